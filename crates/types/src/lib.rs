@@ -1,0 +1,23 @@
+//! The vocabulary of the data plane: ids, time, tensors, signatures, error kinds, settings.
+//!
+//! Everything else in `crates/` reads this crate and speaks in its words.
+//! It knows nothing of sockets, memory layouts, queues or Python.
+#![forbid(unsafe_code)]
+
+mod datatype;
+mod error;
+mod ids;
+pub mod metrics;
+mod request;
+pub mod settings;
+mod signature;
+mod tensor;
+mod time;
+
+pub use datatype::DataType;
+pub use error::{Error, ErrorKind, Result, RetryHint};
+pub use ids::{BatchId, ReplicaId, RequestId};
+pub use request::{InferRequest, InferResponse, Priority, Timing};
+pub use signature::{Batching, Signature, TensorSpec};
+pub use tensor::{Shape, Tensor, bytes_elements, element_count};
+pub use time::{Clock, Time};

@@ -1,0 +1,24 @@
+//! The names of the metrics that Prometheus reads, each once. Units are in the names.
+
+/// Requests by model, version and outcome (`ok` or a [`crate::ErrorKind::label`]).
+pub const REQUESTS_TOTAL: &str = "inferd_requests_total";
+/// From the first byte of a request to the last byte of its answer handed to the socket.
+pub const REQUEST_DURATION_SECONDS: &str = "inferd_request_duration_seconds";
+/// From admission until a replica took the batch.
+pub const QUEUE_WAIT_SECONDS: &str = "inferd_queue_wait_seconds";
+/// One run of a batch, as the worker measured it.
+pub const EXECUTION_DURATION_SECONDS: &str = "inferd_execution_duration_seconds";
+/// Rows that ran together.
+pub const BATCH_ROWS: &str = "inferd_batch_rows";
+/// Rows that wait.
+pub const QUEUE_ROWS: &str = "inferd_queue_rows";
+/// Replicas by state (`starting`, `ready`, `quarantine`, `backoff`).
+pub const REPLICAS: &str = "inferd_replicas";
+/// Requests refused at the door, by reason.
+pub const REFUSALS_TOTAL: &str = "inferd_refusals_total";
+/// Requests that were answered later than the model's objective.
+pub const OBJECTIVE_MISSED_TOTAL: &str = "inferd_objective_missed_total";
+/// Workers that ended without being asked to, by reason (`exit`, `signal`, `hang`).
+pub const WORKER_LOSSES_TOTAL: &str = "inferd_worker_losses_total";
+/// Bytes of requests that are being read, queued or run.
+pub const INFLIGHT_BYTES: &str = "inferd_inflight_bytes";

@@ -1,0 +1,58 @@
+//! One inference, asked and answered.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::{ReplicaId, Tensor, Time};
+
+/// A priority class. Classes are strictly ordered; 0 is served first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Priority(pub u8);
+
+impl Default for Priority {
+    /// The middle of the three usual classes, so that there is room on both sides.
+    fn default() -> Self {
+        Priority(1)
+    }
+}
+
+/// What the dispatcher is asked to run: already decoded, already checked against the signature.
+#[derive(Clone, Debug)]
+pub struct InferRequest {
+    /// Every input of the signature, in its order.
+    pub inputs: SmallVec<[Tensor; 2]>,
+    /// When the first byte of the request was seen.
+    pub arrived: Time,
+    /// The caller's hard limit: past it nobody listens. `None`: the caller waits.
+    pub timeout: Option<Time>,
+    /// The class that it is served in.
+    pub priority: Priority,
+}
+
+/// Where the time of one request went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timing {
+    /// When its batch was handed to a replica's queue.
+    pub staged: Time,
+    /// When the replica began to execute it.
+    pub started: Time,
+    /// When the replica was done.
+    pub finished: Time,
+    /// What the replica measured for the run itself.
+    pub execution: Duration,
+    /// Rows that ran together, its own included.
+    pub batch_rows: u32,
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug)]
+pub struct InferResponse {
+    /// Every output of the signature, in its order; the rows of this request alone.
+    pub outputs: SmallVec<[Tensor; 2]>,
+    /// Where the time went.
+    pub timing: Timing,
+    /// Which replica answered.
+    pub replica: ReplicaId,
+}

@@ -1,0 +1,153 @@
+//! Settings as the data plane receives them: one value from the control plane, already checked.
+//!
+//! Python declares every setting once, with its meaning, unit, default and reason (`inferd/spec`); these
+//! structs are the resolved form. Unknown fields are refused, so the two sides can't drift apart in silence.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Signature;
+
+/// A duration that crosses as a number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(pub Duration);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map(Seconds).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0.as_secs_f64())
+    }
+}
+
+/// Settings of the gateway as a whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySettings {
+    /// Address of the data port.
+    pub host: String,
+    /// Data port: HTTP/1.1, HTTP/2 and gRPC. 0 takes a free one.
+    pub port: u16,
+    /// Port of the metrics, always on loopback. 0 takes a free one; `None` serves none.
+    pub metrics_port: Option<u16>,
+    /// Reactor threads of the gateway.
+    pub gateway_threads: usize,
+    /// Largest body, as sent and as unpacked.
+    pub body_max_bytes: usize,
+    /// Most bytes of requests that are read, queued or run, over all models.
+    pub inflight_max_bytes: usize,
+    /// Largest head of an HTTP request.
+    pub header_max_bytes: usize,
+    /// Deepest nesting of a JSON body.
+    pub json_depth_max: usize,
+    /// Most open connections.
+    pub connections_max: usize,
+    /// Most concurrent streams of one HTTP/2 connection.
+    pub streams_max: u32,
+    /// Longest time to send a head.
+    pub header_timeout_s: Seconds,
+    /// Longest time to send a body.
+    pub body_timeout_s: Seconds,
+    /// Longest time that stopping waits for admitted requests.
+    pub drain_timeout_s: Seconds,
+    /// Where spans go (OTLP over gRPC); `None` makes none.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// A latency objective: `percentile` of the requests within `latency_s`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Objective {
+    /// From admission to answer.
+    pub latency_s: Seconds,
+    /// In per cent, e.g. 99.
+    pub percentile: f64,
+}
+
+/// How a worker process comes to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Launch {
+    /// A program of its own.
+    Exec {
+        /// The program and its arguments. It finds its channel as the descriptor whose number is appended as the
+        /// last argument.
+        command: Vec<String>,
+    },
+    /// A fork of the zygote that this command starts; equal commands share one zygote.
+    Zygote {
+        /// The program and its arguments, as for `Exec`.
+        command: Vec<String>,
+    },
+}
+
+/// Settings of one version of one model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// The name in every path.
+    pub name: String,
+    /// The version; positive.
+    pub version: u64,
+    /// What `platform` says in the metadata, e.g. `onnx_onnxruntime`.
+    pub platform: String,
+    /// How a worker is started.
+    pub launch: Launch,
+    /// The worker's environment: nothing else is handed on.
+    pub env: BTreeMap<String, String>,
+    /// What the worker needs to load the model; opaque to the data plane.
+    pub load: serde_json::Value,
+    /// Directory that the worker runs in.
+    pub directory: Option<PathBuf>,
+    /// Number of workers.
+    pub replicas: u32,
+    /// Cores that each replica is pinned to, replica by replica; empty: not pinned.
+    pub pin_cpus: Vec<Vec<usize>>,
+    /// Most rows that run together.
+    pub batch_rows_max: u32,
+    /// The objective; `None`: best effort.
+    pub slo: Option<Objective>,
+    /// Class of requests that don't say.
+    pub priority_default: u8,
+    /// Most rows that wait.
+    pub queue_rows_max: usize,
+    /// Most bytes that wait.
+    pub queue_max_bytes: usize,
+    /// Whether a request whose worker died is run again.
+    pub retry_on_worker_loss: bool,
+    /// Longest run of a batch while the model's speed is not known.
+    pub execution_max_s: Seconds,
+    /// Longest loading and warm-up.
+    pub load_max_s: Seconds,
+    /// Workers that suspects may kill in a minute.
+    pub kills_per_minute_max: u32,
+    /// Largest shared memory of one replica.
+    pub arena_max_bytes: usize,
+    /// Whether a real inference must pass before a replica is ready.
+    pub warmup: bool,
+    /// Whether the latency curve is measured on idle capacity after the first replica is ready.
+    pub profiling: bool,
+    /// A latency curve measured before: pairs of rows and seconds. Empty: not known.
+    pub profile: Vec<(u32, f64)>,
+    /// Whether a batch smaller than the recent load waits a moment for more rows.
+    pub linger: bool,
+}
+
+/// What a worker tells when its model is loaded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadedModel {
+    /// What it takes and gives.
+    pub signature: Signature,
+    /// Facts for the start-up table, e.g. `{"runtime": "onnxruntime 1.32"}`.
+    #[serde(default)]
+    pub facts: BTreeMap<String, String>,
+}

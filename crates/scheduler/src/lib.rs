@@ -1,1 +1,11 @@
-//! Empty yet.
+//! Decides which requests run next, on which replica, in which batch.
+//!
+//! Reads events from `dispatcher`, hands back actions for it to carry out.
+//! Knows nothing of clocks, sockets, tasks or Python: time arrives as an argument.
+#![forbid(unsafe_code)]
+
+mod message;
+mod scheduler;
+
+pub use message::{Action, Arrival, Config, CurvePoint, Event, Objective, Refusal, ShapeKey, Snapshot};
+pub use scheduler::Scheduler;

@@ -1,0 +1,294 @@
+//! What the scheduler is told and what it asks for: every type that crosses its border.
+//!
+//! Read by `dispatcher`, which turns what happens into [`Event`]s and carries out [`Action`]s.
+//! Knows nothing of how a decision is made.
+
+use std::time::Duration;
+
+use inferd_types::settings::ModelSettings;
+use inferd_types::{BatchId, Error, Priority, ReplicaId, RequestId, Time};
+
+/// What may share a batch: equal keys may, different keys never do. The dispatcher makes it from the shapes of a
+/// request's inputs, the batch dimension left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShapeKey(pub u64);
+
+/// A latency objective. Soft: it steers order, batching and admission, an answer later than it is still given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective {
+    /// From admission to answer.
+    pub latency: Duration,
+    /// The share of requests that it holds for, between 0 and 1 (0.99).
+    pub quantile: f64,
+}
+
+/// What one scheduler needs to know about its model. Fixed for its life, but for
+/// [`crate::Scheduler::limit_batch_rows`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether requests may share a run. Off: every batch is one request.
+    pub batched: bool,
+    /// Most rows that run together; a request of more rows runs alone, as it came. At least 1.
+    pub batch_rows_max: u32,
+    /// Most bytes of inputs that run together (what a slot of the arena can hold); a larger request runs alone.
+    pub batch_max_bytes: usize,
+    /// Most rows that wait; past it arrivals are refused, because a longer queue only makes late answers.
+    pub queue_rows_max: usize,
+    /// Most bytes that wait; past it arrivals are refused, because memory is what they hold while they wait.
+    pub queue_max_bytes: usize,
+    /// The objective; `None`: best effort.
+    pub objective: Option<Objective>,
+    /// Whether a batch smaller than the recent load may wait a moment for callers that are about to return.
+    pub linger: bool,
+    /// A latency curve measured before: rows and execution time. Empty: nothing is known yet.
+    pub profile: Vec<(u32, Duration)>,
+    /// Longest run of a batch while the model's speed is not known, and the most that a hang limit may ever be.
+    pub execution_max: Duration,
+}
+
+impl Default for Config {
+    /// A batched model with the product's usual limits and neither objective nor profile.
+    fn default() -> Self {
+        Config {
+            batched: true,
+            batch_rows_max: 32,
+            batch_max_bytes: usize::MAX,
+            queue_rows_max: 4096,
+            queue_max_bytes: 256 << 20,
+            objective: None,
+            linger: true,
+            profile: Vec::new(),
+            execution_max: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Config {
+    /// The scheduling part of a model's settings; `batched` is what the loaded model's signature says.
+    pub fn from_settings(settings: &ModelSettings, batched: bool) -> Config {
+        Config {
+            batched,
+            batch_rows_max: settings.batch_rows_max.max(1),
+            // Two slots share the arena, each with inputs and outputs; the rest is the transport's to refuse.
+            batch_max_bytes: settings.arena_max_bytes / 2,
+            queue_rows_max: settings.queue_rows_max,
+            queue_max_bytes: settings.queue_max_bytes,
+            objective: settings
+                .slo
+                .map(|slo| Objective { latency: slo.latency_s.0, quantile: slo.percentile / 100.0 }),
+            linger: settings.linger,
+            profile: settings
+                .profile
+                .iter()
+                .filter_map(|(rows, seconds)| Some((*rows, Duration::try_from_secs_f64(*seconds).ok()?)))
+                .collect(),
+            execution_max: settings.execution_max_s.0,
+        }
+    }
+}
+
+/// One request at the door.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Its name until it is answered.
+    pub request: RequestId,
+    /// Rows that it brings; a request of none counts as one.
+    pub rows: u32,
+    /// Bytes that it holds while it waits.
+    pub bytes: usize,
+    /// What it may share a batch with.
+    pub shape: ShapeKey,
+    /// Its class.
+    pub priority: Priority,
+    /// The caller's hard limit, absolute. `None`: the caller waits.
+    pub timeout: Option<Time>,
+}
+
+/// What happened.
+///
+/// A request is *held* from `Arrived` until its batch has `Finished`, or it was `Cancelled`, `Removed` or answered
+/// by [`Action::Answer`]. Events about requests, batches or replicas that are not held (any more) change nothing.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A request came. It may be refused at once by [`Action::Answer`].
+    Arrived(Arrival),
+    /// The caller has gone. Queued: forgotten, without an answer. Staged: [`Action::Withdraw`] follows. Running:
+    /// nothing can be saved.
+    Cancelled(RequestId),
+    /// A replica is warm, idle and has two free slots. Also ends a [`Event::DrainReplica`].
+    ReplicaReady(ReplicaId),
+    /// The replica took its open batch: it executes now, nothing more can be appended. Answers a
+    /// [`Action::Withdraw`] that came too late.
+    Taken {
+        /// Who took it.
+        replica: ReplicaId,
+        /// What it took.
+        batch: BatchId,
+    },
+    /// The replica is done with a batch; its slot is free again. A `Taken` that was not seen is implied.
+    Finished {
+        /// Who ran it.
+        replica: ReplicaId,
+        /// What it ran.
+        batch: BatchId,
+        /// What the run took, as the worker measured it.
+        execution: Duration,
+        /// Whether the model gave a result; the time of a failed run is not learned from.
+        ok: bool,
+    },
+    /// Requests that were handed out go back to the queue, with the deadline and the place that they had: an
+    /// [`Action::Append`] that was not carried out (its batch is never appended to again), the innocent ones of a
+    /// lost replica, suspects that may run again.
+    Returned {
+        /// Those whose callers still wait, in any order.
+        requests: Vec<RequestId>,
+    },
+    /// An open batch has left its slot whole: [`Action::Withdraw`] was in time, or [`Action::Stage`] could not be
+    /// carried out. In the second case the requests run alone from then on, so that a batch that doesn't fit is not
+    /// formed again; a *lone* request that can't be staged must be answered and `Removed` by the dispatcher.
+    Withdrawn {
+        /// Whose slot is free now.
+        replica: ReplicaId,
+        /// What is gone.
+        batch: BatchId,
+        /// Those whose callers still wait, in any order.
+        requests: Vec<RequestId>,
+    },
+    /// The replica has ended. Its batches are forgotten; each of their requests must come back by `Returned`, or
+    /// leave by `Removed` or `Cancelled`.
+    ReplicaLost(ReplicaId),
+    /// The dispatcher took a request out of the scheduler's hands (condemned, run in quarantine, answered).
+    Removed(RequestId),
+    /// No new batch goes to this replica. What is staged there stays; withdraw it by hand if it must move.
+    DrainReplica(ReplicaId),
+}
+
+/// What the dispatcher must do, in the order given.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Open a batch on a free slot of the replica.
+    Stage {
+        /// Where.
+        replica: ReplicaId,
+        /// Its name from now on.
+        batch: BatchId,
+        /// Its requests, most urgent first.
+        requests: Vec<RequestId>,
+        /// The earliest time at which one of them is late, where there is one.
+        deadline_hint: Option<Time>,
+    },
+    /// Add to a batch that is still open. Where that fails (taken already, no room): [`Event::Returned`].
+    Append {
+        /// Where.
+        replica: ReplicaId,
+        /// To what.
+        batch: BatchId,
+        /// What is new, most urgent first.
+        requests: Vec<RequestId>,
+    },
+    /// Take an open batch back whole. In time: [`Event::Withdrawn`] with the requests that are still held. Too
+    /// late: [`Event::Taken`], where it was not sent before.
+    Withdraw {
+        /// From where.
+        replica: ReplicaId,
+        /// What.
+        batch: BatchId,
+    },
+    /// Answer a request with an error; it is no longer held.
+    Answer {
+        /// Who.
+        request: RequestId,
+        /// Why, for metrics and logs.
+        reason: Refusal,
+        /// What the caller is told.
+        error: Error,
+    },
+    /// Call [`crate::Scheduler::decide`] at this time, if no event comes before. The latest one counts; a
+    /// `decide` that gives none means that none is needed.
+    WakeAt(Time),
+}
+
+/// Why a request was answered without being run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The queue has no room for its rows.
+    QueueRows,
+    /// The queue has no room for its bytes.
+    QueueBytes,
+    /// The backlog ahead of it puts its completion after its deadline.
+    PredictedLate,
+    /// Its timeout is shorter than the model ever takes, or has passed on arrival.
+    TimeoutTooShort,
+    /// It was admitted, but its timeout passed, or can't be met any more.
+    TimedOut,
+}
+
+impl Refusal {
+    /// Every reason there is.
+    pub const ALL: [Refusal; 5] = [
+        Refusal::QueueRows,
+        Refusal::QueueBytes,
+        Refusal::PredictedLate,
+        Refusal::TimeoutTooShort,
+        Refusal::TimedOut,
+    ];
+
+    /// The value of metric and log labels.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Refusal::QueueRows => "queue_rows",
+            Refusal::QueueBytes => "queue_bytes",
+            Refusal::PredictedLate => "predicted_late",
+            Refusal::TimeoutTooShort => "timeout_too_short",
+            Refusal::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// One point of the learned latency curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurvePoint {
+    /// Rows of the batch.
+    pub rows: u32,
+    /// Mean execution time.
+    pub mean: Duration,
+    /// Execution time at the quantile of the objective (0.99 where there is none).
+    pub high: Duration,
+    /// Runs of this many rows that were measured; 0 for a point that is inferred or from a profile.
+    pub samples: u64,
+}
+
+/// How things stand, for `explain` and for metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Requests that wait.
+    pub queue_requests: usize,
+    /// Rows that wait.
+    pub queue_rows: usize,
+    /// Bytes that wait.
+    pub queue_bytes: usize,
+    /// Requests that are staged, executing or with the dispatcher after a loss.
+    pub handed_out: usize,
+    /// Replicas that take batches.
+    pub replicas_ready: usize,
+    /// The latency curve at 1, 2, 4 … rows and at the largest batch; empty while nothing is known.
+    pub curve: Vec<CurvePoint>,
+    /// Rows of recent batches and how many there were of each (the last few hundred), ascending.
+    pub recent_batches: Vec<(u32, u64)>,
+    /// Requests answered without being run, by reason; reasons that did not occur are left out.
+    pub refusals: Vec<(Refusal, u64)>,
+    /// Requests that came, refused ones included.
+    pub arrivals: u64,
+    /// Requests that were demoted because they could no longer make the objective.
+    pub demoted: u64,
+    /// Requests whose batch finished after the objective.
+    pub objective_missed: u64,
+    /// Rows a second that one replica sustains within the objective (at full batches where there is none).
+    pub rate_rows_per_s: Option<f64>,
+    /// The largest batch that the objective allows; the configured limit where there is none.
+    pub batch_rows_within_objective: u32,
+    /// True where the objective is shorter than one row takes: it can't be met and is not enforced.
+    pub objective_unreachable: bool,
+    /// How many returning callers the scheduler sees; more than 1 makes small batches linger.
+    pub returning_callers: f64,
+}

@@ -1,1 +1,20 @@
-//! Empty yet.
+//! The task per model that owns its scheduler and its workers: in flight, retry, quarantine, drain.
+//!
+//! Reads decoded requests from the gateway, hands back one answer each, and carries out what `scheduler`
+//! decides on the workers of `transport`. Knows nothing of HTTP, gRPC or any other form that bytes have
+//! on the wire: the compiler forbids it to see `protocol`.
+#![forbid(unsafe_code)]
+
+mod handle;
+mod inbox;
+mod observer;
+mod registry;
+mod statistics;
+mod ticket;
+
+pub use handle::{ModelHandle, ModelState, ReplicaState, ReplicaStatus};
+pub use inferd_transport::Spawner;
+pub use observer::{LossReason, ModelObserver, Observer, ReplicaCounts};
+pub use registry::{Drained, Registry};
+pub use statistics::{BatchStatistics, DurationStatistics, ModelStatistics};
+pub use ticket::Ticket;

@@ -1,0 +1,145 @@
+//! The bounded way from handles to the model's task.
+//!
+//! Reads requests, cancellations and commands from any thread, hands them to the task all at once.
+//! Knows nothing of what they mean.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use inferd_types::{Error, InferRequest, RequestId};
+use tokio::sync::{Notify, oneshot};
+
+use crate::ticket::Answer;
+
+/// One request on its way to the task.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) id: RequestId,
+    pub(crate) request: InferRequest,
+    pub(crate) reply: oneshot::Sender<Answer>,
+}
+
+/// What a handle or the registry asks of the task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Report what the scheduler knows.
+    Explain(oneshot::Sender<serde_json::Value>),
+    /// Admit nothing more, answer what was admitted, then end the workers. Answered when that is done.
+    Drain(oneshot::Sender<()>),
+    /// Kill and reap every worker now; answered with the number of requests that got no inference.
+    Stop(oneshot::Sender<usize>),
+}
+
+/// Everything that came since the task last looked.
+#[derive(Debug, Default)]
+pub(crate) struct Mail {
+    pub(crate) submissions: Vec<Submission>,
+    /// Bounded by the number of admitted requests: each is cancelled at most once.
+    pub(crate) cancelled: Vec<RequestId>,
+    pub(crate) commands: Vec<Command>,
+}
+
+impl Mail {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.submissions.is_empty() && self.cancelled.is_empty() && self.commands.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mail: Mail,
+    next_id: u64,
+    /// Set once, when the task ends: what later submissions are told.
+    closed: Option<Error>,
+}
+
+/// A mailbox of one task. A plain lock, held for a push or a swap, is cheaper here than a channel: the
+/// task empties it in one go, and ids are given in the order of arrival under the same lock.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    notify: Notify,
+    /// Most submissions that wait here; more are refused, since the task is too far behind to admit them.
+    submissions_max: usize,
+}
+
+/// Why a submission did not get in.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// `submissions_max` are waiting.
+    Full,
+    /// The task has ended.
+    Closed(Error),
+}
+
+impl Inbox {
+    pub(crate) fn new(submissions_max: usize) -> Inbox {
+        Inbox { state: Mutex::default(), notify: Notify::new(), submissions_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn submit(
+        &self,
+        request: InferRequest,
+        reply: oneshot::Sender<Answer>,
+    ) -> Result<RequestId, Refused> {
+        let mut state = self.lock();
+        if let Some(error) = &state.closed {
+            return Err(Refused::Closed(error.clone()));
+        }
+        if state.mail.submissions.len() >= self.submissions_max {
+            return Err(Refused::Full);
+        }
+        let id = RequestId(state.next_id);
+        state.next_id += 1;
+        state.mail.submissions.push(Submission { id, request, reply });
+        let first = state.mail.submissions.len() == 1;
+        drop(state);
+        if first {
+            self.notify.notify_one();
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn cancel(&self, id: RequestId) {
+        let mut state = self.lock();
+        if state.closed.is_none() {
+            state.mail.cancelled.push(id);
+            drop(state);
+            self.notify.notify_one();
+        }
+    }
+
+    /// Gives the command back where the task has ended.
+    pub(crate) fn command(&self, command: Command) -> Result<(), Command> {
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            return Err(command);
+        }
+        state.mail.commands.push(command);
+        drop(state);
+        self.notify.notify_one();
+        Ok(())
+    }
+
+    /// Exchanges the mail with `emptied`, whose memory is used again.
+    pub(crate) fn take(&self, emptied: &mut Mail) {
+        debug_assert!(emptied.is_empty());
+        std::mem::swap(&mut self.lock().mail, emptied);
+    }
+
+    /// Refuses all that comes later and hands out the last mail.
+    pub(crate) fn close(&self, error: Error) -> Mail {
+        let mut state = self.lock();
+        state.closed = Some(error);
+        std::mem::take(&mut state.mail)
+    }
+
+    /// Ready when there is mail (or was a moment ago).
+    pub(crate) async fn arrived(&self) {
+        self.notify.notified().await;
+    }
+}

@@ -4,8 +4,19 @@
 //! Knows nothing of clocks, sockets, tasks or Python: time arrives as an argument.
 #![forbid(unsafe_code)]
 
+mod admission;
+mod forming;
+mod latency;
 mod message;
+mod order;
+mod pace;
+mod queue;
+mod replica;
+mod returning;
 mod scheduler;
+mod snapshot;
+mod spread;
+mod table;
 
 pub use message::{Action, Arrival, Config, CurvePoint, Event, Objective, Refusal, ShapeKey, Snapshot};
 pub use scheduler::Scheduler;

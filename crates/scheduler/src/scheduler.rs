@@ -1,63 +1,305 @@
-//! The scheduler: state behind [`Scheduler::on_event`] and [`Scheduler::decide`].
+//! The scheduler's state, and what each event does to it.
+//!
+//! Reads events, hands back refusals and withdrawals. Forms no batch: that is `forming`.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use inferd_types::Time;
+use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 
-use crate::message::{Action, Config, Event, Snapshot};
+use crate::latency::Latency;
+use crate::message::{Action, Config, Event, Refusal};
+use crate::pace::Pace;
+use crate::queue::Queue;
+use crate::replica::{Batch, Replica};
+use crate::returning::Returning;
+use crate::table::{Place, Table};
+
+/// Batches that the histogram of recent sizes counts.
+const RECENT: usize = 256;
+/// A hang limit is never shorter, whatever the model's speed: a stopped machine is no hung worker.
+const HANG_MIN: Duration = Duration::from_secs(1);
+/// Executions that a hang takes longer than.
+const HANG_FACTOR: u32 = 20;
 
 /// Decides which requests run next, on which replica, in which batch. One for each model version.
 #[derive(Debug)]
 pub struct Scheduler {
-    config: Config,
+    pub(crate) config: Config,
+    /// The quantile of promises: the objective's, else 0.99.
+    pub(crate) quantile: f64,
+    pub(crate) table: Table,
+    pub(crate) queue: Queue,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) latency: Latency,
+    pub(crate) pace: Pace,
+    pub(crate) returning: Returning,
+    /// (timeout, id) of what may expire before it runs. Those who left are dropped when met.
+    pub(crate) timeouts: BinaryHeap<Reverse<(Time, u64)>>,
+    /// Rows that may still rise to a better class by ageing.
+    pub(crate) ageing_credit: u32,
+    pub(crate) next_batch: u64,
+    /// When a run was last learned from.
+    pub(crate) learned: Time,
+    pub(crate) count: Counters,
+    /// Reused, so that deciding allocates nothing but what it hands out.
+    pub(crate) picked: Vec<u32>,
+    pub(crate) free: Vec<Time>,
+    pub(crate) spare: Vec<Vec<u32>>,
+}
+
+/// What snapshots count.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) arrivals: u64,
+    pub(crate) demoted: u64,
+    pub(crate) missed: u64,
+    pub(crate) refusals: [u64; Refusal::ALL.len()],
+    /// Rows of the last batches, as a ring.
+    pub(crate) recent: Vec<u32>,
+    next: usize,
+}
+
+impl Counters {
+    fn batch(&mut self, rows: u32) {
+        if self.recent.len() < RECENT {
+            self.recent.push(rows);
+        } else {
+            self.recent[self.next] = rows;
+            self.next = (self.next + 1) % RECENT;
+        }
+    }
 }
 
 impl Scheduler {
     /// A scheduler with no replica yet: what arrives waits.
-    pub fn new(config: Config) -> Self {
-        Scheduler { config }
+    pub fn new(mut config: Config) -> Self {
+        config.batch_rows_max = if config.batched { config.batch_rows_max.max(1) } else { 1 };
+        let quantile = config.objective.map_or(0.99, |objective| objective.quantile.clamp(0.5, 1.0));
+        let latency = Latency::new(config.batch_rows_max, quantile, &config.profile);
+        let pace = Pace::new(&latency, config.batch_rows_max, config.objective);
+        Scheduler {
+            config,
+            quantile,
+            table: Table::default(),
+            queue: Queue::default(),
+            replicas: Vec::new(),
+            latency,
+            pace,
+            returning: Returning::default(),
+            timeouts: BinaryHeap::new(),
+            ageing_credit: 0,
+            next_batch: 0,
+            learned: Time::ZERO,
+            count: Counters::default(),
+            picked: Vec::new(),
+            free: Vec::new(),
+            spare: Vec::new(),
+        }
     }
 
     /// Takes in what happened at `now`; refusals and withdrawals are pushed to `actions`. Batches are formed by
     /// [`Scheduler::decide`] alone.
     pub fn on_event(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
-        let _ = (now, event, actions);
-    }
-
-    /// Forms batches. Call it when there are no more events for this instant, and when a wake-up is due.
-    pub fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let _ = (now, actions);
+        match event {
+            Event::Arrived(arrival) => self.admit(now, arrival, actions),
+            Event::Cancelled(request) => self.cancel(request, actions),
+            Event::ReplicaReady(id) => self.ready(id),
+            Event::Taken { replica, batch } => self.taken(now, replica, batch),
+            Event::Finished { replica, batch, execution, ok } => {
+                self.finish(now, replica, batch, execution, ok)
+            }
+            Event::Returned { requests } => self.take_back(now, &requests),
+            Event::Withdrawn { replica, batch, requests } => self.withdrawn(now, replica, batch, &requests),
+            Event::ReplicaLost(id) => self.lose(id),
+            Event::Removed(request) => self.remove(now, request),
+            Event::DrainReplica(id) => self.drain(id),
+        }
     }
 
     /// `T(rows, quantile)`: within what time a batch of `rows` is executed; `None` while nothing is known.
     pub fn predict(&self, rows: u32, quantile: f64) -> Option<Duration> {
-        let _ = (rows, quantile);
-        None
+        self.latency.at(rows, quantile)
     }
 
-    /// The execution time past which a batch of `rows` counts as hung.
+    /// The execution time past which a batch of `rows` counts as hung: twenty times the longest that is usual,
+    /// at least a second, at most `execution_max`, and that while nothing is known.
     pub fn hang_limit(&self, rows: u32) -> Duration {
-        let _ = rows;
-        self.config.execution_max
+        let longest = self.latency.at(rows, 0.99).map(|longest| longest.saturating_mul(HANG_FACTOR));
+        longest
+            .map_or(self.config.execution_max, |longest| longest.max(HANG_MIN).min(self.config.execution_max))
     }
 
     /// Learns from a run that was no batch of this scheduler's (warm-up, profiling).
     pub fn observe(&mut self, rows: u32, execution: Duration) {
-        let _ = (rows, execution);
+        if self.latency.observe(rows, execution) {
+            self.pace = Pace::new(&self.latency, self.config.batch_rows_max, self.config.objective);
+        }
     }
 
     /// Lowers the most rows that run together (a larger batch was found to break the worker). Never raises it.
     pub fn limit_batch_rows(&mut self, rows: u32) {
         self.config.batch_rows_max = self.config.batch_rows_max.min(rows.max(1));
+        self.pace = Pace::new(&self.latency, self.config.batch_rows_max, self.config.objective);
     }
 
     /// Whether nothing waits and nothing is handed out: the moment for profiling.
     pub fn is_idle(&self) -> bool {
-        true
+        self.table.len() == 0
     }
 
-    /// How things stand.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::default()
+    pub(crate) fn replica_mut(&mut self, id: ReplicaId) -> Option<&mut Replica> {
+        self.replicas.iter_mut().find(|replica| replica.id == id)
+    }
+
+    fn ready(&mut self, id: ReplicaId) {
+        match self.replica_mut(id) {
+            Some(replica) => replica.draining = false,
+            None => self.replicas.push(Replica::new(id)),
+        }
+    }
+
+    fn drain(&mut self, id: ReplicaId) {
+        if let Some(replica) = self.replica_mut(id) {
+            replica.draining = true;
+        }
+    }
+
+    fn cancel(&mut self, request: RequestId, actions: &mut Vec<Action>) {
+        let Some(slot) = self.table.find(request) else { return };
+        match self.table[slot].place {
+            Place::Queued => self.queue.remove(&self.table[slot]),
+            Place::Batch(replica, id) => {
+                let batch = self.replica_mut(replica).and_then(|replica| replica.batch_mut(id));
+                if let Some(batch) = batch {
+                    batch.requests.retain(|other| *other != slot);
+                    if batch.is_open() {
+                        batch.withdrawing = true;
+                        actions.push(Action::Withdraw { replica, batch: id });
+                    }
+                }
+            }
+            Place::Away => {}
+        }
+        self.table.release(slot);
+    }
+
+    /// As `cancel`, but the dispatcher knows already and the rows were never staged or are gone from the slot.
+    fn remove(&mut self, now: Time, request: RequestId) {
+        let Some(slot) = self.table.find(request) else { return };
+        match self.table[slot].place {
+            Place::Queued => self.queue.remove(&self.table[slot]),
+            Place::Batch(..) => self.leave_batch(now, slot),
+            Place::Away => {}
+        }
+        self.table.release(slot);
+    }
+
+    /// Takes a request out of its batch, and the batch out of its slot if it was never taken and is empty now.
+    fn leave_batch(&mut self, now: Time, slot: u32) {
+        let (place, rows, bytes) = (self.table[slot].place, self.table[slot].rows, self.table[slot].bytes);
+        let Place::Batch(replica, id) = place else { return };
+        let Some(replica) = self.replica_mut(replica) else { return };
+        let Some(batch) = replica.batch_mut(id) else { return };
+        batch.requests.retain(|other| *other != slot);
+        if !batch.taken {
+            batch.closed = true;
+            batch.rows = batch.rows.saturating_sub(rows);
+            batch.bytes = batch.bytes.saturating_sub(bytes);
+            if batch.requests.is_empty() && batch.rows == 0 && !batch.withdrawing {
+                let empty = replica.take_out(now, id);
+                self.recycle(empty);
+            }
+        }
+    }
+
+    fn taken(&mut self, now: Time, replica: ReplicaId, batch: BatchId) {
+        if let Some(batch) = self.replica_mut(replica).and_then(|replica| replica.batch_mut(batch))
+            && !batch.taken
+        {
+            batch.taken = true;
+            batch.withdrawing = false;
+            batch.started = now;
+        }
+    }
+
+    fn finish(&mut self, now: Time, replica: ReplicaId, id: BatchId, execution: Duration, ok: bool) {
+        let Some(batch) = self.replica_mut(replica).and_then(|replica| replica.take_out(now, id)) else {
+            return;
+        };
+        self.returning.finished(now, u32::try_from(batch.requests.len()).unwrap_or(u32::MAX), execution);
+        self.count.batch(batch.rows);
+        if ok {
+            self.observe(batch.rows, execution);
+            self.learned = now;
+        }
+        let objective = self.config.objective;
+        for slot in &batch.requests {
+            if objective.is_some_and(|objective| now > self.table[*slot].arrived + objective.latency) {
+                self.count.missed += 1;
+            }
+            self.table.release(*slot);
+        }
+        self.recycle(Some(batch));
+    }
+
+    fn withdrawn(&mut self, now: Time, replica: ReplicaId, id: BatchId, requests: &[RequestId]) {
+        let batch = self.replica_mut(replica).and_then(|replica| replica.take_out(now, id));
+        if let Some(batch) = batch {
+            // Nobody asked for it: it could not be staged. Together they would not fit the next time either.
+            let alone = !batch.withdrawing && batch.requests.len() > 1;
+            for slot in &batch.requests {
+                self.table[*slot].place = Place::Away;
+                self.table[*slot].alone |= alone;
+            }
+            self.recycle(Some(batch));
+        }
+        self.take_back(now, requests);
+    }
+
+    fn take_back(&mut self, now: Time, requests: &[RequestId]) {
+        for request in requests {
+            let Some(slot) = self.table.find(*request) else { continue };
+            match self.table[slot].place {
+                Place::Queued => continue,
+                Place::Batch(..) => self.leave_batch(now, slot),
+                Place::Away => {}
+            }
+            self.table[slot].place = Place::Queued;
+            self.queue.insert(slot, &self.table[slot]);
+            self.watch_timeout(slot);
+        }
+    }
+
+    fn lose(&mut self, id: ReplicaId) {
+        let Some(at) = self.replicas.iter().position(|replica| replica.id == id) else { return };
+        let lost = self.replicas.swap_remove(at);
+        for batch in [lost.first, lost.second].into_iter().flatten() {
+            for slot in &batch.requests {
+                self.table[*slot].place = Place::Away;
+            }
+            self.recycle(Some(batch));
+        }
+    }
+
+    fn recycle(&mut self, batch: Option<Batch>) {
+        if let Some(mut batch) = batch.filter(|_| self.spare.len() < 16) {
+            batch.requests.clear();
+            self.spare.push(batch.requests);
+        }
+    }
+
+    /// Remembers when the caller's limit is due.
+    pub(crate) fn watch_timeout(&mut self, slot: u32) {
+        let entry = &self.table[slot];
+        if entry.timeout == Time::MAX || entry.probe {
+            return;
+        }
+        if self.timeouts.len() > 64 + 4 * self.table.len() {
+            let table = &self.table;
+            self.timeouts.retain(|Reverse((_, id))| table.find(RequestId(*id)).is_some());
+        }
+        self.timeouts.push(Reverse((entry.timeout, entry.id.0)));
     }
 }

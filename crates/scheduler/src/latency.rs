@@ -1,0 +1,342 @@
+//! What a batch takes: execution time as a function of its rows, learned from every run.
+//!
+//! Reads measured executions, hands back means and high quantiles. Knows nothing of queues or deadlines.
+//!
+//! The mean at a batch size that was run is that size's own moving mean; sizes between are interpolated and sizes
+//! beyond follow the line `α + β·rows` fitted through all of them, so that a curve that is no line (vector widths,
+//! caches) costs nothing and a size never tried still has an answer. The spread is one sketch for all sizes.
+
+use std::time::Duration;
+
+use crate::spread::Spread;
+
+/// How much a new run moves its size's mean, at least.
+const STEP_MIN: f64 = 0.05;
+/// A run longer than this many means counts as this many: one page fault storm must not be believed at once, while
+/// a lasting change still is, within a few runs.
+const CLIP: f64 = 3.0;
+/// A size last seen this many runs ago is no longer believed, if two fresher ones are there.
+const STALE_RUNS: u64 = 10_000;
+/// Sizes that get a mean of their own.
+const SIZES_MAX: u32 = 4096;
+/// Runs between two looks at the sketch (more often while it is young).
+const REFRESH_RUNS: u64 = 16;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Point {
+    /// Nanoseconds; 0: not known.
+    mean: f64,
+    samples: u64,
+    /// The run that it was last seen in.
+    seen: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Latency {
+    /// By rows - 1.
+    points: Vec<Point>,
+    /// Mean by rows - 1, in nanoseconds, without gaps; empty while nothing is known.
+    means: Vec<f64>,
+    /// The same at `quantile`.
+    highs: Vec<u64>,
+    /// Nanoseconds that each further row takes.
+    slope: f64,
+    /// What runs larger than `means` take, relative to the line.
+    beyond: f64,
+    spread: Spread,
+    quantile: f64,
+    ratio: f64,
+    runs: u64,
+}
+
+impl Latency {
+    /// A model that knows `profile`; promises are judged at `quantile`.
+    pub(crate) fn new(rows_max: u32, quantile: f64, profile: &[(u32, Duration)]) -> Self {
+        let sizes = rows_max.clamp(1, SIZES_MAX) as usize;
+        let spread = Spread::new();
+        let mut latency = Latency {
+            points: vec![Point::default(); sizes],
+            means: Vec::new(),
+            highs: Vec::new(),
+            slope: 0.0,
+            beyond: 1.0,
+            ratio: spread.quantile(quantile),
+            spread,
+            quantile,
+            runs: 0,
+        };
+        for (rows, time) in profile {
+            let known = (*rows as usize).checked_sub(1).and_then(|index| latency.points.get_mut(index));
+            if let Some(point) = known {
+                point.mean = (time.as_nanos() as f64).max(1.0);
+            }
+        }
+        latency.rebuild();
+        latency
+    }
+
+    /// Whether anything is known.
+    pub(crate) fn known(&self) -> bool {
+        !self.means.is_empty()
+    }
+
+    /// Learns from one run; `true` where what is predicted may have changed.
+    pub(crate) fn observe(&mut self, rows: u32, execution: Duration) -> bool {
+        let rows = rows.max(1);
+        let time = (execution.as_nanos() as f64).max(1.0);
+        let expected = self.mean(rows);
+        self.runs += 1;
+        if let Some(expected) = expected {
+            self.spread.record(time / expected);
+        }
+        let moved = match self.points.get_mut(rows as usize - 1) {
+            Some(point) => {
+                point.learn(time, self.runs);
+                let mean = point.mean;
+                expected.is_none_or(|expected| (mean / expected - 1.0).abs() > 0.01)
+            }
+            None => {
+                self.learn_beyond(rows, time);
+                false
+            }
+        };
+        if moved {
+            self.rebuild();
+            return true;
+        }
+        let refresh = self.runs < 64 || self.runs.is_multiple_of(REFRESH_RUNS);
+        if refresh {
+            self.refresh();
+        }
+        refresh
+    }
+
+    /// Mean execution time of `rows` in nanoseconds.
+    pub(crate) fn mean(&self, rows: u32) -> Option<f64> {
+        let rows = rows.max(1) as usize;
+        match self.means.get(rows - 1) {
+            Some(mean) => Some(*mean),
+            None => {
+                let last = *self.means.last()?;
+                let line = last + self.slope * (rows - self.means.len()) as f64;
+                Some(line * self.beyond)
+            }
+        }
+    }
+
+    /// Execution time of `rows` at the quantile that promises are judged at, in nanoseconds; 0 while nothing is
+    /// known, which is the optimism that lets a new model start.
+    pub(crate) fn high(&self, rows: u32) -> u64 {
+        match self.highs.get(rows.max(1) as usize - 1) {
+            Some(high) => *high,
+            None => self.mean(rows).map_or(0, |mean| (mean * self.ratio) as u64),
+        }
+    }
+
+    /// `T(rows, quantile)`.
+    pub(crate) fn at(&self, rows: u32, quantile: f64) -> Option<Duration> {
+        let mean = self.mean(rows)?;
+        Some(Duration::from_nanos((mean * self.spread.quantile(quantile)) as u64))
+    }
+
+    /// Runs of exactly `rows` that were measured.
+    pub(crate) fn samples(&self, rows: u32) -> u64 {
+        self.points.get((rows as usize).wrapping_sub(1)).map_or(0, |point| point.samples)
+    }
+
+    /// What running `first` and `second` rows together saves against one after the other, in nanoseconds.
+    pub(crate) fn gain(&self, first: u32, second: u32) -> f64 {
+        match (self.mean(first), self.mean(second), self.mean(first.saturating_add(second))) {
+            (Some(first), Some(second), Some(both)) => first + second - both,
+            _ => 0.0,
+        }
+    }
+
+    fn learn_beyond(&mut self, rows: u32, time: f64) {
+        if self.means.is_empty() {
+            // Nothing smaller was ever run: take it as proportional until something is.
+            let share = time / f64::from(rows);
+            let sizes = self.points.len();
+            if let Some(point) = self.points.last_mut() {
+                point.mean = share * sizes as f64;
+            }
+            self.rebuild();
+        } else if let Some(expected) = self.mean(rows) {
+            let ratio = (time / expected).clamp(1.0 / CLIP, CLIP);
+            self.beyond *= 1.0 + 0.2 * (ratio - 1.0);
+        }
+    }
+
+    /// The curve from the points.
+    fn rebuild(&mut self) {
+        let fresh = |point: &Point| point.mean > 0.0 && self.runs - point.seen < STALE_RUNS;
+        let enough = self.points.iter().filter(|point| fresh(point)).count() >= 2;
+        let known: Vec<(f64, f64, f64)> = self
+            .points
+            .iter()
+            .enumerate()
+            .filter(|(_, point)| if enough { fresh(point) } else { point.mean > 0.0 })
+            .map(|(index, point)| ((index + 1) as f64, point.mean, (point.samples.clamp(1, 20)) as f64))
+            .collect();
+        let (Some(first), Some(last)) = (known.first().copied(), known.last().copied()) else { return };
+        self.slope = slope(&known);
+        // One point says nothing of a fixed part: above it assume none, below it a half, to err on the long side.
+        let below = if known.len() == 1 { self.slope / 2.0 } else { self.slope };
+        self.means.clear();
+        let mut next = 0;
+        for rows in 1..=self.points.len() {
+            let rows = rows as f64;
+            while next < known.len() && known[next].0 < rows {
+                next += 1;
+            }
+            let mean = if rows <= first.0 {
+                // Never less than its share, never more than the whole.
+                (first.1 - below * (first.0 - rows)).clamp(first.1 * rows / first.0, first.1)
+            } else if let Some(right) = known.get(next) {
+                let left = known[next - 1];
+                left.1 + (right.1 - left.1) * (rows - left.0) / (right.0 - left.0)
+            } else {
+                (last.1 + self.slope * (rows - last.0)).min(last.1 * rows / last.0)
+            };
+            self.means.push(mean.max(1.0));
+        }
+        self.refresh();
+    }
+
+    fn refresh(&mut self) {
+        self.ratio = self.spread.quantile(self.quantile);
+        self.highs.clear();
+        self.highs.extend(self.means.iter().map(|mean| (mean * self.ratio) as u64));
+    }
+}
+
+impl Point {
+    fn learn(&mut self, time: f64, run: u64) {
+        self.seen = run;
+        self.samples += 1;
+        if self.samples == 1 || (self.samples == 2 && time < self.mean / 2.0) {
+            // The first run of a size often pays for allocations that no later one does. A profile counts as a
+            // first run that is believed.
+            self.mean = if self.mean > 0.0 && self.samples == 1 { (self.mean + time) / 2.0 } else { time };
+            return;
+        }
+        let step = (1.0 / self.samples as f64).max(STEP_MIN);
+        let time = if self.samples > 3 { time.min(self.mean * CLIP) } else { time };
+        self.mean += step * (time - self.mean);
+    }
+}
+
+/// Weighted least squares through (rows, mean, weight), never falling; through the origin if there is one point.
+fn slope(known: &[(f64, f64, f64)]) -> f64 {
+    if let [(rows, mean, _)] = known {
+        return mean / rows;
+    }
+    let total: f64 = known.iter().map(|(_, _, weight)| weight).sum();
+    let rows_mean = known.iter().map(|(rows, _, weight)| rows * weight).sum::<f64>() / total;
+    let time_mean = known.iter().map(|(_, time, weight)| time * weight).sum::<f64>() / total;
+    let (mut product, mut square) = (0.0, 0.0);
+    for (rows, time, weight) in known {
+        product += weight * (rows - rows_mean) * (time - time_mean);
+        square += weight * (rows - rows_mean) * (rows - rows_mean);
+    }
+    (product / square).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    fn near(found: Option<f64>, micros: f64) {
+        let found = found.expect("known") / 1e3;
+        assert!((found / micros - 1.0).abs() < 0.05, "{found} µs instead of {micros} µs");
+    }
+
+    #[test]
+    fn nothing_is_claimed_before_the_first_run() {
+        let latency = Latency::new(32, 0.99, &[]);
+        assert_eq!((latency.mean(1), latency.at(1, 0.99), latency.high(8)), (None, None, 0));
+    }
+
+    #[test]
+    fn a_line_is_found_and_continued_past_what_was_run() {
+        let mut latency = Latency::new(32, 0.99, &[]);
+        for _ in 0..20 {
+            for rows in [1u32, 4, 8] {
+                latency.observe(rows, micros(1000 + 100 * u64::from(rows)));
+            }
+        }
+        near(latency.mean(4), 1400.0);
+        near(latency.mean(6), 1600.0);
+        near(latency.mean(32), 4200.0);
+        near(latency.mean(64), 7400.0);
+    }
+
+    #[test]
+    fn a_curve_that_is_no_line_is_followed_where_it_was_measured() {
+        let mut latency = Latency::new(16, 0.99, &[]);
+        for _ in 0..20 {
+            for (rows, time) in [(1, 100), (8, 110), (9, 400), (16, 420)] {
+                latency.observe(rows, micros(time));
+            }
+        }
+        near(latency.mean(8), 110.0);
+        near(latency.mean(9), 400.0);
+        near(latency.mean(4), 104.3);
+    }
+
+    #[test]
+    fn one_wild_run_is_not_believed_but_a_lasting_change_is() {
+        let mut latency = Latency::new(8, 0.99, &[]);
+        for _ in 0..100 {
+            latency.observe(1, micros(1000));
+        }
+        latency.observe(1, micros(100_000));
+        near(latency.mean(1), 1100.0);
+        for _ in 0..100 {
+            latency.observe(1, micros(3000));
+        }
+        near(latency.mean(1), 3000.0);
+    }
+
+    #[test]
+    fn a_slow_first_run_is_forgotten_by_the_second() {
+        let mut latency = Latency::new(8, 0.99, &[]);
+        latency.observe(1, micros(50_000));
+        latency.observe(1, micros(1000));
+        near(latency.mean(1), 1000.0);
+    }
+
+    #[test]
+    fn a_wide_spread_shows_at_high_quantiles_only() {
+        let mut latency = Latency::new(8, 0.99, &[]);
+        for run in 0..2000 {
+            latency.observe(2, micros(if run % 20 == 0 { 2500 } else { 1000 }));
+        }
+        let median = latency.at(2, 0.5).unwrap().as_secs_f64() * 1e3;
+        let high = latency.at(2, 0.99).unwrap().as_secs_f64() * 1e3;
+        assert!((0.9..1.1).contains(&median) && (2.2..2.8).contains(&high), "{median} {high}");
+    }
+
+    #[test]
+    fn a_profile_is_known_before_the_first_run() {
+        let latency = Latency::new(32, 0.99, &[(1, micros(500)), (32, micros(3600)), (64, micros(1))]);
+        near(latency.mean(1), 500.0);
+        near(latency.mean(32), 3600.0);
+        assert_eq!(latency.samples(1), 0);
+    }
+
+    #[test]
+    fn only_requests_larger_than_any_batch_still_teach_something() {
+        let mut latency = Latency::new(4, 0.99, &[]);
+        for _ in 0..30 {
+            latency.observe(100, micros(100_000));
+        }
+        near(latency.mean(100), 100_000.0);
+        near(latency.mean(2), 3000.0);
+    }
+}

@@ -1,0 +1,108 @@
+//! How fast a replica works off a backlog without breaking the objective.
+//!
+//! Reads the latency curve, hands back the batch size and the rate to plan with. Knows nothing of the queue.
+
+use inferd_types::Time;
+
+use crate::latency::Latency;
+use crate::message::Objective;
+
+/// The plan that admission counts with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Rows of the batches that a backlog is worked off in.
+    pub(crate) rows: u32,
+    /// What one of them takes on average, in nanoseconds; `None` while nothing is known.
+    pub(crate) batch_nanos: Option<f64>,
+    /// The objective is shorter than one row takes.
+    pub(crate) unreachable: bool,
+}
+
+impl Pace {
+    /// The plan for batches of at most `rows_max`.
+    ///
+    /// With an objective, a request that comes just after a batch was taken waits for that batch and runs in the
+    /// next, so that twice the execution time must fit. Of the sizes that do, the one with the best rate.
+    pub(crate) fn new(latency: &Latency, rows_max: u32, objective: Option<Objective>) -> Self {
+        let limit = objective.map_or(u64::MAX, |objective| saturate(objective.latency.as_nanos()));
+        let unreachable = latency.known() && latency.high(1) > limit;
+        let mut pace = Pace { rows: rows_max, batch_nanos: latency.mean(rows_max), unreachable };
+        if !latency.known() {
+            return pace;
+        }
+        let mut best = 0.0;
+        for rows in 1..=rows_max {
+            let fits = unreachable || rows == 1 || latency.high(rows).saturating_mul(2) <= limit;
+            if let Some(mean) = latency.mean(rows).filter(|_| fits) {
+                let rate = f64::from(rows) / mean;
+                if rate > best {
+                    best = rate;
+                    pace = Pace { rows, batch_nanos: Some(mean), unreachable };
+                }
+            }
+        }
+        pace
+    }
+
+    /// Rows a second of one replica.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        self.batch_nanos.map(|nanos| f64::from(self.rows) * 1e9 / nanos)
+    }
+}
+
+/// When work of `work` nanoseconds is done by replicas that are free at `free`, shared so that all end together.
+/// `free` is used up. `None` where there is no replica.
+pub(crate) fn drained(work: u64, free: &mut Vec<Time>) -> Option<Time> {
+    free.sort_unstable();
+    let mut sum = 0u128;
+    let mut level = None;
+    for (count, at) in free.drain(..).enumerate() {
+        let here = u128::from(at.as_nanos());
+        if level.is_some_and(|level| here >= level) {
+            break;
+        }
+        sum += here;
+        level = Some((sum + u128::from(work)) / (count as u128 + 1));
+    }
+    level.map(|level| Time::from_nanos(saturate(level)))
+}
+
+fn saturate(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(nanos: u64) -> Time {
+        Time::from_nanos(nanos)
+    }
+
+    #[test]
+    fn work_goes_to_the_replicas_that_are_free_first() {
+        assert_eq!(drained(0, &mut vec![at(50), at(20)]), Some(at(20)));
+        assert_eq!(drained(20, &mut vec![at(50), at(20)]), Some(at(40)));
+        assert_eq!(drained(50, &mut vec![at(50), at(20)]), Some(at(60)));
+        assert_eq!(drained(50, &mut Vec::new()), None);
+    }
+
+    #[test]
+    fn the_batch_size_leaves_room_for_the_batch_before_it() {
+        let profile: Vec<_> =
+            [1u32, 32].map(|rows| (rows, Duration::from_micros(900 + u64::from(rows) * 100))).into();
+        let latency = Latency::new(32, 0.5, &profile);
+        let pace = |millis| {
+            let latency_max = Duration::from_millis(millis);
+            Pace::new(&latency, 32, Some(Objective { latency: latency_max, quantile: 0.5 }))
+        };
+        assert_eq!((pace(100).rows, pace(100).unreachable), (32, false));
+        assert!((9..=11).contains(&pace(4).rows), "{:?}", pace(4));
+        assert_eq!((pace(1).rows, pace(1).unreachable), (1, false));
+        assert_eq!((Pace::new(&latency, 32, None).rows), 32);
+        let none = Objective { latency: Duration::from_micros(10), quantile: 0.5 };
+        assert!(Pace::new(&latency, 32, Some(none)).unreachable);
+    }
+}

@@ -1,0 +1,102 @@
+//! The replicas: which batches each holds and when it is likely to be free.
+//!
+//! Reads what was staged, taken and finished. Knows nothing of the queue.
+
+use inferd_types::{BatchId, ReplicaId, Time};
+
+use crate::latency::Latency;
+
+/// A batch that a replica holds.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) id: BatchId,
+    /// Slots in the table of those whose callers still wait.
+    pub(crate) requests: Vec<u32>,
+    /// Rows and bytes that were staged; those of cancelled requests stay in.
+    pub(crate) rows: u32,
+    pub(crate) bytes: usize,
+    pub(crate) shape: u64,
+    /// The earliest time at which one of its requests that could be met is late.
+    pub(crate) limit: Time,
+    /// When it began to run, as far as that is known.
+    pub(crate) started: Time,
+    /// The replica said that it took it.
+    pub(crate) taken: bool,
+    /// Nothing more may be appended.
+    pub(crate) closed: bool,
+    /// It was asked for back.
+    pub(crate) withdrawing: bool,
+}
+
+/// One replica with its two slots. `second` is filled only while `first` is.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) id: ReplicaId,
+    pub(crate) draining: bool,
+    /// Executing, or about to be taken by an idle replica.
+    pub(crate) first: Option<Batch>,
+    /// Staged behind `first`, open to newcomers.
+    pub(crate) second: Option<Batch>,
+}
+
+impl Replica {
+    pub(crate) fn new(id: ReplicaId) -> Self {
+        Replica { id, draining: false, first: None, second: None }
+    }
+
+    /// Whether a batch that is staged now runs at once.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.draining && self.first.is_none()
+    }
+
+    /// Whether a second batch may be staged.
+    pub(crate) fn has_room_behind(&self) -> bool {
+        !self.draining && self.first.is_some() && self.second.is_none()
+    }
+
+    /// The second batch, if newcomers may join it.
+    pub(crate) fn open_batch(&self) -> Option<&Batch> {
+        self.second.as_ref().filter(|batch| batch.is_open() && !batch.closed)
+    }
+
+    /// The predicted end of what executes; now where it is overdue.
+    pub(crate) fn first_ends(&self, now: Time, latency: &Latency) -> Time {
+        let Some(first) = &self.first else { return now };
+        let mean = latency.mean(first.rows).unwrap_or(0.0) as u64;
+        now.max(Time::from_nanos(first.started.as_nanos().saturating_add(mean)))
+    }
+
+    /// The predicted end of all that it holds.
+    pub(crate) fn free_at(&self, now: Time, latency: &Latency) -> Time {
+        let first = self.first_ends(now, latency);
+        let second = self.second.as_ref().and_then(|batch| latency.mean(batch.rows)).unwrap_or(0.0);
+        Time::from_nanos(first.as_nanos().saturating_add(second as u64))
+    }
+
+    pub(crate) fn batch_mut(&mut self, id: BatchId) -> Option<&mut Batch> {
+        [self.first.as_mut(), self.second.as_mut()].into_iter().flatten().find(|batch| batch.id == id)
+    }
+
+    /// Takes a batch out of its slot; what was staged behind it is next, and the replica takes it at once.
+    pub(crate) fn take_out(&mut self, now: Time, id: BatchId) -> Option<Batch> {
+        if self.second.as_ref().is_some_and(|batch| batch.id == id) {
+            return self.second.take();
+        }
+        let out = self.first.take_if(|batch| batch.id == id)?;
+        self.first = self.second.take().map(|mut next| {
+            if !next.taken {
+                next.started = now;
+            }
+            next.closed = true;
+            next
+        });
+        Some(out)
+    }
+}
+
+impl Batch {
+    /// Whether the replica has not taken it and nobody asked for it back.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.taken && !self.withdrawing
+    }
+}

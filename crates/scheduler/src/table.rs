@@ -1,0 +1,135 @@
+//! Every request that is held, by its id.
+//!
+//! Reads ids, hands out small dense slots that the other parts store instead of ids. Knows nothing of order.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::{Index, IndexMut};
+
+use inferd_types::{BatchId, ReplicaId, RequestId, Time};
+
+/// Where a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the queue.
+    Queued,
+    /// In a batch that a replica holds.
+    Batch(ReplicaId, BatchId),
+    /// With the dispatcher, after its replica was lost.
+    Away,
+}
+
+/// What is known of one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: RequestId,
+    pub(crate) arrived: Time,
+    /// Arrival plus objective; [`Time::MAX`] without one, or once it is demoted.
+    pub(crate) soft: Time,
+    /// The caller's limit; [`Time::MAX`] without one.
+    pub(crate) timeout: Time,
+    /// Its place in the order of its class.
+    pub(crate) key: u64,
+    pub(crate) shape: u64,
+    pub(crate) rows: u32,
+    pub(crate) bytes: usize,
+    /// The class that it is queued in: its own, or a better one after ageing.
+    pub(crate) class: u8,
+    /// How many classes it has risen by ageing.
+    pub(crate) risen: u32,
+    pub(crate) place: Place,
+    /// It runs in a batch of its own, because a batch that held it could not be staged.
+    pub(crate) alone: bool,
+    /// Admitted against the latency model's advice, to learn whether the model is still right.
+    pub(crate) probe: bool,
+}
+
+impl Entry {
+    /// The first moment at which it is late in either sense.
+    pub(crate) fn limit(&self) -> Time {
+        self.soft.min(self.timeout)
+    }
+}
+
+/// Ids are small and consecutive: one multiplication spreads them well enough.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+/// A map from ids.
+pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    slots: IdMap<u64, u32>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+}
+
+impl Table {
+    /// Requests that are held.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The slot of a request that is held.
+    pub(crate) fn find(&self, id: RequestId) -> Option<u32> {
+        self.slots.get(&id.0).copied()
+    }
+
+    /// Holds a request.
+    pub(crate) fn insert(&mut self, entry: Entry) -> u32 {
+        let id = entry.id.0;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.entries[slot as usize] = entry;
+                slot
+            }
+            None => {
+                self.entries.push(entry);
+                u32::try_from(self.entries.len() - 1).expect("the queue's bounds keep it far below 2^32")
+            }
+        };
+        self.slots.insert(id, slot);
+        slot
+    }
+
+    /// Lets a request go. Its slot may belong to another from now on.
+    pub(crate) fn release(&mut self, slot: u32) {
+        let id = self.entries[slot as usize].id.0;
+        if self.slots.remove(&id).is_some() {
+            self.free.push(slot);
+        }
+    }
+}
+
+impl Index<u32> for Table {
+    type Output = Entry;
+
+    fn index(&self, slot: u32) -> &Entry {
+        &self.entries[slot as usize]
+    }
+}
+
+impl IndexMut<u32> for Table {
+    fn index_mut(&mut self, slot: u32) -> &mut Entry {
+        &mut self.entries[slot as usize]
+    }
+}

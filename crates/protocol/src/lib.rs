@@ -1,1 +1,48 @@
-//! Empty yet.
+//! The Open Inference Protocol: bytes to types and back, over REST and gRPC.
+//!
+//! Reads bodies and messages that were received whole, hands on checked tensors in the signature's order, and
+//! turns answers, descriptions and errors into bodies and messages. Every rule that both forms share is in
+//! `check` and `options`, once.
+//! Knows nothing of sockets, requests in flight or where a model runs.
+#![forbid(unsafe_code)]
+
+mod check;
+pub mod describe;
+mod error_body;
+pub mod grpc;
+mod options;
+pub mod pb;
+pub mod rest;
+
+use inferd_types::Tensor;
+use smallvec::SmallVec;
+
+pub use error_body::error_body;
+pub use options::{OutputSelection, RequestOptions, RequestedOutput};
+
+/// What a body may at most be, whoever sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Deepest nesting of arrays and objects in JSON.
+    pub json_depth_max: usize,
+    /// Largest body, unpacked.
+    pub body_max_bytes: usize,
+}
+
+impl Default for Limits {
+    /// The defaults of the settings with the same names: 64 levels, 64 MiB.
+    fn default() -> Self {
+        Limits { json_depth_max: 64, body_max_bytes: 64 << 20 }
+    }
+}
+
+/// An inference request that fits the signature it was decoded for.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// What the client calls the request; the answer carries it again.
+    pub id: Option<String>,
+    /// Every input of the signature, in its order.
+    pub inputs: SmallVec<[Tensor; 2]>,
+    /// What the client wishes besides.
+    pub options: RequestOptions,
+}

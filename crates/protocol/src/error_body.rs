@@ -1,0 +1,32 @@
+//! The body of every failed HTTP answer.
+//!
+//! Reads an error, hands on `{"error": "…"}`.
+//! Does not know which status goes with it: the table in `types` does.
+
+use inferd_types::Error;
+
+use crate::rest::write_string;
+
+/// `{"error": "…"}` with the message that the client may read.
+pub fn error_body(error: &Error) -> Vec<u8> {
+    let mut body = Vec::with_capacity(error.message().len() + 16);
+    body.extend_from_slice(b"{\"error\":");
+    write_string(&mut body, error.message());
+    body.push(b'}');
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use inferd_types::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn the_body_is_json_whatever_the_message_holds() {
+        let message = "a \"quoted\" name\n\u{1}\\ é";
+        let body = error_body(&Error::new(ErrorKind::InvalidInput, message).with_detail("hidden"));
+        let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(value, serde_json::json!({ "error": message }));
+    }
+}

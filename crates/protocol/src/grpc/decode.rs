@@ -1,0 +1,128 @@
+//! A `ModelInferRequest` into a [`Decoded`] request.
+//!
+//! Reads the message that tonic has parsed; raw contents stay slices of what was received.
+//! Does not know which model answers: `model_name` and `model_version` are the router's.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use inferd_types::{Result, Shape, Signature};
+use smallvec::SmallVec;
+
+use super::contents;
+use crate::Decoded;
+use crate::check::{Input, Inputs, invalid, shown};
+use crate::options::{self, OutputSelection, RequestParameters, TensorParameters, Value};
+use crate::pb::inference::infer_parameter::ParameterChoice;
+use crate::pb::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use crate::pb::inference::{InferParameter, ModelInferRequest};
+
+/// Decodes an inference request. The same rules as for REST hold.
+///
+/// # Errors
+/// `Unimplemented` where it asks for a feature that is not there, else `InvalidInput` that says what was
+/// expected.
+pub fn decode_infer(request: ModelInferRequest, signature: &Signature) -> Result<Decoded> {
+    let mut parameters = RequestParameters::default();
+    for (name, value) in &request.parameters {
+        parameters.take(name, &as_value(value))?;
+    }
+    let mut options = parameters.options;
+    options.outputs = requested(&request.outputs, signature)?;
+    let inputs = decode_inputs(request.inputs, request.raw_input_contents, signature)?;
+    Ok(Decoded { id: (!request.id.is_empty()).then_some(request.id), inputs, options })
+}
+
+fn decode_inputs(
+    tensors: Vec<InferInputTensor>,
+    raw: Vec<Bytes>,
+    signature: &Signature,
+) -> Result<SmallVec<[inferd_types::Tensor; 2]>> {
+    let mut inputs = Inputs::new(signature);
+    let raw_form = !raw.is_empty();
+    // Names and types first: an unknown input is worth more to the client than a count that follows from it.
+    let mut claimed: SmallVec<[(usize, Shape); 2]> = SmallVec::with_capacity(tensors.len());
+    for tensor in &tensors {
+        claimed.push(claim(&mut inputs, tensor, raw_form)?);
+    }
+    if raw_form && raw.len() != tensors.len() {
+        return Err(invalid(format!(
+            "raw_input_contents has {} elements but there are {} inputs; one for each is expected",
+            raw.len(),
+            tensors.len()
+        )));
+    }
+    if raw_form {
+        for ((index, shape), data) in claimed.into_iter().zip(raw) {
+            inputs.put(index, shape, data)?;
+        }
+    } else {
+        for ((index, shape), tensor) in claimed.into_iter().zip(tensors) {
+            let spec = inputs.spec(index);
+            // Without contents a zero-size tensor is still whole; any other fails in the count.
+            let contents = tensor.contents.unwrap_or_default();
+            let empty = contents == Default::default();
+            let data = if empty && shape.contains(&0) {
+                Bytes::new()
+            } else {
+                contents::encode(spec.datatype, contents).map_err(|error| error.within(Input(spec)))?
+            };
+            inputs.put(index, shape, data)?;
+        }
+    }
+    inputs.finish()
+}
+
+/// Checks what one input claims to be.
+fn claim(inputs: &mut Inputs<'_>, tensor: &InferInputTensor, raw_form: bool) -> Result<(usize, Shape)> {
+    let index = inputs.claim(&tensor.name)?;
+    let here = Input(inputs.spec(index));
+    let mut parameters = TensorParameters::default();
+    for (name, value) in &tensor.parameters {
+        parameters.take(name, &as_value(value)).map_err(|error| error.within(&here))?;
+    }
+    let mut shape = Shape::with_capacity(tensor.shape.len());
+    for dim in &tensor.shape {
+        shape.push(u64::try_from(*dim).map_err(|_| {
+            invalid(format!("{here} has dimension {dim} in its shape; 0 or more is expected"))
+        })?);
+    }
+    inputs.check(index, &tensor.datatype, &shape)?;
+    if raw_form && tensor.contents.is_some() {
+        return Err(invalid(format!(
+            "{here} has contents although raw_input_contents is there; one form for all inputs is expected"
+        )));
+    }
+    Ok((index, shape))
+}
+
+fn requested(outputs: &[InferRequestedOutputTensor], signature: &Signature) -> Result<OutputSelection> {
+    if outputs.is_empty() {
+        return Ok(OutputSelection::All { binary: true });
+    }
+    let mut requested = SmallVec::with_capacity(outputs.len());
+    for output in outputs {
+        let mut parameters = TensorParameters::default();
+        for (name, value) in &output.parameters {
+            let place = format_args!("output '{}'", shown(&output.name)).to_string();
+            parameters.take(name, &as_value(value)).map_err(|error| error.within(place))?;
+        }
+        options::request_output(signature, &mut requested, &output.name, true)?;
+    }
+    Ok(OutputSelection::Named(requested))
+}
+
+fn as_value(parameter: &InferParameter) -> Value<'_> {
+    match &parameter.parameter_choice {
+        Some(ParameterChoice::BoolParam(value)) => Value::Bool(*value),
+        Some(ParameterChoice::Int64Param(value)) => Value::Int(*value),
+        Some(ParameterChoice::Uint64Param(value)) => Value::Uint(*value),
+        Some(ParameterChoice::DoubleParam(value)) => Value::Float(*value),
+        Some(ParameterChoice::StringParam(value)) => Value::Text(Cow::Borrowed(value)),
+        None => Value::Other,
+    }
+}
+
+/// The parameters of a message.
+pub(super) type Parameters = HashMap<String, InferParameter>;

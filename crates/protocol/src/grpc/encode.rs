@@ -1,0 +1,86 @@
+//! An answer into a `ModelInferResponse`, alone or in a stream.
+//!
+//! Reads tensors, hands on messages that share the tensors' bytes: always `raw_output_contents`, as Triton.
+//! In a stream every answer says with `triton_final_response` whether it is its request's last; failures are
+//! in-band and end only their own request.
+//! Does not know of the stream itself.
+
+use inferd_types::{Error, ErrorKind, InferResponse, Result, Signature};
+
+use super::decode::Parameters;
+use crate::RequestOptions;
+use crate::pb::inference::infer_parameter::ParameterChoice;
+use crate::pb::inference::model_infer_response::InferOutputTensor;
+use crate::pb::inference::{InferParameter, ModelInferResponse, ModelStreamInferResponse};
+
+/// Marks the last answer to a request in a stream.
+const FINAL: &str = "triton_final_response";
+
+/// Encodes the answer of `model` (name and version) to the request `id`.
+///
+/// # Errors
+/// `Internal` where the answer does not fit the signature.
+pub fn encode_infer(
+    model: (&str, u64),
+    id: Option<&str>,
+    signature: &Signature,
+    options: &RequestOptions,
+    response: &InferResponse,
+) -> Result<ModelInferResponse> {
+    let selected = options.outputs.resolve(signature);
+    let mut message = head(model, id);
+    message.outputs.reserve_exact(selected.len());
+    message.raw_output_contents.reserve_exact(selected.len());
+    for output in selected {
+        let (Some(spec), Some(tensor)) =
+            (signature.outputs.get(output.index), response.outputs.get(output.index))
+        else {
+            return Err(Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"));
+        };
+        message.outputs.push(InferOutputTensor {
+            name: spec.name.as_ref().to_owned(),
+            datatype: tensor.datatype.name().to_owned(),
+            // A dimension past i64 cannot be: the tensor's element count fits one.
+            shape: tensor.shape.iter().map(|dim| i64::try_from(*dim).unwrap_or(i64::MAX)).collect(),
+            parameters: Parameters::default(),
+            contents: None,
+        });
+        message.raw_output_contents.push(tensor.data.clone());
+    }
+    Ok(message)
+}
+
+/// Wraps an answer for a stream. `last` says that no other follows to the same request.
+pub fn stream_response(mut message: ModelInferResponse, last: bool) -> ModelStreamInferResponse {
+    message.parameters.insert(FINAL.to_owned(), flag(last));
+    ModelStreamInferResponse { error_message: String::new(), infer_response: Some(message) }
+}
+
+/// The end of a request whose last answer did not yet say that it was the last; sent only to who asked with
+/// [`RequestOptions::empty_final_response`].
+pub fn empty_final_response(model: (&str, u64), id: Option<&str>) -> ModelStreamInferResponse {
+    stream_response(head(model, id), true)
+}
+
+/// A failure in a stream: it ends the request `id`, not the stream.
+pub fn stream_error(id: Option<&str>, error: &Error) -> ModelStreamInferResponse {
+    let message = ModelInferResponse { id: id.unwrap_or_default().to_owned(), ..Default::default() };
+    let mut response = stream_response(message, true);
+    // Clients tell a failure by a message that is not empty.
+    let text = if error.message().is_empty() { error.kind().label() } else { error.message() };
+    response.error_message = text.to_owned();
+    response
+}
+
+fn head(model: (&str, u64), id: Option<&str>) -> ModelInferResponse {
+    ModelInferResponse {
+        model_name: model.0.to_owned(),
+        model_version: model.1.to_string(),
+        id: id.unwrap_or_default().to_owned(),
+        ..Default::default()
+    }
+}
+
+fn flag(value: bool) -> InferParameter {
+    InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(value)) }
+}

@@ -1,0 +1,284 @@
+//! The parameters of a request: what they mean, and which of them name a feature that is not there.
+//!
+//! Reads names with values that `rest` and `grpc` found, hands on [`RequestOptions`].
+//! Does not know in which form a parameter was written.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use inferd_types::{DataType, Error, ErrorKind, Result, Signature};
+use smallvec::SmallVec;
+
+use crate::check;
+
+/// What a client wishes besides its tensors. Parameters that mean nothing here are passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestOptions {
+    /// Parameter `priority`; 0 is served first. `None`: the model's default.
+    pub priority: Option<u8>,
+    /// Parameter `timeout`, sent in microseconds. `None` (or 0 as sent): the caller waits.
+    pub timeout: Option<Duration>,
+    /// Which outputs, in which form.
+    pub outputs: OutputSelection,
+    /// Parameter `triton_enable_empty_final_response`: a stream that ends without a further output ends with an
+    /// empty answer marked as the final one.
+    pub empty_final_response: bool,
+}
+
+/// Which outputs the answer carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputSelection {
+    /// Every output of the signature, in its order.
+    All {
+        /// As raw bytes behind the JSON. Means nothing in gRPC, which is always raw.
+        binary: bool,
+    },
+    /// These, in the client's order.
+    Named(SmallVec<[RequestedOutput; 2]>),
+}
+
+impl Default for OutputSelection {
+    fn default() -> Self {
+        OutputSelection::All { binary: false }
+    }
+}
+
+/// One output that the client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestedOutput {
+    /// Its place in the signature.
+    pub index: usize,
+    /// As raw bytes behind the JSON. Means nothing in gRPC.
+    pub binary: bool,
+}
+
+impl OutputSelection {
+    /// What is sent, in the order of the answer.
+    pub fn resolve(&self, signature: &Signature) -> SmallVec<[RequestedOutput; 2]> {
+        match self {
+            OutputSelection::All { binary } => {
+                (0..signature.outputs.len()).map(|index| RequestedOutput { index, binary: *binary }).collect()
+            }
+            OutputSelection::Named(requested) => requested.clone(),
+        }
+    }
+}
+
+/// The value of a parameter, however it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value<'a> {
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Float(f64),
+    Text(Cow<'a, str>),
+    /// An array, an object, null, or bytes.
+    Other,
+}
+
+impl Value<'_> {
+    fn as_u64(&self) -> Option<u64> {
+        match self {
+            Value::Int(value) => u64::try_from(*value).ok(),
+            Value::Uint(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    fn as_bool(&self) -> Option<bool> {
+        match self {
+            Value::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Whether the value asks for something: clients write `sequence_id: 0` for *no sequence*.
+    fn is_set(&self) -> bool {
+        match self {
+            Value::Bool(value) => *value,
+            Value::Int(value) => *value != 0,
+            Value::Uint(value) => *value != 0,
+            Value::Float(value) => *value != 0.0,
+            Value::Text(value) => !value.is_empty(),
+            Value::Other => true,
+        }
+    }
+}
+
+/// The parameters of the request as a whole, gathered one by one.
+#[derive(Debug, Default)]
+pub(crate) struct RequestParameters {
+    pub(crate) options: RequestOptions,
+    pub(crate) binary_data_output: bool,
+}
+
+impl RequestParameters {
+    /// Takes one parameter in.
+    pub(crate) fn take(&mut self, name: &str, value: &Value<'_>) -> Result<()> {
+        match name {
+            "priority" => {
+                let class = value.as_u64().and_then(|class| u8::try_from(class).ok());
+                self.options.priority = Some(class.ok_or_else(|| wrong(name, "an integer from 0 to 255"))?);
+            }
+            "timeout" => {
+                let micros = match value {
+                    Value::Text(text) => text.parse().ok(),
+                    number => number.as_u64(),
+                };
+                let micros = micros.ok_or_else(|| wrong(name, "a number of microseconds, 0 or more"))?;
+                self.options.timeout = (micros != 0).then(|| Duration::from_micros(micros));
+            }
+            "binary_data_output" => {
+                self.binary_data_output = value.as_bool().ok_or_else(|| wrong(name, "true or false"))?;
+            }
+            "triton_enable_empty_final_response" => {
+                self.options.empty_final_response =
+                    value.as_bool().ok_or_else(|| wrong(name, "true or false"))?;
+            }
+            "sequence_id" | "sequence_start" | "sequence_end" if value.is_set() => {
+                return Err(not_built("sequence batching", name));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What the parameters of one input or output say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TensorParameters {
+    /// Parameter `binary_data_size` of an input.
+    pub(crate) binary_data_size: Option<usize>,
+    /// Parameter `binary_data` of an output.
+    pub(crate) binary_data: Option<bool>,
+}
+
+impl TensorParameters {
+    /// Takes one parameter in.
+    pub(crate) fn take(&mut self, name: &str, value: &Value<'_>) -> Result<()> {
+        match name {
+            "binary_data_size" => {
+                let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
+                self.binary_data_size =
+                    Some(size.ok_or_else(|| wrong(name, "a number of bytes, 0 or more"))?);
+            }
+            "binary_data" => {
+                self.binary_data = Some(value.as_bool().ok_or_else(|| wrong(name, "true or false"))?);
+            }
+            "classification" if value.is_set() => {
+                return Err(not_built("the classification extension", name));
+            }
+            "shared_memory_region" | "shared_memory_byte_size" | "shared_memory_offset" if value.is_set() => {
+                return Err(not_built("shared memory between client and server", name));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Adds the output `name` to those asked for.
+pub(crate) fn request_output(
+    signature: &Signature,
+    requested: &mut SmallVec<[RequestedOutput; 2]>,
+    name: &str,
+    binary: bool,
+) -> Result<()> {
+    let Some(index) = signature.outputs.iter().position(|output| &*output.name == name) else {
+        let known = check::names(&signature.outputs);
+        return Err(check::invalid(format!(
+            "unknown output '{}'; the model gives {known}",
+            check::shown(name)
+        )));
+    };
+    if requested.iter().any(|output| output.index == index) {
+        return Err(check::invalid(format!("output '{name}' is asked for twice; ask for it once")));
+    }
+    requested.push(RequestedOutput { index, binary });
+    Ok(())
+}
+
+/// Refuses what JSON cannot carry before the model runs for nothing.
+pub(crate) fn check_json_outputs(selection: &OutputSelection, signature: &Signature) -> Result<()> {
+    for output in selection.resolve(signature) {
+        let spec = &signature.outputs[output.index];
+        if spec.datatype == DataType::Bf16 && !output.binary {
+            return Err(bf16_in_json(&spec.name));
+        }
+    }
+    Ok(())
+}
+
+/// The error for a BF16 output that was asked for as JSON.
+pub(crate) fn bf16_in_json(name: &str) -> Error {
+    check::invalid(format!(
+        "output '{name}' is BF16, which JSON cannot carry; ask for it with parameter binary_data: true, \
+         or for all with binary_data_output: true"
+    ))
+}
+
+fn wrong(name: &str, expected: &str) -> Error {
+    check::invalid(format!("parameter '{name}' must be {expected}"))
+}
+
+fn not_built(feature: &str, parameter: &str) -> Error {
+    Error::new(
+        ErrorKind::Unimplemented,
+        format!("{feature} (parameter '{parameter}') is not implemented; leave the parameter out"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(name: &str, value: Value<'_>) -> Result<RequestOptions> {
+        let mut parameters = RequestParameters::default();
+        parameters.take(name, &value).map(|()| parameters.options)
+    }
+
+    #[test]
+    fn a_timeout_is_in_microseconds_and_zero_means_none() {
+        assert_eq!(take("timeout", Value::Int(1500)).unwrap().timeout, Some(Duration::from_micros(1500)));
+        assert_eq!(take("timeout", Value::Text("7".into())).unwrap().timeout, Some(Duration::from_micros(7)));
+        assert_eq!(take("timeout", Value::Int(0)).unwrap().timeout, None);
+        for value in [Value::Int(-1), Value::Float(0.5), Value::Bool(true), Value::Text("soon".into())] {
+            let error = take("timeout", value).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.message().contains("microseconds"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_priority_is_one_byte() {
+        assert_eq!(take("priority", Value::Uint(2)).unwrap().priority, Some(2));
+        assert!(take("priority", Value::Uint(256)).unwrap_err().message().contains("0 to 255"));
+    }
+
+    #[test]
+    fn sequences_are_refused_by_name_only_where_they_are_asked_for() {
+        assert!(take("sequence_id", Value::Int(0)).is_ok());
+        assert!(take("sequence_start", Value::Bool(false)).is_ok());
+        for value in [Value::Int(3), Value::Text("a".into())] {
+            let error = take("sequence_id", value).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unimplemented);
+            assert!(error.message().contains("sequence batching"), "{error}");
+        }
+    }
+
+    #[test]
+    fn classification_and_shared_memory_are_refused_by_name() {
+        let mut parameters = TensorParameters::default();
+        let error = parameters.take("classification", &Value::Int(3)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unimplemented);
+        assert!(error.message().contains("classification"), "{error}");
+        let error = parameters.take("shared_memory_region", &Value::Text("r".into())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unimplemented);
+        assert!(error.message().contains("shared memory"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_passed_over_whatever_its_value() {
+        assert_eq!(take("colour", Value::Other).unwrap(), RequestOptions::default());
+    }
+}

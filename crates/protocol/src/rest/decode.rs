@@ -1,0 +1,412 @@
+//! The body of `POST …/infer` into a [`Decoded`] request.
+//!
+//! Reads JSON once, numbers straight into the tensors' own bytes; raw tensors behind the JSON stay slices of
+//! the body. Members may come in any order; unknown ones are passed over.
+//! Does not know which model is meant: the path said it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use inferd_types::{Error, ErrorKind, Result, Shape, Signature};
+use smallvec::SmallVec;
+
+use super::data;
+use super::scan::Scanner;
+use crate::check::{Input, Inputs, invalid, shown};
+use crate::options::{self, OutputSelection, RequestParameters, RequestedOutput, TensorParameters};
+use crate::{Decoded, Limits};
+
+/// Decodes the body of an inference request.
+///
+/// `header_length` is the value of `Inference-Header-Content-Length`: where the JSON ends and raw tensors begin.
+/// A batched model's request has at least one row; without batching, zero-size shapes pass where the signature
+/// lets them.
+///
+/// # Errors
+/// `TooLarge` where the body is over the limit, `Unimplemented` where it asks for a feature that is not there,
+/// else `InvalidInput` that says what was expected.
+pub fn decode_infer(
+    body: Bytes,
+    header_length: Option<usize>,
+    signature: &Signature,
+    limits: &Limits,
+) -> Result<Decoded> {
+    if body.len() > limits.body_max_bytes {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            format!("the body has {} bytes but body_max_bytes is {}", body.len(), limits.body_max_bytes),
+        ));
+    }
+    let json_length = json_length(&body, header_length)?;
+    let mut request = Request {
+        inputs: Inputs::new(signature),
+        signature,
+        id: None,
+        raw: SmallVec::new(),
+        parameters: RequestParameters::default(),
+        requested: None,
+    };
+    let mut scanner = Scanner::new(&body[..json_length], limits.json_depth_max);
+    request.read(&mut scanner)?;
+    request.take_raw(body.slice(json_length..), header_length.is_some())?;
+    request.finish()
+}
+
+/// How much of the body is JSON.
+fn json_length(body: &Bytes, header_length: Option<usize>) -> Result<usize> {
+    match header_length {
+        Some(0) if !body.is_empty() => Err(Error::new(
+            ErrorKind::Unimplemented,
+            "raw binary requests (Inference-Header-Content-Length: 0) are not implemented; \
+             put the JSON before the tensors",
+        )),
+        Some(length) if length > body.len() => Err(invalid(format!(
+            "Inference-Header-Content-Length is {length} but the body has {} bytes; \
+             the length of the JSON is expected",
+            body.len()
+        ))),
+        length => Ok(length.unwrap_or(body.len())),
+    }
+}
+
+/// An output as the client wrote it; which form it has is known when the whole request is.
+struct OutputObject<'a> {
+    name: Cow<'a, str>,
+    binary: Option<bool>,
+}
+
+/// An input whose raw bytes stand behind the JSON.
+struct RawInput {
+    index: usize,
+    shape: Shape,
+    size: usize,
+}
+
+/// One request while it is read.
+struct Request<'s, 'a> {
+    inputs: Inputs<'s>,
+    signature: &'s Signature,
+    id: Option<String>,
+    /// In the order of the JSON, which is that of the bytes.
+    raw: SmallVec<[RawInput; 2]>,
+    parameters: RequestParameters,
+    requested: Option<SmallVec<[OutputObject<'a>; 2]>>,
+}
+
+impl<'a> Request<'_, 'a> {
+    fn read(&mut self, scanner: &mut Scanner<'a>) -> Result<()> {
+        let (mut has_id, mut has_inputs, mut has_parameters) = (false, false, false);
+        let mut first = true;
+        scanner.open(b'{')?;
+        while let Some(key) = scanner.key(&mut first)? {
+            match &*key {
+                "id" => {
+                    once(&mut has_id, "id")?;
+                    if !scanner.eat_word(b"null") {
+                        let id = scanner.string().map_err(|error| error.within("id"))?;
+                        self.id = (!id.is_empty()).then(|| id.into_owned());
+                    }
+                }
+                "inputs" => {
+                    once(&mut has_inputs, "inputs")?;
+                    self.read_inputs(scanner)?;
+                }
+                "outputs" => {
+                    once(&mut self.requested.is_some(), "outputs")?;
+                    self.requested = Some(SmallVec::new());
+                    self.read_outputs(scanner)?;
+                }
+                "parameters" => {
+                    once(&mut has_parameters, "parameters")?;
+                    let parameters = &mut self.parameters;
+                    read_parameters(scanner, |name, value| parameters.take(name, &value))?;
+                }
+                _ => scanner.skip_value()?,
+            }
+        }
+        scanner.end()
+    }
+
+    fn read_inputs(&mut self, scanner: &mut Scanner<'a>) -> Result<()> {
+        let mut first = true;
+        scanner.open(b'[').map_err(|error| error.within("inputs"))?;
+        while scanner.another(&mut first, b']')? {
+            let mut input = InputObject::default();
+            input.read(scanner, &mut self.inputs)?;
+            self.take_input(scanner, input)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over an input whose object has been read to its end.
+    fn take_input(&mut self, scanner: &Scanner<'a>, mut input: InputObject<'a>) -> Result<()> {
+        let (index, count) = input.identify(&mut self.inputs)?;
+        let here = Input(self.inputs.spec(index));
+        let shape = input.shape.unwrap_or_default();
+        match (input.data, input.parameters.binary_data_size) {
+            (None, Some(size)) => {
+                self.raw.push(RawInput { index, shape, size });
+                Ok(())
+            }
+            (Some(data), None) => {
+                let bytes = match data {
+                    Data::Read(bytes) => bytes,
+                    Data::Later(mark) => read_data(&mut scanner.resume(mark), &self.inputs, index, &shape)?,
+                };
+                self.inputs.put(index, shape, Bytes::from(bytes))
+            }
+            (Some(_), Some(_)) => {
+                Err(invalid(format!("{here} has both data and binary_data_size; one of them is expected")))
+            }
+            (None, None) => {
+                Err(invalid(format!("{here} has no data; an array of {count} elements is expected")))
+            }
+        }
+    }
+
+    fn read_outputs(&mut self, scanner: &mut Scanner<'a>) -> Result<()> {
+        if scanner.eat_word(b"null") {
+            return Ok(());
+        }
+        let mut first = true;
+        scanner.open(b'[').map_err(|error| error.within("outputs"))?;
+        while scanner.another(&mut first, b']')? {
+            let mut name = None;
+            let mut parameters = TensorParameters::default();
+            let mut first = true;
+            scanner.open(b'{').map_err(|error| error.within("outputs"))?;
+            while let Some(key) = scanner.key(&mut first)? {
+                match &*key {
+                    "name" => {
+                        once(&mut name.is_some(), "name")?;
+                        name = Some(scanner.string()?);
+                    }
+                    "parameters" => read_parameters(scanner, |name, value| parameters.take(name, &value))?,
+                    _ => scanner.skip_value()?,
+                }
+            }
+            let name =
+                name.ok_or_else(|| invalid("an element of outputs has no name; a string is expected"))?;
+            if let Some(requested) = &mut self.requested {
+                requested.push(OutputObject { name, binary: parameters.binary_data });
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the raw inputs out of what follows the JSON.
+    fn take_raw(&mut self, mut rest: Bytes, has_header_length: bool) -> Result<()> {
+        for raw in std::mem::take(&mut self.raw) {
+            let here = Input(self.inputs.spec(raw.index));
+            if !has_header_length {
+                return Err(invalid(format!(
+                    "{here} has binary_data_size but the header Inference-Header-Content-Length is missing; \
+                     the length of the JSON is expected there"
+                )));
+            }
+            if raw.size > rest.len() {
+                return Err(invalid(format!(
+                    "{here} has binary_data_size {} but {} bytes are left behind the JSON",
+                    raw.size,
+                    rest.len()
+                )));
+            }
+            self.inputs.put(raw.index, raw.shape, rest.split_to(raw.size))?;
+        }
+        if !rest.is_empty() {
+            return Err(invalid(format!(
+                "{} bytes behind the JSON belong to no input; the sum of all binary_data_size is expected",
+                rest.len()
+            )));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Decoded> {
+        let inputs = self.inputs.finish()?;
+        let mut options = self.parameters.options;
+        let binary = self.parameters.binary_data_output;
+        options.outputs = match self.requested {
+            Some(objects) if !objects.is_empty() => {
+                let mut requested: SmallVec<[RequestedOutput; 2]> = SmallVec::new();
+                for output in objects {
+                    let binary = output.binary.unwrap_or(binary);
+                    options::request_output(self.signature, &mut requested, &output.name, binary)?;
+                }
+                OutputSelection::Named(requested)
+            }
+            _ => OutputSelection::All { binary },
+        };
+        options::check_json_outputs(&options.outputs, self.signature)?;
+        Ok(Decoded { id: self.id, inputs, options })
+    }
+}
+
+/// One element of `inputs` while it is read.
+#[derive(Default)]
+struct InputObject<'a> {
+    name: Option<Cow<'a, str>>,
+    datatype: Option<Cow<'a, str>>,
+    shape: Option<Shape>,
+    parameters: TensorParameters,
+    data: Option<Data>,
+    /// Its place in the signature and its number of elements, once name, type and shape are known and right.
+    identity: Option<(usize, u64)>,
+}
+
+enum Data {
+    Read(Vec<u8>),
+    /// It came before its type or shape; it begins here.
+    Later((usize, usize)),
+}
+
+impl<'a> InputObject<'a> {
+    fn read(&mut self, scanner: &mut Scanner<'a>, inputs: &mut Inputs<'_>) -> Result<()> {
+        let mut first = true;
+        scanner.open(b'{').map_err(|error| error.within("inputs"))?;
+        while let Some(key) = scanner.key(&mut first)? {
+            match &*key {
+                "name" => {
+                    once(&mut self.name.is_some(), "name")?;
+                    self.name = Some(scanner.string().map_err(|error| error.within("name of an input"))?);
+                }
+                "datatype" => {
+                    once(&mut self.datatype.is_some(), "datatype")?;
+                    self.datatype =
+                        Some(scanner.string().map_err(|error| error.within(self.place("datatype")))?);
+                }
+                "shape" => {
+                    once(&mut self.shape.is_some(), "shape")?;
+                    self.shape =
+                        Some(read_shape(scanner).map_err(|error| error.within(self.place("shape")))?);
+                }
+                "parameters" => {
+                    let parameters = &mut self.parameters;
+                    read_parameters(scanner, |name, value| parameters.take(name, &value))?;
+                }
+                "data" => {
+                    once(&mut self.data.is_some(), "data")?;
+                    self.data = Some(self.read_data(scanner, inputs)?);
+                }
+                _ => scanner.skip_value()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_data(&mut self, scanner: &mut Scanner<'a>, inputs: &mut Inputs<'_>) -> Result<Data> {
+        if self.name.is_none() || self.datatype.is_none() || self.shape.is_none() {
+            let mark = scanner.mark();
+            scanner.skip_value()?;
+            return Ok(Data::Later(mark));
+        }
+        let (index, _) = self.identify(inputs)?;
+        let shape = self.shape.as_deref().unwrap_or_default();
+        read_data(scanner, inputs, index, shape).map(Data::Read)
+    }
+
+    /// The input's place in the signature and its number of elements, found and checked once.
+    fn identify(&mut self, inputs: &mut Inputs<'_>) -> Result<(usize, u64)> {
+        if let Some(identity) = self.identity {
+            return Ok(identity);
+        }
+        let missing = |input: &Self, what: &str, expected: &str| {
+            invalid(format!("{} is missing; {expected} is expected", input.place(what)))
+        };
+        let name = self.name.as_deref().ok_or_else(|| missing(self, "name", "a string"))?;
+        let index = inputs.claim(name)?;
+        let datatype = self
+            .datatype
+            .as_deref()
+            .ok_or_else(|| missing(self, "datatype", &format!("\"{}\"", inputs.spec(index).datatype)))?;
+        let shape = self.shape.as_deref().ok_or_else(|| {
+            missing(self, "shape", &format!("{:?} (-1 stands for any size)", inputs.spec(index).shape))
+        })?;
+        let count = inputs.check(index, datatype, shape)?;
+        self.identity = Some((index, count));
+        Ok((index, count))
+    }
+
+    /// `input 'x': shape`, as messages say it.
+    fn place(&self, what: &str) -> String {
+        match &self.name {
+            Some(name) => format!("input '{}': {what}", shown(name)),
+            None => format!("an input: {what}"),
+        }
+    }
+}
+
+fn read_data(scanner: &mut Scanner<'_>, inputs: &Inputs<'_>, index: usize, shape: &[u64]) -> Result<Vec<u8>> {
+    let spec = inputs.spec(index);
+    data::read(scanner, spec.datatype, shape).map_err(|error| error.within(Input(spec)))
+}
+
+fn read_shape(scanner: &mut Scanner<'_>) -> Result<Shape> {
+    let mut shape = Shape::new();
+    let mut first = true;
+    scanner.open(b'[')?;
+    while scanner.another(&mut first, b']')? {
+        let text = scanner.number()?.text;
+        let dim = text.parse().ok().filter(|dim| *dim <= i64::MAX as u64);
+        shape.push(dim.ok_or_else(|| {
+            invalid(format!(
+                "dimension {} is {}; an integer of 0 or more is expected",
+                shape.len(),
+                shown(text)
+            ))
+        })?);
+    }
+    Ok(shape)
+}
+
+/// Hands every member of a `parameters` object to `take`.
+fn read_parameters<'a>(
+    scanner: &mut Scanner<'a>,
+    mut take: impl FnMut(&str, options::Value<'a>) -> Result<()>,
+) -> Result<()> {
+    if scanner.eat_word(b"null") {
+        return Ok(());
+    }
+    let mut first = true;
+    scanner.open(b'{').map_err(|error| error.within("parameters"))?;
+    while let Some(name) = scanner.key(&mut first)? {
+        let value = scanner.value()?;
+        take(&name, value)?;
+    }
+    Ok(())
+}
+
+/// Refuses a member that came before.
+fn once(seen: &mut bool, name: &str) -> Result<()> {
+    if std::mem::replace(seen, true) {
+        return Err(invalid(format!("'{name}' stands twice in one object; once is expected")));
+    }
+    Ok(())
+}
+
+/// Decodes the body of `POST /v2/repository/index`, which may be empty: whether only models that are ready are
+/// wanted.
+///
+/// # Errors
+/// `InvalidInput` where the body is not JSON of that form.
+pub fn decode_index_ready(body: &[u8], limits: &Limits) -> Result<bool> {
+    let mut scanner = Scanner::new(body, limits.json_depth_max);
+    if scanner.peek().is_none() {
+        return Ok(false);
+    }
+    let mut ready = false;
+    let mut first = true;
+    scanner.open(b'{')?;
+    while let Some(key) = scanner.key(&mut first)? {
+        if &*key != "ready" {
+            scanner.skip_value()?;
+            continue;
+        }
+        ready = match scanner.value()? {
+            options::Value::Bool(ready) => ready,
+            _ => return Err(invalid("'ready' must be true or false")),
+        };
+    }
+    scanner.end()?;
+    Ok(ready)
+}

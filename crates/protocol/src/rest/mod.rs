@@ -1,0 +1,15 @@
+//! The Open Inference Protocol over HTTP: JSON, with raw tensors behind it where the client wishes.
+//!
+//! Reads bodies, hands on [`crate::Decoded`] requests and encoded answers.
+//! Does not know of headers other than the two numbers that it is given and gives back.
+
+mod data;
+mod decode;
+mod element;
+mod encode;
+mod scan;
+
+pub use decode::{decode_index_ready, decode_infer};
+pub use encode::{EncodedBody, encode_infer};
+
+pub(crate) use encode::write_string;

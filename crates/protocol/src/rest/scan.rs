@@ -1,0 +1,442 @@
+//! A strict reader of JSON text, one token at a time.
+//!
+//! Reads bytes, hands on strings, numbers and the borders of arrays and objects. Beyond RFC 8259 it takes the
+//! bare tokens `NaN`, `Infinity` and `-Infinity`, as Python's `json` writes them.
+//! Does not know what a request looks like.
+
+use std::borrow::Cow;
+
+use inferd_types::{Error, Result};
+
+use crate::check::invalid;
+use crate::options::Value;
+
+/// A place in a JSON text.
+#[derive(Debug)]
+pub(crate) struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+    depth: usize,
+    depth_max: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(text: &'a [u8], depth_max: usize) -> Self {
+        Scanner { text, at: 0, depth: 0, depth_max }
+    }
+
+    /// A scanner of the same text, one level inside an array or object, at a place that [`Self::mark`] gave.
+    pub(crate) fn resume(&self, (at, depth): (usize, usize)) -> Self {
+        Scanner { text: self.text, at, depth, depth_max: self.depth_max }
+    }
+
+    /// Where the next value begins.
+    pub(crate) fn mark(&mut self) -> (usize, usize) {
+        self.skip_space();
+        (self.at, self.depth)
+    }
+
+    /// Bytes that are left: an upper bound for what can still come.
+    pub(crate) fn left(&self) -> usize {
+        self.text.len() - self.at
+    }
+
+    /// The byte that the next token begins with, without taking it.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Option<u8> {
+        self.skip_space();
+        self.text.get(self.at).copied()
+    }
+
+    #[inline]
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.text.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    /// An error at this place.
+    #[cold]
+    pub(crate) fn error(&self, expected: &str) -> Error {
+        let found = match self.text.get(self.at) {
+            None => "the end".to_owned(),
+            Some(byte @ 0x20..=0x7e) => format!("'{}'", *byte as char),
+            Some(byte) => format!("byte 0x{byte:02x}"),
+        };
+        invalid(format!("JSON at byte {}: {expected} is expected but {found} was found", self.at))
+    }
+
+    /// Takes `byte` if it comes next.
+    #[inline]
+    pub(crate) fn eat(&mut self, byte: u8) -> bool {
+        let next = self.peek() == Some(byte);
+        self.at += usize::from(next);
+        next
+    }
+
+    /// Takes the bracket that opens an array or object.
+    pub(crate) fn open(&mut self, bracket: u8) -> Result<()> {
+        if !self.eat(bracket) {
+            return Err(self.error(if bracket == b'[' { "an array" } else { "an object" }));
+        }
+        if self.depth == self.depth_max {
+            return Err(invalid(format!(
+                "JSON at byte {}: nested deeper than {} levels; json_depth_max sets the limit",
+                self.at - 1,
+                self.depth_max
+            )));
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Whether another element follows in an open array (or member in an open object). `first` is true before
+    /// the first one; the closing bracket is taken where there is none.
+    #[inline]
+    pub(crate) fn another(&mut self, first: &mut bool, closing: u8) -> Result<bool> {
+        let was_first = std::mem::replace(first, false);
+        match self.peek() {
+            Some(b',') if !was_first => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(byte) if byte == closing => {
+                self.at += 1;
+                self.depth -= 1;
+                Ok(false)
+            }
+            _ if was_first => Ok(true),
+            _ => Err(self.error(if closing == b']' { "',' or ']'" } else { "',' or '}'" })),
+        }
+    }
+
+    /// The next key of an open object with its colon; `None` where the object ends.
+    pub(crate) fn key(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>> {
+        if !self.another(first, b'}')? {
+            return Ok(None);
+        }
+        let key = self.string()?;
+        if !self.eat(b':') {
+            return Err(self.error("':'"));
+        }
+        Ok(Some(key))
+    }
+
+    /// Only space may follow.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        if self.peek().is_some() {
+            return Err(self.error("the end"));
+        }
+        Ok(())
+    }
+
+    /// Takes `token` if it comes next and nothing is glued to it.
+    pub(crate) fn eat_word(&mut self, token: &[u8]) -> bool {
+        self.skip_space();
+        let Some(rest) = self.text[self.at..].strip_prefix(token) else { return false };
+        if rest.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+            return false;
+        }
+        self.at += token.len();
+        true
+    }
+
+    /// The text of a number that follows the grammar of RFC 8259.
+    #[inline]
+    pub(crate) fn number(&mut self) -> Result<Number<'a>> {
+        self.skip_space();
+        let start = self.at;
+        let mut integer = true;
+        self.at += usize::from(self.text.get(self.at) == Some(&b'-'));
+        match self.text.get(self.at) {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits(),
+            _ => return Err(self.error("a number")),
+        }
+        if self.text.get(self.at) == Some(&b'.') {
+            integer = false;
+            self.at += 1;
+            self.some_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.text.get(self.at) {
+            integer = false;
+            self.at += 1;
+            self.at += usize::from(matches!(self.text.get(self.at), Some(b'+' | b'-')));
+            self.some_digits()?;
+        }
+        if let Some(b'0'..=b'9') = self.text.get(self.at) {
+            return Err(self.error("a number without leading zeros"));
+        }
+        let text = std::str::from_utf8(&self.text[start..self.at]).expect("digits and signs are ASCII");
+        Ok(Number { text, integer })
+    }
+
+    #[inline]
+    fn digits(&mut self) {
+        while let Some(b'0'..=b'9') = self.text.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    fn some_digits(&mut self) -> Result<()> {
+        let start = self.at;
+        self.digits();
+        if self.at == start { Err(self.error("a digit")) } else { Ok(()) }
+    }
+
+    /// A string, borrowed where it holds no escapes.
+    pub(crate) fn string(&mut self) -> Result<Cow<'a, str>> {
+        self.open_string()?;
+        let plain = self.plain_run()?;
+        if self.text.get(self.at) == Some(&b'"') {
+            self.at += 1;
+            return Ok(Cow::Borrowed(plain));
+        }
+        let mut text = Vec::from(plain);
+        self.rest_of_string(&mut text)?;
+        String::from_utf8(text).map(Cow::Owned).map_err(|_| self.error("valid UTF-8"))
+    }
+
+    /// A string, its bytes put behind `out`.
+    pub(crate) fn string_into(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.open_string()?;
+        self.rest_of_string(out)
+    }
+
+    fn open_string(&mut self) -> Result<()> {
+        if self.eat(b'"') { Ok(()) } else { Err(self.error("a string")) }
+    }
+
+    fn rest_of_string(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        loop {
+            out.extend_from_slice(self.plain_run()?.as_bytes());
+            match self.text.get(self.at) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => self.escape(out)?,
+                Some(_) => return Err(self.error("a character that may stand in a string unescaped")),
+                None => return Err(self.error("the end of a string")),
+            }
+        }
+    }
+
+    /// What follows up to a quote, an escape, a control character or the end.
+    fn plain_run(&mut self) -> Result<&'a str> {
+        let rest = &self.text[self.at..];
+        let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len());
+        let run = std::str::from_utf8(&rest[..end]).map_err(|fault| {
+            self.at += fault.valid_up_to();
+            self.error("valid UTF-8")
+        })?;
+        self.at += end;
+        Ok(run)
+    }
+
+    fn escape(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.at += 1;
+        let byte = match self.text.get(self.at) {
+            Some(byte @ (b'"' | b'\\' | b'/')) => *byte,
+            Some(b'b') => 0x08,
+            Some(b'f') => 0x0c,
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'u') => return self.unicode_escape(out),
+            _ => return Err(self.error("an escape such as \\n or \\u0041")),
+        };
+        self.at += 1;
+        out.push(byte);
+        Ok(())
+    }
+
+    fn unicode_escape(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.at += 1;
+        let mut code = u32::from(self.hex4()?);
+        if (0xd800..0xdc00).contains(&code) && self.text[self.at..].starts_with(b"\\u") {
+            self.at += 2;
+            let low = u32::from(self.hex4()?);
+            if (0xdc00..0xe000).contains(&low) {
+                code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+            }
+        }
+        let character = char::from_u32(code).ok_or_else(|| self.error("a whole surrogate pair"))?;
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        Ok(())
+    }
+
+    fn hex4(&mut self) -> Result<u16> {
+        let digits =
+            self.text[self.at..].first_chunk::<4>().filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let Some(digits) = digits else { return Err(self.error("four hexadecimal digits")) };
+        self.at += 4;
+        Ok(digits.iter().fold(0, |code, digit| {
+            let value = (*digit as char).to_digit(16).expect("checked to be hexadecimal");
+            (code << 4) | value as u16
+        }))
+    }
+
+    /// Takes one value of any kind and forgets it. Needs no stack: the text may nest as deep as the limit allows.
+    pub(crate) fn skip_value(&mut self) -> Result<()> {
+        let mut open: Vec<u8> = Vec::new();
+        loop {
+            match self.peek() {
+                Some(bracket @ (b'[' | b'{')) => {
+                    self.open(bracket)?;
+                    open.push(if bracket == b'[' { b']' } else { b'}' });
+                    if !self.next_inside(&mut open, true)? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Some(b'"') => drop(self.string()?),
+                _ if self.eat_any_word().is_some() => {}
+                Some(b'-' | b'0'..=b'9') => drop(self.number()?),
+                _ => return Err(self.error("a value")),
+            }
+            if !self.next_inside(&mut open, false)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves to the next value inside the innermost open bracket, closing those that end; false where all have.
+    fn next_inside(&mut self, open: &mut Vec<u8>, mut first: bool) -> Result<bool> {
+        while let Some(closing) = open.last().copied() {
+            let more = if closing == b'}' {
+                self.key(&mut first)?.is_some()
+            } else {
+                self.another(&mut first, closing)?
+            };
+            if more {
+                return Ok(true);
+            }
+            open.pop();
+            first = false;
+        }
+        Ok(false)
+    }
+
+    fn eat_any_word(&mut self) -> Option<&'static [u8]> {
+        const WORDS: [&[u8]; 6] = [b"true", b"false", b"null", b"NaN", b"Infinity", b"-Infinity"];
+        WORDS.into_iter().find(|word| self.eat_word(word))
+    }
+
+    /// The value of a parameter. Arrays and objects are passed over.
+    pub(crate) fn value(&mut self) -> Result<Value<'a>> {
+        match self.peek() {
+            Some(b'"') => self.string().map(Value::Text),
+            Some(b'-' | b'0'..=b'9') if self.eat_word(b"-Infinity") => Ok(Value::Other),
+            Some(b'-' | b'0'..=b'9') => {
+                let number = self.number()?;
+                Ok(match number.text.parse() {
+                    Ok(value) if number.integer => Value::Int(value),
+                    _ => match number.text.parse() {
+                        Ok(value) if number.integer => Value::Uint(value),
+                        _ => Value::Float(number.text.parse().unwrap_or(f64::NAN)),
+                    },
+                })
+            }
+            _ if self.eat_word(b"true") => Ok(Value::Bool(true)),
+            _ if self.eat_word(b"false") => Ok(Value::Bool(false)),
+            _ => self.skip_value().map(|()| Value::Other),
+        }
+    }
+}
+
+/// The text of a number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number<'a> {
+    pub(crate) text: &'a str,
+    /// Whether it has neither a fraction nor an exponent.
+    pub(crate) integer: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skip(text: &str) -> Result<()> {
+        let mut scanner = Scanner::new(text.as_bytes(), 8);
+        scanner.skip_value()?;
+        scanner.end()
+    }
+
+    #[test]
+    fn what_json_allows_is_taken_and_what_it_forbids_is_not() {
+        for text in [
+            "[]",
+            "{}",
+            " [1, -2.5e+3 ,true]\n",
+            r#"{"a":{"b":[null,"x\u00e9\n"]}}"#,
+            "-0",
+            "NaN",
+            "[-Infinity]",
+        ] {
+            assert!(skip(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "[",
+            "[1,]",
+            "[,1]",
+            "{,}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "- 1",
+            "[1}",
+            "truex",
+            "nul",
+            "\"\n\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\\ud800\"",
+            "[1] 2",
+            "'a'",
+            "NaN1",
+            "--1",
+        ] {
+            assert!(skip(text).is_err(), "{text}");
+        }
+        assert!(Scanner::new(b"\"\xff\"", 8).skip_value().is_err());
+    }
+
+    #[test]
+    fn the_depth_limit_is_named() {
+        assert!(skip("[[[[[[[[]]]]]]]]").is_ok());
+        let error = skip("[[[[[[[[[]]]]]]]]]").unwrap_err();
+        assert!(
+            error.message().contains("deeper than 8") && error.message().contains("json_depth_max"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_million_brackets_need_no_stack() {
+        let text = "[".repeat(1_000_000);
+        assert!(Scanner::new(text.as_bytes(), usize::MAX).skip_value().is_err());
+    }
+
+    #[test]
+    fn escapes_become_what_they_stand_for() {
+        let string = |text: &str| Scanner::new(text.as_bytes(), 1).string().map(Cow::into_owned);
+        assert_eq!(
+            string(r#""a\"\\\/\b\f\n\r\t\u0000\u00e9\ud83d\ude00""#).unwrap(),
+            "a\"\\/\u{8}\u{c}\n\r\t\0é😀"
+        );
+        assert!(string(r#""\ud83d\u0041""#).unwrap_err().message().contains("surrogate"));
+    }
+
+    #[test]
+    fn an_error_says_where_and_what() {
+        let error = skip("[1 2]").unwrap_err();
+        assert_eq!(error.message(), "JSON at byte 3: ',' or ']' is expected but '2' was found");
+    }
+}

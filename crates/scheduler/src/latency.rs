@@ -40,6 +40,8 @@ pub(crate) struct Latency {
     means: Vec<f64>,
     /// The same at `quantile`.
     highs: Vec<u64>,
+    /// The most rows that were run, or are in the profile.
+    largest: u32,
     /// Nanoseconds that each further row takes.
     slope: f64,
     /// What runs larger than `means` take, relative to the line.
@@ -59,6 +61,7 @@ impl Latency {
             points: vec![Point::default(); sizes],
             means: Vec::new(),
             highs: Vec::new(),
+            largest: 0,
             slope: 0.0,
             beyond: 1.0,
             ratio: spread.quantile(quantile),
@@ -70,6 +73,7 @@ impl Latency {
             let known = (*rows as usize).checked_sub(1).and_then(|index| latency.points.get_mut(index));
             if let Some(point) = known {
                 point.mean = (time.as_nanos() as f64).max(1.0);
+                latency.largest = latency.largest.max(*rows);
             }
         }
         latency.rebuild();
@@ -87,6 +91,7 @@ impl Latency {
         let time = (execution.as_nanos() as f64).max(1.0);
         let expected = self.mean(rows);
         self.runs += 1;
+        self.largest = self.largest.max(rows);
         if let Some(expected) = expected {
             self.spread.record(time / expected);
         }
@@ -145,8 +150,12 @@ impl Latency {
         self.points.get((rows as usize).wrapping_sub(1)).map_or(0, |point| point.samples)
     }
 
-    /// What running `first` and `second` rows together saves against one after the other, in nanoseconds.
+    /// What running `first` and `second` rows together saves against one after the other, in nanoseconds. Where
+    /// nothing as large was ever run, everything: else it would never be tried, and so never be known.
     pub(crate) fn gain(&self, first: u32, second: u32) -> f64 {
+        if self.known() && first.saturating_add(second) > self.largest {
+            return self.mean(second).unwrap_or(0.0);
+        }
         match (self.mean(first), self.mean(second), self.mean(first.saturating_add(second))) {
             (Some(first), Some(second), Some(both)) => first + second - both,
             _ => 0.0,

@@ -80,7 +80,7 @@ impl Returning {
 
     /// Of `answered` callers, how many will be back soon after their answer.
     pub(crate) fn will_return(&self, answered: usize) -> u32 {
-        if self.callers_return() { (self.share * answered as f64) as u32 } else { 0 }
+        if self.callers_return() { (self.share * answered as f64).round() as u32 } else { 0 }
     }
 
     /// The number of returning callers for `explain`.

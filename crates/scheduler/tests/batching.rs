@@ -40,6 +40,12 @@ fn eight_callers_in_closed_loops_settle_at_batches_of_eight() {
 }
 
 #[test]
+fn two_callers_find_each_other_although_only_lone_requests_were_ever_run() {
+    let rows = closed_loop(2, 1, true).mean_rows(after_warm_up());
+    assert!(rows >= 1.9, "{rows} rows");
+}
+
+#[test]
 fn sixty_four_callers_settle_at_full_batches() {
     let rows = closed_loop(64, 1, true).mean_rows(after_warm_up());
     assert!(rows >= 30.0, "{rows} rows");

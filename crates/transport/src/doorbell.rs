@@ -1,9 +1,28 @@
-//! How a worker wakes its gateway: stub of the public surface.
+//! How the two sides wake each other: an eventfd towards the gateway, a futex in the arena towards a worker.
+//!
+//! Both are skipped unless the other side has said that it sleeps. The order that makes this safe is the same on
+//! both sides: *say that you sleep, full fence, look once more, sleep* against *publish, full fence, look whether
+//! the other sleeps*. One of the two always sees the other.
+//! Knows nothing of slots.
+
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use rustix::event::EventfdFlags;
+use rustix::thread::futex;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// One eventfd that all workers of one model ring; given to each of them. Clones are the same bell.
+///
+/// It is registered edge-triggered and never read: every ring is an edge. The workers that share a bell run the
+/// same model, so one that misuses it harms its own model alone.
 #[derive(Clone, Debug)]
-pub struct Doorbell {}
+pub struct Doorbell {
+    event: Arc<AsyncFd<OwnedFd>>,
+}
 
 impl Doorbell {
     /// A bell nobody has rung. Must be called inside a tokio runtime.
@@ -11,11 +30,86 @@ impl Doorbell {
     /// # Errors
     /// When the process is out of file descriptors.
     pub fn new() -> io::Result<Doorbell> {
-        todo!()
+        let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Doorbell { event: Arc::new(AsyncFd::register_with_interest(event, Interest::READABLE)?) })
     }
 
     /// Waits until a worker has rung since the last call. May return without cause.
     pub async fn rung(&self) {
-        todo!()
+        match self.event.readable().await {
+            Ok(mut guard) => guard.clear_ready(),
+            // The runtime is shutting down: nobody will ring any more, and the caller is about to be dropped.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// What a worker is given.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.event.get_ref().as_fd()
+    }
+}
+
+/// Rings the gateway.
+pub(crate) fn ring(event: &OwnedFd) {
+    // A counter that is full can't be added to, but then it has been rung often enough.
+    let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+}
+
+/// Wakes the worker that sleeps on `sleeping`, if it does. Call it after publishing.
+pub(crate) fn wake(sleeping: &AtomicU32) {
+    fence(Ordering::SeqCst);
+    if sleeping.load(Ordering::Relaxed) != 0 && sleeping.swap(0, Ordering::Relaxed) != 0 {
+        let _ = futex::wake(sleeping, futex::Flags::empty(), 1);
+    }
+}
+
+/// Sleeps on `sleeping` until woken, unless `ready` says after the announcement that there is work.
+pub(crate) fn sleep(sleeping: &AtomicU32, ready: impl Fn() -> bool) {
+    sleeping.store(1, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    if !ready() {
+        // Returns at once where the word is 0 again; a signal or a stray wake makes the caller look once more.
+        let _ = futex::wait(sleeping, futex::Flags::empty(), 1, None);
+    }
+    sleeping.store(0, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_ring_is_heard_although_nobody_reads() {
+        let bell = Doorbell::new().unwrap();
+        for _ in 0..3 {
+            ring(bell.event.get_ref());
+            bell.rung().await;
+        }
+    }
+
+    #[test]
+    fn no_wake_is_lost_between_announcing_and_sleeping() {
+        let (sleeping, work) = (AtomicU32::new(0), AtomicU64::new(0));
+        let rounds = 20_000;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=rounds {
+                    // The answer to the round before: publish only when it was seen.
+                    while work.load(Ordering::Acquire) != 2 * (round - 1) {
+                        std::thread::yield_now();
+                    }
+                    work.store(2 * round - 1, Ordering::Release);
+                    wake(&sleeping);
+                }
+            });
+            for round in 1..=rounds {
+                while work.load(Ordering::Acquire) != 2 * round - 1 {
+                    sleep(&sleeping, || work.load(Ordering::Relaxed) == 2 * round - 1);
+                }
+                work.store(2 * round, Ordering::Release);
+            }
+        });
     }
 }

@@ -8,15 +8,33 @@
     reason = "shared memory and process creation need it; every block says why it is sound"
 )]
 
+mod descriptor;
 mod doorbell;
+mod frames;
+mod layout;
+mod link;
+mod log;
+mod memory;
 mod outputs;
+mod process;
 mod session;
 mod slots;
+mod socket;
 mod spawn;
+mod staging;
+mod word;
 pub mod worker;
+mod zygote;
 
 pub use doorbell::Doorbell;
 pub use outputs::Outputs;
-pub use session::{Exit, Worker};
+pub use process::Exit;
+pub use session::Worker;
 pub use slots::{AppendOutcome, BatchResult, SlotId, SlotState, StageError, Waiting, WorkerFailure};
 pub use spawn::Spawner;
+
+/// What reads bytes that a worker wrote, as functions of bytes: for fuzz targets.
+pub mod untrusted {
+    pub use crate::descriptor::{Fault, Located, OutputRoom, check_outputs};
+    pub use crate::frames::WorkerFrame;
+}

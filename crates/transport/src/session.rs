@@ -1,23 +1,37 @@
-//! One worker process from start to end: stub of the public surface.
-use inferd_types::Result;
-use inferd_types::settings::{LoadedModel, ModelSettings};
+//! One worker process from its start to its end.
+//!
+//! Reads a model's settings, starts the process, has it load the model and gives it the arena that fits.
+//! Knows nothing of other workers of the model, nor of when to start or end one.
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use inferd_types::settings::{Launch, LoadedModel, ModelSettings};
+use inferd_types::{Error, ErrorKind, Result};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::frames::{GatewayFrame, PROTOCOL, WorkerFrame};
+use crate::layout::{Layout, MAGIC};
+use crate::link::Link;
+use crate::log::{Source, follow};
+use crate::memory::{Mapping, sealed_file};
+use crate::process::{Exit, Process, Reaper};
+use crate::slots::Slots;
+use crate::socket::{self, PACKET_MAX};
+use crate::spawn::Program;
 use crate::{Doorbell, Spawner};
-
-/// How a worker process ended. It is reaped: its memory may be used again, its batches may run elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// It exited with this status.
-    Status(i32),
-    /// This signal ended it.
-    Signal(i32),
-    /// It is gone; how is not known (its zygote died with it).
-    Unknown,
-}
 
 /// One incarnation of a worker: the process, its arena and its channel. Dropping it kills the process.
 #[derive(Debug)]
-pub struct Worker {}
+pub struct Worker {
+    pub(crate) process: Arc<Process>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) slots: Slots,
+    /// The process ends with the spawner's thread.
+    _spawner: Spawner,
+}
 
 impl Worker {
     /// Starts a process, has it load the model, and gives it its arena. Dropping the future kills the process.
@@ -31,33 +45,184 @@ impl Worker {
         replica_index: usize,
         doorbell: &Doorbell,
     ) -> Result<(Worker, LoadedModel)> {
-        let _ = (spawner, settings, replica_index, doorbell);
-        todo!()
+        let (process, socket) = launch(spawner, settings, replica_index)
+            .await
+            .map_err(|error| failed(settings, "no worker could be started", &error))?;
+        let loaded = load(&process, &socket, settings).await?;
+        let layout = Layout::new(&loaded.signature, settings)?;
+        let mapping = share_arena(&socket, &layout, doorbell)
+            .map_err(|error| failed(settings, "the worker could not be given shared memory", &error))?;
+        let link = Arc::new(Link::new(socket, layout.bytes, settings.arena_max_bytes));
+        let process = Arc::new(process);
+        tokio::spawn(serve(link.clone(), process.clone(), settings.name.clone()));
+        let slots = Slots::new(mapping, layout, &loaded.signature, settings);
+        Ok((Worker { process, link, slots, _spawner: spawner.clone() }, loaded))
     }
 
     /// The process id.
     pub fn pid(&self) -> u32 {
-        todo!()
+        self.process.pid()
     }
 
     /// Waits until the process has ended and is reaped. Any number of these may wait at once; they don't
     /// borrow the worker.
     pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
-        async { todo!() }
+        self.process.exited()
     }
 
     /// Ends the process now.
     pub fn kill(&self) {
-        todo!()
+        self.process.kill();
     }
 
     /// Asks the runtime to stop the batch that it runs; not every runtime can.
     pub fn terminate_run(&self) {
-        todo!()
+        self.link.send(&GatewayFrame::Terminate {});
     }
 
     /// Asks the worker to finish the batch that it has and exit.
     pub fn close(&self) {
-        todo!()
+        self.link.send(&GatewayFrame::Close {});
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // The task that serves the control socket holds the process too, so its own drop may come later.
+        self.process.kill();
+    }
+}
+
+fn failed(settings: &ModelSettings, what: &str, error: &io::Error) -> Error {
+    let message = format!("{what} for model '{}'", settings.name);
+    Error::new(ErrorKind::Internal, message).with_detail(error.to_string())
+}
+
+/// Starts the process; its standard streams go to the log.
+async fn launch(
+    spawner: &Spawner,
+    settings: &ModelSettings,
+    replica: usize,
+) -> io::Result<(Process, AsyncFd<OwnedFd>)> {
+    let (socket, channel) = socket::pair()?;
+    let (log, output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let (Launch::Exec { command } | Launch::Zygote { command }) = &settings.launch;
+    let program = Program {
+        command: command.clone(),
+        env: settings.env.clone(),
+        directory: settings.directory.clone(),
+        cpus: settings.pin_cpus.get(replica).cloned().unwrap_or_default(),
+        channel,
+        output,
+    };
+    let process = match &settings.launch {
+        Launch::Exec { .. } => spawner.start(program).await?.watch()?,
+        Launch::Zygote { .. } => {
+            let forked = spawner.fork(program).await?;
+            Process::new(forked.pid, forked.pidfd, Reaper::Zygote(forked.status))?
+        }
+    };
+    let source = Source { model: settings.name.clone(), version: settings.version, replica };
+    tokio::spawn(follow(log, source, process.exited()));
+    Ok((process, AsyncFd::register_with_interest(socket, Interest::READABLE)?))
+}
+
+/// Has the model loaded.
+async fn load(process: &Process, socket: &AsyncFd<OwnedFd>, settings: &ModelSettings) -> Result<LoadedModel> {
+    let frame = GatewayFrame::Load { protocol: PROTOCOL, settings: settings.load.clone() };
+    socket::send(socket.get_ref(), &frame, &[])
+        .map_err(|error| failed(settings, "the worker did not take its settings", &error))?;
+    let mut buffer = vec![0; PACKET_MAX];
+    let received = tokio::select! {
+        biased;
+        received = receive(socket, &mut buffer) => received,
+        // What it said before it ended is there already, and was looked for first.
+        _ = process.exited() => Ok(0),
+    };
+    let name = &settings.name;
+    let length = received.map_err(|error| failed(settings, "the worker could not be heard", &error))?;
+    if length == 0 {
+        // The channel's end is the process's, or nearly.
+        process.kill();
+        let exit = process.exited().await;
+        let message =
+            format!("the worker of model '{name}' {exit} while it loaded; its last words are in the log");
+        return Err(Error::new(ErrorKind::WorkerLost, message));
+    }
+    match WorkerFrame::parse(&buffer[..length]) {
+        Ok(WorkerFrame::Loaded(loaded)) => Ok(loaded),
+        Ok(WorkerFrame::Failed { message, detail }) => {
+            let message = format!("model '{name}' could not be loaded: {message}");
+            Err(Error::new(ErrorKind::ModelFailed, message).with_detail(detail))
+        }
+        Ok(WorkerFrame::Room { .. }) => Err(nonsense(name, "it asked for room before it had an arena")),
+        Err(problem) => Err(nonsense(name, &problem)),
+    }
+}
+
+fn nonsense(name: &str, problem: &str) -> Error {
+    let message = format!("the worker of model '{name}' said something that makes no sense: {problem}");
+    Error::new(ErrorKind::Internal, message)
+}
+
+/// Waits for the next packet; 0 bytes at the end.
+async fn receive(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        let mut ready = socket.readable().await?;
+        match socket::receive(ready.get_inner(), buffer, None) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            // A worker that died with something unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(0),
+            result => return result,
+        }
+    }
+}
+
+/// Makes the arena and hands it over, with the doorbell.
+fn share_arena(socket: &AsyncFd<OwnedFd>, layout: &Layout, doorbell: &Doorbell) -> io::Result<Arc<Mapping>> {
+    let file = sealed_file("inferd-arena", layout.bytes)?;
+    let mapping = Mapping::new(&file, layout.bytes)?;
+    mapping.write(0, &MAGIC.to_le_bytes());
+    let frame = GatewayFrame::Arena(Box::new(layout.clone()));
+    socket::send(socket.get_ref(), &frame, &[file.as_fd(), doorbell.descriptor()])?;
+    Ok(Arc::new(mapping))
+}
+
+/// Answers what the worker asks for besides its batches, until it is gone.
+async fn serve(link: Arc<Link>, process: Arc<Process>, model: String) {
+    let mut buffer = vec![0; PACKET_MAX];
+    loop {
+        let received = tokio::select! {
+            _ = process.exited() => return,
+            received = receive(&link.socket, &mut buffer) => received,
+        };
+        let answered = match received {
+            // The end of the socket is not the end of the process: its pidfd tells that. But a worker that can't
+            // be reached any more is of no use.
+            Ok(0) => {
+                let grace = tokio::time::timeout(std::time::Duration::from_secs(5), process.exited());
+                if grace.await.is_err() {
+                    process.kill();
+                }
+                return;
+            }
+            Ok(length) => match WorkerFrame::parse(&buffer[..length]) {
+                Ok(WorkerFrame::Room { slot, generation, bytes }) => {
+                    link.room_wanted(slot, generation, bytes).map_err(|error| error.to_string())
+                }
+                Ok(_) => Err("it has loaded its model already".to_owned()),
+                Err(problem) => Err(problem),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(problem) = answered {
+            tracing::error!(
+                model,
+                pid = process.pid(),
+                "a worker broke the protocol and is killed: {problem}"
+            );
+            process.kill();
+            return;
+        }
     }
 }

@@ -1,13 +1,26 @@
-//! The two batches a worker holds: stub of the public surface.
+//! The two batches that a worker holds, seen from the gateway.
+//!
+//! Reads the tensors of requests, writes them into the arena as one batch; reads what the worker gave back.
+//! Knows nothing of why a batch is staged, and believes nothing the worker writes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use inferd_types::{BatchId, ErrorKind, Tensor};
+use inferd_types::settings::ModelSettings;
+use inferd_types::{BatchId, ErrorKind, Signature, Tensor};
 
-use crate::{Outputs, Worker};
+use crate::descriptor::{ARENA, BYTES, Fault, OutputRoom, check_outputs};
+use crate::layout::{DETAIL_MAX, GATEWAY_WAITING, Layout, MESSAGE_MAX, WORKER_SLEEPING, head};
+use crate::link::Segment;
+use crate::memory::Mapping;
+use crate::staging::{Placed, Shapes};
+use crate::word::{State, Word};
+use crate::{Outputs, Worker, doorbell, staging};
 
 /// One of the two places for a batch in a worker's arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SlotId(pub(crate) u8);
+pub struct SlotId(u8);
 
 impl SlotId {
     /// Every slot of a worker.
@@ -21,6 +34,10 @@ impl SlotId {
 
 /// Where a slot stands.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack for a moment; a box would be one allocation per batch"
+)]
 pub enum SlotState {
     /// Nothing is in it.
     Free,
@@ -68,7 +85,7 @@ pub enum StageError {
         /// `arena_max_bytes` as it is.
         max: usize,
     },
-    /// The requests do not form one batch (different shapes, or several for a model that is not batched).
+    /// The requests do not form one batch: no request, different shapes, or several for a model that is not batched.
     Mixed,
     /// The worker is gone or going; its exit follows.
     Lost,
@@ -87,13 +104,62 @@ pub enum AppendOutcome {
 
 /// What a sleeping gateway wants to be woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Waiting {
     /// Nothing: it is awake and will look by itself.
-    No,
+    No = 0,
     /// A batch is done. A batch that the worker takes right behind is seen with the same ring.
-    Done,
+    Done = 1,
     /// Also when a batch has been taken.
-    TakenOrDone,
+    TakenOrDone = 2,
+}
+
+/// The gateway's side of a worker's arena.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    mapping: Arc<Mapping>,
+    layout: Layout,
+    signature: Signature,
+    batch_rows_max: u32,
+    arena_max_bytes: usize,
+    /// Of the last batch opened.
+    generation: u32,
+    staged: [Option<Staged>; 2],
+    /// Kept between batches so that staging allocates nothing.
+    shapes: Shapes,
+}
+
+/// What the gateway knows of a batch by itself: what the worker writes is compared with it.
+#[derive(Debug)]
+struct Staged {
+    batch: BatchId,
+    /// As the gateway last wrote it.
+    word: Word,
+    taken: bool,
+    /// Rows that there is room for; none beyond its own where rows differ in size.
+    capacity: u32,
+    inputs: Vec<Placed>,
+    segment: Option<Segment>,
+}
+
+impl Slots {
+    pub(crate) fn new(
+        mapping: Arc<Mapping>,
+        layout: Layout,
+        signature: &Signature,
+        settings: &ModelSettings,
+    ) -> Slots {
+        Slots {
+            mapping,
+            layout,
+            signature: signature.clone(),
+            batch_rows_max: settings.batch_rows_max,
+            arena_max_bytes: settings.arena_max_bytes,
+            generation: 0,
+            staged: [None, None],
+            shapes: Shapes::default(),
+        }
+    }
 }
 
 impl Worker {
@@ -102,33 +168,225 @@ impl Worker {
     /// # Errors
     /// See [`StageError`].
     pub fn stage(&mut self, batch: BatchId, requests: &[&[Tensor]]) -> Result<SlotId, StageError> {
-        let _ = (batch, requests);
-        todo!()
+        let slots = &mut self.slots;
+        let slot = slots.staged.iter().position(Option::is_none).ok_or(StageError::NoSlot)?;
+        let batched = slots.layout.batched;
+        let rows = slots.shapes.read(requests, &slots.signature, batched).ok_or(StageError::Mixed)?;
+        let plan = slots.shapes.plan(rows, slots.batch_rows_max, batched);
+        let place = &slots.layout.slots[slot];
+
+        // Best in the arena with room for more rows; else in a segment with such room, unless that is large; else
+        // exactly what is there.
+        let half = self.link.slot_max() / 2;
+        let in_arena = |bytes: usize| bytes <= place.inputs.bytes;
+        let (roomy, segment_bytes) = match (plan.roomy_bytes, plan.exact_bytes) {
+            (roomy, _) if in_arena(roomy) => (true, None),
+            (roomy, _) if roomy <= half => (true, Some(roomy)),
+            (_, exact) if in_arena(exact) => (false, None),
+            (_, exact) => (false, Some(exact)),
+        };
+        let segment = match segment_bytes.map(|bytes| self.link.input_segment(slot, bytes)) {
+            None => None,
+            Some(Ok(Some(segment))) => Some(segment),
+            Some(Ok(None)) => {
+                let needed = slots.layout.bytes.saturating_add(plan.exact_bytes.saturating_mul(2));
+                return Err(StageError::TooLarge { needed, max: slots.arena_max_bytes });
+            }
+            Some(Err(error)) => {
+                tracing::error!(
+                    pid = self.process.pid(),
+                    "a worker can't be given a segment, it is killed: {error}"
+                );
+                self.process.kill();
+                return Err(StageError::Lost);
+            }
+        };
+        let (memory, base, id) = match &segment {
+            Some(segment) => (&segment.mapping, 0, segment.id),
+            None => (&slots.mapping, place.inputs.offset, ARENA),
+        };
+        let capacity = if roomy { plan.roomy_rows } else { rows };
+        let inputs = slots.shapes.place(base, if roomy { capacity } else { rows }, roomy);
+        staging::write_rows(memory, &inputs, 0, requests);
+        let descriptors = place.head + head::DESCRIPTORS;
+        slots.shapes.describe(&slots.mapping, descriptors, id, &inputs);
+
+        slots.generation = slots.generation.wrapping_add(1);
+        let word = Word::new(slots.generation, State::Open, rows);
+        let messages = self.link.opened(slot, word.generation);
+        slots.mapping.u64(place.head + head::MESSAGES).store(messages, Ordering::Relaxed);
+        // Rows and descriptors come before the word: whoever sees it OPEN sees them.
+        slots.mapping.u64(place.head + head::WORD).store(word.pack(), Ordering::Release);
+        doorbell::wake(slots.mapping.u32(WORKER_SLEEPING));
+        slots.staged[slot] = Some(Staged { batch, word, taken: false, capacity, inputs, segment });
+        Ok(SlotId::ALL[slot])
     }
 
     /// Adds to a batch that is still open.
     pub fn append(&mut self, slot: SlotId, requests: &[&[Tensor]]) -> AppendOutcome {
-        let _ = (slot, requests);
-        todo!()
+        let slots = &mut self.slots;
+        let Some(staged) = &mut slots.staged[slot.index()] else { return AppendOutcome::TakenAlready };
+        let at = slots.layout.slots[slot.index()].head + head::WORD;
+        let word = slots.mapping.u64(at);
+        if word.load(Ordering::Relaxed) != staged.word.pack() {
+            return AppendOutcome::TakenAlready;
+        }
+        let more = match staging::more_rows(requests, &staged.inputs) {
+            Some(more) if slots.layout.batched => more,
+            _ => return AppendOutcome::NoRoom,
+        };
+        let rows = match staged.word.rows.checked_add(more) {
+            Some(rows) if rows <= staged.capacity => rows,
+            _ => return AppendOutcome::NoRoom,
+        };
+        let memory = staged.segment.as_ref().map_or(&slots.mapping, |segment| &segment.mapping);
+        // Should the worker take the batch meanwhile, these bytes lie beyond its rows.
+        staging::write_rows(memory, &staged.inputs, staged.word.rows, requests);
+        let grown = Word { rows, ..staged.word };
+        match word.compare_exchange(staged.word.pack(), grown.pack(), Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => {
+                staged.word = grown;
+                AppendOutcome::Appended
+            }
+            Err(_) => AppendOutcome::TakenAlready,
+        }
     }
 
     /// Takes an open batch back, whole; the slot is free then. False: the worker has it already.
     pub fn withdraw(&mut self, slot: SlotId) -> bool {
-        let _ = slot;
-        todo!()
+        let slots = &mut self.slots;
+        let Some(staged) = &slots.staged[slot.index()] else { return false };
+        let at = slots.layout.slots[slot.index()].head + head::WORD;
+        let free = Word { state: State::Free, rows: 0, ..staged.word };
+        let swap = slots.mapping.u64(at).compare_exchange(
+            staged.word.pack(),
+            free.pack(),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if swap.is_err() {
+            return false;
+        }
+        self.link.freed(slot.index(), staged.segment.is_some());
+        slots.staged[slot.index()] = None;
+        true
     }
 
     /// Where a slot stands now. Cheap: one load of shared memory, unless a batch is done.
     pub fn poll(&mut self, slot: SlotId) -> SlotState {
-        let _ = slot;
-        todo!()
+        let slots = &mut self.slots;
+        let Some(staged) = &mut slots.staged[slot.index()] else { return SlotState::Free };
+        let at = slots.layout.slots[slot.index()].head + head::WORD;
+        let word = slots.mapping.u64(at).load(Ordering::Acquire);
+        let taken = |state| Word { state, ..staged.word }.pack();
+        if word == staged.word.pack() && !staged.taken {
+            return SlotState::Open;
+        }
+        if word == taken(State::Taken) {
+            staged.taken = true;
+            return SlotState::Taken;
+        }
+        if word != taken(State::Done) {
+            self.broken("its slot word is neither taken nor done");
+            return SlotState::Taken;
+        }
+        match self.result(slot.index()) {
+            Ok(result) => SlotState::Done(result),
+            Err(problem) => {
+                self.broken(problem);
+                SlotState::Taken
+            }
+        }
     }
 
     /// Says what to ring the [`crate::Doorbell`] for from now on. After anything but [`Waiting::No`], poll both
     /// slots once more before sleeping: what happened just before is not rung for. One ring uses the wish up:
     /// say it again before the next sleep.
     pub fn set_waiting(&self, waiting: Waiting) {
-        let _ = waiting;
-        todo!()
+        let word = self.slots.mapping.u32(GATEWAY_WAITING);
+        word.store(waiting as u32, Ordering::Relaxed);
+        if waiting != Waiting::No {
+            // Pairs with the fence between a worker's DONE and its look at this word.
+            std::sync::atomic::fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Copies the result of a batch that is done out of the arena and frees the slot.
+    fn result(&mut self, slot: usize) -> Result<BatchResult, &'static str> {
+        let slots = &self.slots;
+        let place = &slots.layout.slots[slot];
+        let memory = &slots.mapping;
+        let staged = slots.staged[slot].as_ref().ok_or("it finished a batch that is not there")?;
+        let execution =
+            Duration::from_nanos(memory.u64(place.head + head::EXECUTION).load(Ordering::Relaxed));
+        let outcome = match memory.u32(place.head + head::OUTCOME).load(Ordering::Relaxed) {
+            0 => match self.outputs(slot, staged.word.rows) {
+                Ok(outputs) => Ok(outputs),
+                Err(Fault::Broken(problem)) => return Err(problem),
+                Err(Fault::Model(message)) => {
+                    Err(WorkerFailure { kind: ErrorKind::ModelFailed, message, detail: String::new() })
+                }
+            },
+            1 => Err(self.failure(slot, ErrorKind::InvalidInput)?),
+            2 => Err(self.failure(slot, ErrorKind::ModelFailed)?),
+            _ => return Err("an unknown outcome"),
+        };
+        let free = Word { state: State::Free, rows: 0, ..staged.word };
+        let (batch, rows) = (staged.batch, staged.word.rows);
+        memory.u64(place.head + head::WORD).store(free.pack(), Ordering::Release);
+        self.link.freed(slot, staged.segment.is_some());
+        self.slots.staged[slot] = None;
+        Ok(BatchResult { batch, rows, execution, outcome })
+    }
+
+    fn outputs(&self, slot: usize, rows: u32) -> Result<Outputs, Fault> {
+        let slots = &self.slots;
+        let place = &slots.layout.slots[slot];
+        let at = place.head + head::DESCRIPTORS + slots.layout.inputs * BYTES;
+        let mut descriptors = Vec::new();
+        slots.mapping.read_into(at, slots.layout.outputs * BYTES, &mut descriptors);
+        // Only where the first four bytes of the third field say so are there segments to look for.
+        let elsewhere = descriptors.chunks_exact(BYTES).any(|bytes| bytes[8..12] != ARENA.to_le_bytes());
+        let segments = if elsewhere { self.link.output_segments(slot) } else { Vec::new() };
+        let arena = OutputRoom { segment: ARENA, start: place.outputs.offset, end: place.outputs.end() };
+        let room =
+            |segment: &Segment| OutputRoom { segment: segment.id, start: 0, end: segment.mapping.bytes() };
+        let rooms: smallvec::SmallVec<[OutputRoom; 4]> =
+            std::iter::once(arena).chain(segments.iter().map(room)).collect();
+        let located = check_outputs(&descriptors, rows, &slots.signature, &rooms)?;
+        let mut data = Vec::with_capacity(located.iter().map(|output| output.len).sum());
+        for output in &located {
+            let memory = segments
+                .iter()
+                .find(|segment| segment.id == output.segment)
+                .map_or(&slots.mapping, |segment| &segment.mapping);
+            memory.read_into(output.offset, output.len, &mut data);
+        }
+        Outputs::new(data, &located, rows, slots.layout.batched)
+    }
+
+    fn failure(&self, slot: usize, kind: ErrorKind) -> Result<WorkerFailure, &'static str> {
+        let memory = &self.slots.mapping;
+        let place = &self.slots.layout.slots[slot];
+        let text = |field: usize, offset: usize, max: usize| {
+            let len = memory.u32(place.head + field).load(Ordering::Relaxed) as usize;
+            if len > max {
+                return Err("a message that is too long");
+            }
+            let mut bytes = Vec::new();
+            memory.read_into(place.text + offset, len, &mut bytes);
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let message = text(head::MESSAGE_LEN, 0, MESSAGE_MAX)?;
+        let detail = text(head::DETAIL_LEN, MESSAGE_MAX, DETAIL_MAX)?;
+        Ok(WorkerFailure { kind, message, detail })
+    }
+
+    fn broken(&self, problem: &str) {
+        tracing::error!(
+            pid = self.pid(),
+            "a worker broke the protocol in shared memory and is killed: {problem}"
+        );
+        self.process.kill();
     }
 }

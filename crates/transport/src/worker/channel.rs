@@ -1,14 +1,31 @@
-//! Stub of the public surface.
-use std::os::fd::RawFd;
+//! A worker's life: settings, loading, batch after batch, end.
+//!
+//! Reads what the gateway sends, hands back whether the model is loaded, and the batches to run.
+//! Knows nothing of how a batch is run.
 
-use inferd_types::Result;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
 use inferd_types::settings::LoadedModel;
+use inferd_types::{Error, ErrorKind, Result};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
-use super::Batch;
+use super::shared::Shared;
+use super::{Batch, listen};
+use crate::frames::{GatewayFrame, PROTOCOL, WorkerFrame, check_signature};
+use crate::socket::{self, PACKET_MAX};
+
+/// Longest message and longest detail of a failure to load: together they fit into a packet however they are
+/// escaped.
+const TEXT_MAX: usize = 8 << 10;
 
 /// The channel to the gateway. `Send`, not meant to be shared.
 #[derive(Debug)]
-pub struct Channel {}
+pub struct Channel {
+    shared: Arc<Shared>,
+    load: serde_json::Value,
+}
 
 impl Channel {
     /// Takes over the descriptor whose number stood last on the command line, waits for the settings and starts
@@ -17,13 +34,45 @@ impl Channel {
     /// # Errors
     /// When `fd` is not a channel, or the gateway is gone.
     pub fn from_fd(fd: RawFd) -> Result<Channel> {
-        let _ = fd;
-        todo!()
+        let wrong =
+            |what: &str| Error::new(ErrorKind::Internal, format!("descriptor {fd} is no channel: {what}"));
+        if fd < 3 {
+            return Err(wrong("it is a standard stream; let inferd start the worker"));
+        }
+        // SAFETY: only looked at here, to find out whether it is open at all.
+        let open = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        fcntl_getfd(open).map_err(|error| wrong(&error.to_string()))?;
+        // SAFETY: it is open, and the caller says that it is the channel this process was started with, which
+        // nobody else here uses.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        // It came without this flag, so that it would survive the start of this program; no child gets it.
+        fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(|error| wrong(&error.to_string()))?;
+        let mut buffer = vec![0; PACKET_MAX];
+        let length =
+            socket::receive(&socket, &mut buffer, None).map_err(|error| wrong(&error.to_string()))?;
+        if length == 0 {
+            return Err(wrong("the gateway is gone"));
+        }
+        let load = match serde_json::from_slice(&buffer[..length]) {
+            Ok(GatewayFrame::Load { protocol: PROTOCOL, settings }) => settings,
+            Ok(GatewayFrame::Load { protocol, .. }) => {
+                let message = format!(
+                    "the gateway speaks version {protocol} of the worker protocol, this worker {PROTOCOL}; install \
+                     the same release of inferd for both"
+                );
+                return Err(Error::new(ErrorKind::Internal, message));
+            }
+            Ok(_) => return Err(wrong("the gateway began with something other than the settings")),
+            Err(error) => return Err(wrong(&error.to_string())),
+        };
+        let shared = Arc::new(Shared::new(socket));
+        listen::start(shared.clone()).map_err(|error| wrong(&error.to_string()))?;
+        Ok(Channel { shared, load })
     }
 
     /// What to load: `ModelSettings.load`.
     pub fn load(&self) -> &serde_json::Value {
-        todo!()
+        &self.load
     }
 
     /// Says that the model is loaded and waits for the arena that fits it.
@@ -31,28 +80,75 @@ impl Channel {
     /// # Errors
     /// When the signature is beyond the limits (64 inputs, 64 outputs, 8 dimensions).
     pub fn loaded(&mut self, model: &LoadedModel) -> Result<()> {
-        let _ = model;
-        todo!()
+        check_signature(&model.signature).map_err(|problem| Error::new(ErrorKind::InvalidInput, problem))?;
+        self.shared.send(&WorkerFrame::Loaded(model.clone()))?;
+        self.shared.wait_for(|_| self.shared.arena.get().map(|_| ()))
     }
 
-    /// Says that loading failed: `message` for clients, `detail` (a traceback) for the log. The process should
-    /// end then.
+    /// Says that loading failed: `message` for clients, `detail` (a traceback) for the log; each is cut at 8 KiB.
+    /// The process should end then.
     pub fn failed(self, message: &str, detail: &str) {
-        let _ = (message, detail);
-        todo!()
+        let (message, detail) = (cut(message, TEXT_MAX).to_owned(), cut_front(detail, TEXT_MAX).to_owned());
+        // Where the gateway is gone, the listening thread ends the process.
+        let _ = self.shared.send(&WorkerFrame::Failed { message, detail });
     }
 
     /// What to do when the gateway wants the current run stopped. Called on the listening thread.
     pub fn on_terminate(&self, stop: Box<dyn Fn() + Send>) {
-        let _ = stop;
-        todo!()
+        *self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
     }
 
     /// Waits for the next batch and takes it. `None`: end the process. The batch before must be finished.
     ///
     /// # Errors
     /// When the gateway gave something that makes no sense; end the process then.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it can fail, and None means an end that was asked for"
+    )]
     pub fn next(&mut self) -> Result<Option<Batch>> {
-        todo!()
+        if self.shared.busy.load(Ordering::Acquire) {
+            let message = "the batch before is not finished; call finish or fail on it first";
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
+        match self.shared.next()? {
+            Some(taken) => Batch::open(self.shared.clone(), taken).map(Some),
+            None => match self.shared.inbox().problem.take() {
+                Some(problem) => Err(Error::new(ErrorKind::Internal, problem)),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+/// At most the first `max` bytes of `text`, whole characters.
+pub(super) fn cut(text: &str, max: usize) -> &str {
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
+/// At most the last `max` bytes of `text`, whole characters: the end of a traceback says what went wrong.
+pub(super) fn cut_front(text: &str, max: usize) -> &str {
+    let start = (text.len().saturating_sub(max)..=text.len()).find(|start| text.is_char_boundary(*start));
+    &text[start.unwrap_or(text.len())..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(cut("añb", 2), "a");
+        assert_eq!(cut("abc", 9), "abc");
+        assert_eq!(cut_front("añb", 2), "b");
+        assert_eq!(cut_front("abc", 9), "abc");
+    }
+
+    #[test]
+    fn what_is_no_channel_is_refused() {
+        assert!(Channel::from_fd(0).is_err());
+        assert!(Channel::from_fd(-1).is_err());
+        assert!(Channel::from_fd(1 << 20).is_err());
     }
 }

@@ -5,6 +5,8 @@
 
 mod batch;
 mod channel;
+mod listen;
+mod shared;
 
 pub use batch::{Batch, View};
 pub use channel::Channel;

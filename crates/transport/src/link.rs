@@ -1,0 +1,204 @@
+//! The gateway's end of the control socket, and the segments that were handed over it.
+//!
+//! Sends messages and memory to one worker, answers its wish for more room.
+//! Knows nothing of batches: who may be in which slot is told to it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::unix::AsyncFd;
+
+use crate::frames::GatewayFrame;
+use crate::memory::{Mapping, sealed_file};
+use crate::socket;
+
+/// Segments grow by whole multiples of this.
+const SEGMENT_STEP: usize = 64 << 10;
+
+/// Batches after which an input segment that none of them needed is given up.
+const UNUSED_MAX: u32 = 256;
+
+/// One worker's control socket.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) socket: AsyncFd<OwnedFd>,
+    /// What one slot's segments may take together.
+    slot_max: usize,
+    arena_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Messages sent behind the arena.
+    sent: u64,
+    next_id: u32,
+    /// A message could not be sent: the worker does not read, or is gone.
+    broken: bool,
+    slots: [SlotSegments; 2],
+}
+
+#[derive(Debug, Default)]
+struct SlotSegments {
+    /// The generation of the batch in the slot; `None` where there is none.
+    generation: Option<u32>,
+    input: Option<Segment>,
+    unused: u32,
+    outputs: Vec<Segment>,
+    /// What the outputs of an earlier batch took, where they took several segments: the next one is as large.
+    outputs_bytes: usize,
+}
+
+/// Memory beyond the arena.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) id: u32,
+    pub(crate) mapping: Arc<Mapping>,
+}
+
+impl Link {
+    pub(crate) fn new(socket: AsyncFd<OwnedFd>, arena_bytes: usize, arena_max: usize) -> Link {
+        let slot_max = arena_max.saturating_sub(arena_bytes) / 2;
+        Link { socket, slot_max, arena_max, state: Mutex::default() }
+    }
+
+    /// What one slot's segments may take together.
+    pub(crate) fn slot_max(&self) -> usize {
+        self.slot_max
+    }
+
+    /// Sends a message; false: the worker is lost.
+    pub(crate) fn send(&self, frame: &GatewayFrame) -> bool {
+        self.lock().send(&self.socket, frame, &[])
+    }
+
+    /// Notes that a slot was opened. Returns how many messages the worker must have read before it looks at it.
+    pub(crate) fn opened(&self, slot: usize, generation: u32) -> u64 {
+        let mut state = self.lock();
+        state.slots[slot].generation = Some(generation);
+        state.sent
+    }
+
+    /// Notes that a slot is free again.
+    pub(crate) fn freed(&self, slot: usize, used_segment: bool) {
+        let mut state = self.lock();
+        let segments = &mut state.slots[slot];
+        segments.generation = None;
+        segments.unused = if used_segment { 0 } else { segments.unused.saturating_add(1) };
+        if segments.unused >= UNUSED_MAX
+            && let Some(segment) = segments.input.take()
+        {
+            state.send(&self.socket, &GatewayFrame::Drop { id: segment.id }, &[]);
+        }
+        // Several segments of outputs become one the next time.
+        let segments = &mut state.slots[slot];
+        if segments.outputs.len() > 1 {
+            segments.outputs_bytes = segments.outputs.iter().map(|segment| segment.mapping.bytes()).sum();
+            for segment in std::mem::take(&mut segments.outputs) {
+                state.send(&self.socket, &GatewayFrame::Drop { id: segment.id }, &[]);
+            }
+        }
+    }
+
+    /// The slot's input segment, of `bytes` bytes at least. The slot must be free. `Ok(None)`: beyond the limit.
+    pub(crate) fn input_segment(&self, slot: usize, bytes: usize) -> io::Result<Option<Segment>> {
+        let mut state = self.lock();
+        if state.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let segments = &mut state.slots[slot];
+        if let Some(segment) = segments.input.as_ref().filter(|segment| segment.mapping.bytes() >= bytes) {
+            return Ok(Some(segment.clone()));
+        }
+        if bytes > self.slot_max {
+            return Ok(None);
+        }
+        // The outputs of earlier batches must not keep this one out.
+        let mut dropped: Vec<Segment> = segments.input.take().into_iter().collect();
+        let held: usize = segments.outputs.iter().map(|segment| segment.mapping.bytes()).sum();
+        if held + bytes > self.slot_max {
+            dropped.append(&mut segments.outputs);
+        }
+        for segment in dropped {
+            state.send(&self.socket, &GatewayFrame::Drop { id: segment.id }, &[]);
+        }
+        let held: usize = state.slots[slot].outputs.iter().map(|segment| segment.mapping.bytes()).sum();
+        let segment = state.share(&self.socket, slot, grown(bytes, self.slot_max - held), false)?;
+        state.slots[slot].input = Some(segment.clone());
+        Ok(Some(segment))
+    }
+
+    /// Answers a worker's wish for more room for outputs.
+    pub(crate) fn room_wanted(&self, slot: usize, generation: u32, bytes: usize) -> io::Result<()> {
+        let mut state = self.lock();
+        let segments = &state.slots[slot];
+        if segments.generation != Some(generation) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "room was asked for a batch that is not there",
+            ));
+        }
+        let held: usize =
+            segments.input.iter().chain(&segments.outputs).map(|segment| segment.mapping.bytes()).sum();
+        let left = self.slot_max.saturating_sub(held);
+        if bytes > left {
+            let sent = state.send(
+                &self.socket,
+                &GatewayFrame::NoRoom { slot, arena_max_bytes: self.arena_max },
+                &[],
+            );
+            return if sent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) };
+        }
+        let wanted = bytes.max(segments.outputs_bytes.min(left));
+        let segment = state.share(&self.socket, slot, grown(wanted, left), true)?;
+        state.slots[slot].outputs.push(segment);
+        Ok(())
+    }
+
+    /// The segments that outputs of a slot may lie in.
+    pub(crate) fn output_segments(&self, slot: usize) -> Vec<Segment> {
+        self.lock().slots[slot].outputs.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held; and if, every field is still one of its values.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn send(&mut self, socket: &AsyncFd<OwnedFd>, frame: &GatewayFrame, fds: &[BorrowedFd<'_>]) -> bool {
+        // Messages are rare and the socket holds dozens: one that is full belongs to a worker that does not read.
+        if !self.broken && socket::send(socket.get_ref(), frame, fds).is_err() {
+            self.broken = true;
+        }
+        self.sent += 1;
+        !self.broken
+    }
+
+    fn share(
+        &mut self,
+        socket: &AsyncFd<OwnedFd>,
+        slot: usize,
+        bytes: usize,
+        outputs: bool,
+    ) -> io::Result<Segment> {
+        let file = sealed_file("inferd-segment", bytes)?;
+        let mapping = Arc::new(Mapping::new(&file, bytes)?);
+        self.next_id += 1;
+        let segment = Segment { id: self.next_id, mapping };
+        let frame = GatewayFrame::Segment { slot, id: segment.id, bytes, outputs };
+        if self.send(socket, &frame, &[file.as_fd()]) {
+            Ok(segment)
+        } else {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+}
+
+/// A quarter more than asked for, so that slightly larger batches don't need yet another one; at most `limit`.
+fn grown(bytes: usize, limit: usize) -> usize {
+    let wanted = bytes.saturating_add(bytes / 4);
+    wanted.checked_next_multiple_of(SEGMENT_STEP).unwrap_or(wanted).min(limit)
+}

@@ -1,0 +1,87 @@
+//! The word that says whose a slot is.
+//!
+//! `FREE → OPEN(n) → OPEN(n + k) → TAKEN(n) → DONE(n) → FREE`. The gateway opens, appends, withdraws and frees;
+//! the worker takes and finishes. Every step from OPEN is a compare-and-swap, so exactly one side wins.
+//! Knows nothing of where the word lies or what the slot holds.
+
+/// Who may touch a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// The gateway's: nothing in it.
+    Free = 0,
+    /// Staged: the gateway may still add rows or take all back; the worker may take it.
+    Open = 1,
+    /// The worker's.
+    Taken = 2,
+    /// The gateway's: outputs or a failure are in it.
+    Done = 3,
+}
+
+/// A slot word, unpacked: 28 bits of generation, 4 of state, 32 of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    /// Counts the openings of both slots together: tells an old batch from a new one, and which of two is older.
+    pub(crate) generation: u32,
+    pub(crate) state: State,
+    /// Rows of the batch.
+    pub(crate) rows: u32,
+}
+
+/// Generations are counted modulo 2^28.
+pub(crate) const GENERATION_MASK: u32 = (1 << 28) - 1;
+
+impl Word {
+    pub(crate) fn new(generation: u32, state: State, rows: u32) -> Word {
+        Word { generation: generation & GENERATION_MASK, state, rows }
+    }
+
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.generation) << 36 | u64::from(self.state as u8) << 32 | u64::from(self.rows)
+    }
+
+    /// `None` for a state that does not exist.
+    pub(crate) fn unpack(word: u64) -> Option<Word> {
+        let state = match word >> 32 & 0xf {
+            0 => State::Free,
+            1 => State::Open,
+            2 => State::Taken,
+            3 => State::Done,
+            _ => return None,
+        };
+        Some(Word { generation: (word >> 36) as u32, state, rows: word as u32 })
+    }
+
+    /// Whether this generation is older than `other`'s, across the wrap.
+    pub(crate) fn older_than(self, other: Word) -> bool {
+        let ahead = other.generation.wrapping_sub(self.generation) & GENERATION_MASK;
+        ahead != 0 && ahead <= GENERATION_MASK / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_survives_packing_at_its_extremes() {
+        for state in [State::Free, State::Open, State::Taken, State::Done] {
+            for generation in [0, 1, GENERATION_MASK] {
+                for rows in [0, 1, u32::MAX] {
+                    let word = Word::new(generation, state, rows);
+                    assert_eq!(Word::unpack(word.pack()), Some(word));
+                }
+            }
+        }
+        assert_eq!(Word::unpack(4 << 32), None);
+        assert_eq!(Word::unpack(u64::MAX), None);
+    }
+
+    #[test]
+    fn the_older_of_two_generations_is_known_across_the_wrap() {
+        let word = |generation| Word::new(generation, State::Open, 1);
+        assert!(word(1).older_than(word(2)) && !word(2).older_than(word(1)));
+        assert!(word(GENERATION_MASK).older_than(word(0)) && !word(0).older_than(word(GENERATION_MASK)));
+        assert!(!word(5).older_than(word(5)));
+    }
+}

@@ -1,0 +1,223 @@
+//! What the worker's threads share: the arena, the segments, the wishes of the gateway.
+//!
+//! Takes batches out of the slots and says when they are done.
+//! Knows nothing of tensors.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use inferd_types::{Error, ErrorKind, Result};
+
+use crate::doorbell;
+use crate::frames::WorkerFrame;
+use crate::layout::{GATEWAY_WAITING, Layout, WORKER_SLEEPING, head};
+use crate::memory::Mapping;
+use crate::slots::Waiting;
+use crate::socket;
+use crate::word::{State, Word};
+
+/// The memory that the gateway gave.
+#[derive(Debug)]
+pub(super) struct Arena {
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) layout: Layout,
+    pub(super) doorbell: OwnedFd,
+}
+
+/// A segment that the gateway gave.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) slot: usize,
+    pub(super) outputs: bool,
+    pub(super) mapping: Arc<Mapping>,
+}
+
+/// What has come over the socket.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) segments: HashMap<u32, Segment>,
+    /// The answer to the last wish for room: a segment, or the limit that stands against it.
+    pub(super) room: Option<Result<u32, usize>>,
+    /// A message could not be understood.
+    pub(super) problem: Option<String>,
+}
+
+/// A batch that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) slot: usize,
+    pub(super) word: Word,
+}
+
+type Stop = Box<dyn Fn() + Send>;
+
+pub(super) struct Shared {
+    pub(super) socket: OwnedFd,
+    pub(super) arena: OnceLock<Arena>,
+    inbox: Mutex<Inbox>,
+    arrived: Condvar,
+    /// Messages read behind the arena.
+    read: AtomicU64,
+    pub(super) closing: AtomicBool,
+    pub(super) stop: Mutex<Option<Stop>>,
+    /// The batch that was taken when the one before was finished.
+    ahead: Mutex<Option<Taken>>,
+    /// A batch is in somebody's hands.
+    pub(super) busy: AtomicBool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("arena", &self.arena).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(socket: OwnedFd) -> Shared {
+        Shared {
+            socket,
+            arena: OnceLock::new(),
+            inbox: Mutex::default(),
+            arrived: Condvar::new(),
+            read: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            stop: Mutex::new(None),
+            ahead: Mutex::new(None),
+            busy: AtomicBool::new(false),
+        }
+    }
+
+    /// The arena; there is one once the model is loaded.
+    pub(super) fn arena(&self) -> Result<&Arena> {
+        self.arena
+            .get()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "the worker has no arena yet; call loaded first"))
+    }
+
+    /// Changes what has come, counts a message where `counted`, and tells who waits.
+    pub(super) fn arrive(&self, counted: bool, change: impl FnOnce(&mut Inbox)) {
+        let mut inbox = self.inbox();
+        change(&mut inbox);
+        if counted {
+            self.read.fetch_add(1, Ordering::Release);
+        }
+        // Under the lock, or a waiter could look, then miss this, then sleep.
+        self.arrived.notify_all();
+    }
+
+    /// Waits until `ready` finds what it looks for.
+    pub(super) fn wait_for<T>(&self, mut ready: impl FnMut(&mut Inbox) -> Option<T>) -> Result<T> {
+        let mut inbox = self.inbox();
+        loop {
+            if let Some(problem) = &inbox.problem {
+                return Err(Error::new(ErrorKind::Internal, problem.clone()));
+            }
+            if let Some(found) = ready(&mut inbox) {
+                return Ok(found);
+            }
+            inbox = self.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until the messages that the gateway sent before it opened a batch are read.
+    pub(super) fn catch_up(&self, messages: u64) -> Result<()> {
+        if self.read.load(Ordering::Acquire) >= messages {
+            return Ok(());
+        }
+        self.wait_for(|_| (self.read.load(Ordering::Acquire) >= messages).then_some(()))
+    }
+
+    pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn send(&self, frame: &WorkerFrame) -> Result<()> {
+        socket::send(&self.socket, frame, &[]).map_err(|error| {
+            Error::new(ErrorKind::Internal, "the gateway could not be told").with_detail(error.to_string())
+        })
+    }
+
+    /// Ends the sleep of the thread that waits for batches.
+    pub(super) fn wake(&self) {
+        if let Some(arena) = self.arena.get() {
+            doorbell::wake(arena.mapping.u32(WORKER_SLEEPING));
+        }
+    }
+
+    /// Takes the oldest open batch; waits for one. `None`: the gateway wants an end.
+    pub(super) fn next(&self) -> Result<Option<Taken>> {
+        let arena = self.arena()?;
+        if let Some(taken) = self.ahead().take() {
+            return Ok(Some(taken));
+        }
+        loop {
+            if let Some(taken) = take(arena) {
+                ring(arena, Waiting::TakenOrDone);
+                return Ok(Some(taken));
+            }
+            let closing = || self.closing.load(Ordering::Acquire);
+            if closing() {
+                return Ok(None);
+            }
+            doorbell::sleep(arena.mapping.u32(WORKER_SLEEPING), || oldest_open(arena).is_some() || closing());
+        }
+    }
+
+    /// Says that a batch is done, and takes the one behind it before the gateway is woken: one ring tells both.
+    pub(super) fn done(&self, arena: &Arena, taken: Taken) {
+        let word = Word { state: State::Done, ..taken.word };
+        let at = arena.layout.slots[taken.slot].head + head::WORD;
+        // Outputs and descriptors come before the word: whoever sees it DONE sees them.
+        arena.mapping.u64(at).store(word.pack(), Ordering::Release);
+        *self.ahead() = take(arena);
+        ring(arena, Waiting::Done);
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<Taken>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The open batch that was opened first.
+fn oldest_open(arena: &Arena) -> Option<Taken> {
+    let open = |slot: usize| {
+        let at = arena.layout.slots[slot].head + head::WORD;
+        let word = Word::unpack(arena.mapping.u64(at).load(Ordering::Acquire))?;
+        (word.state == State::Open).then_some(Taken { slot, word })
+    };
+    match (open(0), open(1)) {
+        (Some(one), Some(other)) => Some(if other.word.older_than(one.word) { other } else { one }),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Takes the oldest open batch, if there is one. Appended rows and a withdrawal change the word and make it look
+/// again, so what is taken is what the gateway last published.
+fn take(arena: &Arena) -> Option<Taken> {
+    loop {
+        let Taken { slot, word } = oldest_open(arena)?;
+        let at = arena.layout.slots[slot].head + head::WORD;
+        let taken = Word { state: State::Taken, ..word };
+        let swap = arena.mapping.u64(at).compare_exchange(
+            word.pack(),
+            taken.pack(),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if swap.is_ok() {
+            return Some(Taken { slot, word: taken });
+        }
+    }
+}
+
+/// Rings the gateway if it sleeps and wants to hear of `event`.
+fn ring(arena: &Arena, event: Waiting) {
+    let waiting = arena.mapping.u32(GATEWAY_WAITING);
+    // Pairs with the gateway's fence between its wish and its last look at the slots.
+    fence(Ordering::SeqCst);
+    if waiting.load(Ordering::Relaxed) >= event as u32 && waiting.swap(0, Ordering::Relaxed) != 0 {
+        doorbell::ring(&arena.doorbell);
+    }
+}

@@ -1,0 +1,207 @@
+//! The gateway's end of a zygote: a single-threaded process that forks workers on request.
+//!
+//! Takes environments and descriptors, hands back processes and, later, their ends.
+//! Knows nothing of Python: a zygote is whatever answers these messages.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::log::{Source, follow};
+use crate::socket::{self, Fds, PACKET_MAX};
+use crate::spawn::{Program, Spawner};
+
+/// Forks that wait at most; waiting is right, a fork takes a millisecond once the zygote is up.
+const WAITING_MAX: usize = 64;
+/// How long a zygote may take to end after its channel has.
+const END_MAX: Duration = Duration::from_secs(2);
+
+/// A zygote that runs.
+#[derive(Debug)]
+pub(crate) struct Zygote {
+    orders: mpsc::Sender<Order>,
+    task: JoinHandle<()>,
+}
+
+/// A worker that a zygote forked.
+#[derive(Debug)]
+pub(crate) struct Forked {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) status: oneshot::Receiver<i32>,
+}
+
+type Reply = oneshot::Sender<io::Result<Forked>>;
+
+#[derive(Debug)]
+struct Order {
+    fork: Fork,
+    channel: OwnedFd,
+    output: OwnedFd,
+    reply: Reply,
+}
+
+#[derive(Debug, Serialize)]
+struct Fork {
+    env: BTreeMap<String, String>,
+    directory: Option<PathBuf>,
+    cpus: Vec<usize>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Ask<'a> {
+    Fork(&'a Fork),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Forked { pid: u32 },
+    Exited { exited: Exited },
+    Failed { error: String },
+}
+
+#[derive(Debug, Deserialize)]
+struct Exited {
+    pid: u32,
+    status: i32,
+}
+
+impl Spawner {
+    /// Has the zygote of the program's command fork a worker; starts the zygote where it does not run.
+    pub(crate) async fn fork(&self, program: Program) -> io::Result<Forked> {
+        let Program { command, env, directory, cpus, channel, output } = program;
+        let orders = {
+            let mut zygotes = self.zygotes.lock().await;
+            match zygotes.get(&command).filter(|zygote| !zygote.orders.is_closed()) {
+                Some(zygote) => zygote.orders.clone(),
+                None => {
+                    // It has the environment of the model that needs it first; each fork gets its own model's.
+                    let zygote = Zygote::start(self, command.clone(), env.clone()).await?;
+                    let orders = zygote.orders.clone();
+                    zygotes.insert(command, zygote);
+                    orders
+                }
+            }
+        };
+        let died = || io::Error::other("the zygote ended; what it wrote is in the log");
+        let (reply, forked) = oneshot::channel();
+        let order = Order { fork: Fork { env, directory, cpus }, channel, output, reply };
+        orders.send(order).await.map_err(|_| died())?;
+        // The map holds the sender that keeps the zygote alive.
+        drop(orders);
+        forked.await.map_err(|_| died())?
+    }
+}
+
+impl Zygote {
+    async fn start(
+        spawner: &Spawner,
+        command: Vec<String>,
+        env: BTreeMap<String, String>,
+    ) -> io::Result<Zygote> {
+        let (socket, channel) = socket::pair()?;
+        let (log, output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let program = Program { command, env, directory: None, cpus: vec![], channel, output };
+        let process = spawner.start(program).await?.watch()?;
+        let socket = AsyncFd::register_with_interest(socket, Interest::READABLE)?;
+        let source = Source { model: "zygote".into(), version: 0, replica: 0 };
+        tokio::spawn(follow(log, source, process.exited()));
+        let (orders, waiting) = mpsc::channel(WAITING_MAX);
+        let task = tokio::spawn(async move {
+            Client { socket, replies: VecDeque::new(), children: HashMap::new() }.run(waiting).await;
+            // Its socket is closed: it ends by itself, or is killed.
+            if tokio::time::timeout(END_MAX, process.exited()).await.is_err() {
+                process.kill();
+                process.exited().await;
+            }
+        });
+        Ok(Zygote { orders, task })
+    }
+
+    /// Ends it and waits until it is gone.
+    pub(crate) async fn close(self) {
+        drop(self.orders);
+        let _ = self.task.await;
+    }
+}
+
+/// Talks to one zygote until either side has had enough.
+struct Client {
+    socket: AsyncFd<OwnedFd>,
+    /// Who asked; answers come in the order of the questions.
+    replies: VecDeque<Reply>,
+    /// Who waits for the end of which child.
+    children: HashMap<u32, oneshot::Sender<i32>>,
+}
+
+impl Client {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let mut buffer = vec![0; PACKET_MAX];
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.ask(order),
+                    None => return,
+                },
+                ready = self.socket.readable() => {
+                    let Ok(mut ready) = ready else { return };
+                    let mut fds = Fds::new();
+                    let received = socket::receive(ready.get_inner(), &mut buffer, Some(&mut fds));
+                    match received {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                        Ok(0) | Err(_) => return,
+                        Ok(length) => {
+                            drop(ready);
+                            if let Err(problem) = self.hear(&buffer[..length], fds) {
+                                tracing::error!("a zygote said something that makes no sense, it is ended: {problem}");
+                                return;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, order: Order) {
+        let fds = [order.channel.as_fd(), order.output.as_fd()];
+        match socket::send(self.socket.get_ref(), &Ask::Fork(&order.fork), &fds) {
+            Ok(()) => self.replies.push_back(order.reply),
+            // Nobody waits any more where this fails.
+            Err(error) => drop(order.reply.send(Err(error))),
+        }
+    }
+
+    fn hear(&mut self, packet: &[u8], fds: Fds) -> Result<(), String> {
+        match serde_json::from_slice(packet).map_err(|error| error.to_string())? {
+            Answer::Forked { pid } => {
+                let reply = self.replies.pop_front().ok_or("an answer nobody asked for")?;
+                let pidfd = fds.into_iter().next().ok_or("a child without a pidfd")?;
+                let (sender, status) = oneshot::channel();
+                self.children.insert(pid, sender);
+                // Where nobody waits any more, the child's channel is closed and it ends by itself.
+                let _ = reply.send(Ok(Forked { pid, pidfd, status }));
+            }
+            Answer::Failed { error } => {
+                let reply = self.replies.pop_front().ok_or("an answer nobody asked for")?;
+                let _ = reply.send(Err(io::Error::other(error)));
+            }
+            Answer::Exited { exited } => {
+                if let Some(waiter) = self.children.remove(&exited.pid) {
+                    let _ = waiter.send(exited.status);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -32,7 +32,10 @@ impl Element for Bool {
                 "0" => 0,
                 "1" => 1,
                 other => {
-                    return Err(invalid(format!("{} is not a BOOL; true or false is expected", shown(other))));
+                    return Err(invalid(format!(
+                        "{} is not a BOOL; true or false is expected",
+                        shown(other)
+                    )));
                 }
             },
             _ => return Err(scanner.error("true or false")),

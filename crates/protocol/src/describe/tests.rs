@@ -1,0 +1,150 @@
+//! Both forms of each description say the same, in Triton's words.
+
+use inferd_types::{Batching, TensorSpec};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::pb::inference as pb;
+
+fn signature(batched: bool) -> Signature {
+    let spec = |name: &str, datatype, shape: &[i64]| TensorSpec {
+        name: name.into(),
+        datatype,
+        shape: shape.to_vec(),
+    };
+    Signature {
+        inputs: vec![spec("x", DataType::Fp32, &[-1, 4]), spec("t", DataType::Bytes, &[-1])],
+        outputs: vec![spec("y", DataType::Int64, &[-1, 2])],
+        batching: if batched { Batching::On } else { Batching::Off { reason: "state".into() } },
+    }
+}
+
+fn model(signature: &Signature) -> Model<'_> {
+    Model {
+        name: "m",
+        version: 2,
+        versions: &[1, 2],
+        platform: "onnx_onnxruntime",
+        signature,
+        batch_rows_max: 32,
+        replicas: 3,
+        gpus: &[],
+        parameters: &[("slo", "20ms")],
+    }
+}
+
+fn parsed(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap()
+}
+
+#[test]
+fn metadata_shows_whole_shapes_and_versions_as_text() {
+    let signature = signature(true);
+    let json = parsed(&model_metadata_json(&model(&signature)));
+    assert_eq!(
+        json,
+        json!({
+            "name": "m", "versions": ["1", "2"], "platform": "onnx_onnxruntime",
+            "inputs": [
+                {"name": "x", "datatype": "FP32", "shape": [-1, 4]},
+                {"name": "t", "datatype": "BYTES", "shape": [-1]},
+            ],
+            "outputs": [{"name": "y", "datatype": "INT64", "shape": [-1, 2]}],
+        })
+    );
+    let message = model_metadata_pb(&model(&signature));
+    assert_eq!(message.versions, ["1", "2"]);
+    assert_eq!(message.inputs[0].shape, [-1, 4]);
+    assert_eq!(message.inputs[1].datatype, "BYTES");
+}
+
+#[test]
+fn the_configuration_of_a_batched_model_leaves_the_batch_dimension_out() {
+    let signature = signature(true);
+    let json = parsed(&config_json(&model(&signature)));
+    assert_eq!(json["max_batch_size"], 32);
+    assert_eq!(json["backend"], "onnxruntime");
+    assert_eq!(json["input"][0], json!({"name": "x", "data_type": "TYPE_FP32", "dims": [4]}));
+    assert_eq!(json["input"][1], json!({"name": "t", "data_type": "TYPE_STRING", "dims": []}));
+    assert_eq!(json["instance_group"][0]["kind"], "KIND_CPU");
+    assert_eq!(json["dynamic_batching"], json!({}));
+    assert_eq!(json["parameters"]["slo"]["string_value"], "20ms");
+
+    let config = config_pb(&model(&signature)).config.unwrap();
+    assert_eq!(config.max_batch_size, 32);
+    assert_eq!(config.input[0].dims, [4]);
+    assert_eq!(config.input[1].data_type, pb::DataType::TypeString as i32);
+    assert_eq!(config.instance_group[0].count, 3);
+    assert!(config.scheduling_choice.is_some());
+}
+
+#[test]
+fn the_configuration_without_batching_shows_whole_shapes_and_batch_size_zero() {
+    let signature = signature(false);
+    let json = parsed(&config_json(&model(&signature)));
+    assert_eq!(json["max_batch_size"], 0);
+    assert_eq!(json["input"][0]["dims"], json!([-1, 4]));
+    assert_eq!(json.get("dynamic_batching"), None);
+    let config = config_pb(&model(&signature)).config.unwrap();
+    assert_eq!((config.max_batch_size, config.scheduling_choice), (0, None));
+}
+
+#[test]
+fn every_datatype_has_a_name_in_the_configuration() {
+    for datatype in DataType::ALL {
+        let name = config_datatype(datatype);
+        assert!(pb::DataType::from_str_name(&name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn statistics_count_the_same_in_both_forms() {
+    let span = |count| Span { count, nanos: count * 1000 };
+    let statistics = Statistics {
+        name: "m",
+        version: 2,
+        last_inference_ms: 7,
+        inference_count: 9,
+        execution_count: 4,
+        success: span(8),
+        fail: span(1),
+        queue: span(3),
+        compute_infer: span(4),
+        batches: smallvec::smallvec![BatchStatistics {
+            rows: 3,
+            compute_infer: span(2),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let json = parsed(&statistics_json(std::slice::from_ref(&statistics)));
+    let stats = &json["model_stats"][0];
+    assert_eq!(stats["version"], "2");
+    assert_eq!(stats["inference_stats"]["success"], json!({"count": 8, "ns": 8000}));
+    assert_eq!(stats["inference_stats"]["cache_hit"], json!({"count": 0, "ns": 0}));
+    assert_eq!(stats["batch_stats"][0]["batch_size"], 3);
+    let message = statistics_pb(&[statistics]).model_stats.remove(0);
+    assert_eq!((message.inference_count, message.execution_count, message.last_inference), (9, 4, 7));
+    assert_eq!(message.batch_stats[0].compute_infer, Some(pb::StatisticDuration { count: 2, ns: 2000 }));
+}
+
+#[test]
+fn the_index_is_a_list_of_versions_with_their_states() {
+    let entries = [
+        IndexEntry { name: "m", version: 10, state: IndexState::Ready, reason: "" },
+        IndexEntry { name: "m", version: 2, state: IndexState::Unavailable, reason: "no such file" },
+    ];
+    let json = parsed(&index_json(&entries));
+    assert_eq!(json[0], json!({"name": "m", "version": "10", "state": "READY", "reason": ""}));
+    assert_eq!(json[1]["reason"], "no such file");
+    assert_eq!(index_pb(&entries).models[1].state, "UNAVAILABLE");
+}
+
+#[test]
+fn the_server_tells_its_name_and_extensions() {
+    let server = Server { name: "inferd", version: "0.1.0", extensions: EXTENSIONS };
+    let json = parsed(&server_metadata_json(&server));
+    assert_eq!(json["name"], "inferd");
+    assert!(json["extensions"].as_array().unwrap().contains(&json!("binary_tensor_data")));
+    assert_eq!(server_metadata_pb(&server).extensions.len(), EXTENSIONS.len());
+}

@@ -1,1 +1,27 @@
-//! Empty yet.
+//! The native worker: ONNX models over ONNX Runtime's C API.
+//!
+//! Reads batches from a [`inferd_transport::worker::Channel`], hands back outputs; everything up to the model's
+//! answer happens in the memory that the gateway reads it from.
+//! Knows nothing of requests, queues or protocols, and links no runtime: the library is loaded at run time.
+#![allow(
+    unsafe_code,
+    reason = "ONNX Runtime is a C library; its binding refuses outputs over borrowed memory, so it is called directly"
+)]
+
+mod api;
+mod control;
+mod graph;
+mod model;
+mod probe;
+mod runner;
+mod session;
+mod settings;
+mod synthetic;
+mod values;
+mod worker;
+
+pub use control::Terminator;
+pub use model::OnnxModel;
+pub use runner::{Input, Outputs};
+pub use settings::{BatchingMode, Device, LoadSettings, Tolerance};
+pub use worker::run;

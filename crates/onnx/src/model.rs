@@ -1,0 +1,190 @@
+//! A model in memory, ready to run.
+//!
+//! Reads the settings for loading, hands on the model's signature, facts about it, and its answers.
+//! Knows nothing of channels: inputs and outputs are addresses.
+
+use std::collections::BTreeMap;
+
+use inferd_types::settings::LoadedModel;
+use inferd_types::{Batching, Error, ErrorKind, Result, Signature, Tensor};
+
+use crate::api::Api;
+use crate::control::Terminator;
+use crate::graph::{Dim, Graph, Port};
+use crate::probe::{self, Alone};
+use crate::runner::{Input, Outputs, Runner};
+use crate::session;
+use crate::settings::{BatchingMode, LoadSettings};
+use crate::synthetic::{self, Recipe};
+
+/// A loaded model. Lives on one thread.
+pub struct OnnxModel {
+    runner: Runner,
+    loaded: LoadedModel,
+}
+
+impl OnnxModel {
+    /// Loads the model, runs it on made-up inputs and works out how it may be run.
+    ///
+    /// # Errors
+    /// `ModelFailed` where library, file or device are not usable, or the model has no servable inputs and
+    /// outputs.
+    pub fn load(settings: &LoadSettings) -> Result<OnnxModel> {
+        let api = Api::open(&settings.library)?;
+        let mut runner = Runner::new(api, session::open(api, settings)?)?;
+        let trial = trial(&mut runner)?;
+        let batching = match verdict(&mut runner, settings, &trial)? {
+            Ok(()) => Batching::On,
+            Err(Alone(reason)) => Batching::Off { reason },
+        };
+        let batched = batching == Batching::On;
+        // A model that can't be tried is not bound: nothing shows that it keeps to the shapes it declares.
+        if let Ok(trial) = &trial
+            && let Some(inputs) =
+                made_up(&runner.graph, trial.recipe, if batched { Some(2) } else { trial.rows })
+        {
+            runner.plan(batched, &inputs)?;
+        }
+        let facts = facts(api, settings, &runner, &batching);
+        let spec = |ports: &[Port]| ports.iter().map(Port::spec).collect();
+        let signature =
+            Signature { inputs: spec(&runner.graph.inputs), outputs: spec(&runner.graph.outputs), batching };
+        Ok(OnnxModel { runner, loaded: LoadedModel { signature, facts } })
+    }
+
+    /// What the model takes and gives, and facts about it.
+    pub fn loaded(&self) -> &LoadedModel {
+        &self.loaded
+    }
+
+    /// Stops a run from another thread.
+    pub fn terminator(&self) -> Terminator {
+        self.runner.terminator()
+    }
+
+    /// Runs once. The inputs stand in the order of the signature.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the inputs are at fault, `ModelFailed` where the model is or where it was stopped, or
+    /// the error of `outputs`.
+    pub fn run(&mut self, inputs: &[Input<'_>], outputs: &mut dyn Outputs) -> Result<()> {
+        self.runner.run(inputs, outputs)
+    }
+
+    /// Runs once over tensors that are held in memory.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::run`].
+    pub fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.runner.run_tensors(inputs)
+    }
+}
+
+/// A way to make inputs up that the model could run.
+struct Trial {
+    recipe: Recipe,
+    /// Size of dimension 0 of every input, where that is free.
+    rows: Option<u64>,
+}
+
+/// Looks for inputs that the model can run. What it answers shows the rank of outputs that declare no shape.
+///
+/// The inner error says why none was found. The outer error is for a model that can't be served without.
+fn trial(runner: &mut Runner) -> Result<Result<Trial, Error>> {
+    let mut found = Err(Error::new(ErrorKind::ModelFailed, "an input is too large to make one up"));
+    let rows = probe::may_take_rows(&runner.graph.inputs).then_some(1);
+    for recipe in synthetic::recipes(&runner.graph.inputs) {
+        let Some(inputs) = made_up(&runner.graph, recipe, rows) else { continue };
+        match runner.run_tensors(&inputs) {
+            Ok(answers) => {
+                for (port, answer) in runner.graph.outputs.iter_mut().zip(&answers) {
+                    port.dims.get_or_insert_with(|| vec![Dim::Free; answer.shape.len()]);
+                }
+                return Ok(Ok(Trial { recipe, rows }));
+            }
+            Err(error) => found = Err(error),
+        }
+    }
+    match (runner.graph.outputs.iter().find(|port| port.dims.is_none()), found) {
+        (Some(port), Err(error)) => Err(shapeless_output(port, &error)),
+        (_, found) => Ok(found),
+    }
+}
+
+fn shapeless_output(port: &Port, error: &Error) -> Error {
+    let message = format!(
+        "output '{}' has no declared shape, and the model can't run made-up inputs that would show it: {}\n\
+         help: export the model with shapes, or add them with onnx.shape_inference",
+        port.name(),
+        error.message()
+    );
+    Error::new(ErrorKind::ModelFailed, message).with_detail(error.detail().unwrap_or_default())
+}
+
+fn made_up(graph: &Graph, recipe: Recipe, rows: Option<u64>) -> Option<Vec<Tensor>> {
+    synthetic::inputs(&graph.inputs, recipe, rows, 0)
+}
+
+/// Whether requests may share a run. The outer error is an operator's wish that can't be met.
+fn verdict(
+    runner: &mut Runner,
+    settings: &LoadSettings,
+    trial: &Result<Trial, Error>,
+) -> Result<Result<(), Alone>> {
+    let declared = probe::declared(&runner.graph);
+    match settings.batching {
+        BatchingMode::Off => Ok(Err(Alone("batching: off".into()))),
+        BatchingMode::On => match declared {
+            Ok(()) => Ok(Ok(())),
+            Err(Alone(reason)) => Err(Error::new(
+                ErrorKind::ModelFailed,
+                format!("batching: on is not possible: {reason}\nhelp: set batching: auto"),
+            )),
+        },
+        BatchingMode::Auto if settings.batch_rows_max <= 1 => Ok(Err(Alone("batch_rows_max is 1".into()))),
+        BatchingMode::Auto => Ok(declared.and_then(|()| match trial {
+            Ok(trial) => {
+                let graph = Graph {
+                    inputs: runner.graph.inputs.clone(),
+                    outputs: runner.graph.outputs.clone(),
+                    left_out: Vec::new(),
+                };
+                probe::probe(&graph, trial.recipe, settings.tolerance, &mut |inputs| {
+                    runner.run_tensors(inputs)
+                })
+            }
+            Err(error) => Err(Alone(format!(
+                "the model can't run made-up rows ({}); set batching: on if rows are independent",
+                error.message()
+            ))),
+        })),
+    }
+}
+
+fn facts(
+    api: Api,
+    settings: &LoadSettings,
+    runner: &Runner,
+    batching: &Batching,
+) -> BTreeMap<String, String> {
+    let verdict = match (batching, settings.batching) {
+        (Batching::On, BatchingMode::On) => "on, as set".to_owned(),
+        (Batching::On, _) => format!("on: {} rows together gave what each gave alone", probe::ROWS),
+        (Batching::Off { reason }, _) => format!("off: {reason}"),
+    };
+    let outputs = &runner.graph.outputs;
+    let mut facts = BTreeMap::from([
+        ("runtime".to_owned(), format!("onnxruntime {}", api.version())),
+        ("device".to_owned(), settings.device.to_string()),
+        ("threads".to_owned(), settings.threads.max(1).to_string()),
+        ("batching".to_owned(), verdict),
+        ("outputs_in_place".to_owned(), format!("{} of {}", runner.bound_outputs(), outputs.len())),
+    ]);
+    let left: Vec<_> =
+        runner.graph.left_out.iter().map(|(name, what)| format!("'{name}' is a {what}")).collect();
+    if !left.is_empty() {
+        let remedy = "a scikit-learn classifier gives tensors when it is converted with zipmap=False";
+        facts.insert("outputs_left_out".to_owned(), format!("{} ({remedy})", left.join(", ")));
+    }
+    facts
+}

@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use rustix::event::EventfdFlags;
 use rustix::thread::futex;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::socket::readable;
 
 /// One eventfd that all workers of one model ring; given to each of them. Clones are the same bell.
 ///
@@ -31,7 +32,7 @@ impl Doorbell {
     /// When the process is out of file descriptors.
     pub fn new() -> io::Result<Doorbell> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Doorbell { event: Arc::new(AsyncFd::register_with_interest(event, Interest::READABLE)?) })
+        Ok(Doorbell { event: Arc::new(readable(event)?) })
     }
 
     /// Waits until a worker has rung since the last call. May return without cause.

@@ -3,15 +3,15 @@
 //! Takes a started process, hands back its end, reaped, to any number of waiters; kills it when dropped.
 //! Knows nothing of what the process does.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use std::os::fd::AsFd;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
+
+use crate::socket::readable;
 
 /// How long a zygote may take to reap a child that has ended before it is taken for gone without a status.
 const REAP_MAX: Duration = Duration::from_secs(5);
@@ -50,22 +50,21 @@ pub(crate) enum Reaper {
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: u32,
-    pidfd: Arc<OwnedFd>,
+    pidfd: Arc<AsyncFd<OwnedFd>>,
     exit: watch::Receiver<Option<Exit>>,
 }
 
 impl Process {
     /// Begins to wait for its end. Must be called inside a tokio runtime.
     pub(crate) fn new(pid: u32, pidfd: OwnedFd, reaper: Reaper) -> std::io::Result<Process> {
-        let pidfd = Arc::new(pidfd);
+        let pidfd = Arc::new(readable(pidfd)?);
         let (sender, exit) = watch::channel(None);
-        let process = Process { pid, pidfd: pidfd.clone(), exit };
-        let ended = AsyncFd::register_with_interest(pidfd, Interest::READABLE)?;
+        let ended = pidfd.clone();
         tokio::spawn(async move {
             let exit = wait(&ended, reaper).await;
             sender.send_replace(Some(exit));
         });
-        Ok(process)
+        Ok(Process { pid, pidfd, exit })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -74,7 +73,7 @@ impl Process {
 
     pub(crate) fn kill(&self) {
         // The only failure is that it has ended already.
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
     }
 
     pub(crate) fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
@@ -94,7 +93,7 @@ impl Drop for Process {
     }
 }
 
-async fn wait(ended: &AsyncFd<Arc<OwnedFd>>, reaper: Reaper) -> Exit {
+async fn wait(ended: &AsyncFd<OwnedFd>, reaper: Reaper) -> Exit {
     // Readable once the last thread is gone; a pidfd is never read, so the readiness is left as it is.
     if ended.readable().await.is_err() {
         return Exit::Unknown;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use inferd_types::settings::{Launch, LoadedModel, ModelSettings};
 use inferd_types::{Error, ErrorKind, Result};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::frames::{GatewayFrame, PROTOCOL, WorkerFrame};
@@ -124,7 +123,7 @@ async fn launch(
     };
     let source = Source { model: settings.name.clone(), version: settings.version, replica };
     tokio::spawn(follow(log, source, process.exited()));
-    Ok((process, AsyncFd::register_with_interest(socket, Interest::READABLE)?))
+    Ok((process, socket::readable(socket)?))
 }
 
 /// Has the model loaded.

@@ -13,6 +13,8 @@ use rustix::net::{
 };
 use serde::Serialize;
 use smallvec::SmallVec;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Longest packet. The system's default buffer (208 KiB, its own bookkeeping included) takes it.
 pub(crate) const PACKET_MAX: usize = 128 << 10;
@@ -29,6 +31,13 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     rustix::io::ioctl_fionbio(&ours, true)?;
     // The number must not be one of the standard streams: those are replaced in the child.
     Ok((ours, rustix::io::fcntl_dupfd_cloexec(&theirs, 3)?))
+}
+
+/// Has the runtime tell when `file` can be read. Must be called inside a tokio runtime.
+pub(crate) fn readable(file: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by what is registered, so it stays open and the same until it is taken out
+    // of the runtime again.
+    unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// Sends `message` as one packet. Whether it waits for room is the socket's own setting.

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -113,7 +112,7 @@ impl Zygote {
         let (log, output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let program = Program { command, env, directory: None, cpus: vec![], channel, output };
         let process = spawner.start(program).await?.watch()?;
-        let socket = AsyncFd::register_with_interest(socket, Interest::READABLE)?;
+        let socket = socket::readable(socket)?;
         let source = Source { model: "zygote".into(), version: 0, replica: 0 };
         tokio::spawn(follow(log, source, process.exited()));
         let (orders, waiting) = mpsc::channel(WAITING_MAX);

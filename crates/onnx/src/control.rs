@@ -62,9 +62,8 @@ impl Terminator {
         let mut state = self.state();
         if state.asked {
             // SAFETY: the options are alive and changed under the mutex only.
-            self.0
-                .api
-                .check(unsafe { (self.0.api.table().RunOptionsUnsetTerminate)(self.options().as_ptr()) })?;
+            let status = unsafe { (self.0.api.table().RunOptionsUnsetTerminate)(self.options().as_ptr()) };
+            self.0.api.check(status)?;
         }
         *state = State { running: true, asked: false };
         Ok(())

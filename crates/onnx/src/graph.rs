@@ -216,8 +216,8 @@ impl Reader<'_> {
         let sizes = unsafe { tensor_sizes(self.api, tensor) }?;
         let mut symbols = vec![ptr::null::<c_char>(); sizes.len()];
         // SAFETY: there is room for as many symbols as there are dimensions; they live in the type info.
-        self.api
-            .check(unsafe { (table.GetSymbolicDimensions)(tensor, symbols.as_mut_ptr(), symbols.len()) })?;
+        let status = unsafe { (table.GetSymbolicDimensions)(tensor, symbols.as_mut_ptr(), symbols.len()) };
+        self.api.check(status)?;
         let dims = sizes.iter().zip(symbols).map(|(size, symbol)| {
             let symbol = if symbol.is_null() {
                 String::new()

@@ -3,6 +3,7 @@
 //! Reads the descriptors that the gateway wrote, hands out addresses in the arena for inputs and outputs.
 //! Knows nothing of what is computed between the two.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -233,6 +234,14 @@ impl Batch {
         let found = given.claim(len);
         self.free.push(given);
         found.ok_or_else(|| Error::new(ErrorKind::Internal, "the gateway gave less room than asked for"))
+    }
+
+    /// Keeps mapped what the addresses given so far point into, for arrays over them that may outlive the batch.
+    pub fn memory(&self) -> Arc<dyn Any + Send + Sync> {
+        let mut mappings: SmallVec<[Arc<Mapping>; 2]> = self.held.iter().cloned().collect();
+        mappings.extend(self.free.iter().map(|free| free.mapping.clone()));
+        mappings.extend(self.shared.arena().ok().map(|arena| arena.mapping.clone()));
+        Arc::new(mappings)
     }
 
     /// Hands the outputs over. `execution` is what the run itself took.

@@ -1,0 +1,80 @@
+"""inferd: serve AI models as isolated microservices behind one gateway, and keep a latency promise.
+
+The public names, each imported when it is first used, so that ``import inferd`` costs nothing.
+Knows nothing of what they do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inferd.control.dataplane import __version__
+    from inferd.control.server import ModelInfo, Server
+    from inferd.errors import (
+        Cancelled,
+        DeadlineMissed,
+        Draining,
+        Forbidden,
+        InferdError,
+        InternalError,
+        InvalidInput,
+        ModelFailed,
+        NotFound,
+        NotReady,
+        Overloaded,
+        RateLimited,
+        SpecError,
+        Unauthenticated,
+        Unavailable,
+        Unimplemented,
+        WorkerLost,
+    )
+    from inferd.types import Signature, TensorSpec
+
+__all__ = [
+    "Cancelled",
+    "DeadlineMissed",
+    "Draining",
+    "Forbidden",
+    "InferdError",
+    "InternalError",
+    "InvalidInput",
+    "ModelFailed",
+    "ModelInfo",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
+    "RateLimited",
+    "Server",
+    "Signature",
+    "SpecError",
+    "TensorSpec",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "WorkerLost",
+    "__version__",
+]
+
+_HOMES = {
+    "ModelInfo": "inferd.control.server",
+    "Server": "inferd.control.server",
+    "Signature": "inferd.types",
+    "TensorSpec": "inferd.types",
+    "__version__": "inferd.control.dataplane",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'inferd' has no attribute '{name}'")
+    from importlib import import_module
+
+    value: object = getattr(import_module(_HOMES.get(name, "inferd.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

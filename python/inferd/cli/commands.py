@@ -1,0 +1,109 @@
+"""``inferd serve``, ``inferd check``, ``inferd settings``.
+
+Reads arguments, drives the control plane, prints. Exit status: 0 done, 1 failed, 2 wrong usage or specification.
+Knows nothing of how models are found, resolved or run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from inferd.cli import show
+from inferd.cli.flags import given_by, setting_flags
+from inferd.errors import InferdError, SpecError
+
+if TYPE_CHECKING:
+    from inferd.control.resolve import Plan
+    from inferd.control.resources import Machine
+
+__all__ = ["app", "run"]
+
+FAILED, WRONG = 1, 2
+
+_paths = click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line ``arguments`` and return the exit status."""
+    try:
+        status = app.main(arguments, prog_name="inferd", standalone_mode=False)
+    except SpecError as error:
+        click.echo("\n".join(f"error: {fault}" for fault in error.faults), err=True)
+        return WRONG
+    except InferdError as error:
+        click.echo(show.error_text(error, error.detail), err=True)
+        return FAILED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + 2
+    return status if isinstance(status, int) else 0
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from inferd.control.dataplane import __version__
+
+        click.echo(f"inferd {__version__}")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+def app() -> None:
+    """Serve AI models behind one gateway, and keep a latency promise while doing it."""
+
+
+@app.command()
+@_paths
+@setting_flags
+def serve(paths: tuple[Path, ...], **flags: Any) -> int:
+    """Serve models over REST and gRPC until SIGTERM or Ctrl-C.
+
+    PATH is an .onnx file, a .py file with a model class, a folder of models (<name>/<version>/model.onnx), or an
+    inferd.yaml. Flags stand above what files say, and hold for every model.
+    """
+    from inferd.cli.serving import serve_until_told
+
+    plan, machine = _plan(paths, flags)
+    return serve_until_told(plan, machine)
+
+
+@app.command()
+@_paths
+@setting_flags
+def check(paths: tuple[Path, ...], **flags: Any) -> None:
+    """Check files, folders and settings, and show what would be served. Takes what serve takes."""
+    plan, _ = _plan(paths, flags)
+    click.echo(show.plan_table(plan))
+
+
+@app.command()
+@click.option("--json-schema", is_flag=True, help="The JSON schema of inferd.yaml, for editors.")
+def settings(json_schema: bool) -> None:
+    """Print every setting with its default, its meaning and the reason, as Markdown."""
+    from inferd.spec import describe
+
+    click.echo(json.dumps(describe.json_schema(), indent=2) if json_schema else describe.reference(), nl=json_schema)
+
+
+def _plan(paths: tuple[Path, ...], flags: dict[str, Any]) -> tuple[Plan, Machine]:
+    from inferd.control.resolve import make_plan
+    from inferd.control.resources import observe
+
+    machine = observe()
+    server, model = given_by(flags)
+    return make_plan([Path(os.path.normpath(path)) for path in paths], server, model, machine), machine

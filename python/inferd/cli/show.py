@@ -1,0 +1,119 @@
+"""What a person reads: progress, tables, errors.
+
+Reads plans and events, hands on text. Knows nothing of how they came about.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from inferd.spec.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from inferd.control.dataplane import Loaded
+    from inferd.control.resolve import Plan, PlannedModel
+    from inferd.control.supervisor import Event
+    from inferd.errors import InferdError
+    from inferd.types import Signature, TensorSpec
+
+__all__ = ["address_lines", "curl_line", "error_text", "event_line", "plan_table", "serving_table", "table"]
+
+# Longer bodies are no help on a command line.
+_CURL_ELEMENTS_MAX = 64
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns, the first row in capitals as their heads."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def serving_table(plan: Plan, loaded: Mapping[tuple[str, int], Loaded]) -> str:
+    """What is served, and why requests are batched or not."""
+    rows = [("MODEL", "VERSION", "RUNTIME", "INPUTS", "OUTPUTS", "REPLICAS", "SLO", "BATCHING")]
+    for model in plan.models:
+        ready = loaded[model.name, model.version]
+        signature = ready.signature
+        rows.append(
+            (
+                model.name,
+                str(model.version),
+                ready.facts.get("runtime", model.settings["platform"]),
+                _tensors(signature.inputs),
+                _tensors(signature.outputs),
+                _replicas(model),
+                _slo(model),
+                f"up to {model.spec.batch_rows_max} rows" if signature.batched else f"off: {signature.batching_off}",
+            )
+        )
+    return table(rows)
+
+
+def plan_table(plan: Plan) -> str:
+    """What would be served."""
+    rows = [("MODEL", "VERSION", "FILE", "REPLICAS", "SLO", "BATCHING")]
+    rows += [
+        (model.name, str(model.version), str(model.file), _replicas(model), _slo(model), model.spec.batching)
+        for model in plan.models
+    ]
+    return table(rows)
+
+
+def event_line(event: Event) -> str:
+    """One line of progress."""
+    name = f"{event.model.name} {event.model.version}"
+    if event.error is not None:
+        return f"failed   {name}"
+    return f"ready    {name}" if event.loaded is not None else f"loading  {name}"
+
+
+def address_lines(addresses: Mapping[str, str]) -> str:
+    """Where clients and Prometheus find it."""
+    lines = [f"REST and gRPC  http://{addresses['data']}"]
+    if "metrics" in addresses:
+        lines.append(f"metrics        http://{addresses['metrics']}/metrics")
+    return "\n".join(lines)
+
+
+def curl_line(address: str, name: str, signature: Signature) -> str:
+    """A request that works as pasted: zeros of the least size, or the metadata where that would be long."""
+    base = f"curl -s http://{address}/v2/models/{name}"
+    tensors = [_zeros(spec) for spec in signature.inputs]
+    raw_only = any(spec.datatype == "BF16" for spec in signature.inputs)
+    if raw_only or sum(len(tensor["data"]) for tensor in tensors) > _CURL_ELEMENTS_MAX:
+        return base
+    body = json.dumps({"inputs": tensors}, separators=(",", ":"))
+    return f"{base}/infer -d '{body}'"
+
+
+def error_text(error: InferdError | str, detail: str | None = None) -> str:
+    """An error as it is printed: every fault on a line, then what only the operator reads."""
+    text = f"error: {error}"
+    return f"{text}\n{detail.rstrip()}" if detail else text
+
+
+def _zeros(spec: TensorSpec) -> dict[str, Any]:
+    shape = [1 if dim < 0 else dim for dim in spec.shape]
+    zero: object = {"BOOL": False, "BYTES": "text"}.get(spec.datatype, 0)
+    return {"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": [zero] * math.prod(shape)}
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(map(str, specs))
+
+
+def _replicas(model: PlannedModel) -> str:
+    threads = "1 thread" if model.threads == 1 else f"{model.threads} threads"
+    device = "" if model.spec.device == "cpu" else f" on {model.spec.device}"
+    return f"{model.spec.replicas} × {threads}{device}"
+
+
+def _slo(model: PlannedModel) -> str:
+    slo = model.spec.slo
+    return "-" if slo is None else f"p{slo.percentile:g} {format_duration(slo.latency_s)}"

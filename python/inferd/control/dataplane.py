@@ -1,0 +1,88 @@
+"""The data plane as the control plane sees it: typed values instead of JSON.
+
+Reads resolved settings, hands on signatures, states and exceptions of :mod:`inferd.errors`.
+The only user of the native module here; knows nothing of files and flags.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from inferd import _native
+from inferd._native import __version__
+from inferd.errors import InferdError
+from inferd.types import Signature
+
+__all__ = ["DataPlane", "Loaded", "__version__"]
+
+
+class Loaded(NamedTuple):
+    """A model version that is ready."""
+
+    signature: Signature
+    facts: dict[str, str]
+
+
+class DataPlane:
+    """Gateway, schedulers and workers of this process. Threads of its own; they never wait for Python.
+
+    Args:
+        gateway: ``GatewaySettings`` of the crate ``types``.
+        log: ``format`` (text or json) and ``level``.
+
+    Raises:
+        InferdError: a port is taken, or the host is not one of this machine.
+    """
+
+    def __init__(self, gateway: dict[str, Any], log: dict[str, Any]) -> None:
+        try:
+            self._native = _native.DataPlane(json.dumps({"gateway": gateway, "log": log}))
+        except InferdError as fault:
+            raise _with_remedy(fault, gateway) from None
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """``host:port`` of ``data`` and, where there is one, ``metrics``."""
+        return self._native.addresses()
+
+    def load(self, settings: dict[str, Any]) -> Loaded:
+        """Load one model version; returns when every replica is warm. May be called from several threads.
+
+        Args:
+            settings: ``ModelSettings`` of the crate ``types``.
+        """
+        loaded = json.loads(self._native.load(json.dumps(settings)))
+        return Loaded(Signature.from_json(loaded["signature"]), loaded["facts"])
+
+    def unload(self, name: str, version: int) -> None:
+        """Drain one model version and forget it."""
+        self._native.unload(name, version)
+
+    def set_ready(self, ready: bool) -> None:
+        """What ``/v2/health/ready`` says."""
+        self._native.set_ready(ready)
+
+    def status(self) -> dict[str, Any]:
+        """``{"models": [{name, version, state, replicas, profile, explain}, …]}``."""
+        status: dict[str, Any] = json.loads(self._native.status())
+        return status
+
+    def drain(self, within_s: float) -> int:
+        """Admit nothing more and answer what was admitted.
+
+        Returns:
+            Requests that got an error because ``within_s`` seconds were over.
+        """
+        return self._native.drain(within_s)
+
+    def close(self) -> None:
+        """End every worker and thread, now."""
+        self._native.close()
+
+
+def _with_remedy(fault: InferdError, gateway: dict[str, Any]) -> InferdError:
+    if "in use" in str(fault) and "help:" not in str(fault):
+        flag = "--metrics-port" if f":{gateway['metrics_port']}" in str(fault) else "--port"
+        return type(fault)(f"{fault}\nhelp: choose another with {flag}, 0 takes a free one", detail=fault.detail)
+    return fault

@@ -1,0 +1,54 @@
+"""Latency curves measured before, kept between runs.
+
+Reads and writes small JSON files under the user's cache, one for each model file, device and number of threads.
+Knows nothing of how a curve is measured or used. Whatever can't be read or written is done without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Profile", "ProfileCache"]
+
+Profile = list[tuple[int, float]]
+"""Pairs of rows and seconds."""
+
+_POINTS_MAX = 1024
+
+
+class ProfileCache(NamedTuple):
+    """Curves by model digest, device and threads."""
+
+    folder: Path
+
+    def find(self, file: Path, device: str, threads: int) -> Profile:
+        """The curve for ``file``; empty where there is none."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            # Reading a model of gigabytes for its digest takes seconds: only where a file of its size has a curve.
+            if any(self.folder.glob(f"{file.stat().st_size}-*")):
+                points = json.loads(self._path(file, device, threads).read_text(encoding="utf-8"))
+                return [(int(rows), float(seconds)) for rows, seconds in points][:_POINTS_MAX]
+        return []
+
+    def keep(self, file: Path, device: str, threads: int, profile: Profile) -> None:
+        """Keep the curve of ``file``."""
+        with contextlib.suppress(OSError):
+            target = self._path(file, device, threads)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Renamed into place: another server may read it now.
+            scratch = target.with_suffix(f".{os.getpid()}")
+            scratch.write_text(json.dumps(profile), encoding="utf-8")
+            scratch.replace(target)
+
+    def _path(self, file: Path, device: str, threads: int) -> Path:
+        from hashlib import file_digest
+
+        with file.open("rb") as data:
+            digest = file_digest(data, "sha256").hexdigest()
+        return self.folder / f"{file.stat().st_size}-{digest}-{device.replace(':', '')}-{threads}.json"

@@ -1,0 +1,138 @@
+"""Specifications into what the data plane reads: one value, nothing left open.
+
+Reads what was given (files below the command line), the declarations' defaults and the machine, hands on a
+:class:`Plan`. Pure but for looking up installed libraries; starts nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from inferd.control.repository import Found, Repository, discover
+from inferd.control.resources import Machine, pin, share_threads, worker_environment
+from inferd.errors import NotFound, SpecError
+from inferd.runtimes.registry import ENDINGS, LAUNCHERS
+from inferd.spec.settings import ModelSpec, ServerSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from inferd.spec.files import Given
+
+__all__ = ["Plan", "PlannedModel", "make_plan"]
+
+
+class PlannedModel(NamedTuple):
+    """One model version, resolved."""
+
+    name: str
+    version: int
+    file: Path
+    spec: ModelSpec
+    threads: int
+    settings: dict[str, Any]
+    """``ModelSettings`` of the data plane."""
+
+
+class Plan(NamedTuple):
+    """Everything that is to run."""
+
+    server: ServerSpec
+    gateway: dict[str, Any]
+    """``GatewaySettings`` of the data plane."""
+    log: dict[str, Any]
+    models: list[PlannedModel]
+
+
+def make_plan(paths: list[Path], server: Given, model: Given, machine: Machine, *, ports_free: bool = False) -> Plan:
+    """What is to run.
+
+    Args:
+        paths: what the user named.
+        server: server settings that stand above every file's.
+        model: model settings that stand above every file's, for all models.
+        machine: what this process may use.
+        ports_free: take free ports where none is given.
+
+    Raises:
+        SpecError: with every fault of files, folders and settings.
+    """
+    faults: list[str] = []
+    repository: Repository = discover(paths, model, faults)
+    ports: Given = {"port": 0, "metrics_port": 0} if ports_free else {}
+    spec = ServerSpec(**(ports | repository.server | server))
+    planned = [_plan_model(found, machine, faults) for found in repository.models]
+    if model.get("name") and len({found.place for found in repository.models}) > 1:
+        faults.append(f"'name' was given for {len(repository.models)} models; write it at the model in inferd.yaml")
+    if faults:
+        raise SpecError(faults)
+    log = {"format": spec.log_format, "level": spec.log_level}
+    return Plan(spec, _gateway(spec, machine), log, [one for one in planned if one is not None])
+
+
+def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedModel | None:
+    spec = ModelSpec(**found.given)
+    runtime = spec.runtime or ENDINGS.get(found.file.suffix)
+    if runtime is None:
+        faults.append(
+            f"{found.place}: '{found.file.name}' has no known ending\nhelp: set runtime: to one of {', '.join(LAUNCHERS)}"
+        )
+        return None
+    threads = spec.threads or share_threads(machine.cores, spec.replicas)
+    try:
+        launch = LAUNCHERS[runtime](found.file, spec, threads)
+    except NotFound as fault:
+        faults.append(f"{found.place}: {fault}")
+        return None
+    settings = {
+        "name": found.name,
+        "version": found.version,
+        "platform": launch.platform,
+        "launch": {launch.how: {"command": launch.command}},
+        "env": worker_environment(machine.environment, spec.env, threads),
+        "load": launch.load,
+        "directory": str(found.file.parent),
+        "replicas": spec.replicas,
+        "pin_cpus": pin(machine.cpus, spec.replicas, threads) if spec.pin else [],
+        "slo": None if spec.slo is None else {"latency_s": spec.slo.latency_s, "percentile": spec.slo.percentile},
+        "profile": [],
+        **{name: getattr(spec, name) for name in _AS_GIVEN},
+    }
+    return PlannedModel(found.name, found.version, found.file, spec, threads, settings)
+
+
+# Settings that mean the same on both sides.
+_AS_GIVEN = (
+    "arena_max_bytes",
+    "batch_rows_max",
+    "execution_max_s",
+    "kills_per_minute_max",
+    "linger",
+    "load_max_s",
+    "priority_default",
+    "profiling",
+    "queue_max_bytes",
+    "queue_rows_max",
+    "retry_on_worker_loss",
+    "warmup",
+)
+_GATEWAY_AS_GIVEN = (
+    "body_max_bytes",
+    "body_timeout_s",
+    "connections_max",
+    "drain_timeout_s",
+    "header_max_bytes",
+    "header_timeout_s",
+    "host",
+    "inflight_max_bytes",
+    "json_depth_max",
+    "metrics_port",
+    "otlp_endpoint",
+    "port",
+    "streams_max",
+)
+
+
+def _gateway(spec: ServerSpec, machine: Machine) -> dict[str, Any]:
+    threads = spec.gateway_threads or machine.gateway_threads
+    return {"gateway_threads": threads, **{name: getattr(spec, name) for name in _GATEWAY_AS_GIVEN}}

@@ -1,0 +1,127 @@
+"""A server inside this process, for notebooks and tests.
+
+Reads paths and settings by their names, hands on addresses. Everything else is the same as ``inferd serve``.
+Knows nothing of terminals.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from inferd.control.resolve import make_plan
+from inferd.control.resources import observe
+from inferd.control.supervisor import Supervisor
+from inferd.errors import InferdError, SpecError
+from inferd.spec.convert import Source, read_settings
+from inferd.spec.declare import settings_of
+from inferd.spec.settings import ModelSpec, ServerSpec
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from inferd.types import Signature
+
+__all__ = ["ModelInfo", "Server"]
+
+
+class ModelInfo(NamedTuple):
+    """A model version that is served."""
+
+    name: str
+    version: int
+    signature: Signature
+    facts: dict[str, str]
+
+
+class Server:
+    """Serve models from this process until the ``with`` block ends.
+
+    >>> with inferd.Server("model.onnx", slo="20ms") as server:  # doctest: +SKIP
+    ...     print(server.url)
+
+    Args:
+        paths: what ``inferd serve`` takes: model files, folders of models, ``inferd.yaml``.
+        settings: any setting of the server or of models, by name. ``port`` and ``metrics_port`` are 0 unless given
+            here or in a file: a free port, since a notebook must not fail for another one that is open.
+
+    Raises:
+        SpecError: settings or folders are wrong.
+        ModelFailed: a model could not be loaded; from entering the ``with`` block.
+    """
+
+    def __init__(self, *paths: str | os.PathLike[str], **settings: Any) -> None:
+        if not paths:
+            raise SpecError(["no model was named; for instance Server('model.onnx')"])
+        faults: list[str] = []
+        source = Source("Server()")
+        names = settings_of(ServerSpec)
+        server_given = {key: value for key, value in settings.items() if key in names}
+        model_given = {key: value for key, value in settings.items() if key not in names}
+        known = tuple(names)
+        server = read_settings(ServerSpec, server_given, source, faults)
+        model = read_settings(ModelSpec, model_given, source, faults, besides=known)
+        if faults:
+            raise SpecError(faults)
+        self._machine = observe()
+        self._plan = make_plan([Path(path) for path in paths], server, model, self._machine, ports_free=True)
+        self._supervisor: Supervisor | None = None
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start, and return when every model is warm."""
+        if self._supervisor is not None:
+            raise InferdError("the server is running")
+        supervisor = Supervisor(self._plan, self._machine)
+        try:
+            supervisor.load()
+        except BaseException:
+            supervisor.data_plane.close()
+            raise
+        self._supervisor = supervisor
+
+    def stop(self) -> None:
+        """Answer what was admitted and end. Does nothing where the server does not run."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.stop()
+
+    @property
+    def address(self) -> str:
+        """``host:port``, as gRPC clients and tritonclient want it."""
+        return self._running.data_plane.addresses["data"]
+
+    @property
+    def url(self) -> str:
+        """``http://host:port``."""
+        return f"http://{self.address}"
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where Prometheus reads; None where metrics are off."""
+        address = self._running.data_plane.addresses.get("metrics")
+        return None if address is None else f"http://{address}/metrics"
+
+    @property
+    def models(self) -> list[ModelInfo]:
+        """What is served, by name and version."""
+        return [ModelInfo(*key, *loaded) for key, loaded in sorted(self._running.loaded.items())]
+
+    def status(self) -> dict[str, Any]:
+        """States, replicas and what the scheduler knows, of every model."""
+        return self._running.data_plane.status()
+
+    @property
+    def _running(self) -> Supervisor:
+        if self._supervisor is None:
+            raise InferdError("the server does not run\nhelp: use it in a with block, or call start()")
+        return self._supervisor

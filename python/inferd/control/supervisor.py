@@ -1,0 +1,114 @@
+"""Brings a plan to life and to its end: load everything at once, say when it is ready, drain.
+
+Reads a :class:`Plan`, drives the data plane, hands events to whoever shows them.
+Knows nothing of terminals and signals; restarts of workers are the data plane's.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from inferd.control.dataplane import DataPlane, Loaded
+from inferd.control.profiles import ProfileCache
+from inferd.errors import InferdError, ModelFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from inferd.control.resolve import Plan, PlannedModel
+    from inferd.control.resources import Machine
+
+__all__ = ["Event", "Supervisor"]
+
+
+class Event(NamedTuple):
+    """Something happened to a model: it is being loaded, is loaded, or could not be."""
+
+    model: PlannedModel
+    loaded: Loaded | None = None
+    error: InferdError | None = None
+
+
+class Supervisor:
+    """Owns the data plane of a plan.
+
+    Args:
+        plan: what is to run.
+        machine: where.
+        on_event: called for every event, from several threads but never from two at once.
+
+    Raises:
+        InferdError: the data plane can't start.
+    """
+
+    def __init__(self, plan: Plan, machine: Machine, on_event: Callable[[Event], None] = lambda _: None) -> None:
+        self.plan = plan
+        self.loaded: dict[tuple[str, int], Loaded] = {}
+        self._profiles = ProfileCache(machine.cache / "profiles")
+        self._on_event = on_event
+        self._telling = threading.Lock()
+        self.data_plane = DataPlane(plan.gateway, plan.log)
+
+    def load(self) -> None:
+        """Load every model, all at the same time, and declare the server ready.
+
+        Raises:
+            ModelFailed: models could not be loaded; every one of them is named.
+        """
+        failed: list[Event] = []
+        threads = [
+            # Not waited for when the process ends: a load that hangs must not hold it.
+            threading.Thread(target=self._load, args=(model, failed), daemon=True, name=f"load {model.name}")
+            for model in self.plan.models
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failed:
+            raise _summary(failed)
+        self.data_plane.set_ready(True)
+
+    def stop(self) -> int:
+        """Not ready at once, then answer what was admitted, then end everything.
+
+        Returns:
+            Admitted requests that could not be answered within ``drain_timeout_s``.
+        """
+        self.data_plane.set_ready(False)
+        self._keep_profiles()
+        try:
+            return self.data_plane.drain(self.plan.server.drain_timeout_s)
+        finally:
+            self.data_plane.close()
+
+    def _load(self, model: PlannedModel, failed: list[Event]) -> None:
+        self._tell(Event(model))
+        profile = self._profiles.find(model.file, model.spec.device, model.threads)
+        try:
+            loaded = self.data_plane.load({**model.settings, "profile": profile})
+        except InferdError as error:
+            event = Event(model, error=error)
+            failed.append(event)
+        else:
+            self.loaded[model.name, model.version] = loaded
+            event = Event(model, loaded=loaded)
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        with self._telling:
+            self._on_event(event)
+
+    def _keep_profiles(self) -> None:
+        status = {(model["name"], model["version"]): model for model in self.data_plane.status()["models"]}
+        for model in self.plan.models:
+            profile = status.get((model.name, model.version), {}).get("profile")
+            if profile:
+                self._profiles.keep(model.file, model.spec.device, model.threads, profile)
+
+
+def _summary(failed: list[Event]) -> InferdError:
+    lines = [f"model '{event.model.name}' version {event.model.version}: {event.error}" for event in failed]
+    details = [event.error.detail for event in failed if event.error and event.error.detail]
+    return ModelFailed("\n".join(lines), detail="\n".join(details) or None)

@@ -1,0 +1,84 @@
+"""ONNX models: how their native worker is started.
+
+Reads the model's settings, hands on a command and what the worker loads. The loop over batches is the Rust crate
+``onnx``; this file imports neither the ``onnxruntime`` package nor ``onnx``, it only finds the library.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inferd.errors import NotFound
+from inferd.runtimes.base import Launch
+
+if TYPE_CHECKING:
+    from inferd.spec.settings import ModelSpec
+
+__all__ = ["PLATFORM", "compose", "library"]
+
+PLATFORM = "onnx_onnxruntime"
+
+# The smallest way into the extension module: `site` and the package's own imports would cost more than the model.
+# SIGINT and SIGTERM are for the gateway: a terminal and systemd send them to every process, and a worker that ended
+# by itself would take its batch with it. It ends when its channel does.
+_WORKER = """\
+import sys, _signal
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+_signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+_signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
+loader = ExtensionFileLoader("_native", sys.argv[1])
+native = loader.create_module(ModuleSpec("_native", loader, origin=sys.argv[1]))
+loader.exec_module(native)
+sys.exit(native.run_onnx_worker(int(sys.argv[-1])))
+"""
+
+
+def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
+    """How a worker for the ONNX model ``file`` is started."""
+    runtime = library(cuda=spec.device != "cpu")
+    return Launch(
+        platform=PLATFORM,
+        how="exec",
+        command=[sys.executable, "-I", "-S", "-c", _WORKER, str(_native())],
+        load={
+            "path": str(file),
+            "device": spec.device,
+            "threads": threads,
+            "library": str(runtime),
+            "batching": spec.batching,
+            "batch_rows_max": spec.batch_rows_max,
+            "tolerance": {
+                "absolute": spec.batch_tolerance_absolute,
+                "relative": spec.batch_tolerance_relative,
+            },
+        },
+    )
+
+
+def library(*, cuda: bool) -> Path:
+    """The shared library inside the ``onnxruntime`` package of this environment.
+
+    Args:
+        cuda: whether it must be able to use a GPU.
+    """
+    found = find_spec("onnxruntime")
+    folders = list(found.submodule_search_locations or []) if found else []
+    libraries = [file for folder in folders for file in Path(folder, "capi").glob("libonnxruntime.so*")]
+    if not libraries:
+        raise NotFound("ONNX Runtime is not installed\nhelp: pip install onnxruntime")
+    if cuda and not libraries[0].with_name("libonnxruntime_providers_cuda.so").exists():
+        raise NotFound(
+            "the installed ONNX Runtime has no CUDA support\n"
+            "help: pip uninstall onnxruntime, pip install onnxruntime-gpu, or set device: cpu"
+        )
+    return min(libraries)
+
+
+def _native() -> Path:
+    found = find_spec("inferd._native")
+    if found is None or found.origin is None:
+        raise NotFound("the native part of inferd is not there\nhelp: reinstall inferd, or run make in its sources")
+    return Path(found.origin)

@@ -1,0 +1,162 @@
+"""Models that are a Python class: the seam for every framework that has no runtime of its own.
+
+``compose`` reads the model's settings in the control plane; :class:`PythonRuntime` loads the class in the worker,
+from a file that the operator named. Knows nothing of shared memory: arrays come in, arrays go out.
+
+A model file::
+
+    from inferd import TensorSpec
+
+    class Model:
+        inputs = [TensorSpec("x", "FP32", (-1, 30))]
+        outputs = [TensorSpec("score", "FP32", (-1,))]
+
+        def load(self):
+            self.weights = ...
+
+        def predict(self, batch):
+            return {"score": batch["x"] @ self.weights}
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inferd.errors import InvalidInput, ModelFailed
+from inferd.runtimes.base import Batch, Launch
+from inferd.types import Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from inferd.spec.settings import ModelSpec
+
+__all__ = ["PLATFORM", "PythonRuntime", "compose"]
+
+PLATFORM = "python"
+
+
+def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
+    """How a worker for the Python model ``file`` is started."""
+    return Launch(
+        platform=PLATFORM,
+        how="zygote",
+        command=[spec.python or sys.executable, "-I", "-m", "inferd.worker.zygote"],
+        load={
+            "file": str(file),
+            "class": spec.class_,
+            "signature": _declared(spec),
+            "batching": spec.batching,
+            "batch_rows_max": spec.batch_rows_max,
+            "threads": threads,
+            "tolerance": {
+                "absolute": spec.batch_tolerance_absolute,
+                "relative": spec.batch_tolerance_relative,
+            },
+            "parameters": spec.parameters,
+        },
+    )
+
+
+def _declared(spec: ModelSpec) -> dict[str, Any] | None:
+    if spec.inputs is None and spec.outputs is None:
+        return None
+    return {
+        side: None if specs is None else [spec.to_json() for spec in specs]
+        for side, specs in (("inputs", spec.inputs), ("outputs", spec.outputs))
+    }
+
+
+class PythonRuntime:
+    """An instance of the operator's class, loaded.
+
+    Args:
+        settings: what :func:`compose` put into ``load``.
+
+    Raises:
+        ModelFailed: there is no such class, it lacks a method, or its inputs and outputs are not declared.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        file = Path(settings["file"])
+        model_class = _find_class(file, _import(file), settings["class"])
+        self.signature = _signature(file, model_class, settings["signature"] or {})
+        self._model = model_class()
+        self._model.load(**settings["parameters"])
+        # After load: a model may have made it there.
+        self.example: Batch | None = getattr(self._model, "example", None)
+
+    def predict(self, batch: Batch) -> Batch:
+        """Run the model once over a whole batch."""
+        outputs = self._model.predict(batch)
+        if not isinstance(outputs, dict):
+            raise ModelFailed(f"predict() returned {type(outputs).__name__}, not a dict of arrays by output name")
+        return outputs
+
+    def close(self) -> None:
+        """Call the class's own ``close``, where it has one."""
+        close = getattr(self._model, "close", None)
+        if close is not None:
+            close()
+
+
+def _import(file: Path) -> Any:
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    # Files beside it can be imported, as they can when the file is run.
+    sys.path.insert(0, str(file.parent))
+    found = spec_from_file_location("inferd_model", file)
+    if found is None or found.loader is None or not file.is_file():
+        raise ModelFailed(f"'{file.name}' is not a Python file that can be loaded")
+    module = module_from_spec(found)
+    # Dataclasses and pickles look their module up here.
+    sys.modules[found.name] = module
+    found.loader.exec_module(module)
+    return module
+
+
+def _find_class(file: Path, module: Any, name: str | None) -> Any:
+    classes = {key: value for key, value in vars(module).items() if isinstance(value, type)}
+    if name is not None:
+        if name not in classes:
+            raise ModelFailed(f"'{file.name}' has no class '{name}'\nhelp: set class: to one of {sorted(classes)}")
+        candidates = [name]
+    else:
+        own = {key: value for key, value in classes.items() if value.__module__ == module.__name__}
+        candidates = [key for key, value in own.items() if _is_model(value)]
+    if len(candidates) != 1:
+        found = (
+            f"{len(candidates)} classes with load() and predict(): {sorted(candidates)}"
+            if candidates
+            else "no class with load() and predict()"
+        )
+        raise ModelFailed(f"'{file.name}' has {found}\nhelp: write one, or name it with class: in model.yaml")
+    if not _is_model(classes[candidates[0]]):
+        raise ModelFailed(f"class '{candidates[0]}' in '{file.name}' lacks load() or predict()")
+    return classes[candidates[0]]
+
+
+def _is_model(candidate: type) -> bool:
+    return all(callable(getattr(candidate, method, None)) for method in ("load", "predict"))
+
+
+def _signature(file: Path, model_class: Any, declared: dict[str, Any]) -> Signature:
+    sides = {}
+    for side in ("inputs", "outputs"):
+        specs = declared.get(side) or getattr(model_class, side, None)
+        if not specs:
+            raise ModelFailed(
+                f"'{file.name}' does not say what the {side} are\n"
+                f'help: add {side} = [TensorSpec("x", "FP32", (-1, 30))] to the class, or {side}: to model.yaml'
+            )
+        sides[side] = tuple(_tensor(spec) for spec in specs)
+    return Signature(sides["inputs"], sides["outputs"])
+
+
+def _tensor(spec: Any) -> TensorSpec:
+    try:
+        if isinstance(spec, TensorSpec):
+            return spec
+        return TensorSpec(**spec) if isinstance(spec, dict) else TensorSpec(*spec)
+    except (TypeError, InvalidInput) as fault:
+        raise ModelFailed(f"{spec!r} does not describe a tensor: {fault}") from None

@@ -1,0 +1,207 @@
+"""Values as people give them, turned into values as the declarations want them.
+
+Reads plain values (from YAML, the command line or keyword arguments) and the declarations, hands on typed values and
+every fault at once. Knows nothing of files: a :class:`Source` says where a value stands.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from inferd.errors import InvalidInput
+from inferd.spec.declare import Kind, Scope, Setting, settings_of
+from inferd.spec.settings import Objective, Versions
+from inferd.spec.units import parse_duration, parse_size
+from inferd.types import TensorSpec
+
+__all__ = ["Path", "Source", "convert_value", "nearest", "read_settings"]
+
+Path = tuple[str | int, ...]
+"""The keys and positions that lead to a value."""
+
+
+class Source(NamedTuple):
+    """Where values came from, for messages."""
+
+    name: str
+    lines: Mapping[Path, int] = {}
+
+    def at(self, path: Path) -> str:
+        """``name:line`` of the value at ``path``, or of what holds it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return f"{self.name}:{self.lines[path]}" if path in self.lines else self.name
+
+
+def read_settings(  # noqa: PLR0913
+    spec: type[msgspec.Struct],
+    given: Any,
+    source: Source,
+    faults: list[str],
+    *,
+    path: Path = (),
+    scope: Scope = "one",
+    besides: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """The settings that ``given`` sets, by their Python names, converted and checked.
+
+    Args:
+        spec: the struct that declares them.
+        given: a mapping, or None for an empty one.
+        source: where it came from.
+        faults: takes every fault, as ``place: what is wrong``.
+        path: where ``given`` stands in its source.
+        scope: ``all`` refuses settings that belong to one model.
+        besides: further keys that are allowed and left out.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        faults.append(f"{source.at(path)}: a mapping of settings is expected, not {given!r}")
+        return {}
+    known = settings_of(spec)
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key in besides:
+            continue
+        place = source.at((*path, key))
+        setting = known.get(key)
+        if setting is None:
+            faults.append(f"{place}: unknown setting '{key}'{nearest(str(key), [*known, *besides])}")
+        elif scope == "all" and setting.scope == "one":
+            faults.append(f"{place}: '{key}' belongs to one model; write it at that model")
+        else:
+            try:
+                values[setting.name] = convert_value(setting, value)
+            except ValueError as fault:
+                faults.append(f"{place}: {key}: {fault}")
+    return values
+
+
+def convert_value(setting: Setting, value: Any, *, text: bool = False) -> Any:
+    """``value`` as ``setting`` wants it.
+
+    Args:
+        setting: the declaration.
+        value: what was given.
+        text: it comes from a command line, where every value is text.
+
+    Raises:
+        ValueError: it does not fit; the message says what would.
+    """
+    if value is None or (text and value == "null"):
+        if not _takes_none(setting):
+            raise ValueError("a value is missing")
+        return None
+    parse = _PARSERS.get(setting.kind)
+    if parse is not None:
+        value = parse(value)
+    else:
+        try:
+            value = msgspec.convert(value, setting.type, strict=not text)
+        except msgspec.ValidationError as fault:
+            raise ValueError(f"{_expected(str(fault))} (given: {value!r})") from None
+    _check_bounds(setting, value)
+    return value
+
+
+def nearest(key: str, known: list[str]) -> str:
+    """``; did you mean …`` where a known name is near ``key``, else the known names."""
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known are {', '.join(sorted(known))}"
+
+
+def _takes_none(setting: Setting) -> bool:
+    try:
+        msgspec.convert(None, setting.type)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _expected(message: str) -> str:
+    # "Expected `int | null`, got `str`" says it in msgspec's words; ours are YAML's.
+    return message[0].lower() + message[1:].replace("`", "").replace("str", "text")
+
+
+def _check_bounds(setting: Setting, value: Any) -> None:
+    if setting.ge is not None and value < setting.ge:
+        raise ValueError(f"{value} is too small; the least is {setting.ge:g}")
+    if setting.le is not None and value > setting.le:
+        raise ValueError(f"{value} is too large; the most is {setting.le:g}")
+    if setting.pattern is not None and not re.fullmatch(setting.pattern, value):
+        raise ValueError(f"'{value}' does not match {setting.pattern}")
+
+
+def _objective(value: Any) -> Objective:
+    if not isinstance(value, Mapping):
+        return Objective(latency_s=_latency(value))
+    unknown = set(value) - {"latency", "percentile"}
+    if unknown or "latency" not in value:
+        raise ValueError("write 20ms, or {latency: 20ms, percentile: 99}")
+    percentile = value.get("percentile", 99)
+    if not isinstance(percentile, (int, float)) or isinstance(percentile, bool) or not 1 <= percentile < 100:
+        raise ValueError(f"percentile: {percentile!r} is not a number from 1 to below 100")
+    return Objective(latency_s=_latency(value["latency"]), percentile=float(percentile))
+
+
+def _latency(value: Any) -> float:
+    seconds = parse_duration(value, unit_needed=True)
+    if seconds <= 0:
+        raise ValueError(f"{value!r} is not a time that anything can be done in; write for instance 20ms")
+    return seconds
+
+
+def _versions(value: Any) -> Versions:
+    if value == "latest":
+        return Versions()
+    if value == "all":
+        return Versions(latest=None)
+    if isinstance(value, Mapping) and set(value) == {"latest"} and _is_version(value["latest"]):
+        return Versions(latest=value["latest"])
+    if isinstance(value, list) and value and all(map(_is_version, value)):
+        return Versions(latest=None, listed=tuple(sorted(set(value))))
+    raise ValueError(f"{value!r} is none of latest, {{latest: 2}}, all, or a list of positive numbers")
+
+
+def _is_version(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _batching(value: Any) -> str:
+    # YAML 1.1 reads a bare on and off as booleans.
+    value = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    if value not in ("auto", "on", "off"):
+        raise ValueError(f"{value!r} is none of auto, on, off")
+    return str(value)
+
+
+def _tensors(value: Any) -> tuple[TensorSpec, ...]:
+    try:
+        return tuple(msgspec.convert(value, list[TensorSpec], strict=True))
+    except (msgspec.ValidationError, InvalidInput) as fault:
+        raise ValueError(f"{_expected(str(fault))}; write - {{name: x, datatype: FP32, shape: [-1, 30]}}") from None
+
+
+def _seconds(value: Any) -> float:
+    seconds = parse_duration(value)
+    if seconds <= 0:
+        raise ValueError(f"{value!r} leaves no time; write for instance 20s")
+    return seconds
+
+
+_PARSERS: dict[Kind, Callable[[Any], Any]] = {
+    "duration": _seconds,
+    "size": parse_size,
+    "objective": _objective,
+    "versions": _versions,
+    "batching": _batching,
+    "tensors": _tensors,
+}

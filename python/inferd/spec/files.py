@@ -1,0 +1,147 @@
+"""``inferd.yaml`` and ``model.yaml``: text into typed settings, with the line of every fault.
+
+Reads files, hands on settings that were given (and only those, so that they can be merged).
+Knows nothing of models on disk: paths are left as they are written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from inferd.spec.convert import Path, Source, nearest, read_settings
+from inferd.spec.settings import ModelSpec, ServerSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path as FilePath
+
+__all__ = ["Given", "ModelEntry", "ServerFile", "load_model_file", "load_server_file"]
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Deeper than any settings are; bounds what aliases that hold themselves can do.
+_DEPTH_MAX = 16
+
+Given = dict[str, Any]
+"""Settings that were given, by their Python names."""
+
+
+class ModelEntry(NamedTuple):
+    """One entry of ``models:``."""
+
+    path: FilePath
+    given: Given
+    place: str
+
+
+class ServerFile(NamedTuple):
+    """What an ``inferd.yaml`` says."""
+
+    server: Given
+    defaults: Given
+    models: list[ModelEntry]
+
+
+def load_server_file(file: FilePath, faults: list[str]) -> ServerFile:
+    """Read ``inferd.yaml``. Faults are added to ``faults``; what is sound is handed on all the same."""
+    data, source = _load(file, faults)
+    if data is None:
+        return ServerFile({}, {}, [])
+    sections = ["server", "defaults", "models"]
+    faults.extend(
+        f"{source.at((key,))}: unknown section '{key}'{nearest(str(key), sections)}"
+        for key in data
+        if key not in sections
+    )
+    server = read_settings(ServerSpec, data.get("server"), source, faults, path=("server",))
+    defaults = read_settings(ModelSpec, data.get("defaults"), source, faults, path=("defaults",), scope="all")
+    models = data.get("models")
+    if not isinstance(models, list) or not models:
+        faults.append(f"{source.at(('models',))}: no models; write models: and under it - path: model.onnx")
+        models = []
+    entries = (_entry(entry, position, file, source, faults) for position, entry in enumerate(models))
+    return ServerFile(server, defaults, [entry for entry in entries if entry is not None])
+
+
+def load_model_file(file: FilePath, faults: list[str]) -> Given:
+    """Read ``model.yaml``."""
+    data, source = _load(file, faults)
+    return read_settings(ModelSpec, data, source, faults)
+
+
+def _entry(entry: Any, position: int, file: FilePath, source: Source, faults: list[str]) -> ModelEntry | None:
+    path: Path = ("models", position)
+    if isinstance(entry, str):
+        entry = {"path": entry}
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+        faults.append(f"{source.at(path)}: a model needs its path; write - path: model.onnx")
+        return None
+    given = read_settings(ModelSpec, entry, source, faults, path=path, besides=("path",))
+    return ModelEntry(file.parent / entry["path"], given, source.at(path))
+
+
+def _load(file: FilePath, faults: list[str]) -> tuple[dict[str, Any] | None, Source]:
+    lines: dict[Path, int] = {}
+    source = Source(str(file), lines)
+    try:
+        text = file.read_text(encoding="utf-8")
+        loader = _Loader(text)
+        with contextlib.closing(_Disposable(loader)):
+            node = loader.get_single_node()
+            data = None if node is None else _build(loader, node, (), source, faults)
+    except OSError as fault:
+        faults.append(f"{file}: {fault.strerror}")
+        return None, source
+    except UnicodeDecodeError:
+        faults.append(f"{file}: not UTF-8 text")
+        return None, source
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark
+        where = f"{file}:{mark.line + 1}" if mark else str(file)
+        faults.append(f"{where}: {fault.problem or fault.context or 'not YAML'}")
+        return None, source
+    except yaml.YAMLError as fault:
+        faults.append(f"{file}: not YAML: {fault}")
+        return None, source
+    if data is not None and not isinstance(data, dict):
+        faults.append(f"{file}:1: a mapping of settings is expected")
+        return None, source
+    return data, source
+
+
+class _Disposable:
+    """The loader's own way to be closed, under the usual name."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def close(self) -> None:
+        self._loader.dispose()
+
+
+def _build(loader: Any, node: yaml.Node, path: Path, source: Source, faults: list[str]) -> Any:
+    """The plain value of ``node``; the line of everything in it goes into ``source.lines``."""
+    lines: Any = source.lines
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if len(path) > _DEPTH_MAX:
+        faults.append(f"{source.name}:{line}: nested deeper than {_DEPTH_MAX}")
+        return None
+    if isinstance(node, yaml.SequenceNode):
+        return [_build(loader, item, (*path, position), source, faults) for position, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return loader.construct_object(node, deep=True)
+    loader.flatten_mapping(node)
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        place = key_node.start_mark.line + 1
+        if not isinstance(key, str):
+            faults.append(f"{source.name}:{place}: {key!r} is not a name; put it in quotes")
+            continue
+        if key in values:
+            faults.append(f"{source.name}:{place}: '{key}' is there twice; keep one")
+        lines[(*path, key)] = place
+        values[key] = _build(loader, value_node, (*path, key), source, faults)
+    return values

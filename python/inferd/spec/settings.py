@@ -1,0 +1,386 @@
+"""Every setting, once: its type, default, meaning, unit, and why the default is what it is.
+
+Read by the loader, the command line, the JSON schema and the reference table, which are all derived from here.
+Knows nothing of how a setting is used. Names are the data plane's, so that its errors name what a user can write.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from inferd.spec.declare import about
+from inferd.types import TensorSpec  # noqa: TC001 (msgspec reads the annotations)
+
+__all__ = ["ModelSpec", "Objective", "ServerSpec", "Versions"]
+
+KiB, MiB, GiB = 2**10, 2**20, 2**30
+
+
+class Objective(msgspec.Struct, frozen=True):
+    """A latency objective: ``percentile`` per cent of the requests within ``latency_s`` seconds."""
+
+    latency_s: float
+    percentile: float = 99.0
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """Which versions of a model are served: the ``latest`` greatest, those ``listed``, or with neither all."""
+
+    latest: int | None = 1
+    listed: tuple[int, ...] = ()
+
+
+class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the server as a whole: ``server:`` in ``inferd.yaml``."""
+
+    host: Annotated[
+        str,
+        about(
+            "Address of the data port.",
+            why="Nothing is reachable from outside until someone says so; metrics stay on loopback even then.",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        about(
+            "Data port: HTTP/1.1, HTTP/2 and gRPC. 0 takes a free one.",
+            why="Where clients of the Open Inference Protocol look first.",
+            ge=0,
+            le=65535,
+        ),
+    ] = 8000
+    metrics_port: Annotated[
+        int | None,
+        about(
+            "Port of the metrics, always on loopback. 0 takes a free one, null serves none.",
+            why="Where Prometheus configurations for model servers look first.",
+            ge=0,
+            le=65535,
+        ),
+    ] = 8002
+    gateway_threads: Annotated[
+        int | None,
+        about(
+            "Threads that read, decode and answer requests. null: one for every four cores.",
+            why="A thread answers tens of thousands of small requests a second; cores are for models.",
+            ge=1,
+            le=256,
+        ),
+    ] = None
+    body_max_bytes: Annotated[
+        int,
+        about(
+            "Largest body of a request, as sent and as unpacked.",
+            why="Room for a batch of 100 images of 224 × 224 in FP32.",
+            kind="size",
+            ge=1,
+        ),
+    ] = 64 * MiB
+    inflight_max_bytes: Annotated[
+        int,
+        about(
+            "Most bytes of requests that are read, queued or run, over all models together.",
+            why="Sixteen of the largest bodies: overload ends in refusals, not in a killed process.",
+            kind="size",
+            ge=1,
+        ),
+    ] = 1 * GiB
+    header_max_bytes: Annotated[
+        int,
+        about("Largest head of a request.", why="What common proxies accept.", kind="size", ge=KiB, le=MiB),
+    ] = 32 * KiB
+    json_depth_max: Annotated[
+        int,
+        about(
+            "Deepest nesting of a JSON body.",
+            why="Tensors have at most 8 dimensions; the rest is room for parameters.",
+            ge=8,
+            le=512,
+        ),
+    ] = 64
+    connections_max: Annotated[
+        int,
+        about("Most open connections.", why="Each may hold a head and a socket's buffers.", ge=1, le=1_000_000),
+    ] = 10_000
+    streams_max: Annotated[
+        int,
+        about(
+            "Most concurrent streams of one HTTP/2 connection.",
+            why="What gRPC servers allow.",
+            ge=1,
+            le=100_000,
+        ),
+    ] = 256
+    header_timeout_s: Annotated[
+        float,
+        about("Longest time to send a head.", why="Slow senders must not hold connections.", kind="duration"),
+    ] = 30.0
+    body_timeout_s: Annotated[
+        float, about("Longest time to send a body.", why="64 MiB at 2 MB/s takes 30 s.", kind="duration")
+    ] = 30.0
+    drain_timeout_s: Annotated[
+        float,
+        about(
+            "Longest time that stopping waits for admitted requests.",
+            why="Shorter than the 30 s after which Kubernetes kills.",
+            kind="duration",
+        ),
+    ] = 25.0
+    otlp_endpoint: Annotated[
+        str | None,
+        about(
+            "Where spans go (OTLP over gRPC), e.g. http://127.0.0.1:4317. null makes none.",
+            why="Tracing is opt-in.",
+        ),
+    ] = None
+    log_format: Annotated[
+        Literal["text", "json"],
+        about("Form of the log on stderr.", why="A person reads it first; collectors want json."),
+    ] = "text"
+    log_level: Annotated[
+        str,
+        about(
+            "How much is logged: error, warn, info, debug, or a filter such as info,worker=debug.",
+            why="As usual.",
+        ),
+    ] = "info"
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
+    """Settings of one model: ``model.yaml``, an entry of ``models:`` or ``defaults:`` in ``inferd.yaml``."""
+
+    name: Annotated[
+        str | None,
+        about(
+            "The model's name in every path. null: the name of its file or folder.",
+            why="What one would have typed.",
+            scope="one",
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+        ),
+    ] = None
+    file: Annotated[
+        str | None,
+        about(
+            "The model's file inside a version's folder. null: model.onnx or model.py.",
+            why="The layout that model repositories share.",
+            scope="one",
+            flag=False,
+            pattern=r"^[^/]+$",
+        ),
+    ] = None
+    versions: Annotated[
+        Versions,
+        about(
+            "Versions to serve: latest, {latest: N}, all, or a list of numbers.",
+            why="A new version takes over once it is there.",
+            kind="versions",
+            flag=False,
+        ),
+    ] = Versions()
+    runtime: Annotated[
+        Literal["onnx", "python"] | None,
+        about(
+            "What runs the model. null: what its file's ending says.",
+            why="The file knows.",
+            scope="one",
+            flag=False,
+        ),
+    ] = None
+    class_: Annotated[
+        str | None,
+        about(
+            "The class to load from a Python file. null: the only one in it that has load and predict.",
+            why="Most files hold one.",
+            scope="one",
+            flag=False,
+        ),
+    ] = None
+    inputs: Annotated[
+        tuple[TensorSpec, ...] | None,
+        about(
+            "Inputs of a Python model: name, datatype and shape of each. null: what the class declares.",
+            why="Declared next to the code.",
+            kind="tensors",
+            scope="one",
+            flag=False,
+        ),
+    ] = None
+    outputs: Annotated[
+        tuple[TensorSpec, ...] | None,
+        about(
+            "Outputs of a Python model, as inputs.",
+            why="Declared next to the code.",
+            kind="tensors",
+            scope="one",
+            flag=False,
+        ),
+    ] = None
+    parameters: Annotated[
+        dict[str, Any],
+        about("Arguments for a Python model's load().", why="Most need none.", scope="one", flag=False),
+    ] = msgspec.field(default_factory=dict)
+    python: Annotated[
+        str | None,
+        about(
+            "Interpreter for Python models, with inferd installed in it. null: the one that runs inferd.",
+            why="Models may differ in their dependencies, most don't.",
+        ),
+    ] = None
+    env: Annotated[
+        dict[str, str | None],
+        about(
+            "Environment variables for the worker besides the few that every worker gets. null hands on inferd's own.",
+            why="Workers see no secrets that they were not given.",
+            flag=False,
+        ),
+    ] = msgspec.field(default_factory=dict)
+    slo: Annotated[
+        Objective | None,
+        about(
+            "Latency objective: 20ms, or {latency: 20ms, percentile: 99}. null: best effort.",
+            why="Only its owner knows what a model must keep.",
+            kind="objective",
+        ),
+    ] = None
+    replicas: Annotated[
+        int,
+        about("Worker processes of the model.", why="One uses every core through its threads.", ge=1, le=256),
+    ] = 1
+    threads: Annotated[
+        int | None,
+        about(
+            "Threads of one replica. null: its share of the cores that this process may use.",
+            why="Replicas that share cores slow each other down.",
+            ge=1,
+            le=1024,
+        ),
+    ] = None
+    pin: Annotated[
+        bool,
+        about(
+            "Whether each replica is pinned to its own cores.",
+            why="It helps where inferd has the machine to itself, and hurts elsewhere.",
+        ),
+    ] = False
+    device: Annotated[
+        str,
+        about(
+            "Where the model runs: cpu, or cuda:N.",
+            why="Every machine has one.",
+            pattern=r"^(cpu|cuda:[0-9]{1,3})$",
+        ),
+    ] = "cpu"
+    batching: Annotated[
+        Literal["auto", "on", "off"],
+        about(
+            "Whether requests share a run. auto: where a probe at load shows that batched rows equal lone rows.",
+            why="That dimension 0 has no fixed size does not make it a batch.",
+            kind="batching",
+        ),
+    ] = "auto"
+    batch_rows_max: Annotated[
+        int,
+        about(
+            "Most rows that run together. A larger request runs alone.",
+            why="Past 32 rows most models gain little and every caller waits longer.",
+            ge=1,
+            le=65536,
+        ),
+    ] = 32
+    batch_tolerance_absolute: Annotated[
+        float,
+        about(
+            "Largest difference that the probe takes for equal.",
+            why="Rounding differs with the order of sums.",
+            ge=0,
+        ),
+    ] = 1e-5
+    batch_tolerance_relative: Annotated[
+        float,
+        about(
+            "The same, relative to the value.",
+            why="FP32 keeps some seven digits, a deep model loses a few.",
+            ge=0,
+        ),
+    ] = 1e-3
+    linger: Annotated[
+        bool,
+        about(
+            "Whether a batch smaller than the recent load waits a moment (at most about 1 ms) for more rows.",
+            why="Callers that were answered together come back together; a lone caller never waits.",
+        ),
+    ] = True
+    priority_default: Annotated[
+        int,
+        about(
+            "Class of requests that don't say; 0 is served first.",
+            why="The middle of three: room on both sides.",
+            ge=0,
+            le=255,
+        ),
+    ] = 1
+    queue_rows_max: Annotated[
+        int,
+        about(
+            "Most rows that wait. Past it requests are refused with 503.",
+            why="A hundred full batches: longer queues only make answers late.",
+            ge=1,
+            le=10_000_000,
+        ),
+    ] = 4096
+    queue_max_bytes: Annotated[
+        int, about("Most bytes that wait.", why="Four of the largest bodies.", kind="size", ge=1)
+    ] = 256 * MiB
+    retry_on_worker_loss: Annotated[
+        bool,
+        about(
+            "Whether a request whose worker died is run again. false: it is answered 503 at once.",
+            why="Models are functions; set it to false for one with side effects.",
+        ),
+    ] = True
+    execution_max_s: Annotated[
+        float,
+        about(
+            "Longest run of a batch while the model's speed is not known; past it the worker is restarted.",
+            why="A multiple of what online models take; raise it for slow ones.",
+            kind="duration",
+        ),
+    ] = 20.0
+    load_max_s: Annotated[
+        float,
+        about("Longest loading and warm-up.", why="Gigabytes from a slow disk fit.", kind="duration"),
+    ] = 600.0
+    kills_per_minute_max: Annotated[
+        int,
+        about(
+            "Workers that requests under suspicion may kill in a minute; past it they are answered WorkerLost.",
+            why="Finding one poison request among 32 takes about ten.",
+            ge=1,
+            le=1000,
+        ),
+    ] = 20
+    arena_max_bytes: Annotated[
+        int,
+        about(
+            "Largest shared memory of one replica; half of it for each of two batches.",
+            why="Batches of the largest bodies fit; pages that nothing was written to take no memory.",
+            kind="size",
+            ge=MiB,
+        ),
+    ] = 1 * GiB
+    warmup: Annotated[
+        bool,
+        about(
+            "Whether a real inference must pass before a replica is ready.",
+            why="The first run is the slow one.",
+        ),
+    ] = True
+    profiling: Annotated[
+        bool,
+        about(
+            "Whether the latency of every batch size is measured on idle capacity after the model is ready.",
+            why="The objective can be kept from the first burst on.",
+        ),
+    ] = True

@@ -1,0 +1,69 @@
+"""The channel to the gateway, in numpy's terms.
+
+Reads batches from the native module, hands on arrays over shared memory and takes arrays back.
+Its only user here; knows nothing of the model.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inferd import _native
+from inferd.worker.tensors import as_array, pack_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from inferd.types import Signature
+
+__all__ = ["Channel", "WorkerBatch"]
+
+
+class WorkerBatch:
+    """One batch, to be answered once by :meth:`finish` or :meth:`fail`."""
+
+    def __init__(self, native: _native.WorkerBatch, signature: Signature) -> None:
+        self._native = native
+        self._signature = signature
+        self.rows = native.rows
+
+    def inputs(self) -> dict[str, np.ndarray]:
+        """The inputs by name, in place."""
+        tensors = zip(self._signature.inputs, self._native.inputs(), strict=True)
+        return {spec.name: as_array(*tensor) for spec, tensor in tensors}
+
+    def finish(self, outputs: list[np.ndarray], execution_s: float) -> None:
+        """Answer with ``outputs``, in the signature's order; the run itself took ``execution_s`` seconds."""
+        for index, (spec, array) in enumerate(zip(self._signature.outputs, outputs, strict=True)):
+            shape = list(array.shape)
+            if spec.datatype == "BYTES":
+                self._native.output_bytes(index, shape, pack_bytes(array))
+            else:
+                room = self._native.output(index, spec.datatype, shape)
+                np.copyto(as_array(spec.datatype, shape, room), array)
+        self._native.finish(execution_s)
+
+    def fail(self, kind: str, message: str, detail: str) -> None:
+        """Answer with an error: clients read ``message``, the log ``detail``."""
+        self._native.fail(kind, message, detail)
+
+
+class Channel:
+    """The worker's end. Made from the descriptor that the gateway passed on."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._native = _native.WorkerChannel(descriptor)
+        self.load: dict[str, Any] = json.loads(self._native.load)
+
+    def failed(self, message: str, detail: str) -> None:
+        """Say that the model could not be loaded. The process should end then."""
+        self._native.failed(message, detail)
+
+    def batches(self, signature: Signature, facts: dict[str, str]) -> Iterator[WorkerBatch]:
+        """Say that the model is loaded, then every batch until the gateway closes the channel."""
+        self._native.loaded(json.dumps({"signature": signature.to_json(), "facts": facts}))
+        while (batch := self._native.next()) is not None:
+            yield WorkerBatch(batch, signature)

@@ -1,0 +1,93 @@
+"""Bytes of the arena as numpy arrays, and arrays as bytes of the arena.
+
+Reads the protocol's raw form (row-major, little-endian, BYTES behind their lengths), hands on arrays, without a copy
+except for BYTES. Knows nothing of the channel.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inferd.errors import ModelFailed
+from inferd.types import DATATYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from inferd.types import Signature, TensorSpec
+
+__all__ = ["as_array", "checked_outputs", "pack_bytes", "unpack_bytes"]
+
+_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(dtype) for name, dtype in DATATYPES.items()}
+_LENGTH = struct.Struct("<I")
+
+
+def as_array(datatype: str, shape: Sequence[int], data: memoryview) -> np.ndarray:
+    """``data`` as an array of ``shape``. A view, except for BYTES."""
+    if datatype == "BYTES":
+        return unpack_bytes(data, shape)
+    return np.frombuffer(data, dtype=_DTYPES[datatype]).reshape(shape)
+
+
+def unpack_bytes(data: memoryview, shape: Sequence[int]) -> np.ndarray:
+    """The elements of a BYTES tensor, as an object array of ``bytes``."""
+    elements = []
+    position = 0
+    while position < len(data):
+        (length,) = _LENGTH.unpack_from(data, position)
+        position += _LENGTH.size
+        elements.append(bytes(data[position : position + length]))
+        position += length
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    return array.reshape(shape)
+
+
+def pack_bytes(array: np.ndarray) -> bytes:
+    """The raw form of an array of ``bytes`` or ``str``, each element behind its length."""
+    parts = []
+    for element in array.reshape(-1):
+        data = element.encode() if isinstance(element, str) else bytes(element)
+        parts += [_LENGTH.pack(len(data)), data]
+    return b"".join(parts)
+
+
+def checked_outputs(outputs: dict[str, Any], signature: Signature, rows: int | None) -> list[np.ndarray]:
+    """What ``predict`` returned, in the signature's order and datatypes.
+
+    Args:
+        outputs: by name, anything that numpy takes for an array.
+        signature: what was declared.
+        rows: rows that every output must have; None for a model that is not batched.
+
+    Raises:
+        ModelFailed: an output is missing, or has another type or shape than declared.
+    """
+    return [_checked(outputs, spec, rows) for spec in signature.outputs]
+
+
+def _checked(outputs: dict[str, Any], spec: TensorSpec, rows: int | None) -> np.ndarray:
+    if spec.name not in outputs:
+        raise ModelFailed(f"predict() did not return output '{spec.name}'; it returned {sorted(outputs)}")
+    array = np.asarray(outputs[spec.name])
+    dtype = _DTYPES[spec.datatype]
+    if array.dtype != dtype:
+        if dtype.hasobject:
+            if array.dtype.kind not in "SUO":
+                raise ModelFailed(f"output '{spec.name}' holds {array.dtype}, not bytes or str")
+            array = array.astype(object)
+        elif np.can_cast(array.dtype, dtype, casting="same_kind"):
+            array = array.astype(dtype)
+        else:
+            raise ModelFailed(f"output '{spec.name}' holds {array.dtype}, but {spec.datatype} is declared")
+    fits = len(array.shape) == len(spec.shape) and all(
+        want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise ModelFailed(f"output '{spec.name}' has shape {list(array.shape)}, but {list(spec.shape)} is declared")
+    if rows is not None and array.shape[0] != rows:
+        raise ModelFailed(f"output '{spec.name}' has {array.shape[0]} rows for a batch of {rows}")
+    return array

@@ -1,0 +1,157 @@
+"""Throughput and latency of inferd beside its peers: closed loops, one core for the server, one for the load.
+
+Reads a `Bench`, hands on `Result`s. Knows nothing of how a server is started or a load is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench import Bench, Result, Samples, Target
+from load import LoadFailed
+from peers import FastApi, Mosec, MosecRaw, MosecUnbatched, Triton, TritonBinary
+from poisson import poisson
+from servers import Inferd, InferdBinary, InferdLingerOff, InferdTwoReplicas, Nginx
+
+TINY, MLP = "tiny", "mlp"
+
+
+def tiny_http(bench: Bench) -> Result:
+    """Tiny model, JSON over HTTP/1.1, 64 connections."""
+    with bench.running([Inferd, Mosec, Nginx, FastApi, Triton], TINY) as servers:
+        samples = bench.interleave({server.name: bench.http(server, 64) for server in servers})
+    result = Result("tiny_http", "Tiny model, JSON, 64 connections", samples, [])
+    ours = result.of("inferd").median("rate")
+    result.targets += [
+        Target("throughput / mosec", ours / result.of("mosec").median("rate"), 3, at_least=True),
+        Target("throughput / nginx `return 200`", ours / result.of("nginx").median("rate"), 0.6, at_least=True),
+    ]
+    return result
+
+
+def tiny_grpc(bench: Bench) -> Result:
+    """Tiny model, gRPC, 4 connections of 16 streams."""
+    with bench.running([Inferd, Triton], TINY) as servers:
+        samples = bench.interleave({server.name: bench.grpc(server, 4, 16) for server in servers})
+    result = Result("tiny_grpc", "Tiny model, gRPC, 4 connections × 16 streams", samples, [])
+    ratio = result.of("inferd").median("rate") / result.of("triton").median("rate")
+    result.targets.append(Target("throughput / Triton gRPC (Python backend)", ratio, 4, at_least=True))
+    return result
+
+
+def tiny_one(bench: Bench) -> Result:
+    """Tiny model, JSON, one connection: what the way through the server costs."""
+    with bench.running([Inferd, Triton, Nginx], TINY) as servers:
+        samples = bench.interleave({server.name: bench.http(server, 1) for server in servers})
+    result = Result("tiny_one", "Tiny model, JSON, 1 connection", samples, [])
+    ratio = result.of("inferd").median("p50_ms") / result.of("triton").median("p50_ms")
+    result.targets.append(Target("p50 / Triton (Python backend, delay 0)", ratio, 0.5, at_least=False))
+    return result
+
+
+def mlp_64(bench: Bench) -> Result:
+    """MLP, 64 connections, against the raw loop at batch 32."""
+    result = mlp(bench, "mlp_64", connections=64, batch=32)
+    ours = result.of("inferd binary").median("rate") / result.of("raw loop").median("rate")
+    result.targets.append(Target("throughput / raw ONNX Runtime loop at batch 32", ours, 0.92, at_least=True))
+    return result
+
+
+def mlp_8(bench: Bench) -> Result:
+    """MLP, 8 connections, against the raw loop at batch 8 and the best peer's p99."""
+    result = mlp(bench, "mlp_8", connections=8, batch=8)
+    ours = result.of("inferd binary")
+    best = min(result.of(peer).median("p99_ms") for peer in ("mosec raw", "triton binary"))
+    result.targets += [
+        Target(
+            "throughput / raw ONNX Runtime loop at batch 8",
+            ours.median("rate") / result.of("raw loop").median("rate"),
+            0.8,
+            at_least=True,
+        ),
+        Target("p99 / best peer", ours.median("p99_ms") / best, 0.75, at_least=False),
+    ]
+    return result
+
+
+def mlp(bench: Bench, name: str, connections: int, batch: int) -> Result:
+    with bench.running([InferdBinary, MosecRaw, TritonBinary], MLP) as [inferd, mosec, triton]:
+        json_arm = bench.server(Inferd, MLP)
+        # The same process, asked in JSON.
+        json_arm.process, json_arm.address = inferd.process, inferd.address
+        arms: dict[str, Callable[[], dict[str, float]]] = {
+            "inferd binary": bench.http(inferd, connections),
+            "raw loop": bench.raw(MLP, batch),
+            "mosec raw": bench.http(mosec, connections),
+            "triton binary": bench.http(triton, connections),
+            "inferd JSON": bench.http(json_arm, connections),
+        }
+        samples = bench.interleave(arms)
+    return Result(name, f"MLP of 40 MB, {connections} connections", samples, [])
+
+
+def mlp_1(bench: Bench) -> Result:
+    """MLP, one connection, against one run of ONNX Runtime."""
+    with bench.running([InferdBinary, MosecUnbatched, TritonBinary], MLP) as servers:
+        arms = {server.name: bench.http(server, 1) for server in servers}
+        samples = bench.interleave({"raw loop": bench.raw(MLP, 1), **arms})
+    result = Result("mlp_1", "MLP of 40 MB, 1 connection", samples, [])
+    ratio = result.of("inferd binary").median("p50_ms") / result.of("raw loop").median("p50_ms")
+    result.targets.append(Target("p50 / raw ONNX Runtime run", ratio, 1.12, at_least=False))
+    return result
+
+
+def open_loop(bench: Bench) -> Result:
+    """MLP, Poisson arrivals at 30 % and 70 % of capacity, lingering on and off."""
+    seconds = max(4.0, bench.seconds * 2)
+    with bench.running([InferdBinary, InferdLingerOff], MLP) as [on, off]:
+        capacity = bench.http(on, 64)()["rate"]
+        seeds = iter(range(1, 10_000))
+
+        def arm(server: Inferd, share: float, seed: list[int]) -> Callable[[], dict[str, float]]:
+            def measure() -> dict[str, float]:
+                before = server.cpu_seconds()
+                seen = poisson(server.address, server.request(), capacity * share, seconds, seed[0], bench.load_core)
+                if seen.errors or not seen.latencies_s:
+                    raise LoadFailed(f"{server.name} failed {seen.errors} of its requests at {share:.0%} of capacity")
+                cpu = server.cpu_seconds() - before
+                return {
+                    "rate": len(seen.latencies_s) / seconds,
+                    "cpu_us": cpu / len(seen.latencies_s) * 1e6,
+                    "p50_ms": seen.quantile(0.5) * 1e3,
+                    "p99_ms": seen.quantile(0.99) * 1e3,
+                    "seconds": seconds,
+                    "server_cpu_s": cpu,
+                }
+
+            return measure
+
+        arms = {}
+        for share in (0.3, 0.7):
+            seed = [next(seeds)]
+            arms[f"linger on, {share:.0%}"] = arm(on, share, seed)
+            arms[f"linger off, {share:.0%}"] = arm(off, share, seed)
+        samples = bench.interleave(arms)
+    result = Result("open_loop", f"MLP, Poisson arrivals, capacity {capacity:.0f}/s", samples, [])
+    for share in ("30%", "70%"):
+        ratio = result.of(f"linger on, {share}").median("p50_ms") / result.of(f"linger off, {share}").median("p50_ms")
+        result.targets.append(Target(f"p50 at {share} of capacity, linger on / off", ratio, 1.03, at_least=False))
+    return result
+
+
+def replicas(bench: Bench) -> Result:
+    """MLP, 64 connections, one replica and two on the same core: what sharing costs."""
+    with bench.running([InferdBinary, InferdTwoReplicas], MLP) as [one, two]:
+        samples = bench.interleave({"1 replica": bench.http(one, 64), "2 replicas": bench.http(two, 64)})
+    result = Result("replicas", "MLP, 64 connections, replicas on one core", samples, [])
+    ratio = result.of("2 replicas").median("cpu_us") / result.of("1 replica").median("cpu_us")
+    result.targets.append(Target("CPU per request, 2 replicas / 1", ratio, 1.10, at_least=False))
+    return result
+
+
+def single(arm: str, values: list[dict[str, float]]) -> Samples:
+    """Samples that were not interleaved with anything."""
+    samples = Samples(arm)
+    for value in values:
+        samples.add(value)
+    return samples

@@ -11,16 +11,20 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bodies import Reference
-from environment import Environment
 from load import Load, LoadFailed, h2load, wrk
 from processes import core_busy_seconds
 from servers import HERE, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from environment import Environment
 
 # More than this share of a core used by others, and a repeat is thrown away.
 FOREIGN_MAX = 0.1

@@ -5,16 +5,19 @@ Reads the virtual environment that has them, hands on `Server`s. Knows nothing o
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import sysconfig
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bodies
 from bodies import Request
 from processes import Process, free_port
 from servers import HERE, Server
+
+if TYPE_CHECKING:
+    import http.client
+    from pathlib import Path
 
 PROGRAMS = HERE / "programs"
 # One core is all there is: libraries that start a pool of threads only disturb themselves.

@@ -20,8 +20,10 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bodies import Request
+if TYPE_CHECKING:
+    from bodies import Request
 
 # select() takes descriptors below 1024; with more than this many in flight the server is lost anyway.
 CONNECTIONS_MAX = 900

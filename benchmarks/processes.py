@@ -10,8 +10,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1024 * 1024

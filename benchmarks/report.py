@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from bench import Result, Samples, Target
+if TYPE_CHECKING:
+    from bench import Result, Samples, Target
 
 # Metric → heading, and how many digits are worth reading.
 COLUMNS = {

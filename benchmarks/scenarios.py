@@ -5,13 +5,16 @@ Reads a `Bench`, hands on `Result`s. Knows nothing of how a server is started or
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from bench import Bench, Result, Samples, Target
 from load import LoadFailed
 from peers import FastApi, Mosec, MosecRaw, MosecUnbatched, Triton, TritonBinary
 from poisson import poisson
 from servers import Inferd, InferdBinary, InferdLingerOff, InferdTwoReplicas, Nginx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TINY, MLP = "tiny", "mlp"
 

@@ -11,11 +11,14 @@ import math
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bodies
 from bodies import Reference, Request
-from environment import Environment
 from processes import Process, command_line, cpu_seconds, free_port, pss_bytes, wait_until
+
+if TYPE_CHECKING:
+    from environment import Environment
 
 HERE = Path(__file__).resolve().parent
 READY_WITHIN_S = 60.0

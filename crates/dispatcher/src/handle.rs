@@ -14,6 +14,7 @@ use inferd_types::{Error, ErrorKind, InferRequest, Signature};
 use tokio::sync::oneshot;
 
 use crate::inbox::{Command, Inbox, Refused};
+use crate::observer::ModelObserver;
 use crate::statistics::ModelStatistics;
 use crate::ticket::Ticket;
 
@@ -78,6 +79,7 @@ const DRAINING: u8 = 3;
 pub(crate) struct Shared {
     pub(crate) settings: ModelSettings,
     pub(crate) inbox: Arc<Inbox>,
+    pub(crate) observer: Arc<dyn ModelObserver>,
     /// The state as a number, so that the hot path reads one byte.
     state: AtomicU8,
     reason: ArcSwap<String>,
@@ -88,13 +90,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(settings: ModelSettings) -> Shared {
+    pub(crate) fn new(settings: ModelSettings, observer: Arc<dyn ModelObserver>) -> Shared {
         // The queue's own bound is in the scheduler; what waits here is what one turn of the reactor brings.
         let inbox = Arc::new(Inbox::new(settings.queue_rows_max.max(64)));
         Shared {
             profile: ArcSwap::from_pointee(settings.profile.clone()),
             settings,
             inbox,
+            observer,
             state: AtomicU8::new(LOADING),
             reason: ArcSwap::default(),
             loaded: OnceLock::new(),
@@ -203,19 +206,23 @@ impl ModelHandle {
     /// Never waits: where the model does not admit it, the ticket is an error already.
     pub fn submit(&self, request: InferRequest) -> Ticket {
         if let Some(refusal) = self.shared.refusal() {
+            self.shared.observer.refused(refusal.kind().label());
             return Ticket::refused(refusal);
         }
         let (reply, answer) = oneshot::channel();
         match self.shared.inbox.submit(request, reply) {
             Ok(id) => Ticket::waiting(id, answer, self.shared.inbox.clone()),
             Err(Refused::Closed(error)) => Ticket::refused(error),
-            Err(Refused::Full) => Ticket::refused(Error::new(
-                ErrorKind::Overloaded,
-                format!(
-                    "model '{}' has more requests than it can admit; send fewer, or raise queue_rows_max",
-                    self.name()
-                ),
-            )),
+            Err(Refused::Full) => {
+                self.shared.observer.refused("inbox_full");
+                Ticket::refused(Error::new(
+                    ErrorKind::Overloaded,
+                    format!(
+                        "model '{}' has more requests than it can admit; send fewer, or raise queue_rows_max",
+                        self.name()
+                    ),
+                ))
+            }
         }
     }
 

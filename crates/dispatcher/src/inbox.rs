@@ -3,10 +3,12 @@
 //! Reads requests, cancellations and commands from any thread, hands them to the task all at once.
 //! Knows nothing of what they mean.
 
+use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use inferd_types::{Error, InferRequest, RequestId};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::ticket::Answer;
 
@@ -48,6 +50,8 @@ impl Mail {
 struct State {
     mail: Mail,
     next_id: u64,
+    /// The task, while it sleeps.
+    sleeper: Option<Waker>,
     /// Set once, when the task ends: what later submissions are told.
     closed: Option<Error>,
 }
@@ -57,7 +61,6 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     state: Mutex<State>,
-    notify: Notify,
     /// Most submissions that wait here; more are refused, since the task is too far behind to admit them.
     submissions_max: usize,
 }
@@ -73,7 +76,7 @@ pub(crate) enum Refused {
 
 impl Inbox {
     pub(crate) fn new(submissions_max: usize) -> Inbox {
-        Inbox { state: Mutex::default(), notify: Notify::new(), submissions_max }
+        Inbox { state: Mutex::default(), submissions_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -96,11 +99,7 @@ impl Inbox {
         let id = RequestId(state.next_id);
         state.next_id += 1;
         state.mail.submissions.push(Submission { id, request, reply });
-        let first = state.mail.submissions.len() == 1;
-        drop(state);
-        if first {
-            self.notify.notify_one();
-        }
+        wake(state);
         Ok(id)
     }
 
@@ -108,8 +107,7 @@ impl Inbox {
         let mut state = self.lock();
         if state.closed.is_none() {
             state.mail.cancelled.push(id);
-            drop(state);
-            self.notify.notify_one();
+            wake(state);
         }
     }
 
@@ -120,8 +118,7 @@ impl Inbox {
             return Err(command);
         }
         state.mail.commands.push(command);
-        drop(state);
-        self.notify.notify_one();
+        wake(state);
         Ok(())
     }
 
@@ -138,8 +135,25 @@ impl Inbox {
         std::mem::take(&mut state.mail)
     }
 
-    /// Ready when there is mail (or was a moment ago).
+    /// Ready when there is mail.
     pub(crate) async fn arrived(&self) {
-        self.notify.notified().await;
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if !state.mail.is_empty() {
+                return Poll::Ready(());
+            }
+            state.sleeper = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Wakes the task if it sleeps; the lock is let go before, so that the task does not run into it.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let sleeper = state.sleeper.take();
+    drop(state);
+    if let Some(sleeper) = sleeper {
+        sleeper.wake();
     }
 }

@@ -5,12 +5,22 @@
 //! on the wire: the compiler forbids it to see `protocol`.
 #![forbid(unsafe_code)]
 
+mod alarm;
+mod backoff;
+mod explain;
+mod flight;
 mod handle;
 mod inbox;
 mod observer;
+mod profiler;
+mod quarantine;
 mod registry;
+mod replica;
 mod statistics;
+mod synthetic;
+mod task;
 mod ticket;
+mod worker;
 
 pub use handle::{ModelHandle, ModelState, ReplicaState, ReplicaStatus};
 pub use inferd_transport::Spawner;

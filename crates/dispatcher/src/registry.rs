@@ -12,9 +12,13 @@ use inferd_transport::Spawner;
 use inferd_types::settings::ModelSettings;
 use inferd_types::{Clock, Error, ErrorKind, Result};
 use tokio::runtime;
+use tokio::sync::oneshot;
 
-use crate::handle::{ModelHandle, ModelState};
+use crate::handle::{ModelHandle, ModelState, Shared};
+use crate::inbox::Command;
 use crate::observer::Observer;
+use crate::task::Task;
+use crate::worker::Processes;
 
 type Models = BTreeMap<String, BTreeMap<u64, ModelHandle>>;
 
@@ -63,9 +67,35 @@ impl Registry {
     /// # Errors
     /// The worker's own message where the model does not load; `InvalidInput` where it is loaded already.
     pub async fn load(&self, settings: ModelSettings) -> Result<ModelHandle> {
-        let handle = ModelHandle { shared: Arc::new(crate::handle::Shared::new(settings)) };
+        let observer = self.0.observer.model(&settings.name, settings.version);
+        let handle = ModelHandle { shared: Arc::new(Shared::new(settings, observer)) };
         self.insert(&handle)?;
-        Ok(handle)
+        // Whoever waits may go away: the model is then loaded all the same, or forgotten by this.
+        let (registry, loading) = (self.clone(), handle.clone());
+        let task = self.0.runtime.spawn(async move {
+            let result = registry.run(&loading).await;
+            if result.is_err() {
+                registry.remove(&loading);
+            }
+            result
+        });
+        match task.await {
+            Ok(result) => result.map(|()| handle),
+            Err(error) => {
+                Err(Error::new(ErrorKind::Internal, "loading failed").with_detail(error.to_string()))
+            }
+        }
+    }
+
+    /// Starts the task of one model; returns when it has loaded, or ended because it could not.
+    async fn run(&self, handle: &ModelHandle) -> Result<()> {
+        let shared = handle.shared.clone();
+        let launcher = Processes::new(self.0.spawner.clone(), shared.settings.clone())?;
+        let (loaded, is_loaded) = oneshot::channel();
+        let task = Task::new(shared, self.0.clock, launcher, loaded)?;
+        self.0.runtime.spawn(task.run());
+        let gone = |_| Err(Error::new(ErrorKind::Internal, "the model's dispatcher failed while it loaded"));
+        is_loaded.await.unwrap_or_else(gone)
     }
 
     /// Drains one version and forgets it.
@@ -73,7 +103,13 @@ impl Registry {
     /// # Errors
     /// `NotFound` where it is not loaded.
     pub async fn unload(&self, name: &str, version: u64) -> Result<()> {
-        self.version(name, version)?;
+        let handle = self.version(name, version)?;
+        let (done, is_done) = oneshot::channel();
+        if handle.shared.inbox.command(Command::Drain(done)).is_ok() {
+            // An error means that the task has ended: then there is nothing left to drain.
+            let _ended = is_done.await;
+        }
+        self.remove(&handle);
         Ok(())
     }
 
@@ -101,12 +137,40 @@ impl Registry {
 
     /// Admits nothing more in any model, answers what was admitted, and ends all workers `within` this time.
     pub async fn drain(&self, within: Duration) -> Drained {
-        let _ = within;
-        Drained { unanswered: 0 }
+        let drained = self.each(Command::Drain);
+        let all = async {
+            for done in drained {
+                // An error means that the task has ended.
+                let _ended = done.await;
+            }
+        };
+        let in_time = tokio::time::timeout(within, all).await.is_ok();
+        Drained { unanswered: if in_time { 0 } else { self.stop().await } }
     }
 
     /// Kills and reaps every worker now. What was not answered gets an error.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.stop().await;
+    }
+
+    async fn stop(&self) -> usize {
+        let mut unanswered = 0;
+        for done in self.each(Command::Stop) {
+            unanswered += done.await.unwrap_or(0);
+        }
+        unanswered
+    }
+
+    /// Stops loading, and gives every model the command. Returns what its answers come through.
+    fn each<T>(&self, command: fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {
+        *self.writing() = true;
+        let models = self.models();
+        let send = |handle: ModelHandle| {
+            let (done, is_done) = oneshot::channel();
+            handle.shared.inbox.command(command(done)).ok().map(|()| is_done)
+        };
+        models.into_iter().filter_map(send).collect()
+    }
 
     fn version(&self, name: &str, version: u64) -> Result<ModelHandle> {
         let models = self.0.models.load();

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use inferd_types::{Time, Timing};
+
 /// How often something happened and how long it took together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DurationStatistics {
@@ -18,7 +20,8 @@ pub struct DurationStatistics {
 impl DurationStatistics {
     pub(crate) fn add(&mut self, times: u64, each: Duration) {
         self.count += times;
-        self.ns += times * u64::try_from(each.as_nanos()).unwrap_or(u64::MAX / 4 / times.max(1));
+        // Five centuries fit; past them the counter starts again.
+        self.ns = self.ns.wrapping_add(times.wrapping_mul(each.as_nanos() as u64));
     }
 }
 
@@ -56,4 +59,84 @@ pub struct ModelStatistics {
     pub compute_output: DurationStatistics,
     /// The same by rows of the batch.
     pub batches: BTreeMap<u32, BatchStatistics>,
+}
+
+impl ModelStatistics {
+    /// Counts one batch that ran with success.
+    pub(crate) fn executed(&mut self, timing: &Timing) {
+        self.execution_count += 1;
+        self.last_inference_ms = millis(timing.finished);
+        let batch = self.batches.entry(timing.batch_rows).or_default();
+        let parts = Parts::of(timing);
+        batch.compute_input.add(1, parts.input);
+        batch.compute_infer.add(1, parts.infer);
+        batch.compute_output.add(1, parts.output);
+    }
+
+    /// Counts one answered request of `rows` rows.
+    pub(crate) fn answered(&mut self, arrived: Time, rows: u32, timing: &Timing) {
+        let parts = Parts::of(timing);
+        self.inference_count += u64::from(rows.max(1));
+        self.success.add(1, timing.finished.since(arrived));
+        self.queue.add(1, timing.staged.since(arrived));
+        self.compute_input.add(1, parts.input);
+        self.compute_infer.add(1, parts.infer);
+        self.compute_output.add(1, parts.output);
+    }
+
+    /// Counts one request that ended in an error.
+    pub(crate) fn failed(&mut self, took: Duration) {
+        self.fail.add(1, took);
+    }
+}
+
+/// Where the time of a batch went between its hand-over and its answers.
+struct Parts {
+    input: Duration,
+    infer: Duration,
+    output: Duration,
+}
+
+impl Parts {
+    fn of(timing: &Timing) -> Parts {
+        let ran = timing.finished.since(timing.started);
+        let infer = timing.execution.min(ran);
+        Parts { input: timing.started.since(timing.staged), infer, output: ran - infer }
+    }
+}
+
+fn millis(time: Time) -> u64 {
+    time.as_nanos() / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_request_is_divided_without_remainder() {
+        let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
+        let timing = Timing {
+            staged: at(15),
+            started: at(18),
+            finished: at(30),
+            execution: Duration::from_millis(10),
+            batch_rows: 4,
+        };
+        let mut statistics = ModelStatistics::default();
+        statistics.executed(&timing);
+        statistics.answered(at(10), 3, &timing);
+        statistics.answered(at(11), 1, &timing);
+        statistics.failed(Duration::from_millis(2));
+        assert_eq!((statistics.inference_count, statistics.execution_count), (4, 1));
+        assert_eq!(statistics.last_inference_ms, 30);
+        let sum = statistics.queue.ns
+            + statistics.compute_input.ns
+            + statistics.compute_infer.ns
+            + statistics.compute_output.ns;
+        assert_eq!(sum, statistics.success.ns);
+        assert_eq!(statistics.compute_infer, DurationStatistics { count: 2, ns: 20_000_000 });
+        assert_eq!(statistics.batches[&4].compute_infer, DurationStatistics { count: 1, ns: 10_000_000 });
+        assert_eq!(statistics.fail, DurationStatistics { count: 1, ns: 2_000_000 });
+    }
 }

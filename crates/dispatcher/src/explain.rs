@@ -1,0 +1,56 @@
+//! Why a model is served as it is, for people.
+//!
+//! Reads the scheduler's snapshot, hands back JSON. A function of values.
+//! Knows nothing of who asks.
+
+use std::time::Duration;
+
+use inferd_scheduler::Scheduler;
+use inferd_types::settings::ModelSettings;
+use serde_json::{Map, Value, json};
+
+/// The learned curve, recent batches and refusals, with units in the names.
+pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings) -> Value {
+    let snapshot = scheduler.snapshot();
+    let curve: Vec<Value> = snapshot
+        .curve
+        .iter()
+        .map(|point| {
+            json!({
+                "rows": point.rows,
+                "mean_s": seconds(point.mean),
+                "high_s": seconds(point.high),
+                "samples": point.samples,
+            })
+        })
+        .collect();
+    let refusals: Map<String, Value> =
+        snapshot.refusals.iter().map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect();
+    json!({
+        "objective": settings.slo.map(|slo| json!({
+            "latency_s": seconds(slo.latency_s.0),
+            "percentile": slo.percentile,
+            "unreachable": snapshot.objective_unreachable,
+            "missed": snapshot.objective_missed,
+            "batch_rows": snapshot.batch_rows_within_objective,
+        })),
+        "queue": {
+            "requests": snapshot.queue_requests,
+            "rows": snapshot.queue_rows,
+            "bytes": snapshot.queue_bytes,
+            "handed_out": snapshot.handed_out,
+        },
+        "replicas_ready": snapshot.replicas_ready,
+        "curve": curve,
+        "recent_batches": snapshot.recent_batches,
+        "arrivals": snapshot.arrivals,
+        "refusals": refusals,
+        "demoted": snapshot.demoted,
+        "rate_rows_per_s": snapshot.rate_rows_per_s,
+        "returning_callers": snapshot.returning_callers,
+    })
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}

@@ -1,0 +1,163 @@
+//! One replica as the model's task sees it: a worker, the batches that it holds, and what it is for.
+//!
+//! Reads what was staged and how far the worker is, hands back what has run, what was running and what was not
+//! begun. Knows nothing of the scheduler, nor of what becomes of requests.
+
+use inferd_transport::SlotId;
+use inferd_types::{BatchId, ReplicaId, RequestId, Time};
+use smallvec::SmallVec;
+
+use crate::handle::ReplicaState;
+use crate::worker::{Done, Polled, Worker};
+
+/// What a replica is for at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Its first inference is under way.
+    Warming,
+    /// The scheduler gives it batches.
+    Serving,
+    /// It gets no new batches; when it is empty it runs suspects.
+    Leaving,
+    /// It runs suspects.
+    Quarantine,
+    /// It measures batches that nobody sent.
+    Profiling,
+    /// It was asked to end, and is killed at this time.
+    Closing(Time),
+}
+
+impl Role {
+    pub(crate) fn state(self) -> ReplicaState {
+        match self {
+            Role::Warming => ReplicaState::Starting,
+            Role::Serving | Role::Profiling => ReplicaState::Ready,
+            Role::Leaving | Role::Quarantine => ReplicaState::Quarantine,
+            Role::Closing(_) => ReplicaState::Closing,
+        }
+    }
+}
+
+/// Whose batch it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The scheduler's.
+    Ordinary,
+    /// The quarantine's.
+    Suspects,
+    /// Nobody's: the first inference.
+    WarmUp,
+    /// Nobody's: a measurement.
+    Profile,
+}
+
+/// A batch that the worker holds.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) id: BatchId,
+    /// `None`: it could not be handed over because the worker is gone; its exit follows.
+    pub(crate) slot: Option<SlotId>,
+    pub(crate) purpose: Purpose,
+    /// In the order of their rows. Who has left stays in: the rows are in the arena.
+    pub(crate) members: Vec<(RequestId, u32)>,
+    pub(crate) rows: u32,
+    pub(crate) staged: Time,
+    pub(crate) taken: bool,
+    /// When the first of its callers stops listening.
+    pub(crate) timeout: Option<Time>,
+}
+
+/// How a hang is being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hang {
+    /// The runtime was asked to stop; the worker is killed at this time.
+    Asked(Time),
+    /// The worker was killed for it.
+    Killed,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Replica<W: Worker> {
+    pub(crate) id: ReplicaId,
+    /// Which seat it sits in.
+    pub(crate) index: usize,
+    pub(crate) worker: W,
+    pub(crate) role: Role,
+    /// In the order of staging: the first is the one that runs, or is about to.
+    pub(crate) batches: SmallVec<[Batch; 2]>,
+    /// When the first batch counts as hung.
+    pub(crate) hangs_at: Time,
+    pub(crate) hang: Option<Hang>,
+    /// When it became ready.
+    pub(crate) ready: Time,
+    /// It has answered an ordinary batch.
+    pub(crate) served: bool,
+}
+
+/// What a look at a slot showed.
+#[derive(Debug)]
+pub(crate) enum Seen<O> {
+    /// The worker began this one.
+    Taken(BatchId),
+    /// The worker is done with this one.
+    Done(Batch, Done<O>),
+}
+
+impl<W: Worker> Replica<W> {
+    pub(crate) fn new(id: ReplicaId, index: usize, worker: W, warm_by: Time) -> Replica<W> {
+        Replica {
+            id,
+            index,
+            worker,
+            role: Role::Warming,
+            batches: SmallVec::new(),
+            hangs_at: warm_by,
+            hang: None,
+            ready: Time::MAX,
+            served: false,
+        }
+    }
+
+    pub(crate) fn batch_mut(&mut self, id: BatchId) -> Option<&mut Batch> {
+        self.batches.iter_mut().find(|batch| batch.id == id)
+    }
+
+    pub(crate) fn take_out(&mut self, id: BatchId) -> Option<Batch> {
+        let place = self.batches.iter().position(|batch| batch.id == id)?;
+        Some(self.batches.remove(place))
+    }
+
+    /// Looks at every slot; what is new is pushed to `seen` in the order of staging.
+    pub(crate) fn look(&mut self, seen: &mut Vec<Seen<W::Outputs>>) {
+        let mut place = 0;
+        while let Some(batch) = self.batches.get_mut(place) {
+            match batch.slot.map(|slot| self.worker.poll(slot)) {
+                Some(Polled::Taken) if !batch.taken => {
+                    batch.taken = true;
+                    seen.push(Seen::Taken(batch.id));
+                    place += 1;
+                }
+                // A worker that tells of another batch than the one in the slot is broken; the hang limit ends it.
+                Some(Polled::Done(done)) if done.batch == batch.id => {
+                    let batch = self.batches.remove(place);
+                    seen.push(Seen::Done(batch, done));
+                }
+                _ => place += 1,
+            }
+        }
+    }
+
+    /// When this replica must be looked at even if nothing rings.
+    pub(crate) fn due(&self) -> Time {
+        let hang = match self.hang {
+            Some(Hang::Asked(kill_at)) => kill_at,
+            Some(Hang::Killed) => Time::MAX,
+            None if self.batches.is_empty() && self.role != Role::Warming => Time::MAX,
+            None => self.hangs_at,
+        };
+        let close = if let Role::Closing(kill_at) = self.role { kill_at } else { Time::MAX };
+        let timeout = self.batches.iter().filter_map(|batch| batch.timeout).min();
+        hang.min(close).min(timeout.unwrap_or(Time::MAX))
+    }
+}

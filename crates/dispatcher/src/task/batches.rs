@@ -1,0 +1,221 @@
+//! Carries out the scheduler's actions on the workers.
+//!
+//! Reads actions, hands batches to workers, and reports what did not come to pass.
+
+use inferd_scheduler::{Action, Event};
+use inferd_transport::{AppendOutcome, StageError};
+use inferd_types::{BatchId, Error, ErrorKind, ReplicaId, RequestId, Tensor, Time};
+use smallvec::SmallVec;
+
+use super::Task;
+use crate::replica::{Batch, Purpose};
+use crate::worker::{Launcher, Worker};
+
+/// What the transport wants: each request as its inputs.
+type Inputs<'a> = SmallVec<[&'a [Tensor]; 32]>;
+
+impl<L: Launcher> Task<L> {
+    /// Carries out all actions, also those that follow from failures of others.
+    pub(super) fn carry_out(&mut self) {
+        while !self.actions.is_empty() {
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                self.act(action);
+            }
+            if self.actions.is_empty() {
+                // Its memory is used again.
+                self.actions = actions;
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Stage { replica, batch, requests, .. } => self.stage_ordinary(replica, batch, requests),
+            Action::Append { replica, batch, requests } => self.append(replica, batch, requests),
+            Action::Withdraw { replica, batch } => self.withdraw(replica, batch),
+            Action::Answer { request, reason, error } => {
+                self.shared.observer.refused(reason.label());
+                if let Some(flight) = self.flights.remove(request) {
+                    self.fail(flight, error);
+                }
+            }
+            Action::WakeAt(time) => self.wake = time,
+        }
+    }
+
+    fn stage_ordinary(&mut self, replica: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
+        let live = self.flights.waiting(requests);
+        let error = match self.place(replica) {
+            _ if live.is_empty() => None,
+            None => None,
+            Some(place) => match self.stage(place, batch, Purpose::Ordinary, &live) {
+                Ok(()) => return,
+                Err(error) => Some(error),
+            },
+        };
+        let requests = match (&live[..], error) {
+            // Alone it will not fit the next time either.
+            ([only], Some(error)) => {
+                self.event(Event::Removed(*only));
+                if let Some(flight) = self.flights.remove(*only) {
+                    self.fail(flight, error);
+                }
+                Vec::new()
+            }
+            _ => live,
+        };
+        self.event(Event::Withdrawn { replica, batch, requests });
+    }
+
+    /// Hands `requests` to a replica as one batch. An error says why that can never be; a worker that is gone is
+    /// none, since its exit follows and gives the batch back.
+    pub(super) fn stage(
+        &mut self,
+        place: usize,
+        id: BatchId,
+        purpose: Purpose,
+        requests: &[RequestId],
+    ) -> Result<(), Error> {
+        let flights = &self.flights;
+        let live = requests.iter().filter_map(|id| Some((*id, flights.get(*id)?)));
+        let mut members = Vec::with_capacity(requests.len());
+        let mut inputs = Inputs::new();
+        let mut timeout: Option<Time> = None;
+        for (id, flight) in live {
+            members.push((id, flight.rows));
+            inputs.push(&flight.inputs);
+            timeout = [timeout, flight.timeout].into_iter().flatten().min();
+        }
+        let replica = &mut self.replicas[place];
+        let slot = match replica.worker.stage(id, &inputs) {
+            Ok(slot) => Some(slot),
+            Err(StageError::Lost) => None,
+            Err(error) => return Err(stage_error(&self.shared.settings.name, error)),
+        };
+        drop(inputs);
+        let rows = members.iter().fold(0u32, |rows, (_, more)| rows.saturating_add(*more));
+        self.hold(
+            place,
+            Batch { id, slot, purpose, members, rows, staged: Time::ZERO, taken: false, timeout },
+        );
+        Ok(())
+    }
+
+    /// Hands over a batch that nobody sent.
+    pub(super) fn stage_synthetic(&mut self, place: usize, purpose: Purpose, rows: u32) -> Result<(), Error> {
+        let Some(signature) = self.shared.signature().cloned() else { return Ok(()) };
+        let inputs = crate::synthetic::request(&signature, rows)?;
+        let id = self.own_batch();
+        let slot = match self.replicas[place].worker.stage(id, &[&inputs]) {
+            Ok(slot) => Some(slot),
+            Err(StageError::Lost) => None,
+            Err(error) => return Err(stage_error(&self.shared.settings.name, error)),
+        };
+        let members = Vec::new();
+        self.hold(
+            place,
+            Batch { id, slot, purpose, members, rows, staged: Time::ZERO, taken: false, timeout: None },
+        );
+        Ok(())
+    }
+
+    fn hold(&mut self, place: usize, mut batch: Batch) {
+        let now = self.clock.now();
+        batch.staged = now;
+        let replica = &mut self.replicas[place];
+        replica.batches.push(batch);
+        if replica.batches.len() == 1 {
+            self.watch_for_hang(place, now);
+        }
+    }
+
+    /// The first batch of a replica runs from `since`: it is hung past the limit for its size.
+    pub(super) fn watch_for_hang(&mut self, place: usize, since: Time) {
+        let replica = &mut self.replicas[place];
+        match replica.batches.first() {
+            // Bounded by `load_max` from its start on.
+            Some(first) if first.purpose == Purpose::WarmUp => {}
+            Some(first) => replica.hangs_at = since + self.scheduler.hang_limit(first.rows.max(1)),
+            None => replica.hangs_at = Time::MAX,
+        }
+    }
+
+    /// An id for a batch that is not the scheduler's: the upper half of the numbers is ours.
+    pub(super) fn own_batch(&mut self) -> BatchId {
+        self.next_batch += 1;
+        BatchId(u64::MAX - self.next_batch)
+    }
+
+    fn append(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
+        let live = self.flights.waiting(requests);
+        let outcome = self.place(id).and_then(|place| {
+            let replica = &mut self.replicas[place];
+            let held = replica.batches.iter_mut().find(|held| held.id == batch)?;
+            let slot = held.slot?;
+            let flights = live.iter().filter_map(|id| Some((*id, self.flights.get(*id)?)));
+            let (mut added, mut inputs) = (Vec::with_capacity(live.len()), Inputs::new());
+            for (id, flight) in flights {
+                added.push((id, flight.rows));
+                inputs.push(&flight.inputs);
+                held.timeout = [held.timeout, flight.timeout].into_iter().flatten().min();
+            }
+            let outcome =
+                if inputs.is_empty() { AppendOutcome::NoRoom } else { replica.worker.append(slot, &inputs) };
+            if outcome == AppendOutcome::Appended {
+                held.rows = added.iter().fold(held.rows, |rows, (_, more)| rows.saturating_add(*more));
+                held.members.extend(added);
+            }
+            let first_seen =
+                outcome == AppendOutcome::TakenAlready && !std::mem::replace(&mut held.taken, true);
+            Some((outcome, first_seen))
+        });
+        match outcome {
+            Some((AppendOutcome::Appended, _)) => {}
+            Some((_, first_seen)) => {
+                if first_seen {
+                    self.event(Event::Taken { replica: id, batch });
+                }
+                self.event(Event::Returned { requests: live });
+            }
+            None => self.event(Event::Returned { requests: live }),
+        }
+    }
+
+    fn withdraw(&mut self, id: ReplicaId, batch: BatchId) {
+        let Some(place) = self.place(id) else { return };
+        let replica = &mut self.replicas[place];
+        let Some(held) = replica.batch_mut(batch) else { return };
+        // A batch that was never handed over comes back with the exit that follows.
+        let Some(slot) = held.slot else { return };
+        if !held.taken && replica.worker.withdraw(slot) {
+            if let Some(held) = replica.take_out(batch) {
+                let requests = self.flights.waiting(held.members.iter().map(|(id, _)| *id));
+                let now = self.clock.now();
+                self.watch_for_hang(place, now);
+                self.event(Event::Withdrawn { replica: id, batch, requests });
+            }
+        } else if let Some(held) = replica.batch_mut(batch) {
+            held.taken = true;
+            self.event(Event::Taken { replica: id, batch });
+        }
+    }
+}
+
+fn stage_error(model: &str, error: StageError) -> Error {
+    match error {
+        StageError::TooLarge { needed, max } => Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "the inputs need an arena of {needed} bytes but model '{model}' has {max}; send fewer rows, or set \
+                 arena_max_bytes: {needed}"
+            ),
+        ),
+        StageError::Mixed => {
+            Error::new(ErrorKind::InvalidInput, "the inputs are not what the model takes; see its metadata")
+        }
+        StageError::NoSlot | StageError::Lost => {
+            Error::new(ErrorKind::Internal, "the replica had no room for the batch; try again")
+        }
+    }
+}

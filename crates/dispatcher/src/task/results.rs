@@ -1,0 +1,178 @@
+//! Gives each caller what its batch brought.
+//!
+//! Reads finished batches from the workers, hands rows to callers and times to the scheduler and the counters.
+
+use std::time::Duration;
+
+use inferd_scheduler::Event;
+use inferd_transport::WorkerFailure;
+use inferd_types::{Error, ErrorKind, InferResponse, ReplicaId, Time, Timing};
+
+use super::Task;
+use crate::flight::Flight;
+use crate::replica::{Batch, Hang, Purpose, Seen};
+use crate::worker::{Done, Launcher, Shares, Split, Worker};
+
+impl<L: Launcher> Task<L> {
+    /// Looks at every slot in use and deals with what is new there. False: nothing is.
+    pub(super) fn look(&mut self) -> bool {
+        let mut any = false;
+        for place in 0..self.replicas.len() {
+            any |= self.look_at(place);
+        }
+        any
+    }
+
+    pub(super) fn look_at(&mut self, place: usize) -> bool {
+        if self.replicas[place].batches.is_empty() {
+            return false;
+        }
+        let mut seen = std::mem::take(&mut self.seen);
+        self.replicas[place].look(&mut seen);
+        let any = !seen.is_empty();
+        for news in seen.drain(..) {
+            let replica = self.replicas[place].id;
+            match news {
+                Seen::Taken(batch) => self.event(Event::Taken { replica, batch }),
+                Seen::Done(batch, done) => self.done(place, batch, done),
+            }
+        }
+        self.seen = seen;
+        any
+    }
+
+    fn done(&mut self, place: usize, batch: Batch, done: Done<<L::Worker as Worker>::Outputs>) {
+        let now = self.clock.now();
+        let hang = self.replicas[place].hang.take_if(|hang| matches!(hang, Hang::Asked(_)));
+        self.watch_for_hang(place, now);
+        let (execution, replica) = (done.execution, self.replicas[place].id);
+        let (result, stopped) = match done.outcome {
+            Ok(outputs) => (self.split(&batch, &outputs), false),
+            Err(failure) => (Err(self.model_error(place, failure)), hang.is_some()),
+        };
+        match batch.purpose {
+            Purpose::WarmUp => self.warmed_up(place, result.err()),
+            Purpose::Profile => self.profiled(place, batch.rows, execution, result.is_ok()),
+            Purpose::Ordinary if stopped => {
+                self.event(Event::Finished { replica, batch: batch.id, execution, ok: false });
+                self.suspect_hung(batch);
+            }
+            Purpose::Suspects if stopped => self.suspects_hung(),
+            Purpose::Ordinary => self.ordinary_done(place, now, batch, execution, result),
+            Purpose::Suspects => self.suspects_done(place, now, batch, execution, result),
+        }
+    }
+
+    /// Nobody's outputs need no splitting.
+    fn split(&self, batch: &Batch, outputs: &<L::Worker as Worker>::Outputs) -> Result<Shares, Error> {
+        if batch.members.is_empty() {
+            return Ok(Shares::new());
+        }
+        let rows: Vec<u32> = batch.members.iter().map(|(_, rows)| *rows).collect();
+        outputs.split(&rows).and_then(|shares| {
+            if shares.len() == rows.len() {
+                Ok(shares)
+            } else {
+                Err(Error::new(ErrorKind::Internal, "the outputs of a batch do not match its requests"))
+            }
+        })
+    }
+
+    fn model_error(&self, place: usize, failure: WorkerFailure) -> Error {
+        let settings = &self.shared.settings;
+        tracing::warn!(
+            model = %settings.name,
+            version = settings.version,
+            replica = self.replicas[place].index,
+            kind = failure.kind.label(),
+            message = %failure.message,
+            detail = %failure.detail,
+            "a batch failed"
+        );
+        Error::new(failure.kind, failure.message).with_detail(failure.detail)
+    }
+
+    fn ordinary_done(
+        &mut self,
+        place: usize,
+        now: Time,
+        batch: Batch,
+        execution: Duration,
+        result: Result<Shares, Error>,
+    ) {
+        let replica = self.replicas[place].id;
+        match result {
+            Ok(shares) => {
+                self.replicas[place].served = true;
+                let index = self.replicas[place].index;
+                self.seats[index].backoff.succeeded();
+                self.event(Event::Finished { replica, batch: batch.id, execution, ok: true });
+                self.share_out(replica, now, batch, execution, shares);
+            }
+            // One of several may be at fault: each runs once more alone, so that its neighbours don't pay for it.
+            Err(_) if batch.members.len() > 1 && self.shared.settings.retry_on_worker_loss => {
+                let requests = self.flights.waiting(batch.members.iter().map(|(id, _)| *id));
+                self.event(Event::Withdrawn { replica, batch: batch.id, requests });
+            }
+            Err(error) => {
+                self.event(Event::Finished { replica, batch: batch.id, execution, ok: false });
+                self.fail_all(batch, &error);
+            }
+        }
+    }
+
+    pub(super) fn fail_all(&mut self, batch: Batch, error: &Error) {
+        for (id, _) in batch.members {
+            if let Some(flight) = self.flights.remove(id) {
+                self.fail(flight, error.clone());
+            }
+        }
+    }
+
+    /// Answers every member that still listens with its share.
+    pub(super) fn share_out(
+        &mut self,
+        replica: ReplicaId,
+        now: Time,
+        batch: Batch,
+        execution: Duration,
+        shares: Shares,
+    ) {
+        let started = (now - execution).max(batch.staged);
+        let timing =
+            Timing { staged: batch.staged, started, finished: now, execution, batch_rows: batch.rows };
+        let objective = self.shared.settings.slo.map(|slo| slo.latency_s.0);
+        let observer = self.shared.observer.clone();
+        observer.executed(execution, batch.rows);
+        let mut statistics = self.shared.statistics();
+        statistics.executed(&timing);
+        let mut late = Vec::new();
+        for ((id, rows), outputs) in batch.members.into_iter().zip(shares) {
+            let Some(flight) = self.flights.remove(id) else { continue };
+            if flight.timeout.is_some_and(|timeout| timeout <= now) {
+                late.push(flight);
+                continue;
+            }
+            observer.queue_wait(started.since(flight.admitted));
+            if objective.is_some_and(|objective| now.since(flight.admitted) > objective) {
+                observer.objective_missed();
+            }
+            statistics.answered(flight.arrived, rows, &timing);
+            flight.answer(Ok(InferResponse { outputs, timing, replica }));
+        }
+        drop(statistics);
+        for flight in late {
+            self.fail(flight, timed_out());
+        }
+    }
+
+    /// Answers one caller with an error.
+    pub(super) fn fail(&self, flight: Flight, error: Error) {
+        self.shared.statistics().failed(self.clock.now().since(flight.arrived));
+        flight.answer(Err(error));
+    }
+}
+
+pub(super) fn timed_out() -> Error {
+    Error::new(ErrorKind::DeadlineMissed, "the timeout passed before the answer was there; allow more time")
+}

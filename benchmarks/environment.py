@@ -96,7 +96,7 @@ def machine() -> dict[str, str]:
     )
     memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     return {
-        "date": datetime.date.today().isoformat(),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "processor": model,
         "cores": str(os.cpu_count()),
         "memory": f"{int(memory.split()[1]) / 1024 / 1024:.0f} GiB",

@@ -70,7 +70,7 @@ def main() -> int:
             print(f"{name}: {(SCENARIOS[name].__doc__ or '').strip()}", file=sys.stderr, flush=True)
             try:
                 results.append(SCENARIOS[name](bench))
-            except Exception:  # one scenario that fails must not cost the others
+            except Exception:  # noqa: BLE001 - one scenario that fails must not cost the others
                 traceback.print_exc()
                 failed.append(name)
     how = f"{bench.repeats} repeats of {bench.seconds:g} s each."

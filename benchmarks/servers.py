@@ -60,7 +60,7 @@ class Server:
         """The request that load consists of."""
         raise NotImplementedError
 
-    def read(self, body: bytes, headers: http.client.HTTPMessage) -> list[float]:
+    def read(self, body: bytes, headers: http.client.HTTPMessage) -> list[float]:  # noqa: ARG002
         """The values of an answer."""
         return bodies.flatten(json.loads(body))
 
@@ -191,7 +191,7 @@ http {{
     def request(self, row: int = 0) -> Request:
         return bodies.v2_json(self.reference, self.model.stem, row)
 
-    def read(self, body: bytes, headers: http.client.HTTPMessage) -> list[float]:
+    def read(self, body: bytes, headers: http.client.HTTPMessage) -> list[float]:  # noqa: ARG002
         return bodies.read_v2(body, None)
 
     def check(self) -> None:

@@ -1,0 +1,139 @@
+//! What goes back over HTTP: bodies, headers, errors.
+//!
+//! Reads bytes and errors, hands responses to hyper. Knows nothing of what was asked.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use inferd_types::{Error, RetryHint};
+
+/// The body of any answer on the data port.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Whole; `None` once it is sent.
+    Whole(Option<Bytes>),
+    /// From tonic.
+    Grpc(tonic::body::Body),
+}
+
+pub(crate) type HttpResponse = Response<Answer>;
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        match &mut *self {
+            Answer::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Answer::Grpc(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Answer::Whole(bytes) => bytes.is_none(),
+            Answer::Grpc(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Answer::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Answer::Grpc(body) => body.size_hint(),
+        }
+    }
+}
+
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> HttpResponse {
+    let mut response = Response::new(Answer::Whole(None));
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer with a JSON body.
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
+    let mut response = Response::new(Answer::Whole(Some(body.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// `error` as the client sees it.
+pub(crate) fn error(error: &Error) -> HttpResponse {
+    let status =
+        StatusCode::from_u16(error.kind().http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, inferd_protocol::error_body(error));
+    if let Some(seconds) = retry_after_seconds(error) {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Says which methods the path takes.
+pub(crate) fn with_allow(mut response: HttpResponse, methods: &[Method]) -> HttpResponse {
+    let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    if let Ok(allow) = HeaderValue::from_str(&allow) {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    response
+}
+
+/// `Retry-After`: whole seconds, at least one, where trying again helps at all.
+fn retry_after_seconds(error: &Error) -> Option<u64> {
+    (error.kind().retry() == RetryHint::Later).then(|| {
+        error.retry_after().map_or(1, |after| after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
+    })
+}
+
+/// `grpc-retry-pushback-ms`: the same in milliseconds.
+pub(crate) fn retry_pushback_ms(error: &Error) -> Option<u64> {
+    (error.kind().retry() == RetryHint::Later).then(|| {
+        error.retry_after().map_or(1000, |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)).max(1)
+    })
+}
+
+/// What hyper's services return: they never fail, they answer.
+pub(crate) type Served = Result<HttpResponse, Infallible>;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use inferd_types::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_status_and_only_what_may_be_retried_says_when() {
+        for kind in ErrorKind::ALL {
+            let response = error(&Error::new(*kind, "why"));
+            assert_eq!(response.status().as_u16(), kind.http_status(), "{kind:?}");
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+            let expected = (kind.retry() == RetryHint::Later).then(|| HeaderValue::from_static("1"));
+            assert_eq!(response.headers().get(RETRY_AFTER), expected.as_ref(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_time_is_rounded_up_to_seconds_and_kept_in_milliseconds() {
+        let error = Error::new(ErrorKind::Overloaded, "full").with_retry_after(Duration::from_millis(1200));
+        assert_eq!(retry_after_seconds(&error), Some(2));
+        assert_eq!(retry_pushback_ms(&error), Some(1200));
+        let soon = Error::new(ErrorKind::Overloaded, "full").with_retry_after(Duration::from_millis(3));
+        assert_eq!(retry_after_seconds(&soon), Some(1));
+        assert_eq!(retry_pushback_ms(&soon), Some(3));
+    }
+}

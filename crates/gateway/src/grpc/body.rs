@@ -1,0 +1,169 @@
+//! The body of a call on its way to tonic: within the limits, and counted.
+//!
+//! Reads frames from hyper, follows the length before each message, hands the frames on as they are.
+//! Knows nothing of what a message means.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use inferd_types::Error;
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+
+use super::status;
+use crate::body::{too_large, too_slow};
+use crate::infer::refused_here;
+use crate::inflight::Held;
+use crate::shared::Shared;
+
+/// A flag and four bytes of length stand before each message.
+const PREFIX_BYTES: usize = 5;
+
+#[derive(Debug)]
+pub(super) struct CallBody {
+    inner: Incoming,
+    shared: SharedRef,
+    held: Arc<Held>,
+    framing: Framing,
+    /// Whether the stream may rest between messages (a unary call may not).
+    lasting: bool,
+    slow: Option<Pin<Box<Sleep>>>,
+}
+
+/// `Shared` has nothing worth printing.
+struct SharedRef(Arc<Shared>);
+
+impl std::fmt::Debug for SharedRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+/// Where in the sequence of messages the bytes are.
+#[derive(Debug, Default)]
+struct Framing {
+    prefix: [u8; PREFIX_BYTES],
+    prefix_len: usize,
+    /// Bytes of the message that are still to come.
+    left: usize,
+}
+
+impl Framing {
+    /// Follows `data`; tells the length of the first message in it that is longer than `max`.
+    fn follow(&mut self, mut data: &[u8], max: usize) -> Result<(), usize> {
+        while !data.is_empty() {
+            if self.left > 0 {
+                let taken = self.left.min(data.len());
+                self.left -= taken;
+                data = &data[taken..];
+                continue;
+            }
+            let taken = (PREFIX_BYTES - self.prefix_len).min(data.len());
+            self.prefix[self.prefix_len..self.prefix_len + taken].copy_from_slice(&data[..taken]);
+            self.prefix_len += taken;
+            data = &data[taken..];
+            if self.prefix_len == PREFIX_BYTES {
+                let [_flag, length @ ..] = self.prefix;
+                self.prefix_len = 0;
+                self.left = u32::from_be_bytes(length) as usize;
+                if self.left > max {
+                    return Err(self.left);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_between_messages(&self) -> bool {
+        self.left == 0 && self.prefix_len == 0
+    }
+}
+
+impl CallBody {
+    pub(super) fn new(inner: Incoming, shared: &Arc<Shared>, held: Arc<Held>, lasting: bool) -> CallBody {
+        CallBody {
+            inner,
+            shared: SharedRef(shared.clone()),
+            held,
+            framing: Framing::default(),
+            lasting,
+            slow: None,
+        }
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<(), Error> {
+        let max = self.shared.0.settings.body_max_bytes;
+        self.framing.follow(data, max).map_err(|_| too_large(max))?;
+        self.held.add(data.len())
+    }
+}
+
+impl Body for CallBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
+            let Some(frame) = frame else { return Poll::Ready(None) };
+            // The client reset the stream or is gone: tonic ends the call in silence.
+            let Ok(frame) = frame else {
+                return Poll::Ready(Some(Err(Status::cancelled("the call ended early"))));
+            };
+            if let Some(data) = frame.data_ref()
+                && let Err(error) = this.take(data)
+            {
+                refused_here(&this.shared.0, &error);
+                return Poll::Ready(Some(Err(status::of(&error))));
+            }
+            if this.framing.is_between_messages() {
+                this.slow = None;
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if !this.lasting || !this.framing.is_between_messages() {
+            let limit = this.shared.0.settings.body_timeout_s.0;
+            let slow = this.slow.get_or_insert_with(|| Box::pin(sleep(limit)));
+            if slow.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(Err(status::of(&too_slow(limit)))));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_followed_however_they_are_cut() {
+        let wire = [&[0, 0, 0, 0, 3][..], b"abc", &[1, 0, 0, 0, 0], &[0, 0, 0, 0, 2], b"xy"].concat();
+        for size in 1..wire.len() {
+            let mut framing = Framing::default();
+            for piece in wire.chunks(size) {
+                framing.follow(piece, 3).unwrap();
+            }
+            assert!(framing.is_between_messages());
+            let mut framing = Framing::default();
+            let cut: Result<Vec<()>, usize> =
+                wire.chunks(size).map(|piece| framing.follow(piece, 2)).collect();
+            assert_eq!(cut, Err(3));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! One inference, whatever it came over: sets its times, runs it, and tells metrics, spans and log how it went.
+//!
+//! Reads decoded requests from `rest` and `grpc`, hands them to the model. Knows nothing of bytes on the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use inferd_dispatcher::ModelHandle;
+use inferd_protocol::RequestOptions;
+use inferd_types::{
+    Error, ErrorKind, InferRequest, InferResponse, Priority, Result, Signature, Tensor, Time, Timing,
+};
+use smallvec::SmallVec;
+
+use crate::log::Of;
+use crate::metrics::ModelMetrics;
+use crate::shared::Shared;
+use crate::spans::Finished;
+use crate::trace::{Context, Parent};
+
+/// What is known of a request before its body.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// When its first byte was seen.
+    pub(crate) arrived: Time,
+    /// The id that answer, log and span carry.
+    pub(crate) request_id: HeaderValue,
+    /// Its place in a trace; `None` where the client sent none and nobody collects spans.
+    pub(crate) context: Option<Context>,
+    /// How long the caller waits, from headers. The body may say less.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Asked {
+    pub(crate) fn new(
+        shared: &Shared,
+        arrived: Time,
+        request_id: Option<&HeaderValue>,
+        traceparent: Option<&HeaderValue>,
+    ) -> Asked {
+        let parent = traceparent.and_then(Parent::parse);
+        let context = (parent.is_some() || shared.spans.is_some()).then(|| shared.ids.context(parent));
+        Asked { arrived, request_id: shared.ids.request_id(request_id), context, timeout: None }
+    }
+
+    fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
+    }
+}
+
+/// A model that a request may run on, with what is looked up once.
+pub(crate) struct Target {
+    pub(crate) model: ModelHandle,
+    pub(crate) signature: Arc<Signature>,
+    pub(crate) metrics: Arc<ModelMetrics>,
+}
+
+impl Target {
+    /// The model `name` in `version`, by default the greatest.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotReady`.
+    pub(crate) fn find(shared: &Shared, name: &str, version: Option<&str>) -> Result<Target> {
+        let model = shared.registry.find(name, version)?;
+        let Some(signature) = model.signature() else {
+            return Err(Error::new(
+                ErrorKind::NotReady,
+                format!("model '{name}' is loading; try again when it is ready"),
+            ));
+        };
+        let metrics = shared.metrics.model(model.name(), model.version());
+        Ok(Target { model, signature, metrics })
+    }
+
+    pub(crate) fn name(&self) -> (&str, u64) {
+        (self.model.name(), self.model.version())
+    }
+
+    /// Runs one request and waits for its answer; dropped before, the request is cancelled.
+    ///
+    /// # Errors
+    /// The model's or the dispatcher's; `DeadlineMissed` when the caller's time is over.
+    pub(crate) async fn run(
+        &self,
+        shared: &Shared,
+        asked: &Asked,
+        inputs: SmallVec<[Tensor; 2]>,
+        options: &RequestOptions,
+    ) -> Result<InferResponse> {
+        let wait = match (asked.timeout, options.timeout) {
+            (Some(header), Some(parameter)) => Some(header.min(parameter)),
+            (header, parameter) => header.or(parameter),
+        };
+        let timeout = wait.map(|wait| asked.arrived + wait);
+        let priority = Priority(options.priority.unwrap_or(self.model.settings().priority_default));
+        let ticket = self.model.submit(InferRequest { inputs, arrived: asked.arrived, timeout, priority });
+        let Some(timeout) = timeout else { return ticket.await };
+        // The dispatcher drops what waits too long, with a better message; this ends what is executing. The timer
+        // is rounded up to a millisecond, so the dispatcher is heard first.
+        match tokio::time::timeout_at(shared.clock.instant(timeout).into(), ticket).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::new(
+                ErrorKind::DeadlineMissed,
+                format!(
+                    "the answer of model '{}' did not come within the caller's timeout",
+                    self.model.name()
+                ),
+            )),
+        }
+    }
+}
+
+/// Counts, traces and logs one inference that ended. `target` is `None` where no model was found.
+pub(crate) fn finished(shared: &Shared, asked: &Asked, target: Option<&Target>, outcome: &Result<Timing>) {
+    let now = shared.clock.now();
+    let metrics = target.map_or_else(|| shared.metrics.unrouted(), |target| &target.metrics);
+    metrics.answered(outcome.as_ref().map(|_| ()).map_err(Error::kind), now.since(asked.arrived));
+    let (model, version) = target.map_or(("", 0), Target::name);
+    if let Err(error) = outcome {
+        let trace = asked.context.map(|context| context.trace);
+        shared.log.failure(now, error, Of { model, version, request_id: asked.request_id(), trace });
+    }
+    if let (Some(spans), Some(context)) = (&shared.spans, asked.context) {
+        let finished = Finished {
+            context,
+            model,
+            version,
+            request_id: asked.request_id(),
+            arrived: asked.arrived,
+            answered: now,
+            outcome: outcome.as_ref().copied(),
+        };
+        spans.finished(&shared.ids, &finished);
+    }
+}
+
+/// Counts a refusal that the gateway itself decided; those of the dispatcher come through its observer.
+pub(crate) fn refused_here(shared: &Shared, error: &Error) {
+    match error.kind() {
+        ErrorKind::Overloaded => shared.metrics.unrouted().refused("inflight_max_bytes"),
+        ErrorKind::TooLarge => shared.metrics.unrouted().refused("body_max_bytes"),
+        ErrorKind::NotReady => shared.metrics.unrouted().refused("not_ready"),
+        _ => {}
+    }
+}

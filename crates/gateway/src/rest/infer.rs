@@ -1,0 +1,170 @@
+//! `POST …/infer`: reads, unpacks and decodes the body, runs the model, encodes and packs the answer.
+//!
+//! Reads one request, hands back one answer. What is large is decoded and encoded off the reactor.
+//! Knows nothing of the model but its signature.
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use hyper::body::Incoming;
+use inferd_protocol::rest::{self as wire, EncodedBody};
+use inferd_protocol::{Decoded, RequestOptions};
+use inferd_types::{Error, ErrorKind, InferResponse, Result, Timing};
+
+use super::head::Head;
+use super::number;
+use crate::answer::{self, HttpResponse};
+use crate::body::{self, Delivery, LARGE_BYTES};
+use crate::compression::{PACK_MIN_BYTES, Packing};
+use crate::infer::{Asked, Target, finished, refused_here};
+use crate::inflight::Held;
+use crate::router::ModelPath;
+use crate::shared::Shared;
+
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Answers one inference.
+pub(super) async fn answer(
+    shared: &Shared,
+    path: &ModelPath<'_>,
+    head: &Head<'_>,
+    asked: &mut Asked,
+    body: Incoming,
+    delivery: Delivery,
+) -> HttpResponse {
+    let target = match Target::find(shared, &path.name, path.version.as_deref()) {
+        Ok(target) => target,
+        Err(error) => {
+            body::discard(body);
+            refused_here(shared, &error);
+            let outcome = Err(error);
+            finished(shared, asked, None, &outcome);
+            return outcome
+                .map_or_else(|error| answer::error(&error), |_: Timing| answer::empty(StatusCode::OK));
+        }
+    };
+    let (outcome, response) = match run(shared, &target, head, asked, body, delivery).await {
+        Ok((timing, response)) => (Ok(timing), response),
+        Err(error) => {
+            let response = answer::error(&error);
+            (Err(error), response)
+        }
+    };
+    finished(shared, asked, Some(&target), &outcome);
+    response
+}
+
+async fn run(
+    shared: &Shared,
+    target: &Target,
+    head: &Head<'_>,
+    asked: &mut Asked,
+    body: Incoming,
+    delivery: Delivery,
+) -> Result<(Timing, HttpResponse)> {
+    // Until the answer is encoded: dropped, also when the client goes away.
+    let held = Held::none(&shared.inflight);
+    let body = read(shared, head, body, delivery, &held).await?;
+    let json_length = head.json_length()?;
+    asked.timeout = head.timeout()?;
+    let Decoded { id, inputs, options } = decode(shared, target, body, json_length).await?;
+    let response = target.run(shared, asked, inputs, &options).await?;
+    let timing = response.timing;
+    let response = encode(target, id, options, response, head.pack()).await?;
+    Ok((timing, response))
+}
+
+/// Reads a body whole and unpacks it.
+pub(super) async fn read(
+    shared: &Shared,
+    head: &Head<'_>,
+    body: Incoming,
+    delivery: Delivery,
+    held: &Held,
+) -> Result<Bytes> {
+    let packing = match head.check_content_type().and_then(|()| head.packed()) {
+        Ok(packing) => packing,
+        Err(error) => {
+            body::discard(body);
+            return Err(error);
+        }
+    };
+    let body =
+        body::read(body, delivery, held, shared).await.inspect_err(|error| refused_here(shared, error))?;
+    let Some(packing) = packing else { return Ok(body) };
+    let max = shared.settings.body_max_bytes;
+    let packed = body.len();
+    // What a body unpacks to is not known before; a small one may unfold a thousandfold.
+    let unpacked = if packed > LARGE_BYTES / 64 {
+        off_reactor(move || packing.unpack(&body, max)).await?
+    } else {
+        packing.unpack(&body, max)
+    };
+    let unpacked = unpacked.inspect_err(|error| refused_here(shared, error))?;
+    held.add(unpacked.len()).inspect_err(|error| refused_here(shared, error))?;
+    Ok(unpacked)
+}
+
+async fn decode(
+    shared: &Shared,
+    target: &Target,
+    body: Bytes,
+    json_length: Option<usize>,
+) -> Result<Decoded> {
+    let limits = shared.limits();
+    if body.len() <= LARGE_BYTES {
+        return wire::decode_infer(body, json_length, &target.signature, &limits);
+    }
+    let signature = target.signature.clone();
+    off_reactor(move || wire::decode_infer(body, json_length, &signature, &limits)).await?
+}
+
+async fn encode(
+    target: &Target,
+    id: Option<String>,
+    options: RequestOptions,
+    response: InferResponse,
+    packing: Option<Packing>,
+) -> Result<HttpResponse> {
+    let bytes: usize = response.outputs.iter().map(|tensor| tensor.data.len()).sum();
+    if bytes <= LARGE_BYTES {
+        let encoded =
+            wire::encode_infer(target.name(), id.as_deref(), &target.signature, &options, &response)?;
+        return Ok(respond(encoded, packing));
+    }
+    let (model, signature) = (target.model.clone(), target.signature.clone());
+    off_reactor(move || {
+        let name = (model.name(), model.version());
+        let encoded = wire::encode_infer(name, id.as_deref(), &signature, &options, &response)?;
+        Ok(respond(encoded, packing))
+    })
+    .await?
+}
+
+fn respond(encoded: EncodedBody, packing: Option<Packing>) -> HttpResponse {
+    let EncodedBody { body, header_length } = encoded;
+    let packing = packing.filter(|_| body.len() >= PACK_MIN_BYTES);
+    let body = match packing {
+        Some(packing) => packing.pack(&body),
+        None => body.into(),
+    };
+    let mut response = answer::json(StatusCode::OK, body);
+    let headers = response.headers_mut();
+    if let Some(length) = header_length {
+        headers.insert(CONTENT_TYPE, BINARY);
+        headers.insert(JSON_LENGTH, number(length));
+    }
+    if let Some(packing) = packing {
+        headers.insert(CONTENT_ENCODING, packing.header());
+    }
+    response
+}
+
+/// Runs `work` where it may take long.
+async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Error::new(ErrorKind::Internal, "the server failed to read or write a large body")
+            .with_detail(error.to_string())
+    })
+}

@@ -1,0 +1,125 @@
+//! The REST form of the protocol.
+//!
+//! Reads requests with their routes, hands back whole answers. Knows nothing of connections.
+
+mod describe;
+mod head;
+mod infer;
+
+use http::{HeaderName, HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+use inferd_types::{Error, ErrorKind, Time};
+
+use self::head::Head;
+use crate::answer::{self, HttpResponse};
+use crate::body::{self, Delivery};
+use crate::infer::Asked;
+use crate::router::{ModelRoute, Route};
+use crate::shared::Shared;
+use crate::trace::{REQUEST_ID, TRACEPARENT};
+
+/// Answers one request.
+pub(crate) async fn answer(
+    shared: &Shared,
+    request: Request<Incoming>,
+    arrived: Time,
+    delivery: Delivery,
+) -> HttpResponse {
+    let (parts, body) = request.into_parts();
+    let head = Head::read(&parts.headers);
+    let mut asked = Asked::new(shared, arrived, head.request_id, head.traceparent);
+    let target = parts.uri.path();
+    let checked = head.check_size(
+        parts.uri.path_and_query().map_or(0, |target| target.as_str().len()),
+        shared.settings.header_max_bytes,
+    );
+    let route = match checked {
+        Ok(()) => find(target),
+        Err(error) => Err(error),
+    };
+    let mut response = match route {
+        Ok(route) if !route.takes(&parts.method) => {
+            body::discard(body);
+            let error = Error::new(
+                ErrorKind::MethodNotAllowed,
+                format!("{target} does not take {}; send {}", parts.method, route.methods()[0]),
+            );
+            answer::with_allow(failed(shared, &asked, &error), route.methods())
+        }
+        Ok(Route::Model(path, ModelRoute::Infer)) => {
+            infer::answer(shared, &path, &head, &mut asked, body, delivery).await
+        }
+        Ok(route) => describe(shared, &route, &head, body, delivery)
+            .await
+            .unwrap_or_else(|error| failed(shared, &asked, &error)),
+        Err(error) => {
+            body::discard(body);
+            failed(shared, &asked, &error)
+        }
+    };
+    let headers = response.headers_mut();
+    if let Some(context) = asked.context {
+        headers.insert(HeaderName::from_static(TRACEPARENT), context.header());
+    }
+    headers.insert(HeaderName::from_static(REQUEST_ID), asked.request_id);
+    response
+}
+
+fn find(path: &str) -> Result<Route<'_>, Error> {
+    Route::of(path).ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("there is nothing at {path}; the protocol's paths begin at /v2"),
+        )
+    })
+}
+
+/// Logs an error that is not about an inference, and answers with it.
+fn failed(shared: &Shared, asked: &Asked, error: &Error) -> HttpResponse {
+    let of = crate::log::Of {
+        request_id: asked.request_id.to_str().unwrap_or_default(),
+        trace: asked.context.map(|context| context.trace),
+        ..Default::default()
+    };
+    shared.log.failure(shared.clock.now(), error, of);
+    answer::error(error)
+}
+
+/// Answers everything that runs no model.
+async fn describe(
+    shared: &Shared,
+    route: &Route<'_>,
+    head: &Head<'_>,
+    body: Incoming,
+    delivery: Delivery,
+) -> Result<HttpResponse, Error> {
+    if let Route::RepositoryIndex = route {
+        let body =
+            infer::read(shared, head, body, delivery, &crate::inflight::Held::none(&shared.inflight)).await?;
+        return describe::index(shared, &body);
+    }
+    body::discard(body);
+    match route {
+        Route::Live => Ok(answer::empty(StatusCode::OK)),
+        Route::Ready if shared.is_ready() => Ok(answer::empty(StatusCode::OK)),
+        Route::Ready => Err(crate::describe::not_ready(shared)),
+        Route::Server => Ok(describe::server()),
+        Route::AllStatistics => describe::statistics(shared, None),
+        Route::Model(path, ModelRoute::Metadata) => describe::metadata(shared, path),
+        Route::Model(path, ModelRoute::Ready) => describe::ready(shared, path),
+        Route::Model(path, ModelRoute::Config) => describe::config(shared, path),
+        Route::Model(path, ModelRoute::Statistics) => describe::statistics(shared, Some(path)),
+        Route::Unbuilt(feature) => {
+            Err(Error::new(ErrorKind::Unimplemented, format!("not implemented: {feature}")))
+        }
+        Route::Model(_, ModelRoute::Infer) | Route::RepositoryIndex => {
+            Err(Error::new(ErrorKind::Internal, "a route was answered in the wrong place"))
+        }
+    }
+}
+
+/// A header's value that is a number.
+fn number(number: usize) -> HeaderValue {
+    HeaderValue::from_str(itoa::Buffer::new().format(number))
+        .unwrap_or_else(|_| HeaderValue::from_static("0"))
+}

@@ -1,0 +1,225 @@
+//! Turns a path into a route, and says which methods the route takes.
+//!
+//! Reads the path of a request, hands back a [`Route`] that borrows from it. Knows nothing of which models exist:
+//! an unknown model is found out later, an unknown path here.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+/// What a path asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route<'a> {
+    /// `/v2`: who is this.
+    Server,
+    /// `/v2/health/live`.
+    Live,
+    /// `/v2/health/ready`.
+    Ready,
+    /// `/v2/models/stats`: counters of every model.
+    AllStatistics,
+    /// `/v2/repository/index`.
+    RepositoryIndex,
+    /// Something under one model.
+    Model(ModelPath<'a>, ModelRoute),
+    /// In the protocol or in Triton's extensions, but not in this server: the feature, and what to do instead.
+    Unbuilt(&'static str),
+}
+
+/// What is asked of one model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ModelRoute {
+    /// The metadata.
+    Metadata,
+    /// Is it ready.
+    Ready,
+    /// The configuration.
+    Config,
+    /// Its counters.
+    Statistics,
+    /// Run it.
+    Infer,
+}
+
+/// A model and, where the path names one, its version; percent-decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModelPath<'a> {
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) version: Option<Cow<'a, str>>,
+}
+
+const GET: &[Method] = &[Method::GET, Method::HEAD];
+const POST: &[Method] = &[Method::POST];
+
+impl<'a> Route<'a> {
+    /// The route of `path`; `None` where there is none.
+    pub(crate) fn of(path: &'a str) -> Option<Route<'a>> {
+        let path = path.strip_prefix('/')?;
+        let mut segments = path.strip_suffix('/').unwrap_or(path).split('/');
+        if segments.next() != Some("v2") {
+            return None;
+        }
+        let route = match (segments.next(), segments.next()) {
+            (None, _) => Route::Server,
+            (Some("models"), Some(name)) => return model(name, segments),
+            (Some("health"), Some("live")) => Route::Live,
+            (Some("health"), Some("ready")) => Route::Ready,
+            (Some("repository"), Some("index")) => Route::RepositoryIndex,
+            (Some("repository"), Some("models")) => {
+                let (_name, action) = (segments.next()?, segments.next()?);
+                let feature = match action {
+                    "load" => "loading a model by request; models are named when 'inferd serve' starts",
+                    "unload" => "unloading a model by request; models are named when 'inferd serve' starts",
+                    _ => return None,
+                };
+                Route::Unbuilt(feature)
+            }
+            (Some("trace"), Some("setting")) => Route::Unbuilt(TRACE),
+            (Some("logging"), None) => Route::Unbuilt("changing log settings by request"),
+            (Some("systemsharedmemory"), Some(_)) => {
+                return Some(Route::Unbuilt("system shared memory; send tensors in the request"));
+            }
+            (Some("cudasharedmemory"), Some(_)) => {
+                return Some(Route::Unbuilt("CUDA shared memory; send tensors in the request"));
+            }
+            _ => return None,
+        };
+        segments.next().is_none().then_some(route)
+    }
+
+    /// The methods that the route takes; any for what is not built.
+    pub(crate) fn methods(&self) -> &'static [Method] {
+        match self {
+            Route::Model(_, ModelRoute::Infer) | Route::RepositoryIndex => POST,
+            Route::Unbuilt(_) => &[],
+            _ => GET,
+        }
+    }
+
+    /// Whether the route takes `method`.
+    pub(crate) fn takes(&self, method: &Method) -> bool {
+        matches!(self, Route::Unbuilt(_)) || self.methods().contains(method)
+    }
+}
+
+const TRACE: &str = "changing trace settings by request; set otlp_endpoint instead";
+
+fn model<'a>(name: &'a str, mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
+    let mut next = segments.next();
+    // A model may be called `stats` all the same: only the bare path means the counters of all, as in Triton.
+    if name == "stats" && next.is_none() {
+        return Some(Route::AllStatistics);
+    }
+    let name = percent_decoded(name)?;
+    let mut version = None;
+    if next == Some("versions") {
+        version = Some(percent_decoded(segments.next()?)?);
+        next = segments.next();
+    }
+    let action = match next {
+        None => ModelRoute::Metadata,
+        Some("ready") => ModelRoute::Ready,
+        Some("config") => ModelRoute::Config,
+        Some("stats") => ModelRoute::Statistics,
+        Some("infer") => ModelRoute::Infer,
+        Some("generate" | "generate_stream") => {
+            return segments.next().is_none().then_some(Route::Unbuilt("the generate extension; use infer"));
+        }
+        Some("trace") => {
+            return (segments.next() == Some("setting") && segments.next().is_none())
+                .then_some(Route::Unbuilt(TRACE));
+        }
+        Some(_) => return None,
+    };
+    if segments.next().is_some() || name.is_empty() {
+        return None;
+    }
+    Some(Route::Model(ModelPath { name, version }, action))
+}
+
+/// `segment` with every `%xx` replaced; `None` where one is cut or the result is not UTF-8.
+fn percent_decoded(segment: &str) -> Option<Cow<'_, str>> {
+    if !segment.contains('%') {
+        return Some(Cow::Borrowed(segment));
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'%' {
+            let (digits, after) = rest.split_first_chunk::<2>()?;
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            bytes.push(u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?);
+            rest = after;
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on<'a>(name: &'a str, version: Option<&'a str>, route: ModelRoute) -> Option<Route<'a>> {
+        Some(Route::Model(ModelPath { name: name.into(), version: version.map(Into::into) }, route))
+    }
+
+    #[test]
+    fn every_path_of_the_protocol_has_its_route() {
+        assert_eq!(Route::of("/v2"), Some(Route::Server));
+        assert_eq!(Route::of("/v2/"), Some(Route::Server));
+        assert_eq!(Route::of("/v2/health/live"), Some(Route::Live));
+        assert_eq!(Route::of("/v2/health/ready"), Some(Route::Ready));
+        assert_eq!(Route::of("/v2/models/stats"), Some(Route::AllStatistics));
+        assert_eq!(Route::of("/v2/models/stats/stats"), on("stats", None, ModelRoute::Statistics));
+        assert_eq!(Route::of("/v2/models/m"), on("m", None, ModelRoute::Metadata));
+        assert_eq!(Route::of("/v2/models/m/ready"), on("m", None, ModelRoute::Ready));
+        assert_eq!(Route::of("/v2/models/m/versions/3"), on("m", Some("3"), ModelRoute::Metadata));
+        assert_eq!(Route::of("/v2/models/m/versions/3/infer"), on("m", Some("3"), ModelRoute::Infer));
+        assert_eq!(Route::of("/v2/repository/index"), Some(Route::RepositoryIndex));
+        for path in [
+            "/v2/repository/models/m/load",
+            "/v2/models/m/trace/setting",
+            "/v2/models/m/versions/1/generate_stream",
+            "/v2/trace/setting",
+            "/v2/logging",
+            "/v2/systemsharedmemory/region/r/register",
+            "/v2/cudasharedmemory/status",
+        ] {
+            assert!(matches!(Route::of(path), Some(Route::Unbuilt(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_longer_shorter_or_other_has_none() {
+        for path in [
+            "",
+            "/",
+            "v2",
+            "/v1",
+            "/v2/health",
+            "/v2/health/live/x",
+            "/v2/models",
+            "/v2/models/",
+            "/v2/models//infer",
+            "/v2/models/m/infer/x",
+            "/v2/models/m/versions",
+            "/v2/models/m/other",
+            "/v2/models/%zz",
+            "/v2/models/%ff",
+            "/v2/models/%4",
+            "/v2/repository/models/m/other",
+            "/v2/logging/x",
+            "/v2/models/m/trace/other",
+        ] {
+            assert_eq!(Route::of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_percent_decoded_and_never_split_by_what_they_decode_to() {
+        assert_eq!(Route::of("/v2/models/a%2Fb%20c"), on("a/b c", None, ModelRoute::Metadata));
+    }
+}

@@ -1,0 +1,40 @@
+//! Where a request goes: gRPC, or a route of the REST protocol.
+//!
+//! Reads heads, hands bodies on to `rest` and `grpc`. Knows nothing of tensors.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+
+use crate::answer::{Answer, Served};
+use crate::body::Delivery;
+use crate::connection::Busy;
+use crate::shared::Shared;
+use crate::{grpc, rest};
+
+/// Answers a request of HTTP/1.1.
+pub(crate) async fn http1(shared: Arc<Shared>, request: Request<Incoming>, busy: Busy) -> Served {
+    let response = rest::answer(&shared, request, busy.arrived, Delivery::WhenAsked).await;
+    drop(busy);
+    Ok(response)
+}
+
+/// Answers a request of HTTP/2: gRPC where its content type says so.
+pub(crate) async fn http2(shared: Arc<Shared>, request: Request<Incoming>) -> Served {
+    let arrived = shared.clock.now();
+    let is_grpc = request.headers().get(CONTENT_TYPE).is_some_and(names_grpc);
+    if is_grpc {
+        return Ok(grpc::answer(&shared, request, arrived).await.map(Answer::Grpc));
+    }
+    Ok(rest::answer(&shared, request, arrived, Delivery::AsItComes).await)
+}
+
+/// `application/grpc`, with a subtype or not; not `application/grpc-web`, which is another protocol.
+fn names_grpc(content_type: &HeaderValue) -> bool {
+    content_type
+        .as_bytes()
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}

@@ -1,0 +1,68 @@
+//! What every connection of one gateway shares.
+//!
+//! Read by all handlers; changed by [`crate::Gateway`] alone. Knows nothing of any single request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use inferd_dispatcher::{ModelHandle, ModelState, Registry};
+use inferd_protocol::Limits;
+use inferd_types::Clock;
+use inferd_types::settings::GatewaySettings;
+use tokio::sync::watch;
+
+use crate::grpc::Reflection;
+use crate::inflight::Inflight;
+use crate::log::FailureLog;
+use crate::metrics::Metrics;
+use crate::spans::Spans;
+use crate::trace::Ids;
+
+/// Where the gateway is in its life. It only ever moves on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Takes connections and requests.
+    Serving,
+    /// Takes no new connection; answers what was admitted.
+    Draining,
+    /// Closes what is still open.
+    Closed,
+}
+
+pub(crate) struct Shared {
+    pub(crate) settings: GatewaySettings,
+    pub(crate) registry: Registry,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) inflight: Arc<Inflight>,
+    pub(crate) ids: Ids,
+    pub(crate) log: FailureLog,
+    pub(crate) spans: Option<Arc<Spans>>,
+    pub(crate) reflection: Reflection,
+    /// Milliseconds from 1970 to the start of `clock`.
+    pub(crate) epoch_ms: u64,
+    pub(crate) phase: watch::Sender<Phase>,
+    /// Whether the control plane says that everything it wants is loaded.
+    pub(crate) ready: AtomicBool,
+}
+
+impl Shared {
+    /// Whether traffic may come: told so, not draining, and every model serves.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed) && !self.is_draining() && self.registry.models().iter().all(is_model_ready)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.phase.borrow() != Phase::Serving
+    }
+
+    /// The limits of bodies, as the protocol wants them.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { json_depth_max: self.settings.json_depth_max, body_max_bytes: self.settings.body_max_bytes }
+    }
+}
+
+/// Whether `model` serves.
+pub(crate) fn is_model_ready(model: &ModelHandle) -> bool {
+    model.state() == ModelState::Ready
+}

@@ -59,8 +59,8 @@ impl DataPlane {
     /// ``host:port`` by purpose: ``data`` and, where there is one, ``metrics``.
     fn addresses(&self) -> BTreeMap<&'static str, String> {
         let gateway = &self.running.gateway;
-        let metrics = gateway.metrics_addr.map(|address| ("metrics", address.to_string()));
-        [("data", gateway.data_addr.to_string())].into_iter().chain(metrics).collect()
+        let metrics = gateway.metrics_addr().map(|address| ("metrics", address.to_string()));
+        [("data", gateway.data_addr().to_string())].into_iter().chain(metrics).collect()
     }
 
     /// Load one model version; returns when every replica is warm.
@@ -93,8 +93,8 @@ impl DataPlane {
     fn drain(&self, py: Python<'_>, within_s: f64) -> PyResult<usize> {
         let within = Duration::try_from_secs_f64(within_s)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let running = self.running.clone();
-        self.wait(py, async move { drain(&running, within).await })
+        let gateway = self.running.gateway.clone();
+        self.wait(py, async move { gateway.drain(within).await.unanswered })
     }
 
     /// End every worker and thread, now. Does nothing the second time.
@@ -145,17 +145,10 @@ fn start(settings: Settings) -> Result<DataPlane> {
     let metrics = Metrics::new();
     let handle = threads.handle().clone();
     let registry = Registry::new(clock, handle.clone(), spawner.clone(), metrics.clone());
-    let serving = inferd_gateway::serve(settings.gateway, registry.clone(), clock, metrics);
+    let serving = inferd_gateway::serve(settings.gateway, registry.clone(), metrics, clock);
     let gateway = Arc::new(threads.wait(serving)??);
     Ok(DataPlane {
         running: Running { registry, gateway, spawner, handle },
         threads: Mutex::new(Some(threads)),
     })
-}
-
-/// New connections are refused only when the models have stopped: a client that comes meanwhile reads why.
-async fn drain(running: &Running, within: Duration) -> usize {
-    let drained = running.registry.drain(within).await;
-    running.gateway.drain().await;
-    drained.unanswered
 }

@@ -5,6 +5,9 @@ Run it with the packages `numpy` and `onnx` after changing it, and commit what i
     python crates/onnx/tests/make_models.py
 """
 
+# The functions are named for what they make.
+# ruff: noqa: D103, D403
+
 from pathlib import Path
 
 import numpy as np
@@ -208,9 +211,7 @@ def branches():
     flat = helper.make_graph(
         [helper.make_node("Reshape", ["x", "all"], ["flat"])], "flat", [], [tensor("flat", T.FLOAT, None)]
     )
-    kept = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["kept"])], "kept", [], [tensor("kept", T.FLOAT, None)]
-    )
+    kept = helper.make_graph([helper.make_node("Relu", ["x"], ["kept"])], "kept", [], [tensor("kept", T.FLOAT, None)])
     other = helper.make_graph(
         [helper.make_node("Neg", ["x"], ["other"])], "other", [], [tensor("other", T.FLOAT, None)]
     )

@@ -189,3 +189,73 @@ fn decode_everywhere(body: Vec<u8>, length: Option<usize>) {
         drop(grpc::decode_infer(message, &signature));
     }
 }
+
+/// Text that is JSON or nearly so.
+fn nearly_json() -> impl Strategy<Value = String> {
+    let token = prop::sample::select(vec![
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "\"",
+        "\"a\"",
+        "\"\\u00e9\"",
+        "\"\\ud83d\\ude00\"",
+        "\\",
+        "1",
+        "0",
+        "-",
+        ".",
+        "e",
+        "+",
+        "12",
+        "-0.5e1",
+        "true",
+        "false",
+        "null",
+        " ",
+        "\n",
+        "\u{1}",
+        "é",
+        "\"k\":",
+    ]);
+    let leaf = prop_oneof![Just("1".to_owned()), Just("\"x\"".to_owned()), Just("null".to_owned())];
+    let tree = leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(|all| format!("[{}]", all.join(","))),
+            vec(inner, 0..4).prop_map(|all| {
+                let members: Vec<_> = all.iter().map(|value| format!("\"k\": {value}")).collect();
+                format!("{{{}}}", members.join(" , "))
+            }),
+        ]
+    });
+    prop_oneof![
+        vec(token.clone(), 0..12).prop_map(|tokens| tokens.concat()),
+        (tree, token, any::<prop::sample::Index>()).prop_map(|(tree, token, at)| {
+            let at = at.index(tree.len() + 1);
+            let whole = tree.is_char_boundary(at);
+            if whole { format!("{}{token}{}", &tree[..at], &tree[at..]) } else { tree }
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_is_passed_over_is_json_exactly_where_serde_json_says_so(text in nearly_json()) {
+        let tensor = Tensor { datatype: DataType::Fp32, shape: Shape::new(), data: Bytes::new() };
+        let body = format!(r#"{{"inputs":[{{"name":"a \"name\"","datatype":"FP32","shape":[],"data":1}}],"x":{text}}}"#);
+        // A number too large for f64 is a fault to serde_json alone.
+        let theirs = match serde_json::from_str::<serde_json::Value>(&body) {
+            Ok(_) => true,
+            Err(error) if error.to_string().contains("out of range") => return Ok(()),
+            Err(_) => false,
+        };
+        let ours = rest::decode_infer(body.into(), None, &signature(&tensor), &Limits::default());
+        // A second "inputs" cannot arise, so any refusal is one of form.
+        prop_assert_eq!(ours.is_ok(), theirs, "{:?}", ours);
+    }
+}

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use inferd_types::{Error, ErrorKind, Result, Shape, Signature};
 use smallvec::SmallVec;
 
-use super::data;
+use super::input::{Data, InputObject, read_data};
 use super::scan::Scanner;
-use crate::check::{Input, Inputs, invalid, shown};
+use crate::check::{Input, Inputs, invalid};
 use crate::options::{self, OutputSelection, RequestParameters, RequestedOutput, TensorParameters};
 use crate::{Decoded, Limits};
 
@@ -242,125 +242,8 @@ impl<'a> Request<'_, 'a> {
     }
 }
 
-/// One element of `inputs` while it is read.
-#[derive(Default)]
-struct InputObject<'a> {
-    name: Option<Cow<'a, str>>,
-    datatype: Option<Cow<'a, str>>,
-    shape: Option<Shape>,
-    parameters: TensorParameters,
-    data: Option<Data>,
-    /// Its place in the signature and its number of elements, once name, type and shape are known and right.
-    identity: Option<(usize, u64)>,
-}
-
-enum Data {
-    Read(Vec<u8>),
-    /// It came before its type or shape; it begins here.
-    Later((usize, usize)),
-}
-
-impl<'a> InputObject<'a> {
-    fn read(&mut self, scanner: &mut Scanner<'a>, inputs: &mut Inputs<'_>) -> Result<()> {
-        let mut first = true;
-        scanner.open(b'{').map_err(|error| error.within("inputs"))?;
-        while let Some(key) = scanner.key(&mut first)? {
-            match &*key {
-                "name" => {
-                    once(&mut self.name.is_some(), "name")?;
-                    self.name = Some(scanner.string().map_err(|error| error.within("name of an input"))?);
-                }
-                "datatype" => {
-                    once(&mut self.datatype.is_some(), "datatype")?;
-                    self.datatype =
-                        Some(scanner.string().map_err(|error| error.within(self.place("datatype")))?);
-                }
-                "shape" => {
-                    once(&mut self.shape.is_some(), "shape")?;
-                    self.shape =
-                        Some(read_shape(scanner).map_err(|error| error.within(self.place("shape")))?);
-                }
-                "parameters" => {
-                    let parameters = &mut self.parameters;
-                    read_parameters(scanner, |name, value| parameters.take(name, &value))?;
-                }
-                "data" => {
-                    once(&mut self.data.is_some(), "data")?;
-                    self.data = Some(self.read_data(scanner, inputs)?);
-                }
-                _ => scanner.skip_value()?,
-            }
-        }
-        Ok(())
-    }
-
-    fn read_data(&mut self, scanner: &mut Scanner<'a>, inputs: &mut Inputs<'_>) -> Result<Data> {
-        if self.name.is_none() || self.datatype.is_none() || self.shape.is_none() {
-            let mark = scanner.mark();
-            scanner.skip_value()?;
-            return Ok(Data::Later(mark));
-        }
-        let (index, _) = self.identify(inputs)?;
-        let shape = self.shape.as_deref().unwrap_or_default();
-        read_data(scanner, inputs, index, shape).map(Data::Read)
-    }
-
-    /// The input's place in the signature and its number of elements, found and checked once.
-    fn identify(&mut self, inputs: &mut Inputs<'_>) -> Result<(usize, u64)> {
-        if let Some(identity) = self.identity {
-            return Ok(identity);
-        }
-        let missing = |input: &Self, what: &str, expected: &str| {
-            invalid(format!("{} is missing; {expected} is expected", input.place(what)))
-        };
-        let name = self.name.as_deref().ok_or_else(|| missing(self, "name", "a string"))?;
-        let index = inputs.claim(name)?;
-        let datatype = self
-            .datatype
-            .as_deref()
-            .ok_or_else(|| missing(self, "datatype", &format!("\"{}\"", inputs.spec(index).datatype)))?;
-        let shape = self.shape.as_deref().ok_or_else(|| {
-            missing(self, "shape", &format!("{:?} (-1 stands for any size)", inputs.spec(index).shape))
-        })?;
-        let count = inputs.check(index, datatype, shape)?;
-        self.identity = Some((index, count));
-        Ok((index, count))
-    }
-
-    /// `input 'x': shape`, as messages say it.
-    fn place(&self, what: &str) -> String {
-        match &self.name {
-            Some(name) => format!("input '{}': {what}", shown(name)),
-            None => format!("an input: {what}"),
-        }
-    }
-}
-
-fn read_data(scanner: &mut Scanner<'_>, inputs: &Inputs<'_>, index: usize, shape: &[u64]) -> Result<Vec<u8>> {
-    let spec = inputs.spec(index);
-    data::read(scanner, spec.datatype, shape).map_err(|error| error.within(Input(spec)))
-}
-
-fn read_shape(scanner: &mut Scanner<'_>) -> Result<Shape> {
-    let mut shape = Shape::new();
-    let mut first = true;
-    scanner.open(b'[')?;
-    while scanner.another(&mut first, b']')? {
-        let text = scanner.number()?.text;
-        let dim = text.parse().ok().filter(|dim| *dim <= i64::MAX as u64);
-        shape.push(dim.ok_or_else(|| {
-            invalid(format!(
-                "dimension {} is {}; an integer of 0 or more is expected",
-                shape.len(),
-                shown(text)
-            ))
-        })?);
-    }
-    Ok(shape)
-}
-
 /// Hands every member of a `parameters` object to `take`.
-fn read_parameters<'a>(
+pub(super) fn read_parameters<'a>(
     scanner: &mut Scanner<'a>,
     mut take: impl FnMut(&str, options::Value<'a>) -> Result<()>,
 ) -> Result<()> {
@@ -377,7 +260,7 @@ fn read_parameters<'a>(
 }
 
 /// Refuses a member that came before.
-fn once(seen: &mut bool, name: &str) -> Result<()> {
+pub(super) fn once(seen: &mut bool, name: &str) -> Result<()> {
     if std::mem::replace(seen, true) {
         return Err(invalid(format!("'{name}' stands twice in one object; once is expected")));
     }

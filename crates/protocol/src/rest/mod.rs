@@ -7,7 +7,9 @@ mod data;
 mod decode;
 mod element;
 mod encode;
+mod input;
 mod scan;
+mod strings;
 
 pub use decode::{decode_index_ready, decode_infer};
 pub use encode::{EncodedBody, encode_infer};

@@ -2,12 +2,9 @@
 //!
 //! Reads ends of starts and the clock, hands ready replicas to the scheduler.
 
-use std::time::Duration;
-
 use inferd_scheduler::{Config, Event, Scheduler};
 use inferd_types::settings::LoadedModel;
 use inferd_types::{Error, ErrorKind, ReplicaId, Result, Time};
-use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::ending::Phase;

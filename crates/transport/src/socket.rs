@@ -101,7 +101,7 @@ mod tests {
         send(&ours, &"x".repeat(PACKET_MAX - 2), &[]).unwrap();
         assert_eq!(receive(&theirs, &mut buffer, None).unwrap(), PACKET_MAX);
         assert!(send(&ours, &"x".repeat(PACKET_MAX), &[]).is_err());
-        drop(ours);
+        drop((ours, fds));
         assert_eq!(receive(&theirs, &mut buffer, None).unwrap(), 0);
     }
 

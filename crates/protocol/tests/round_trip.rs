@@ -141,14 +141,19 @@ proptest! {
     }
 
     #[test]
-    fn a_number_is_read_as_the_standard_library_reads_it(value in any::<f64>(), digits in "[0-9]{1,25}", exponent in -50..50i32) {
-        for text in [value.to_string(), format!("{value:e}"), format!("0.{digits}e{exponent}")] {
-            let Ok(expected) = text.parse::<f32>() else { continue };
-            if !expected.is_finite() { continue }
-            let tensor = Tensor { datatype: DataType::Fp32, shape: Shape::from_slice(&[1]), data: Bytes::new() };
-            let body = format!(r#"{{"inputs":[{{"name":"a \"name\"","datatype":"FP32","shape":[1],"data":[{text}]}}]}}"#);
-            let decoded = rest::decode_infer(body.into(), None, &signature(&tensor), &Limits::default()).unwrap();
-            prop_assert_eq!(&decoded.inputs[0].data[..], expected.to_le_bytes());
+    fn a_number_is_read_as_the_standard_library_reads_it(
+        value in any::<f64>(),
+        single in any::<f32>(),
+        digits in "[0-9]{1,25}",
+        exponent in -50..50i32,
+        nudge in -9i64..9,
+    ) {
+        // Next to the middle between two f32, where a hasty rounding goes wrong.
+        let middle = f64::from_bits(((f64::from(single).to_bits() | (1 << 28)) as i64 + nudge) as u64);
+        let texts = [value, middle, f64::from(single)].map(|value| [value.to_string(), format!("{value:e}")]);
+        for text in texts.into_iter().flatten().chain([format!("0.{digits}e{exponent}"), format!("1{digits}e{exponent}")]) {
+            read_as::<4>(&text, DataType::Fp32, text.parse::<f32>().ok().filter(|v| v.is_finite()).map(f32::to_le_bytes))?;
+            read_as::<8>(&text, DataType::Fp64, text.parse::<f64>().ok().filter(|v| v.is_finite()).map(f64::to_le_bytes))?;
         }
     }
 
@@ -178,6 +183,24 @@ proptest! {
         body.truncate(body.len() - cut.index(body.len()) / 4);
         drop(rest::decode_infer(body.into(), length, &signature, &Limits::default()));
     }
+}
+
+/// Checks that `text` decodes to `expected`, or is refused where there is nothing to expect.
+fn read_as<const N: usize>(
+    text: &str,
+    datatype: DataType,
+    expected: Option<[u8; N]>,
+) -> Result<(), TestCaseError> {
+    if text.contains(['N', 'i']) {
+        return Ok(());
+    }
+    let tensor = Tensor { datatype, shape: Shape::from_slice(&[1]), data: Bytes::new() };
+    let input = format!(r#"{{"name":"a \"name\"","datatype":"{datatype}","shape":[1],"data":[{text}]}}"#);
+    let body = format!(r#"{{"inputs":[{input}]}}"#);
+    let decoded = rest::decode_infer(body.into(), None, &signature(&tensor), &Limits::default());
+    let found = decoded.ok().map(|decoded| decoded.inputs[0].data.to_vec());
+    prop_assert_eq!(found, expected.map(Vec::from), "{}", text);
+    Ok(())
 }
 
 fn decode_everywhere(body: Vec<u8>, length: Option<usize>) {

@@ -6,6 +6,7 @@
 use half::f16;
 use inferd_types::{DataType, Error, Result};
 
+use super::number::Number;
 use super::scan::Scanner;
 use crate::check::{invalid, shown};
 
@@ -28,16 +29,12 @@ impl Element for Bool {
         let value = match scanner.peek() {
             Some(b't') if scanner.eat_word(b"true") => 1,
             Some(b'f') if scanner.eat_word(b"false") => 0,
-            Some(b'0' | b'1') => match scanner.number()?.text {
-                "0" => 0,
-                "1" => 1,
-                other => {
-                    return Err(invalid(format!(
-                        "{} is not a BOOL; true or false is expected",
-                        shown(other)
-                    )));
-                }
-            },
+            Some(b'0'..=b'9') => {
+                let number = scanner.number()?;
+                number.integer::<u8>().filter(|value| *value < 2).ok_or_else(|| {
+                    invalid(format!("{} is not a BOOL; true or false is expected", shown(number.text())))
+                })?
+            }
             _ => return Err(scanner.error("true or false")),
         };
         out.push(value);
@@ -55,17 +52,14 @@ macro_rules! integers {
             #[inline]
             fn read(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<()> {
                 let number = scanner.number()?;
-                let value: $type = match number.text {
-                    // The one integer whose sign a type without signs can take.
-                    "-0" => 0,
-                    text if number.integer => text.parse().map_err(|_| {
-                        let (least, most) = (<$type>::MIN, <$type>::MAX);
-                        invalid(format!("{} is out of range for {}: {least} to {most}", shown(text), Self::DATATYPE))
-                    })?,
-                    text => {
-                        return Err(invalid(format!("{} is no integer, as {} expects", shown(text), Self::DATATYPE)));
-                    }
-                };
+                let value: $type = number.integer().ok_or_else(|| {
+                    let (text, least, most) = (shown(number.text()), <$type>::MIN, <$type>::MAX);
+                    invalid(if number.is_whole() {
+                        format!("{text} is out of range for {}: {least} to {most}", Self::DATATYPE)
+                    } else {
+                        format!("{text} is no integer, as {} expects", Self::DATATYPE)
+                    })
+                })?;
                 out.extend_from_slice(&value.to_le_bytes());
                 Ok(())
             }
@@ -85,7 +79,7 @@ integers! {
 }
 
 macro_rules! floats {
-    ($($name:ident: $type:ty, $datatype:ident, $parse:expr;)*) => {$(
+    ($($name:ident: $type:ty, $datatype:ident, $value:expr;)*) => {$(
         pub(crate) struct $name;
 
         impl Element for $name {
@@ -98,10 +92,10 @@ macro_rules! floats {
                     Some(b'I') if scanner.eat_word(b"Infinity") => <$type>::INFINITY,
                     Some(b'-') if scanner.eat_word(b"-Infinity") => <$type>::NEG_INFINITY,
                     _ => {
-                        let text = scanner.number()?.text;
-                        let value: $type = $parse(text);
+                        let number = scanner.number()?;
+                        let value: $type = $value(number);
                         if !value.is_finite() {
-                            return Err(too_large(text, Self::DATATYPE));
+                            return Err(too_large(number.text(), Self::DATATYPE));
                         }
                         value
                     }
@@ -115,9 +109,9 @@ macro_rules! floats {
 
 floats! {
     // By way of f64, whose rounding can shift a decimal by a 2⁻⁴³rd of an FP16 step at most.
-    Fp16: f16, Fp16, |text: &str| f16::from_f64(text.parse().unwrap_or(f64::NAN));
-    Fp32: f32, Fp32, |text: &str| text.parse().unwrap_or(f32::NAN);
-    Fp64: f64, Fp64, |text: &str| text.parse().unwrap_or(f64::NAN);
+    Fp16: f16, Fp16, |number: Number<'_>| f16::from_f64(number.to_f64());
+    Fp32: f32, Fp32, Number::to_f32;
+    Fp64: f64, Fp64, Number::to_f64;
 }
 
 #[cold]

@@ -123,14 +123,11 @@ fn read_shape(scanner: &mut Scanner<'_>) -> Result<Shape> {
     let mut first = true;
     scanner.open(b'[')?;
     while scanner.another(&mut first, b']')? {
-        let text = scanner.number()?.text;
-        let dim = text.parse().ok().filter(|dim| *dim <= i64::MAX as u64);
+        let number = scanner.number()?;
+        let dim = number.integer::<i64>().and_then(|dim| u64::try_from(dim).ok());
         shape.push(dim.ok_or_else(|| {
-            invalid(format!(
-                "dimension {} is {}; an integer of 0 or more is expected",
-                shape.len(),
-                shown(text)
-            ))
+            let (place, text) = (shape.len(), shown(number.text()));
+            invalid(format!("dimension {place} is {text}; an integer of 0 or more is expected"))
         })?);
     }
     Ok(shape)

@@ -8,6 +8,7 @@ mod decode;
 mod element;
 mod encode;
 mod input;
+mod number;
 mod scan;
 mod strings;
 

@@ -49,7 +49,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn skip_space(&mut self) {
+    pub(super) fn skip_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.text.get(self.at) {
             self.at += 1;
         }
@@ -141,49 +141,6 @@ impl<'a> Scanner<'a> {
         true
     }
 
-    /// The text of a number that follows the grammar of RFC 8259.
-    #[inline]
-    pub(crate) fn number(&mut self) -> Result<Number<'a>> {
-        self.skip_space();
-        let start = self.at;
-        let mut integer = true;
-        self.at += usize::from(self.text.get(self.at) == Some(&b'-'));
-        match self.text.get(self.at) {
-            Some(b'0') => self.at += 1,
-            Some(b'1'..=b'9') => self.digits(),
-            _ => return Err(self.error("a number")),
-        }
-        if self.text.get(self.at) == Some(&b'.') {
-            integer = false;
-            self.at += 1;
-            self.some_digits()?;
-        }
-        if let Some(b'e' | b'E') = self.text.get(self.at) {
-            integer = false;
-            self.at += 1;
-            self.at += usize::from(matches!(self.text.get(self.at), Some(b'+' | b'-')));
-            self.some_digits()?;
-        }
-        if let Some(b'0'..=b'9') = self.text.get(self.at) {
-            return Err(self.error("a number without leading zeros"));
-        }
-        let text = std::str::from_utf8(&self.text[start..self.at]).expect("digits and signs are ASCII");
-        Ok(Number { text, integer })
-    }
-
-    #[inline]
-    fn digits(&mut self) {
-        while let Some(b'0'..=b'9') = self.text.get(self.at) {
-            self.at += 1;
-        }
-    }
-
-    fn some_digits(&mut self) -> Result<()> {
-        let start = self.at;
-        self.digits();
-        if self.at == start { Err(self.error("a digit")) } else { Ok(()) }
-    }
-
     /// Takes one value of any kind and forgets it. Needs no stack: the text may nest as deep as the limit allows.
     pub(crate) fn skip_value(&mut self) -> Result<()> {
         let mut open: Vec<u8> = Vec::new();
@@ -237,12 +194,11 @@ impl<'a> Scanner<'a> {
             Some(b'-' | b'0'..=b'9') if self.eat_word(b"-Infinity") => Ok(Value::Other),
             Some(b'-' | b'0'..=b'9') => {
                 let number = self.number()?;
-                Ok(match number.text.parse() {
-                    Ok(value) if number.integer => Value::Int(value),
-                    _ => match number.text.parse() {
-                        Ok(value) if number.integer => Value::Uint(value),
-                        _ => Value::Float(number.text.parse().unwrap_or(f64::NAN)),
-                    },
+                let (signed, unsigned) = (number.integer(), number.integer());
+                Ok(match (signed, unsigned) {
+                    (Some(value), _) => Value::Int(value),
+                    (None, Some(value)) => Value::Uint(value),
+                    (None, None) => Value::Float(number.to_f64()),
                 })
             }
             _ if self.eat_word(b"true") => Ok(Value::Bool(true)),
@@ -250,14 +206,6 @@ impl<'a> Scanner<'a> {
             _ => self.skip_value().map(|()| Value::Other),
         }
     }
-}
-
-/// The text of a number.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Number<'a> {
-    pub(crate) text: &'a str,
-    /// Whether it has neither a fraction nor an exponent.
-    pub(crate) integer: bool,
 }
 
 #[cfg(test)]

@@ -50,6 +50,9 @@ impl Scheduler {
             }
         }
         let entry = self.entry(now, arrival, own, probe);
+        if entry.limit() < Time::MAX {
+            self.watch_horizon(entry.limit().since(now));
+        }
         if entry.limit() < Time::MAX
             && let Some(late) = self.predicted_lateness(now, &entry).filter(|_| !probe)
         {
@@ -81,6 +84,7 @@ impl Scheduler {
             class: arrival.priority.0,
             risen: 0,
             place: Place::Queued,
+            demoted: false,
             alone: false,
             probe,
         }
@@ -99,14 +103,40 @@ impl Scheduler {
             return None;
         }
         let planned = u64::from(self.pace.rows.max(1));
-        let ahead = self.queue.rows_ahead(entry.class, entry.key) + self.look_at_replicas(now);
+        // Demoted requests stand behind, but they will be run: whoever counted on their never running would soon
+        // find the queue full of them.
+        let ahead =
+            self.queue.rows_ahead(entry.class, entry.key) + self.queue.demoted() + self.look_at_replicas(now);
         let whole = ahead / planned;
+        if self.joins_next_batch(now, entry, ahead) {
+            return None;
+        }
         // What is left over runs together with the newcomer, but under a backlog its batch fills up behind it.
         let beside = if whole > 0 { planned } else { ahead + u64::from(entry.rows) };
         let size = u32::try_from(beside.min(planned)).unwrap_or(u32::MAX).max(entry.rows);
         let start = pace::drained((whole as f64 * batch) as u64, &mut self.free)?;
-        let done = start + Duration::from_nanos(self.latency.high(size));
+        let done = start
+            + Duration::from_nanos(self.latency.high(size))
+            + self.margin(whole + u64::from(start > now));
         (done > entry.limit()).then(|| done.since(entry.limit()))
+    }
+
+    /// Whether a newcomer and all that waits before it can run at once, in one batch on an idle replica, without
+    /// making the first in line late. The planned size may be smaller, since it leaves room for a batch before.
+    fn joins_next_batch(&self, now: Time, entry: &Entry, ahead: u64) -> bool {
+        let rows = ahead + u64::from(entry.rows);
+        let idle = self.replicas.iter().any(|replica| replica.is_idle());
+        if !idle || rows > u64::from(self.config.batch_rows_max) {
+            return false;
+        }
+        let first = self.queue.first().map_or(Time::MAX, |first| self.table[first.slot].limit());
+        now + Duration::from_nanos(self.latency.high(rows as u32)) <= first.min(entry.limit())
+    }
+
+    /// What `batches` of the planned size may take longer than their mean: independent spreads add up as squares.
+    fn margin(&self, batches: u64) -> Duration {
+        let spread = self.latency.high(self.pace.rows) as f64 - self.pace.batch_nanos.unwrap_or(0.0);
+        Duration::from_nanos((spread.max(0.0) * (batches as f64).sqrt()) as u64)
     }
 
     /// Fills `free` with the times at which the replicas are done with what can no longer change, and returns the

@@ -202,9 +202,6 @@ impl Scheduler {
 
     /// The first in line, after those before it that are past help were answered (timeout) or sent back behind all
     /// that can still be met (objective).
-    ///
-    /// This is also where a late head is sacrificed for the many behind it: only one that can't be met on the
-    /// replica that is free first. A head that can be met runs, if need be in a small batch.
     fn settle_head(&mut self, now: Time, start: Time, actions: &mut Vec<Action>) -> Option<u32> {
         loop {
             let slot = self.queue.first()?.slot;
@@ -212,17 +209,79 @@ impl Scheduler {
             let takes = Duration::from_nanos(self.latency.high(entry.rows));
             if entry.timeout <= now || (now + takes > entry.timeout && !entry.probe) {
                 self.time_out(slot, actions);
-            } else if entry.soft < Time::MAX && start + takes > entry.soft {
-                self.queue.remove(entry);
-                let entry = &mut self.table[slot];
-                entry.soft = Time::MAX;
-                entry.key = best_effort_key(entry.arrived);
-                self.count.demoted += 1;
-                self.queue.insert(slot, &self.table[slot]);
+            } else if !entry.demoted && self.is_better_sent_back(start, slot) {
+                self.demote(slot);
             } else {
                 return Some(slot);
             }
         }
+    }
+
+    fn demote(&mut self, slot: u32) {
+        self.queue.remove(&self.table[slot]);
+        let entry = &mut self.table[slot];
+        entry.soft = Time::MAX;
+        entry.key = best_effort_key(entry.arrived);
+        entry.demoted = true;
+        self.count.demoted += 1;
+        self.queue.insert(slot, &self.table[slot]);
+    }
+
+    /// Whether the head stands in the way: its objective can't be met, or meeting it costs more than it is worth.
+    fn is_better_sent_back(&mut self, start: Time, head: u32) -> bool {
+        let entry = &self.table[head];
+        let takes = Duration::from_nanos(self.latency.high(entry.rows));
+        let hopeless = entry.soft < Time::MAX && start + takes > entry.soft;
+        hopeless || (entry.limit() < Time::MAX && self.spoils_more_than_it_gains(start, head))
+    }
+
+    /// Whether more deadlines are met if the head is passed over, because it would force a small batch while many
+    /// wait that are due soon after it. Without this, one late batch makes the next ones small, which makes those
+    /// after them late: under overload the rate would fall to that of lone requests and never recover.
+    fn spoils_more_than_it_gains(&mut self, start: Time, head: u32) -> bool {
+        let entry = &self.table[head];
+        let shape = entry.shape;
+        let planned = u64::from(self.pace.rows).min(self.queue.rows_of(shape)) as u32;
+        if planned <= entry.rows || start + Duration::from_nanos(self.latency.high(planned)) <= entry.limit()
+        {
+            return false;
+        }
+        let mut fill = Fill { rows: 0, bytes: 0, limit: Time::MAX, shape, cap: self.config.batch_rows_max };
+        self.gather(start, &mut fill);
+        let small = self.picked.len();
+        let most = 3 * self.pace.rows as usize;
+        self.due.clear();
+        let same = self.queue.iter().take(SCAN_MAX).filter(|item| item.shape == shape).take(most);
+        self.due.extend(same.map(|item| (self.table[item.slot].limit(), item.rows)));
+        let after = start + Duration::from_nanos(self.latency.mean(fill.rows).unwrap_or(0.0) as u64);
+        let with = small + self.met(after, &self.due[small.min(self.due.len())..]);
+        self.met(start, &self.due) > with
+    }
+
+    /// How many of `due`, in this order, are met from `start` on in batches of the planned size that leave out who
+    /// can't be.
+    fn met(&self, start: Time, due: &[(Time, u32)]) -> usize {
+        let mut left: u64 = due.iter().map(|(_, rows)| u64::from(*rows)).sum();
+        let (mut time, mut met, mut next) = (start, 0, 0);
+        while next < due.len() {
+            let planned = u64::from(self.pace.rows).min(left) as u32;
+            let end = time + Duration::from_nanos(self.latency.high(planned));
+            let mut rows = 0;
+            while let Some((limit, more)) =
+                due.get(next).filter(|(_, more)| rows == 0 || rows + more <= planned)
+            {
+                next += 1;
+                left -= u64::from(*more);
+                if *limit >= end {
+                    rows += more;
+                    met += 1;
+                }
+            }
+            if rows > 0 {
+                time = time + Duration::from_nanos(self.latency.mean(rows).unwrap_or(0.0) as u64);
+            }
+        }
+        met
     }
 
     /// Most rows of a batch that `head` leads: what has no deadline must not hold up those who come meanwhile and

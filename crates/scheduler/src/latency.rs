@@ -201,7 +201,7 @@ impl Latency {
             }
             let mean = if rows <= first.0 {
                 // Never less than its share, never more than the whole.
-                (first.1 - below * (first.0 - rows)).clamp(first.1 * rows / first.0, first.1)
+                (first.1 - below * (first.0 - rows)).max(first.1 * rows / first.0).min(first.1)
             } else if let Some(right) = known.get(next) {
                 let left = known[next - 1];
                 left.1 + (right.1 - left.1) * (rows - left.0) / (right.0 - left.0)

@@ -2,10 +2,16 @@
 //!
 //! Reads the latency curve, hands back the batch size and the rate to plan with. Knows nothing of the queue.
 
+use std::time::Duration;
+
 use inferd_types::Time;
 
 use crate::latency::Latency;
 use crate::message::Objective;
+
+/// A request that comes just after a batch was taken waits for that batch and runs in the next; a quarter of a
+/// batch is room for hand-overs, without which every head of the queue is nearly late and forces a small batch.
+const BATCHES_PER_HORIZON: f64 = 2.25;
 
 /// The plan that admission counts with.
 #[derive(Clone, Copy, Debug)]
@@ -19,20 +25,23 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// The plan for batches of at most `rows_max`.
+    /// The plan for batches of at most `rows_max` and requests that are due `horizon` after they come.
     ///
-    /// With an objective, a request that comes just after a batch was taken waits for that batch and runs in the
-    /// next, so that twice the execution time must fit. Of the sizes that do, the one with the best rate.
-    pub(crate) fn new(latency: &Latency, rows_max: u32, objective: Option<Objective>) -> Self {
-        let limit = objective.map_or(u64::MAX, |objective| saturate(objective.latency.as_nanos()));
-        let unreachable = latency.known() && latency.high(1) > limit;
+    /// Of the sizes that fit the horizon [`BATCHES_PER_HORIZON`] times, the one with the best rate.
+    pub(crate) fn new(
+        latency: &Latency,
+        rows_max: u32,
+        objective: Option<Objective>,
+        horizon: Duration,
+    ) -> Self {
+        let objective = objective.map_or(u64::MAX, |objective| saturate(objective.latency.as_nanos()));
+        let horizon = saturate(horizon.as_nanos());
+        let unreachable = latency.known() && latency.high(1) > objective;
         let mut pace = Pace { rows: rows_max, batch_nanos: latency.mean(rows_max), unreachable };
-        if !latency.known() {
-            return pace;
-        }
         let mut best = 0.0;
         for rows in 1..=rows_max {
-            let fits = unreachable || rows == 1 || latency.high(rows).saturating_mul(2) <= limit;
+            let fits =
+                unreachable || rows == 1 || latency.high(rows) as f64 * BATCHES_PER_HORIZON <= horizon as f64;
             if let Some(mean) = latency.mean(rows).filter(|_| fits) {
                 let rate = f64::from(rows) / mean;
                 if rate > best {
@@ -73,8 +82,6 @@ fn saturate(value: u128) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(nanos: u64) -> Time {
@@ -96,13 +103,14 @@ mod tests {
         let latency = Latency::new(32, 0.5, &profile);
         let pace = |millis| {
             let latency_max = Duration::from_millis(millis);
-            Pace::new(&latency, 32, Some(Objective { latency: latency_max, quantile: 0.5 }))
+            let objective = Objective { latency: latency_max, quantile: 0.5 };
+            Pace::new(&latency, 32, Some(objective), latency_max)
         };
         assert_eq!((pace(100).rows, pace(100).unreachable), (32, false));
-        assert!((9..=11).contains(&pace(4).rows), "{:?}", pace(4));
+        assert!((7..=9).contains(&pace(4).rows), "{:?}", pace(4));
         assert_eq!((pace(1).rows, pace(1).unreachable), (1, false));
-        assert_eq!((Pace::new(&latency, 32, None).rows), 32);
+        assert_eq!((Pace::new(&latency, 32, None, Duration::MAX).rows), 32);
         let none = Objective { latency: Duration::from_micros(10), quantile: 0.5 };
-        assert!(Pace::new(&latency, 32, Some(none)).unreachable);
+        assert!(Pace::new(&latency, 32, Some(none), none.latency).unreachable);
     }
 }

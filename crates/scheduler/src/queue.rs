@@ -23,6 +23,7 @@ pub(crate) struct Queue {
     /// Rows that wait of each shape.
     shapes: IdMap<u64, u64>,
     rows: u64,
+    demoted: u64,
     requests: usize,
     bytes: usize,
 }
@@ -30,6 +31,11 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Rows of those that were demoted.
+    pub(crate) fn demoted(&self) -> u64 {
+        self.demoted
     }
 
     pub(crate) fn requests(&self) -> usize {
@@ -83,6 +89,7 @@ impl Queue {
             class.remember(entry.id.0, slot);
         }
         self.rows += u64::from(entry.rows);
+        self.demoted += if entry.demoted { u64::from(entry.rows) } else { 0 };
         self.requests += 1;
         self.bytes += entry.bytes;
         *self.shapes.entry(entry.shape).or_insert(0) += u64::from(entry.rows);
@@ -94,6 +101,7 @@ impl Queue {
         let found = self.classes[at].order.remove(entry.key, entry.id.0);
         debug_assert!(found, "a queued request is in the order of its class");
         self.rows -= u64::from(entry.rows);
+        self.demoted -= if entry.demoted { u64::from(entry.rows) } else { 0 };
         self.requests -= 1;
         self.bytes -= entry.bytes;
         if let Some(rows) = self.shapes.get_mut(&entry.shape) {

@@ -22,6 +22,8 @@ const RECENT: usize = 256;
 const HANG_MIN: Duration = Duration::from_secs(1);
 /// Executions that a hang takes longer than.
 const HANG_FACTOR: u32 = 20;
+/// How much one request moves the horizon.
+const HORIZON_STEP: f64 = 0.02;
 
 /// Decides which requests run next, on which replica, in which batch. One for each model version.
 #[derive(Debug)]
@@ -34,6 +36,10 @@ pub struct Scheduler {
     pub(crate) replicas: Vec<Replica>,
     pub(crate) latency: Latency,
     pub(crate) pace: Pace,
+    /// How long after they come requests are due, lately; the longest there is while none is due at all.
+    pub(crate) horizon: Duration,
+    /// The horizon that `pace` was made for.
+    planned: Duration,
     pub(crate) returning: Returning,
     /// (timeout, id) of what may expire before it runs. Those who left are dropped when met.
     pub(crate) timeouts: BinaryHeap<Reverse<(Time, u64)>>,
@@ -46,6 +52,7 @@ pub struct Scheduler {
     /// Reused, so that deciding allocates nothing but what it hands out.
     pub(crate) picked: Vec<u32>,
     pub(crate) free: Vec<Time>,
+    pub(crate) due: Vec<(Time, u32)>,
     pub(crate) spare: Vec<Vec<u32>>,
 }
 
@@ -78,7 +85,8 @@ impl Scheduler {
         config.batch_rows_max = if config.batched { config.batch_rows_max.max(1) } else { 1 };
         let quantile = config.objective.map_or(0.99, |objective| objective.quantile.clamp(0.5, 1.0));
         let latency = Latency::new(config.batch_rows_max, quantile, &config.profile);
-        let pace = Pace::new(&latency, config.batch_rows_max, config.objective);
+        let horizon = config.objective.map_or(Duration::MAX, |objective| objective.latency);
+        let pace = Pace::new(&latency, config.batch_rows_max, config.objective, horizon);
         Scheduler {
             config,
             quantile,
@@ -87,6 +95,8 @@ impl Scheduler {
             replicas: Vec::new(),
             latency,
             pace,
+            horizon,
+            planned: horizon,
             returning: Returning::default(),
             timeouts: BinaryHeap::new(),
             ageing_credit: 0,
@@ -95,6 +105,7 @@ impl Scheduler {
             count: Counters::default(),
             picked: Vec::new(),
             free: Vec::new(),
+            due: Vec::new(),
             spare: Vec::new(),
         }
     }
@@ -134,14 +145,14 @@ impl Scheduler {
     /// Learns from a run that was no batch of this scheduler's (warm-up, profiling).
     pub fn observe(&mut self, rows: u32, execution: Duration) {
         if self.latency.observe(rows, execution) {
-            self.pace = Pace::new(&self.latency, self.config.batch_rows_max, self.config.objective);
+            self.plan();
         }
     }
 
     /// Lowers the most rows that run together (a larger batch was found to break the worker). Never raises it.
     pub fn limit_batch_rows(&mut self, rows: u32) {
         self.config.batch_rows_max = self.config.batch_rows_max.min(rows.max(1));
-        self.pace = Pace::new(&self.latency, self.config.batch_rows_max, self.config.objective);
+        self.plan();
     }
 
     /// Whether nothing waits and nothing is handed out: the moment for profiling.
@@ -151,6 +162,20 @@ impl Scheduler {
 
     pub(crate) fn replica_mut(&mut self, id: ReplicaId) -> Option<&mut Replica> {
         self.replicas.iter_mut().find(|replica| replica.id == id)
+    }
+
+    fn plan(&mut self) {
+        self.planned = self.horizon;
+        self.pace = Pace::new(&self.latency, self.config.batch_rows_max, self.config.objective, self.horizon);
+    }
+
+    /// Takes note that a request is due after `due`.
+    pub(crate) fn watch_horizon(&mut self, due: Duration) {
+        let moved = self.horizon.mul_f64(1.0 - HORIZON_STEP).saturating_add(due.mul_f64(HORIZON_STEP));
+        self.horizon = if self.horizon == Duration::MAX { due } else { moved };
+        if self.horizon.abs_diff(self.planned) > self.planned / 10 {
+            self.plan();
+        }
     }
 
     fn ready(&mut self, id: ReplicaId) {

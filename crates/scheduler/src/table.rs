@@ -38,6 +38,8 @@ pub(crate) struct Entry {
     /// How many classes it has risen by ageing.
     pub(crate) risen: u32,
     pub(crate) place: Place,
+    /// It was sent back behind all that can still be met.
+    pub(crate) demoted: bool,
     /// It runs in a batch of its own, because a batch that held it could not be staged.
     pub(crate) alone: bool,
     /// Admitted against the latency model's advice, to learn whether the model is still right.

@@ -93,6 +93,13 @@ enum Happening {
     Cancel,
 }
 
+/// What a batch of so many rows takes.
+pub(crate) type Execution = Box<dyn Fn(u32, &mut Random) -> Duration>;
+/// Makes of a plain arrival what the case needs.
+pub(crate) type ShapeRequest = Box<dyn Fn(&mut Random, Time, &mut Arrival)>;
+/// Looks at a batch that is staged and at all requests.
+pub(crate) type CheckStage = fn(&[RequestId], &[Request]);
+
 /// How the world behaves.
 pub(crate) struct Setup {
     pub(crate) config: Config,
@@ -103,8 +110,10 @@ pub(crate) struct Setup {
     pub(crate) think: Duration,
     /// Mean time between open-loop arrivals.
     pub(crate) open_loop: Option<Duration>,
-    pub(crate) execution: Box<dyn Fn(u32, &mut Random) -> Duration>,
-    pub(crate) shape_request: Box<dyn Fn(&mut Random, Time, &mut Arrival)>,
+    /// Whether open-loop arrivals come in bursts (hyperexponential, coefficient of variation 4).
+    pub(crate) bursty: bool,
+    pub(crate) execution: Execution,
+    pub(crate) shape_request: ShapeRequest,
     /// Mean time between losses of a replica, cancellations; none if zero.
     pub(crate) losses: Duration,
     pub(crate) cancellations: Duration,
@@ -122,6 +131,7 @@ impl Setup {
             callers: 0,
             think: Duration::from_micros(100),
             open_loop: None,
+            bursty: false,
             execution: Box::new(execution),
             shape_request: Box::new(|_, _, _| {}),
             losses: Duration::ZERO,
@@ -147,7 +157,7 @@ pub(crate) struct World {
     /// (when it ended, rows) of every batch.
     pub(crate) batches: Vec<(Time, u32)>,
     /// Called with every batch that is staged and all requests, before fates change.
-    pub(crate) check_stage: Option<fn(&[RequestId], &[Request])>,
+    pub(crate) check_stage: Option<CheckStage>,
 }
 
 impl World {
@@ -286,7 +296,14 @@ impl World {
         self.requests.push(Request { arrival, at: self.now, fate: Fate::Queued, caller });
         self.tell(Event::Arrived(arrival));
         if let Some(mean) = self.setup.open_loop.filter(|_| caller.is_none()) {
-            let next = self.random.exponential(mean);
+            // Two exponentials, balanced so that the mean stays and the coefficient of variation is 4.
+            const RARE: f64 = 0.0302;
+            let part = match self.setup.bursty {
+                true if self.random.unit() < RARE => 1.0 / (2.0 * RARE),
+                true => 1.0 / (2.0 * (1.0 - RARE)),
+                false => 1.0,
+            };
+            let next = self.random.exponential(mean.mul_f64(part));
             self.after(next, Happening::Arrive { caller: None });
         }
     }

@@ -1,0 +1,88 @@
+//! More work than can be done: what is admitted is met, and the rate of what is met does not fall.
+
+mod driver;
+
+use std::time::Duration;
+
+use driver::{Fate, Setup, World};
+use inferd_scheduler::{Config, Objective};
+use inferd_types::Time;
+
+/// Rows a second of full batches: 32 in 9.75 ms.
+const CAPACITY: f64 = 3282.0;
+
+struct Seen {
+    /// A second.
+    met: f64,
+    /// Of those that were answered with a result.
+    share: f64,
+}
+
+fn overload(rate: f64, within: Duration, hard: bool, bursty: bool) -> Seen {
+    let objective = Objective { latency: within, quantile: 0.99 };
+    let config = Config { objective: (!hard).then_some(objective), ..Config::default() };
+    let mut setup = Setup::new(config, |rows, random| {
+        Duration::from_micros(1750 + 250 * u64::from(rows)).mul_f64(0.97 + 0.06 * random.unit())
+    });
+    setup.open_loop = Some(Duration::from_secs_f64(1.0 / rate));
+    setup.stop_at = Time::ZERO + Duration::from_secs(3);
+    setup.bursty = bursty;
+    setup.shape_request = Box::new(move |_, now, arrival| arrival.timeout = hard.then_some(now + within));
+    let mut world = World::new(setup);
+    world.run();
+    world.check_rest();
+    let from = Time::ZERO + Duration::from_secs(1);
+    let done = world.latencies(from);
+    let met = done.iter().filter(|micros| **micros <= within.as_micros() as u64).count() as f64;
+    Seen { met: met / 2.0, share: met / done.len() as f64 }
+}
+
+#[test]
+fn the_rate_within_the_objective_does_not_fall_under_an_overload() {
+    for hard in [false, true] {
+        for bursty in [false, true] {
+            for rate in [2.0 * CAPACITY, 4.0 * CAPACITY] {
+                let seen = overload(rate, Duration::from_millis(25), hard, bursty);
+                assert!(seen.met > 0.9 * CAPACITY, "hard {hard} bursty {bursty}: {} a second", seen.met);
+                assert!(seen.share > 0.98, "hard {hard} bursty {bursty}: {}", seen.share);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tight_objective_is_held_with_smaller_batches() {
+    for hard in [false, true] {
+        let seen = overload(2.0 * CAPACITY, Duration::from_millis(10), hard, false);
+        assert!(seen.met > 2000.0 && seen.share > 0.97, "hard {hard}: {} a second, {}", seen.met, seen.share);
+    }
+}
+
+#[test]
+fn next_to_nothing_is_refused_below_capacity() {
+    for hard in [false, true] {
+        let rate = 0.8 * CAPACITY;
+        let seen = overload(rate, Duration::from_millis(25), hard, false);
+        assert!(seen.met > 0.96 * rate, "hard {hard}: {} a second", seen.met);
+    }
+}
+
+/// An admitted request whose caller waits as long as it takes is answered, late or not.
+#[test]
+fn an_objective_that_is_missed_still_gives_an_answer() {
+    let objective = Objective { latency: Duration::from_millis(8), quantile: 0.9 };
+    let mut setup = Setup::new(Config { objective: Some(objective), ..Config::default() }, |rows, random| {
+        Duration::from_micros(1750 + 250 * u64::from(rows)).mul_f64(0.5 + 2.0 * random.unit())
+    });
+    setup.open_loop = Some(Duration::from_micros(700));
+    let mut world = World::new(setup);
+    world.run();
+    world.check_rest();
+    assert!(world.scheduler.snapshot().objective_missed > 0);
+    assert!(world.requests.iter().all(|request| match request.fate {
+        Fate::Done(_) => true,
+        // Refused at the door, never after admission.
+        Fate::Answered(_, at) => at == request.at,
+        _ => false,
+    }));
+}

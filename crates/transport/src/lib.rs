@@ -22,6 +22,8 @@ mod slots;
 mod socket;
 mod spawn;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod word;
 pub mod worker;
 mod zygote;

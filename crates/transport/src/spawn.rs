@@ -51,6 +51,14 @@ impl Started {
     }
 }
 
+#[cfg(test)]
+impl Started {
+    /// Its number, and what it is watched by.
+    pub(crate) fn take(mut self) -> (u32, OwnedFd) {
+        (self.pid, self.pidfd.take().expect("it is taken once"))
+    }
+}
+
 impl Drop for Started {
     fn drop(&mut self) {
         if let Some(pidfd) = &self.pidfd {
@@ -109,7 +117,8 @@ impl Spawner {
     }
 }
 
-fn start(program: Program) -> io::Result<Started> {
+/// Starts a process that ends with this thread.
+pub(crate) fn start(program: Program) -> io::Result<Started> {
     let (path, arguments) = program.command.split_first().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "the command to start a worker is empty")
     })?;

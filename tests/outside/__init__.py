@@ -1,0 +1,1 @@
+"""What tests need that see inferd from outside: real server processes, models, clients, traffic."""

@@ -11,6 +11,8 @@
 mod api;
 mod control;
 mod graph;
+mod held;
+mod memory;
 mod model;
 mod probe;
 mod runner;

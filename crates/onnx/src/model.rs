@@ -11,6 +11,7 @@ use inferd_types::{Batching, Error, ErrorKind, Result, Signature, Tensor};
 use crate::api::Api;
 use crate::control::Terminator;
 use crate::graph::{Dim, Graph, Port};
+use crate::memory;
 use crate::probe::{self, Alone};
 use crate::runner::{Input, Outputs, Runner};
 use crate::session;
@@ -45,6 +46,7 @@ impl OnnxModel {
         {
             runner.plan(batched, &inputs)?;
         }
+        memory::give_back(&settings.library);
         let facts = facts(api, settings, &runner, &batching);
         let spec = |ports: &[Port]| ports.iter().map(Port::spec).collect();
         let signature =

@@ -14,6 +14,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::api::{Api, Failure, Owned};
 use crate::control::Terminator;
 use crate::graph::{Dim, Graph, Port};
+use crate::held::Held;
 use crate::values::{Made, Values, byte_count};
 
 /// One input of a run: where its elements are.
@@ -352,53 +353,6 @@ fn run_error(failure: Failure) -> Error {
     }
     Error::new(ErrorKind::ModelFailed, "the model failed while it ran; the server's log says why")
         .with_detail(failure.message)
-}
-
-/// What memory for outputs is filled with, to see whether the runtime wrote to it.
-const UNTOUCHED: u8 = 0xa5;
-
-/// Outputs in memory of their own.
-struct Held {
-    tensors: Vec<Option<(DataType, Shape, Vec<u8>)>>,
-}
-
-impl Held {
-    fn new(count: usize) -> Held {
-        Held { tensors: vec![None; count] }
-    }
-
-    fn hold(&mut self, index: usize, datatype: DataType, shape: &[u64], len: usize) -> *mut u8 {
-        self.tensors[index].insert((datatype, shape.into(), vec![UNTOUCHED; len])).2.as_mut_ptr()
-    }
-
-    fn untouched(&self) -> Vec<bool> {
-        let nothing = |data: &[u8]| !data.is_empty() && data.iter().all(|byte| *byte == UNTOUCHED);
-        self.tensors.iter().map(|held| held.as_ref().is_some_and(|held| nothing(&held.2))).collect()
-    }
-
-    fn tensors(self) -> Result<Vec<Tensor>> {
-        let missing = || Error::new(ErrorKind::ModelFailed, "the model left out an output");
-        self.tensors
-            .into_iter()
-            .map(|held| {
-                let (datatype, shape, data) = held.ok_or_else(missing)?;
-                Tensor::new(datatype, shape, data.into())
-            })
-            .collect()
-    }
-}
-
-// SAFETY: each output has a vector of its own, as long as the tensor, which is not touched before the run is over.
-// The allocator aligns such vectors for every element type.
-unsafe impl Outputs for Held {
-    fn place(&mut self, index: usize, datatype: DataType, shape: &[u64]) -> Result<*mut u8> {
-        let len = byte_count(datatype, shape)?;
-        Ok(self.hold(index, datatype, shape, len))
-    }
-
-    fn place_bytes(&mut self, index: usize, shape: &[u64], len: usize) -> Result<*mut u8> {
-        Ok(self.hold(index, DataType::Bytes, shape, len))
-    }
 }
 
 #[cfg(test)]

@@ -212,7 +212,10 @@ impl Made<'_> {
         let ends = starts.iter().skip(1).copied().chain([total]);
         for (start, end) in starts.iter().zip(ends) {
             let element = &text[*start..end];
-            data.extend_from_slice(&u32::try_from(element.len()).unwrap_or(u32::MAX).to_le_bytes());
+            let length = u32::try_from(element.len()).map_err(|_| {
+                Error::new(ErrorKind::ModelFailed, "an output has a string of more than 4 GiB")
+            })?;
+            data.extend_from_slice(&length.to_le_bytes());
             data.extend_from_slice(element);
         }
         Ok(data)

@@ -1,0 +1,55 @@
+//! Gives back the memory that only loading needed.
+//!
+//! Reads the process's own map, hands pages back to the system.
+//! Knows nothing of models: it is right to call at any time, and of use once, after loading.
+
+use std::path::Path;
+
+/// Gives back what the allocator keeps for later, and unmaps the code that `library` ran while it started.
+///
+/// A model is parsed, optimised and packed in memory that is free afterwards; the runtime's start goes once through
+/// some 15 MB of code of which a run needs little. The code stays in the page cache, shared by all workers, and what
+/// is needed again is mapped again on its first use, which is the warm-up.
+pub(crate) fn give_back(library: &Path) {
+    // SAFETY: this only concerns memory that was freed.
+    unsafe { libc::malloc_trim(0) };
+    let (Ok(maps), Ok(library)) = (std::fs::read_to_string("/proc/self/maps"), library.canonicalize()) else {
+        return;
+    };
+    for (start, end) in maps.lines().filter_map(|line| code_of(line, &library)) {
+        // SAFETY: the range is a private mapping of a file that is executable and not writable, so no page of it
+        // differs from the file: dropped pages are read from there again.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
+/// The range of a line of `/proc/self/maps`, where it is `library`'s code. Its data is left alone even where it is
+/// read-only now: the linker may have written to it before.
+fn code_of(line: &str, library: &Path) -> Option<(usize, usize)> {
+    let mut words = line.split_ascii_whitespace();
+    let (range, rights) = (words.next()?, words.next()?);
+    // Offset, device and inode stand between; a path may hold spaces.
+    let path = line.get(line.find('/')?..)?;
+    if rights != "r-xp" || Path::new(path) != library {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_of_the_library_is_given_back() {
+        let library = Path::new("/opt/a b/libonnxruntime.so.1");
+        let line = |rights, path| format!("7f00-7f10 {rights} 00001000 fe:01 42    {path}");
+        assert_eq!(code_of(&line("r-xp", "/opt/a b/libonnxruntime.so.1"), library), Some((0x7f00, 0x7f10)));
+        assert_eq!(code_of(&line("r--p", "/opt/a b/libonnxruntime.so.1"), library), None);
+        assert_eq!(code_of(&line("rwxp", "/opt/a b/libonnxruntime.so.1"), library), None);
+        assert_eq!(code_of(&line("r-xp", "/usr/lib/libc.so.6"), library), None);
+        assert_eq!(code_of("7f00-7f10 r-xp 00000000 00:00 0    [vdso]", library), None);
+        assert_eq!(code_of("", library), None);
+    }
+}

@@ -108,7 +108,7 @@ macro_rules! floats {
 }
 
 floats! {
-    // By way of f64, whose rounding can shift a decimal by a 2⁻⁴³rd of an FP16 step at most.
+    // By way of f64: its own rounding can tip a decimal only where it is all but halfway between two FP16.
     Fp16: f16, Fp16, |number: Number<'_>| f16::from_f64(number.to_f64());
     Fp32: f32, Fp32, Number::to_f32;
     Fp64: f64, Fp64, Number::to_f64;

@@ -1,17 +1,16 @@
-//! Batches: who runs now, with whom, where, and what is better left waiting for a moment.
+//! Batches: who runs now, with whom and where.
 //!
 //! Reads the queue and the replicas, hands back what to stage and when to look again. Admits nobody.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
-use inferd_types::{BatchId, Error, ErrorKind, RequestId, Time};
+use inferd_types::{BatchId, RequestId, Time};
 
-use crate::admission::best_effort_key;
-use crate::message::{Action, Refusal};
+use crate::message::Action;
 use crate::replica::Batch;
 use crate::scheduler::Scheduler;
 use crate::table::Place;
+use crate::waiting::HAND_OVER_NANOS;
 
 /// A request that waited this long rises by one class, and again after as long.
 const AGEING: Duration = Duration::from_secs(1);
@@ -19,19 +18,17 @@ const AGEING: Duration = Duration::from_secs(1);
 /// the low classes into one of the high.
 const AGEING_PART: u32 = 8;
 /// Most items that are looked at to fill one batch when shapes are mixed.
-const SCAN_MAX: usize = 4096;
-/// What handing a batch to an idle replica costs; the least that merging two batches must save.
-const HAND_OVER_NANOS: f64 = 100_000.0;
+pub(crate) const SCAN_MAX: usize = 4096;
 
 /// What a batch holds so far.
 #[derive(Clone, Copy)]
-struct Fill {
-    rows: u32,
-    bytes: usize,
-    limit: Time,
-    shape: u64,
+pub(crate) struct Fill {
+    pub(crate) rows: u32,
+    pub(crate) bytes: usize,
+    pub(crate) limit: Time,
+    pub(crate) shape: u64,
     /// Most rows.
-    cap: u32,
+    pub(crate) cap: u32,
 }
 
 impl Scheduler {
@@ -54,48 +51,6 @@ impl Scheduler {
         if let Some(at) = [wake, self.next_expiry()].into_iter().flatten().min() {
             actions.push(Action::WakeAt(at));
         }
-    }
-
-    /// Answers what can't be run within its timeout any more, wherever it stands in the queue.
-    fn expire(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let shortest = Duration::from_nanos(self.latency.high(1));
-        while let Some(Reverse((timeout, id))) = self.timeouts.peek().copied() {
-            if timeout > now && now + shortest <= timeout {
-                break;
-            }
-            self.timeouts.pop();
-            let Some(slot) = self.table.find(RequestId(id)) else { continue };
-            match self.table[slot].place {
-                Place::Queued => self.time_out(slot, actions),
-                Place::Batch(replica, batch) => {
-                    let behind = self.replica_mut(replica).and_then(|replica| replica.second.as_mut());
-                    if let Some(open) = behind.filter(|open| open.id == batch && open.is_open()) {
-                        open.withdrawing = true;
-                        actions.push(Action::Withdraw { replica, batch });
-                    }
-                }
-                Place::Away => {}
-            }
-        }
-    }
-
-    fn next_expiry(&self) -> Option<Time> {
-        let waiting = !self.queue.is_empty() || self.replicas.iter().any(|replica| replica.second.is_some());
-        let Reverse((timeout, _)) = self.timeouts.peek().filter(|_| waiting)?;
-        let shortest = Duration::from_nanos(self.latency.high(1));
-        Some((*timeout).min((*timeout - shortest) + Duration::from_nanos(1)))
-    }
-
-    fn time_out(&mut self, slot: u32, actions: &mut Vec<Action>) {
-        let entry = &self.table[slot];
-        let request = entry.id;
-        self.queue.remove(entry);
-        self.table.release(slot);
-        let error = Error::new(
-            ErrorKind::DeadlineMissed,
-            "the timeout passed before the request could run; allow more time, or add replicas",
-        );
-        self.answer(request, Refusal::TimedOut, error, actions);
     }
 
     /// Lets those who waited long rise, as far as credit goes.
@@ -200,90 +155,6 @@ impl Scheduler {
         }
     }
 
-    /// The first in line, after those before it that are past help were answered (timeout) or sent back behind all
-    /// that can still be met (objective).
-    fn settle_head(&mut self, now: Time, start: Time, actions: &mut Vec<Action>) -> Option<u32> {
-        loop {
-            let slot = self.queue.first()?.slot;
-            let entry = &self.table[slot];
-            let takes = Duration::from_nanos(self.latency.high(entry.rows));
-            if entry.timeout <= now || (now + takes > entry.timeout && !entry.probe) {
-                self.time_out(slot, actions);
-            } else if !entry.demoted && self.is_better_sent_back(start, slot) {
-                self.demote(slot);
-            } else {
-                return Some(slot);
-            }
-        }
-    }
-
-    fn demote(&mut self, slot: u32) {
-        self.queue.remove(&self.table[slot]);
-        let entry = &mut self.table[slot];
-        entry.soft = Time::MAX;
-        entry.key = best_effort_key(entry.arrived);
-        entry.demoted = true;
-        self.count.demoted += 1;
-        self.queue.insert(slot, &self.table[slot]);
-    }
-
-    /// Whether the head stands in the way: its objective can't be met, or meeting it costs more than it is worth.
-    fn is_better_sent_back(&mut self, start: Time, head: u32) -> bool {
-        let entry = &self.table[head];
-        let takes = Duration::from_nanos(self.latency.high(entry.rows));
-        let hopeless = entry.soft < Time::MAX && start + takes > entry.soft;
-        hopeless || (entry.limit() < Time::MAX && self.spoils_more_than_it_gains(start, head))
-    }
-
-    /// Whether more deadlines are met if the head is passed over, because it would force a small batch while many
-    /// wait that are due soon after it. Without this, one late batch makes the next ones small, which makes those
-    /// after them late: under overload the rate would fall to that of lone requests and never recover.
-    fn spoils_more_than_it_gains(&mut self, start: Time, head: u32) -> bool {
-        let entry = &self.table[head];
-        let shape = entry.shape;
-        let planned = u64::from(self.pace.rows).min(self.queue.rows_of(shape)) as u32;
-        if planned <= entry.rows || start + Duration::from_nanos(self.latency.high(planned)) <= entry.limit()
-        {
-            return false;
-        }
-        let mut fill = Fill { rows: 0, bytes: 0, limit: Time::MAX, shape, cap: self.config.batch_rows_max };
-        self.gather(start, &mut fill);
-        let small = self.picked.len();
-        let most = 3 * self.pace.rows as usize;
-        self.due.clear();
-        let same = self.queue.iter().take(SCAN_MAX).filter(|item| item.shape == shape).take(most);
-        self.due.extend(same.map(|item| (self.table[item.slot].limit(), item.rows)));
-        let after = start + Duration::from_nanos(self.latency.mean(fill.rows).unwrap_or(0.0) as u64);
-        let with = small + self.met(after, &self.due[small.min(self.due.len())..]);
-        self.met(start, &self.due) > with
-    }
-
-    /// How many of `due`, in this order, are met from `start` on in batches of the planned size that leave out who
-    /// can't be.
-    fn met(&self, start: Time, due: &[(Time, u32)]) -> usize {
-        let mut left: u64 = due.iter().map(|(_, rows)| u64::from(*rows)).sum();
-        let (mut time, mut met, mut next) = (start, 0, 0);
-        while next < due.len() {
-            let planned = u64::from(self.pace.rows).min(left) as u32;
-            let end = time + Duration::from_nanos(self.latency.high(planned));
-            let mut rows = 0;
-            while let Some((limit, more)) =
-                due.get(next).filter(|(_, more)| rows == 0 || rows + more <= planned)
-            {
-                next += 1;
-                left -= u64::from(*more);
-                if *limit >= end {
-                    rows += more;
-                    met += 1;
-                }
-            }
-            if rows > 0 {
-                time = time + Duration::from_nanos(self.latency.mean(rows).unwrap_or(0.0) as u64);
-            }
-        }
-        met
-    }
-
     /// Most rows of a batch that `head` leads: what has no deadline must not hold up those who come meanwhile and
     /// have one.
     fn cap(&self, head: u32) -> u32 {
@@ -306,41 +177,6 @@ impl Scheduler {
         } else {
             u32::MAX
         }
-    }
-
-    /// Until when to hold a small batch although a replica is idle: callers of the last batch are about to return.
-    fn linger(&self, now: Time, head: u32) -> Option<Time> {
-        if !self.config.linger || self.config.batch_rows_max == 1 {
-            return None;
-        }
-        let (until, missing) = self.returning.expected().filter(|(until, _)| *until > now)?;
-        let (waiting, more) = self.room_to_grow(head, missing)?;
-        let wait = until.since(now).as_nanos() as f64;
-        let late = until + Duration::from_nanos(self.latency.high(waiting + more)) > self.table[head].limit();
-        // The callers are mostly back long before the window ends: half of it is a generous guess of the cost.
-        (self.latency.gain(waiting, more) > wait / 2.0 && !late).then_some(until)
-    }
-
-    /// Whether to stage nothing behind a running batch, because its callers will be back right after it and a
-    /// larger batch with them is worth an idle moment.
-    fn hold(&self, at: usize, start: Time, head: u32) -> bool {
-        let Some(first) = self.replicas[at].first.as_ref().filter(|_| self.config.linger) else {
-            return false;
-        };
-        let back = self.returning.will_return(first.requests.len());
-        let Some((waiting, more)) = self.room_to_grow(head, back) else { return false };
-        let size = Duration::from_nanos(self.latency.high(waiting + more));
-        let late = start + size + size / 5 > self.table[head].limit();
-        self.latency.gain(waiting, more) > HAND_OVER_NANOS && !late
-    }
-
-    /// The rows that wait with `head`, and how many of those that `requests` more would bring fit beside them.
-    fn room_to_grow(&self, head: u32, requests: u32) -> Option<(u32, u32)> {
-        let room = u64::from(self.config.batch_rows_max);
-        let waiting = self.queue.rows_of(self.table[head].shape);
-        let each = self.queue.rows().div_ceil(self.queue.requests().max(1) as u64);
-        let more = (u64::from(requests) * each).min(room.saturating_sub(waiting));
-        (more > 0).then_some((waiting as u32, more as u32))
     }
 
     /// Stages the largest batch led by `head` that is done in time if it starts at `start`.
@@ -381,7 +217,7 @@ impl Scheduler {
     }
 
     /// Picks from the queue what may join a batch that starts at `start`, in order, into `picked`.
-    fn gather(&mut self, start: Time, fill: &mut Fill) {
+    pub(crate) fn gather(&mut self, start: Time, fill: &mut Fill) {
         self.picked.clear();
         let mut left = self.queue.rows_of(fill.shape);
         for item in self.queue.iter().take(SCAN_MAX) {

@@ -6,6 +6,7 @@
 
 mod admission;
 mod forming;
+mod heads;
 mod latency;
 mod message;
 mod order;
@@ -17,6 +18,7 @@ mod scheduler;
 mod snapshot;
 mod spread;
 mod table;
+mod waiting;
 
 pub use message::{Action, Arrival, Config, CurvePoint, Event, Objective, Refusal, ShapeKey, Snapshot};
 pub use scheduler::Scheduler;

@@ -70,6 +70,22 @@ fn a_lone_caller_is_never_delayed() {
     assert!(longest <= 2060 + 2 * driver::DOORBELL.as_micros() as u64 + 1, "{longest} µs");
 }
 
+#[test]
+fn callers_that_return_slowly_still_meet_and_those_that_think_long_are_not_waited_for() {
+    let run = |think: u64, linger: bool| {
+        let mut setup = Setup::new(Config { linger, ..Config::default() }, multilayer);
+        (setup.callers, setup.think) = (8, Duration::from_micros(think));
+        let mut world = World::new(setup);
+        world.run();
+        let latencies = world.latencies(after_warm_up());
+        (world.mean_rows(after_warm_up()), latencies.len() as f64, latencies[latencies.len() / 2] as f64)
+    };
+    assert!(run(400, true).0 >= 7.0, "{:?}", run(400, true));
+    // Three executions long: a batch held for them would wait for nothing.
+    let (on, off) = (run(10_000, true), run(10_000, false));
+    assert!(on.1 >= 0.97 * off.1 && on.2 <= 1.03 * off.2, "{on:?} {off:?}");
+}
+
 fn poisson(load: f64, linger: bool, seed: u64, model: fn(u32, &mut driver::Random) -> Duration) -> World {
     let alone = model(1, &mut driver::Random(7)).as_secs_f64();
     let mut setup = Setup::new(Config { linger, ..Config::default() }, model);

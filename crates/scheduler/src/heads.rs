@@ -1,0 +1,142 @@
+//! Who stands at the head of the line, after those who are past help have been passed over.
+//!
+//! Reads the queue and the latency model; answers timeouts and demotes what misses its objective. Stages nothing.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use inferd_types::{Error, ErrorKind, RequestId, Time};
+
+use crate::admission::best_effort_key;
+use crate::forming::{Fill, SCAN_MAX};
+use crate::message::{Action, Refusal};
+use crate::scheduler::Scheduler;
+use crate::table::Place;
+
+impl Scheduler {
+    /// Answers what can't be run within its timeout any more, wherever it stands in the queue.
+    pub(crate) fn expire(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let shortest = Duration::from_nanos(self.latency.high(1));
+        while let Some(Reverse((timeout, id))) = self.timeouts.peek().copied() {
+            if timeout > now && now + shortest <= timeout {
+                break;
+            }
+            self.timeouts.pop();
+            let Some(slot) = self.table.find(RequestId(id)) else { continue };
+            match self.table[slot].place {
+                Place::Queued => self.time_out(slot, actions),
+                Place::Batch(replica, batch) => {
+                    let behind = self.replica_mut(replica).and_then(|replica| replica.second.as_mut());
+                    if let Some(open) = behind.filter(|open| open.id == batch && open.is_open()) {
+                        open.withdrawing = true;
+                        actions.push(Action::Withdraw { replica, batch });
+                    }
+                }
+                Place::Away => {}
+            }
+        }
+    }
+
+    pub(crate) fn next_expiry(&self) -> Option<Time> {
+        let waiting = !self.queue.is_empty() || self.replicas.iter().any(|replica| replica.second.is_some());
+        let Reverse((timeout, _)) = self.timeouts.peek().filter(|_| waiting)?;
+        let shortest = Duration::from_nanos(self.latency.high(1));
+        Some((*timeout).min((*timeout - shortest) + Duration::from_nanos(1)))
+    }
+
+    fn time_out(&mut self, slot: u32, actions: &mut Vec<Action>) {
+        let entry = &self.table[slot];
+        let request = entry.id;
+        self.queue.remove(entry);
+        self.table.release(slot);
+        let error = Error::new(
+            ErrorKind::DeadlineMissed,
+            "the timeout passed before the request could run; allow more time, or add replicas",
+        );
+        self.answer(request, Refusal::TimedOut, error, actions);
+    }
+
+    /// The first in line, after those before it that are past help were answered (timeout) or sent back behind all
+    /// that can still be met (objective).
+    pub(crate) fn settle_head(&mut self, now: Time, start: Time, actions: &mut Vec<Action>) -> Option<u32> {
+        loop {
+            let slot = self.queue.first()?.slot;
+            let entry = &self.table[slot];
+            let takes = Duration::from_nanos(self.latency.high(entry.rows));
+            if entry.timeout <= now || (now + takes > entry.timeout && !entry.probe) {
+                self.time_out(slot, actions);
+            } else if !entry.demoted && self.is_better_sent_back(start, slot) {
+                self.demote(slot);
+            } else {
+                return Some(slot);
+            }
+        }
+    }
+
+    fn demote(&mut self, slot: u32) {
+        self.queue.remove(&self.table[slot]);
+        let entry = &mut self.table[slot];
+        entry.soft = Time::MAX;
+        entry.key = best_effort_key(entry.arrived);
+        entry.demoted = true;
+        self.count.demoted += 1;
+        self.queue.insert(slot, &self.table[slot]);
+    }
+
+    /// Whether the head stands in the way: its objective can't be met, or meeting it costs more than it is worth.
+    fn is_better_sent_back(&mut self, start: Time, head: u32) -> bool {
+        let entry = &self.table[head];
+        let takes = Duration::from_nanos(self.latency.high(entry.rows));
+        let hopeless = entry.soft < Time::MAX && start + takes > entry.soft;
+        hopeless || (entry.limit() < Time::MAX && self.spoils_more_than_it_gains(start, head))
+    }
+
+    /// Whether more deadlines are met if the head is passed over, because it would force a small batch while many
+    /// wait that are due soon after it. Without this, one late batch makes the next ones small, which makes those
+    /// after them late: under overload the rate would fall to that of lone requests and never recover.
+    fn spoils_more_than_it_gains(&mut self, start: Time, head: u32) -> bool {
+        let entry = &self.table[head];
+        let shape = entry.shape;
+        let planned = u64::from(self.pace.rows).min(self.queue.rows_of(shape)) as u32;
+        if planned <= entry.rows || start + Duration::from_nanos(self.latency.high(planned)) <= entry.limit()
+        {
+            return false;
+        }
+        let mut fill = Fill { rows: 0, bytes: 0, limit: Time::MAX, shape, cap: self.config.batch_rows_max };
+        self.gather(start, &mut fill);
+        let small = self.picked.len();
+        let most = 3 * self.pace.rows as usize;
+        self.due.clear();
+        let same = self.queue.iter().take(SCAN_MAX).filter(|item| item.shape == shape).take(most);
+        self.due.extend(same.map(|item| (self.table[item.slot].limit(), item.rows)));
+        let after = start + Duration::from_nanos(self.latency.mean(fill.rows).unwrap_or(0.0) as u64);
+        let with = small + self.met(after, &self.due[small.min(self.due.len())..]);
+        self.met(start, &self.due) > with
+    }
+
+    /// How many of `due`, in this order, are met from `start` on in batches of the planned size that leave out who
+    /// can't be.
+    fn met(&self, start: Time, due: &[(Time, u32)]) -> usize {
+        let mut left: u64 = due.iter().map(|(_, rows)| u64::from(*rows)).sum();
+        let (mut time, mut met, mut next) = (start, 0, 0);
+        while next < due.len() {
+            let planned = u64::from(self.pace.rows).min(left) as u32;
+            let end = time + Duration::from_nanos(self.latency.high(planned));
+            let mut rows = 0;
+            while let Some((limit, more)) =
+                due.get(next).filter(|(_, more)| rows == 0 || rows + more <= planned)
+            {
+                next += 1;
+                left -= u64::from(*more);
+                if *limit >= end {
+                    rows += more;
+                    met += 1;
+                }
+            }
+            if rows > 0 {
+                time = time + Duration::from_nanos(self.latency.mean(rows).unwrap_or(0.0) as u64);
+            }
+        }
+        met
+    }
+}

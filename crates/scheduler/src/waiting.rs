@@ -1,0 +1,49 @@
+//! What is better left waiting for a moment: small batches whose callers are about to return.
+//!
+//! Reads the queue, the latency model and how many callers return. Stages nothing.
+
+use std::time::Duration;
+
+use inferd_types::Time;
+
+use crate::scheduler::Scheduler;
+
+/// What handing a batch to an idle replica costs; the least that merging two batches must save.
+pub(crate) const HAND_OVER_NANOS: f64 = 100_000.0;
+
+impl Scheduler {
+    /// Until when to hold a small batch although a replica is idle: callers of the last batch are about to return.
+    pub(crate) fn linger(&self, now: Time, head: u32) -> Option<Time> {
+        if !self.config.linger || self.config.batch_rows_max == 1 {
+            return None;
+        }
+        let (until, missing) = self.returning.expected().filter(|(until, _)| *until > now)?;
+        let (waiting, more) = self.room_to_grow(head, missing)?;
+        let wait = until.since(now).as_nanos() as f64;
+        let late = until + Duration::from_nanos(self.latency.high(waiting + more)) > self.table[head].limit();
+        // The callers are mostly back long before the window ends: half of it is a generous guess of the cost.
+        (self.latency.gain(waiting, more) > wait / 2.0 && !late).then_some(until)
+    }
+
+    /// Whether to stage nothing behind a running batch, because its callers will be back right after it and a
+    /// larger batch with them is worth an idle moment.
+    pub(crate) fn hold(&self, at: usize, start: Time, head: u32) -> bool {
+        let Some(first) = self.replicas[at].first.as_ref().filter(|_| self.config.linger) else {
+            return false;
+        };
+        let back = self.returning.will_return(first.requests.len());
+        let Some((waiting, more)) = self.room_to_grow(head, back) else { return false };
+        let size = Duration::from_nanos(self.latency.high(waiting + more));
+        let late = start + size + size / 5 > self.table[head].limit();
+        self.latency.gain(waiting, more) > HAND_OVER_NANOS && !late
+    }
+
+    /// The rows that wait with `head`, and how many of those that `requests` more would bring fit beside them.
+    fn room_to_grow(&self, head: u32, requests: u32) -> Option<(u32, u32)> {
+        let room = u64::from(self.config.batch_rows_max);
+        let waiting = self.queue.rows_of(self.table[head].shape);
+        let each = self.queue.rows().div_ceil(self.queue.requests().max(1) as u64);
+        let more = (u64::from(requests) * each).min(room.saturating_sub(waiting));
+        (more > 0).then_some((waiting as u32, more as u32))
+    }
+}

@@ -81,9 +81,8 @@ def _entry(entry: ModelEntry, defaults: Given, overrides: Given, faults: list[st
     if not folders and not loose:
         faults.append(f"{path}: no models in this folder\nhelp: put them there as {LAYOUT}")
     if "name" in over and len(folders) + len(loose) > 1:
-        faults.append(
-            f"{entry.place}: 'name' was given for a folder of {len(folders) + len(loose)} models; name one model's folder"
-        )
+        count = len(folders) + len(loose)
+        faults.append(f"{entry.place}: 'name' was given for a folder of {count} models; name one model's folder")
     found = [model for file in loose for model in _lone_file(file, defaults | over, str(file), faults)]
     return found + [model for folder in folders for model in _model_folder(folder, defaults, over, str(folder), faults)]
 

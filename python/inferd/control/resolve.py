@@ -74,9 +74,8 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
     spec = ModelSpec(**found.given)
     runtime = spec.runtime or ENDINGS.get(found.file.suffix)
     if runtime is None:
-        faults.append(
-            f"{found.place}: '{found.file.name}' has no known ending\nhelp: set runtime: to one of {', '.join(LAUNCHERS)}"
-        )
+        known = ", ".join(LAUNCHERS)
+        faults.append(f"{found.place}: '{found.file.name}' has no known ending\nhelp: set runtime: to one of {known}")
         return None
     threads = spec.threads or share_threads(machine.cores, spec.replicas)
     try:

@@ -70,9 +70,9 @@ def format_duration(seconds: float) -> str:
     """The shortest text that reads back as ``seconds``: ``0.02`` is ``20ms``."""
     for unit, scale in (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         count = seconds / scale
-        if count >= 1 and (abs(count - round(count)) < 1e-9 * count or unit == "us"):
-            return f"{count:.6g}{unit}"
-    return f"{seconds:.6g}s"
+        if count >= 1 and abs(count - round(count)) < 1e-9 * count:
+            return f"{round(count)}{unit}"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 def format_size(size: int) -> str:
@@ -85,10 +85,15 @@ def format_size(size: int) -> str:
 
 def _split(value: Any, what: str, example: str) -> tuple[float, str]:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = repr(value) if value >= 0 else str(value)
-        if "e" in value:
-            return float(value), ""
+        return _number(value, what, example), ""
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{value!r} is not {what}; write for instance {example}")
     return float(match[1]), match[2]
+
+
+def _number(value: float, what: str, example: str) -> float:
+    # NaN is neither.
+    if not value >= 0:
+        raise ValueError(f"{value!r} is not {what}; write for instance {example}")
+    return float(value)

@@ -59,7 +59,7 @@ def _compare(runtime: Runtime, rows: int, tolerance: dict[str, float]) -> str | 
         alone = _predict(runtime, {name: array[row : row + 1] for name, array in batch.items()}, 1)
         for spec, whole, lone in zip(runtime.signature.outputs, together, alone, strict=True):
             if not _equal(whole[row : row + 1], lone, tolerance):
-                return f"output '{spec.name}' of a row alone and in a batch differ"
+                return f"output '{spec.name}' of a row changes when other rows run with it"
     return None
 
 

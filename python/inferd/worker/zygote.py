@@ -77,7 +77,13 @@ class Zygote:
         if not data:
             return False
         channel, log = _descriptors(control)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as fault:
+            os.close(channel)
+            os.close(log)
+            self._gateway.send(json.dumps({"error": f"fork: {fault.strerror}"}).encode())
+            return True
         if pid == 0:
             self._become_worker(json.loads(data)["fork"], channel, log)
         # Before anything is reaped: the id can't have been given to another process yet.
@@ -116,6 +122,8 @@ class Zygote:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.close(log)
+            # A pipe makes Python buffer blocks: what a model prints would be read when it ends.
+            sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
             _apply(request)
             from inferd.worker.loop import main as serve
 

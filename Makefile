@@ -1,0 +1,92 @@
+# Everything starts here: `make demo`, `make serve`, `make test`. Each sets up what it needs, once.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+CARGO ?= cargo
+
+RUST := $(shell find crates proto \( -name '*.rs' -o -name '*.proto' -o -name Cargo.toml \) -not -path '*/fuzz/*') Cargo.toml Cargo.lock
+MODELS := examples/models
+EXAMPLES := $(shell find examples -path $(MODELS) -prune -o -type f -print)
+
+.PHONY: help
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: setup
+setup: $(VENV)/.built ## Make ./.venv with inferd, its tools and its tests' packages
+
+.PHONY: demo
+demo: $(VENV)/.built $(MODELS)/.made ## Serve the example models, ask them, kill a worker under load, show that nothing is lost
+	$(BIN)/python examples/demo.py
+
+.PHONY: serve
+serve: $(VENV)/.built $(MODELS)/.made ## Serve the example models until Ctrl-C
+	@# exec: signals reach the server itself.
+	exec $(BIN)/inferd serve $(MODELS)
+
+.PHONY: test
+test: lint test-rust test-python ## Everything that must pass
+
+.PHONY: lint
+lint: $(VENV)/.built ## Formatting, lints, types, direction of imports
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+.PHONY: test-rust
+test-rust: $(VENV)/.built
+	INFERD_TEST_ONNXRUNTIME="$$($(BIN)/python -c 'from inferd.runtimes.onnx import library; print(library(cuda=False))')" \
+	  $(CARGO) test --workspace --quiet
+
+.PHONY: test-python
+test-python: $(VENV)/.built $(MODELS)/.made
+	$(BIN)/pytest
+
+.PHONY: bench
+bench: $(VENV)/.built ## Compare with other servers, side by side
+	$(BIN)/python benchmarks/run.py
+
+.PHONY: fix
+fix: $(VENV)/.built ## Format, and repair what linters can repair
+	$(CARGO) fmt --all
+	$(BIN)/ruff check --fix --quiet
+	$(BIN)/ruff format --quiet
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf $(VENV) target build $(MODELS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find python tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	rm -f python/inferd/*.so
+
+# -- stamps: a file that is newer than all it was made from ---------------------------------------------------------
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CPython 3.11 or later is needed; set PYTHON=")'
+	@command -v $(CARGO) >/dev/null || { echo "a Rust toolchain is needed: https://rustup.rs"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# The packages alone: they change seldom, and need no build.
+$(VENV)/.packages: pyproject.toml $(VENV)/.created
+	$(BIN)/python -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  wanted = p["dependencies"] + sum(p["optional-dependencies"].values(), []); \
+	  print(*(w for w in wanted if not re.match(r"inferd\b", w)), sep="\n")' > $(VENV)/packages.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/packages.txt
+	touch $@
+
+$(VENV)/.built: $(RUST) $(VENV)/.packages
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet > /dev/null
+	touch $@
+
+$(MODELS)/.made: $(EXAMPLES) $(VENV)/.built
+	$(BIN)/python examples/make_models.py
+	touch $@

@@ -1,0 +1,133 @@
+"""One suite for every runtime, through real workers."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import inferd
+from inferd.errors import ModelFailed
+
+from .conftest import PYTHON_MODEL, call, infer, make_onnx
+
+
+@pytest.fixture(scope="module")
+def server(model_file, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        with inferd.Server(model_file, threads=1) as server:
+            yield server
+
+
+def test_the_signature_is_the_models(server):
+    (model,) = server.models
+    assert (model.name, model.version) == ("line", 1)
+    assert [str(spec) for spec in model.signature.inputs] == ["x: FP32[?, 3]"]
+    assert [str(spec) for spec in model.signature.outputs] == ["y: FP32[?, 3]"]
+    assert "runtime" in model.facts
+
+
+def test_a_started_server_is_ready_and_warm(server):
+    assert call(f"{server.url}/v2/health/ready")[0] == 200
+    assert call(f"{server.url}/v2/models/line/ready")[0] == 200
+    (model,) = server.status()["models"]
+    assert model["state"] == "ready"
+    assert [replica["state"] for replica in model["replicas"]] == ["ready"]
+
+
+def test_batching_is_earned_by_a_model_whose_rows_are_independent(server):
+    assert server.models[0].signature.batched
+
+
+def test_an_answer_is_right(server):
+    status, body = infer(server.url, "line", [[1, 2, 3], [4, 5, 6]])
+    assert status == 200
+    assert body["outputs"][0]["shape"] == [2, 3]
+    assert body["outputs"][0]["data"] == [3, 5, 7, 9, 11, 13]
+
+
+def test_rows_in_a_batch_equal_rows_one_by_one(server):
+    rows = [[float(row), row / 7, -row - 10.0] for row in range(16)]
+    _, together = infer(server.url, "line", rows)
+    alone = [infer(server.url, "line", [row])[1]["outputs"][0]["data"] for row in rows]
+    assert together["outputs"][0]["data"] == pytest.approx([value for row in alone for value in row])
+
+
+def test_every_caller_gets_its_own_rows(server):
+    with ThreadPoolExecutor(16) as callers:
+        answers = callers.map(lambda n: infer(server.url, "line", [[n, n, n]] * (1 + n % 3)), range(200))
+        for n, (status, body) in enumerate(answers):
+            assert status == 200
+            assert body["outputs"][0]["data"] == [2 * n + 1] * 3 * (1 + n % 3)
+
+
+def test_more_rows_than_a_batch_may_have_run_alone(server):
+    status, body = infer(server.url, "line", [[1, 1, 1]] * 100)
+    assert status == 200
+    assert body["outputs"][0]["shape"] == [100, 3]
+
+
+def test_no_rows_at_all_are_refused_and_the_reason_is_told(server):
+    tensor = {"name": "x", "datatype": "FP32", "shape": [0, 3], "data": []}
+    status, body = call(f"{server.url}/v2/models/line/infer", {"inputs": [tensor]})
+    assert status == 400
+    assert "no rows" in body["error"]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"name": "z"},
+        {"datatype": "INT64"},
+        {"shape": [1, 4], "data": [1, 2, 3, 4]},
+        {"data": [1, 2]},
+        {"data": ["a", 1, 2]},
+    ],
+)
+def test_wrong_input_is_the_clients_fault_and_does_no_harm(server, tensor):
+    status, body = infer(server.url, "line", [[1, 2, 3]], **tensor)
+    assert status == 400
+    assert body["error"]
+    assert infer(server.url, "line", [[1, 2, 3]])[0] == 200
+
+
+def test_a_large_tensor_makes_the_arena_grow(server):
+    rows = 40_000
+    status, body = infer(server.url, "line", [[1, 1, 1]] * rows)
+    assert status == 200, body.get("error")
+    assert body["outputs"][0]["shape"] == [rows, 3]
+    assert body["outputs"][0]["data"] == [3] * 3 * rows
+
+
+def test_two_replicas_serve(model_file, cache):
+    with inferd.Server(model_file, replicas=2, threads=1) as server:
+        pids = {replica["pid"] for replica in server.status()["models"][0]["replicas"]}
+        assert len(pids) == 2
+        assert infer(server.url, "line", [[0, 0, 0]])[1]["outputs"][0]["data"] == [1, 1, 1]
+
+
+def test_batching_that_is_switched_off_is_off(model_file, cache):
+    with inferd.Server(model_file, batching="off") as server:
+        assert "off" in server.models[0].signature.batching_off
+        assert infer(server.url, "line", [[0, 0, 0]] * 5)[1]["outputs"][0]["shape"] == [5, 3]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "python"])
+def test_a_model_that_mixes_rows_is_not_batched_and_the_reason_is_told(kind, tmp_path, cache):
+    file = tmp_path / ("mixes.onnx" if kind == "onnx" else "mixes.py")
+    if kind == "onnx":
+        make_onnx(file, mixes_rows=True)
+    else:
+        file.write_text(
+            PYTHON_MODEL.replace('return {"y": x *', 'return {"y": x.mean(axis=0, keepdims=True) + 0 * x *')
+        )
+    with inferd.Server(file) as server:
+        assert "changes when other rows" in server.models[0].signature.batching_off
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("broken.onnx", "not a model"), ("broken.py", "1 / 0"), ("empty.py", "")]
+)
+def test_a_model_that_cannot_be_loaded_is_named_and_nothing_is_left(name, content, tmp_path, cache):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ModelFailed, match=name.split(".")[0]):
+        inferd.Server(tmp_path / name).start()

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from inferd.control.resolve import make_plan
+from inferd.control.resources import Machine
+from inferd.errors import SpecError
+from inferd.spec.settings import ModelSpec, ServerSpec
+
+MACHINE = Machine((0, 1, 2, 3), None, {"PATH": "/bin"}, Path("/nonexistent"))
+
+
+@pytest.fixture
+def python_model(tmp_path):
+    (tmp_path / "iris.py").write_text("")
+    return tmp_path / "iris.py"
+
+
+def test_a_plan_leaves_nothing_open(python_model):
+    plan = make_plan([python_model], {}, {"replicas": 2, "pin": True}, MACHINE)
+    (model,) = plan.models
+    assert plan.gateway["gateway_threads"] == 1
+    assert plan.gateway["port"] == 8000
+    assert model.threads == 2
+    assert model.settings["pin_cpus"] == [[0, 1], [2, 3]]
+    assert model.settings["env"]["OMP_NUM_THREADS"] == "2"
+    assert model.settings["launch"]["zygote"]["command"][1:] == ["-I", "-m", "inferd.worker.zygote"]
+    assert model.settings["slo"] is None
+
+
+def test_free_ports_are_taken_only_where_none_is_given(python_model):
+    assert make_plan([python_model], {}, {}, MACHINE, ports_free=True).server.port == 0
+    assert make_plan([python_model], {"port": 7}, {}, MACHINE, ports_free=True).server.port == 7
+
+
+def test_faults_of_every_path_are_raised_together(tmp_path):
+    with pytest.raises(SpecError) as raised:
+        make_plan([tmp_path / "a.onnx", tmp_path / "b.onnx"], {}, {}, MACHINE)
+    assert len(raised.value.faults) == 2
+
+
+def test_one_name_for_two_models_is_a_fault(tmp_path):
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(SpecError, match="'name' was given for 2 models"):
+        make_plan([tmp_path / "a.py", tmp_path / "b.py"], {}, {"name": "x"}, MACHINE)
+
+
+def test_every_setting_has_a_use(python_model):
+    """A setting that is declared and never read would be a promise that nobody keeps."""
+    here = Path(__file__).parents[2] / "python/inferd"
+    code = "\n".join(file.read_text() for part in ("control", "runtimes") for file in (here / part).glob("*.py"))
+    for spec in (ServerSpec, ModelSpec):
+        for name in spec.__struct_fields__:
+            assert f'"{name}"' in code or f"spec.{name}" in code, name

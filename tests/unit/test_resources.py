@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from inferd.control.resources import Machine, cpu_quota, pin, share_threads, worker_environment
+
+
+def machine(cpus: int, quota: float | None = None) -> Machine:
+    return Machine(tuple(range(cpus)), quota, {}, Path("/nonexistent"))
+
+
+@pytest.mark.parametrize(("cpus", "quota", "cores"), [(8, None, 8), (8, 2.5, 3), (2, 16.0, 2), (4, 0.2, 1)])
+def test_cores_are_the_affinity_within_the_quota(cpus, quota, cores):
+    assert machine(cpus, quota).cores == cores
+
+
+def test_replicas_share_the_cores_and_each_has_one_thread_at_least():
+    assert [share_threads(8, replicas) for replicas in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
+
+
+def test_pinned_replicas_get_cores_of_their_own_while_there_are_enough():
+    assert pin((0, 2, 4, 6), 2, 2) == [[0, 2], [4, 6]]
+    assert pin((0, 2), 3, 1) == [[0], [2], [0]]
+    assert pin((0, 2), 1, 4) == [[0, 2]]
+
+
+def test_the_least_quota_of_a_group_and_those_above_it_counts(tmp_path):
+    memberships = tmp_path / "cgroup"
+    memberships.write_text("0::/outer/inner\n")
+    mount = tmp_path / "fs"
+    (mount / "outer/inner").mkdir(parents=True)
+    (mount / "outer/inner/cpu.max").write_text("max 100000\n")
+    assert cpu_quota(memberships, mount) is None
+    (mount / "outer/cpu.max").write_text("150000 100000\n")
+    assert cpu_quota(memberships, mount) == 1.5
+
+
+def test_quotas_of_the_first_form_of_cgroups_are_read_too(tmp_path):
+    memberships = tmp_path / "cgroup"
+    memberships.write_text("4:memory:/\n1:cpu,cpuacct:/box\n")
+    box = tmp_path / "fs/cpu,cpuacct/box"
+    box.mkdir(parents=True)
+    (box / "cpu.cfs_quota_us").write_text("-1\n")
+    (box / "cpu.cfs_period_us").write_text("100000\n")
+    assert cpu_quota(memberships, tmp_path / "fs") is None
+    (box / "cpu.cfs_quota_us").write_text("300000\n")
+    assert cpu_quota(memberships, tmp_path / "fs") == 3
+
+
+def test_a_worker_sees_what_is_allowed_and_what_was_named_and_no_secrets():
+    own = {"PATH": "/bin", "TOKEN": "secret", "KEY": "kept", "OMP_NUM_THREADS": "64"}
+    environment = worker_environment(own, {"KEY": None, "ABSENT": None, "A": "b"}, threads=3)
+    assert environment["PATH"] == "/bin"
+    assert environment["KEY"] == "kept"
+    assert environment["A"] == "b"
+    assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == "3"
+    assert not {"TOKEN", "ABSENT"} & environment.keys()

@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import pytest
+
+from inferd.spec.files import load_model_file, load_server_file
+from inferd.spec.settings import Objective, Versions
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str) -> Path:
+        file = tmp_path / "inferd.yaml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def test_a_file_gives_typed_settings_and_only_those_that_it_sets(write):
+    faults = []
+    file = write(
+        "server:\n  body_max_bytes: 1MiB\n  metrics_port: null\n"
+        "defaults: {slo: 20ms}\n"
+        "models:\n  - fraud.onnx\n  - path: iris\n    slo: {latency: 1s, percentile: 95}\n    versions: {latest: 2}\n"
+    )
+    read = load_server_file(file, faults)
+    assert faults == []
+    assert read.server == {"body_max_bytes": 1 << 20, "metrics_port": None}
+    assert read.defaults == {"slo": Objective(0.02)}
+    assert [entry.path for entry in read.models] == [file.parent / "fraud.onnx", file.parent / "iris"]
+    assert read.models[1].given == {"slo": Objective(1.0, 95.0), "versions": Versions(latest=2)}
+
+
+def test_all_faults_are_reported_together_each_with_its_line(write):
+    faults = []
+    file = write(
+        "server:\n  prot: 9000\n  port: many\n  header_max_bytes: 64\n"
+        "defaults:\n  name: x\n"
+        "models:\n  - path: a\n    replicas: 0\n    replicas: 2000\n  - slo: 3\n"
+        "modles: []\n"
+    )
+    load_server_file(file, faults)
+    by_line = dict(fault.removeprefix(f"{file}:").split(": ", 1) for fault in faults)
+    assert "did you mean 'port'" in by_line["2"]
+    assert "expected int" in by_line["3"]
+    assert "the least is 1024" in by_line["4"]
+    assert "belongs to one model" in by_line["6"]
+    assert "needs its path" in by_line["11"]
+    assert "did you mean 'models'" in by_line["12"]
+    assert any("there twice" in fault for fault in faults)
+    assert any("the most is 256" in fault for fault in faults)
+    assert len(faults) == 8
+
+
+@pytest.mark.parametrize(("written", "meant"), [("on", "on"), ("off", "off"), ("auto", "auto"), ('"on"', "on")])
+def test_a_bare_on_or_off_means_itself(write, written, meant):
+    faults = []
+    assert load_model_file(write(f"batching: {written}\n"), faults) == {"batching": meant}
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("latest", Versions()),
+        ("all", Versions(latest=None)),
+        ("{latest: 3}", Versions(latest=3)),
+        ("[10, 2, 2]", Versions(latest=None, listed=(2, 10))),
+    ],
+)
+def test_versions_are_chosen_in_four_ways(write, written, meant):
+    faults = []
+    assert load_model_file(write(f"versions: {written}\n"), faults) == {"versions": meant}
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "versions: []",
+        "versions: [0]",
+        "versions: newest",
+        "versions: {latest: true}",
+        "slo: 20",
+        "slo: 0ms",
+        "slo: {percentile: 99}",
+        "slo: {latency: 20ms, percentile: 100}",
+        "device: gpu",
+        "batching: maybe",
+        "inputs: [{name: x, datatype: FLOAT, shape: [1]}]",
+        "inputs: [{name: x, shape: [1]}]",
+        "env: [A]",
+        "load_max_s: 0",
+        "replicas: null",
+        "replicas: true",
+        "name: ../x",
+        "- a list",
+        "a: ]",
+        "a: !!python/object:os.system {}",
+        "1: x",
+    ],
+)
+def test_a_wrong_value_is_one_fault_with_its_line(write, text):
+    faults = []
+    load_model_file(write(text + "\n"), faults)
+    assert len(faults) == 1
+    assert ":1: " in faults[0]
+
+
+def test_a_file_that_cannot_be_read_is_a_fault(tmp_path):
+    faults = []
+    load_model_file(tmp_path / "absent.yaml", faults)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xff")
+    load_model_file(tmp_path / "binary.yaml", faults)
+    assert [fault.split(": ", 1)[1] for fault in faults] == ["No such file or directory", "not UTF-8 text"]
+
+
+def test_an_alias_that_holds_itself_ends(write):
+    faults = []
+    load_model_file(write("parameters: &a\n  b: *a\n"), faults)
+    assert any("nested deeper" in fault for fault in faults)
+
+
+def test_no_models_at_all_is_a_fault_that_says_how_to_write_one(write):
+    faults = []
+    load_server_file(write("server: {port: 1}\n"), faults)
+    assert len(faults) == 1
+    assert "- path: model.onnx" in faults[0]

@@ -40,7 +40,7 @@ lint: $(VENV)/.built ## Formatting, lints, types, direction of imports
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports
 
 .PHONY: test-rust
 test-rust: $(VENV)/.built

@@ -32,6 +32,8 @@ impl<L: Launcher> Task<L> {
                 self.expire(place, now);
             }
         }
+        // Before the suspects: they may want the seat of the spare, which is free again when its wait is over.
+        self.tend_seats(now);
         self.tend_suspects(now);
         self.tend_lifecycle(now);
     }

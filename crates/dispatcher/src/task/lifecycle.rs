@@ -214,7 +214,14 @@ impl<L: Launcher> Task<L> {
         let hopeless = seat.backoff.failures() >= HOPELESS_AFTER;
         seat.wait_until(now + wait);
         self.changed = true;
-        if self.replicas.iter().any(|replica| replica.role.state() != ReplicaState::Starting) {
+        let lent = |replica: &Replica<L::Worker>| matches!(replica.role, Role::Quarantine | Role::Leaving);
+        if hopeless && self.serving() < 2 && !self.replicas.iter().any(lent) {
+            self.let_suspects_go();
+        }
+        let live = |replica: &Replica<L::Worker>| {
+            matches!(replica.role.state(), ReplicaState::Ready | ReplicaState::Quarantine)
+        };
+        if self.replicas.iter().any(live) {
             return;
         }
         if matches!(self.phase, Phase::Serving) {
@@ -225,8 +232,8 @@ impl<L: Launcher> Task<L> {
         }
     }
 
-    /// Nothing runs and nothing starts: whoever waits without a limit would wait for ever.
-    fn tell_the_hopeless(&mut self) {
+    /// No replica comes that suspects could run on.
+    fn let_suspects_go(&mut self) {
         for id in self.quarantine.give_up() {
             if let Some(flight) = self.flights.remove(id) {
                 let message =
@@ -234,6 +241,11 @@ impl<L: Launcher> Task<L> {
                 self.fail(flight, Error::new(ErrorKind::WorkerLost, message));
             }
         }
+    }
+
+    /// Nothing runs and nothing starts: whoever waits without a limit would wait for ever.
+    fn tell_the_hopeless(&mut self) {
+        self.let_suspects_go();
         for id in self.flights.ids() {
             if let Some(flight) = self.flights.remove(id) {
                 self.event(Event::Cancelled(id));
@@ -244,19 +256,22 @@ impl<L: Launcher> Task<L> {
         }
     }
 
-    pub(super) fn tend_lifecycle(&mut self, now: Time) {
-        let spare = self.seats.len() - 1;
+    /// Starts what has waited long enough.
+    pub(super) fn tend_seats(&mut self, now: Time) {
         for index in 0..self.seats.len() {
             if self.seats[index].due() > now {
                 continue;
             }
             // The spare is started when it is wanted, not because it was there.
-            if index == spare {
+            if self.is_spare(index) {
                 self.seats[index].clear();
             } else {
                 self.start(index);
             }
         }
+    }
+
+    pub(super) fn tend_lifecycle(&mut self, now: Time) {
         self.end_if_drained(now);
         self.profile_if_idle(now);
         if self.changed {

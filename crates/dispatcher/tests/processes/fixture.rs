@@ -51,6 +51,8 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Fixture {
+        // Seen where a test fails. The first one to come installs it for all.
+        let _installed = tracing_subscriber::fmt().with_test_writer().try_init();
         let (clock, losses) = (Clock::start(), Arc::<Losses>::default());
         let runtime = tokio::runtime::Handle::current();
         let observer = Arc::new(Watch(losses.clone()));

@@ -34,6 +34,27 @@ def main() -> None:
             folder = HERE / "corpus" / target
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"sample-{number:03}").write_bytes(choice + body)
+    worker_frames()
+
+
+def worker_frames() -> None:
+    """Control messages behind an even byte; behind an odd one the rows and a descriptor (see ``descriptor.rs``)."""
+    tensor = {"name": "x", "datatype": "FP32", "shape": [-1, 3]}
+    signature = {"inputs": [tensor], "outputs": [tensor], "batching": {"off": {"reason": "told so"}}}
+    frames = [
+        {"loaded": {"signature": signature, "facts": {"runtime": "none"}}},
+        {"failed": {"message": "no such file", "detail": "line 7"}},
+        {"room": {"slot": 1, "generation": 7, "bytes": 4096}},
+    ]
+    seeds = [b"\0" + json.dumps(frame).encode() for frame in frames]
+    # Two rows of three elements, 640 bytes into the arena, of each datatype that has a fixed size.
+    for choice, size in enumerate([1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 2]):
+        descriptor = struct.pack("<IIIIQQ8Q", choice + 1, 2, 0, 0, 640, 6 * size, 2, 3, 0, 0, 0, 0, 0, 0)
+        seeds.append(bytes([2 * choice + 1, 2]) + descriptor)
+    folder = HERE / "corpus" / "worker_frames"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(seeds):
+        (folder / f"sample-{number:03}").write_bytes(seed)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,14 @@ impl Descriptor {
     }
 }
 
+/// Which memory a descriptor says its tensor is in. Not checked.
+pub(crate) fn segment_of(descriptor: &[u8]) -> u32 {
+    descriptor
+        .get(8..12)
+        .and_then(|bytes| bytes.first_chunk())
+        .map_or(ARENA, |bytes| u32::from_le_bytes(*bytes))
+}
+
 /// Memory in which outputs of a slot may lie.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputRoom {

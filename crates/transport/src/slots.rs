@@ -10,11 +10,11 @@ use std::time::Duration;
 use inferd_types::settings::ModelSettings;
 use inferd_types::{BatchId, ErrorKind, Signature, Tensor};
 
-use crate::descriptor::{ARENA, BYTES, Fault, OutputRoom, check_outputs};
+use crate::descriptor::{ARENA, BYTES, Fault, OutputRoom, check_outputs, segment_of};
 use crate::layout::{DETAIL_MAX, GATEWAY_WAITING, Layout, MESSAGE_MAX, WORKER_SLEEPING, head};
 use crate::link::Segment;
 use crate::memory::Mapping;
-use crate::staging::{Placed, Shapes};
+use crate::staging::{Placed, Plan, Shapes};
 use crate::word::{State, Word};
 use crate::{Outputs, Worker, doorbell, staging};
 
@@ -125,6 +125,8 @@ pub(crate) struct Slots {
     /// Of the last batch opened.
     generation: u32,
     staged: [Option<Staged>; 2],
+    /// The worker broke the protocol: nothing it writes is looked at any more.
+    broken: bool,
     /// Kept between batches so that staging allocates nothing.
     shapes: Shapes,
 }
@@ -157,6 +159,7 @@ impl Slots {
             arena_max_bytes: settings.arena_max_bytes,
             generation: 0,
             staged: [None, None],
+            broken: false,
             shapes: Shapes::default(),
         }
     }
@@ -169,44 +172,22 @@ impl Worker {
     /// See [`StageError`].
     pub fn stage(&mut self, batch: BatchId, requests: &[&[Tensor]]) -> Result<SlotId, StageError> {
         let slots = &mut self.slots;
+        if slots.broken {
+            return Err(StageError::Lost);
+        }
         let slot = slots.staged.iter().position(Option::is_none).ok_or(StageError::NoSlot)?;
         let batched = slots.layout.batched;
         let rows = slots.shapes.read(requests, &slots.signature, batched).ok_or(StageError::Mixed)?;
         let plan = slots.shapes.plan(rows, slots.batch_rows_max, batched);
+        let (roomy, segment) = self.room_for(slot, plan)?;
+        let slots = &mut self.slots;
         let place = &slots.layout.slots[slot];
-
-        // Best in the arena with room for more rows; else in a segment with such room, unless that is large; else
-        // exactly what is there.
-        let half = self.link.slot_max() / 2;
-        let in_arena = |bytes: usize| bytes <= place.inputs.bytes;
-        let (roomy, segment_bytes) = match (plan.roomy_bytes, plan.exact_bytes) {
-            (roomy, _) if in_arena(roomy) => (true, None),
-            (roomy, _) if roomy <= half => (true, Some(roomy)),
-            (_, exact) if in_arena(exact) => (false, None),
-            (_, exact) => (false, Some(exact)),
-        };
-        let segment = match segment_bytes.map(|bytes| self.link.input_segment(slot, bytes)) {
-            None => None,
-            Some(Ok(Some(segment))) => Some(segment),
-            Some(Ok(None)) => {
-                let needed = slots.layout.bytes.saturating_add(plan.exact_bytes.saturating_mul(2));
-                return Err(StageError::TooLarge { needed, max: slots.arena_max_bytes });
-            }
-            Some(Err(error)) => {
-                tracing::error!(
-                    pid = self.process.pid(),
-                    "a worker can't be given a segment, it is killed: {error}"
-                );
-                self.process.kill();
-                return Err(StageError::Lost);
-            }
-        };
         let (memory, base, id) = match &segment {
             Some(segment) => (&segment.mapping, 0, segment.id),
             None => (&slots.mapping, place.inputs.offset, ARENA),
         };
         let capacity = if roomy { plan.roomy_rows } else { rows };
-        let inputs = slots.shapes.place(base, if roomy { capacity } else { rows }, roomy);
+        let inputs = slots.shapes.place(base, capacity, roomy);
         staging::write_rows(memory, &inputs, 0, requests);
         let descriptors = place.head + head::DESCRIPTORS;
         slots.shapes.describe(&slots.mapping, descriptors, id, &inputs);
@@ -220,6 +201,31 @@ impl Worker {
         doorbell::wake(slots.mapping.u32(WORKER_SLEEPING));
         slots.staged[slot] = Some(Staged { batch, word, taken: false, capacity, inputs, segment });
         Ok(SlotId::ALL[slot])
+    }
+
+    /// The memory for the inputs of a batch: whether there is room for more rows, and the segment if not the arena.
+    fn room_for(&self, slot: usize, plan: Plan) -> Result<(bool, Option<Segment>), StageError> {
+        let arena = self.slots.layout.slots[slot].inputs.bytes;
+        // Best in the arena with room for more rows; else in a segment with such room, unless that is large; else
+        // exactly what is there.
+        let (roomy, bytes) = match (plan.roomy_bytes, plan.exact_bytes) {
+            (roomy, _) if roomy <= arena => return Ok((true, None)),
+            (roomy, _) if roomy <= self.link.slot_max() / 2 => (true, roomy),
+            (_, exact) if exact <= arena => return Ok((false, None)),
+            (_, exact) => (false, exact),
+        };
+        match self.link.input_segment(slot, bytes) {
+            Ok(Some(segment)) => Ok((roomy, Some(segment))),
+            Ok(None) => {
+                let needed = self.slots.layout.bytes.saturating_add(plan.exact_bytes.saturating_mul(2));
+                Err(StageError::TooLarge { needed, max: self.slots.arena_max_bytes })
+            }
+            Err(error) => {
+                tracing::error!(pid = self.pid(), "a worker can't be given a segment, it is killed: {error}");
+                self.process.kill();
+                Err(StageError::Lost)
+            }
+        }
     }
 
     /// Adds to a batch that is still open.
@@ -276,6 +282,9 @@ impl Worker {
     pub fn poll(&mut self, slot: SlotId) -> SlotState {
         let slots = &mut self.slots;
         let Some(staged) = &mut slots.staged[slot.index()] else { return SlotState::Free };
+        if slots.broken {
+            return SlotState::Taken;
+        }
         let at = slots.layout.slots[slot.index()].head + head::WORD;
         let word = slots.mapping.u64(at).load(Ordering::Acquire);
         let taken = |state| Word { state, ..staged.word }.pack();
@@ -345,8 +354,8 @@ impl Worker {
         let at = place.head + head::DESCRIPTORS + slots.layout.inputs * BYTES;
         let mut descriptors = Vec::new();
         slots.mapping.read_into(at, slots.layout.outputs * BYTES, &mut descriptors);
-        // Only where the first four bytes of the third field say so are there segments to look for.
-        let elsewhere = descriptors.chunks_exact(BYTES).any(|bytes| bytes[8..12] != ARENA.to_le_bytes());
+        // Most batches need no segment, and then the lock is not taken.
+        let elsewhere = descriptors.chunks_exact(BYTES).any(|bytes| segment_of(bytes) != ARENA);
         let segments = if elsewhere { self.link.output_segments(slot) } else { Vec::new() };
         let arena = OutputRoom { segment: ARENA, start: place.outputs.offset, end: place.outputs.end() };
         let room =
@@ -382,7 +391,9 @@ impl Worker {
         Ok(WorkerFailure { kind, message, detail })
     }
 
-    fn broken(&self, problem: &str) {
+    /// Ends a worker that can't be believed any more; its batches stay as they are until it is gone.
+    fn broken(&mut self, problem: &str) {
+        self.slots.broken = true;
         tracing::error!(
             pid = self.pid(),
             "a worker broke the protocol in shared memory and is killed: {problem}"

@@ -111,9 +111,8 @@ impl Shapes {
 
     /// Lays the inputs out from `base`: with room for `capacity` rows, or exactly.
     pub(crate) fn place(&mut self, base: usize, capacity: u32, roomy: bool) -> Vec<Placed> {
+        // The plan has counted these, so nothing overflows.
         let size = |input: &InputShape| match input.row_bytes {
-            // The plan has counted these, so nothing overflows. Rows of a model that is not batched are all there.
-            Some(row_bytes) if roomy && input.bytes > 0 => input.bytes.max(row_bytes * capacity as usize),
             Some(row_bytes) if roomy => row_bytes * capacity as usize,
             _ => input.bytes,
         };

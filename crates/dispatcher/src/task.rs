@@ -306,3 +306,6 @@ impl<L: Launcher> Drop for Task<L> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

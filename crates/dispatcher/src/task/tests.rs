@@ -1,0 +1,335 @@
+//! Races between a model's task and its worker, with workers whose every step the test takes.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use inferd_scheduler::Event;
+use inferd_transport::{AppendOutcome, Exit, SlotId, StageError};
+use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Seconds};
+use inferd_types::{
+    BatchId, Batching, Clock, DataType, ErrorKind, InferRequest, Priority, Result, Signature, Tensor,
+    TensorSpec, Time,
+};
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::Task;
+use crate::handle::{ModelHandle, Shared};
+use crate::ticket::Ticket;
+use crate::worker::{Done, Launcher, Polled, Shares, Split, Worker};
+
+/// What one fake worker holds.
+#[derive(Default)]
+struct State {
+    slots: [Option<(BatchId, Vec<u32>, Step)>; 2],
+    /// It takes no more batches, as one whose process is gone.
+    lost: bool,
+    /// The next append comes too late.
+    takes_before_append: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Step {
+    Open,
+    Taken,
+    Done,
+}
+
+/// A worker in the hands of a test.
+#[derive(Clone)]
+struct Fake {
+    state: Arc<Mutex<State>>,
+    exit: Arc<watch::Sender<Option<Exit>>>,
+    bell: Arc<Notify>,
+}
+
+impl Fake {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Moves one batch on, without ringing; false where there is none to move.
+    fn step(&self, from: Step, to: Step) -> bool {
+        let mut state = self.lock();
+        let batch = state.slots.iter_mut().flatten().filter(|(_, _, step)| *step == from).min_by_key(|b| b.0);
+        batch.map(|(_, _, step)| *step = to).is_some()
+    }
+
+    fn finish(&self) -> bool {
+        let moved = self.step(Step::Taken, Step::Done) || (self.step(Step::Open, Step::Done));
+        self.bell.notify_one();
+        moved
+    }
+
+    fn die(&self) {
+        self.exit.send_replace(Some(Exit::Signal(9)));
+    }
+
+    fn holds(&self) -> usize {
+        self.lock().slots.iter().flatten().count()
+    }
+}
+
+struct Rows(u32);
+
+impl Split for Rows {
+    fn split(&self, rows: &[u32]) -> Result<Shares> {
+        assert_eq!(rows.iter().sum::<u32>(), self.0);
+        Ok(rows.iter().map(|_| Default::default()).collect())
+    }
+}
+
+impl Worker for Fake {
+    type Outputs = Rows;
+
+    fn pid(&self) -> u32 {
+        0
+    }
+
+    fn exited(&self) -> impl Future<Output = Exit> + Send + 'static {
+        let mut exit = self.exit.subscribe();
+        async move {
+            let exit = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+            exit.unwrap_or(Exit::Unknown)
+        }
+    }
+
+    fn kill(&self) {
+        self.die();
+    }
+
+    fn terminate_run(&self) {}
+
+    fn close(&self) {
+        self.exit.send_replace(Some(Exit::Status(0)));
+    }
+
+    fn stage(&mut self, batch: BatchId, requests: &[&[Tensor]]) -> Result<SlotId, StageError> {
+        let mut state = self.lock();
+        if state.lost {
+            return Err(StageError::Lost);
+        }
+        let slot = state.slots.iter().position(Option::is_none).ok_or(StageError::NoSlot)?;
+        let rows = requests.iter().map(|inputs| inputs[0].shape[0] as u32).collect();
+        state.slots[slot] = Some((batch, rows, Step::Open));
+        Ok(SlotId::ALL[slot])
+    }
+
+    fn append(&mut self, slot: SlotId, requests: &[&[Tensor]]) -> AppendOutcome {
+        let mut state = self.lock();
+        let late = std::mem::take(&mut state.takes_before_append);
+        let Some((_, rows, step)) = &mut state.slots[slot.index()] else {
+            return AppendOutcome::TakenAlready;
+        };
+        if late || *step != Step::Open {
+            *step = Step::Taken;
+            return AppendOutcome::TakenAlready;
+        }
+        rows.extend(requests.iter().map(|inputs| inputs[0].shape[0] as u32));
+        AppendOutcome::Appended
+    }
+
+    fn withdraw(&mut self, slot: SlotId) -> bool {
+        self.lock().slots[slot.index()].take_if(|(_, _, step)| *step == Step::Open).is_some()
+    }
+
+    fn poll(&mut self, slot: SlotId) -> Polled<Rows> {
+        let mut state = self.lock();
+        match &state.slots[slot.index()] {
+            None => Polled::Free,
+            Some((_, _, Step::Open)) => Polled::Open,
+            Some((_, _, Step::Taken)) => Polled::Taken,
+            Some((batch, rows, Step::Done)) => {
+                let (batch, rows) = (*batch, rows.iter().sum());
+                state.slots[slot.index()] = None;
+                Polled::Done(Done { batch, execution: Duration::from_millis(1), outcome: Ok(Rows(rows)) })
+            }
+        }
+    }
+
+    fn set_waiting(&self, _: bool) {}
+}
+
+/// Every worker that was started, the latest last.
+#[derive(Clone, Default)]
+struct Fakes {
+    started: Arc<Mutex<Vec<Fake>>>,
+    bell: Arc<Notify>,
+}
+
+impl Fakes {
+    fn number(&self, number: usize) -> Fake {
+        self.started.lock().unwrap()[number].clone()
+    }
+}
+
+impl Launcher for Fakes {
+    type Worker = Fake;
+
+    fn start(&self, _: usize) -> impl Future<Output = Result<(Fake, LoadedModel)>> + Send + 'static {
+        let fake =
+            Fake { state: Arc::default(), exit: Arc::new(watch::Sender::new(None)), bell: self.bell.clone() };
+        self.started.lock().unwrap().push(fake.clone());
+        let spec = || vec![TensorSpec { name: "x".into(), datatype: DataType::Int8, shape: vec![-1] }];
+        let signature = Signature { inputs: spec(), outputs: spec(), batching: Batching::On };
+        async move { Ok((fake, LoadedModel { signature, facts: Default::default() })) }
+    }
+
+    async fn rung(&self) {
+        self.bell.notified().await;
+    }
+}
+
+fn settings(retry: bool) -> ModelSettings {
+    let long = Seconds(Duration::from_secs(60));
+    ModelSettings {
+        name: "fake".into(),
+        version: 1,
+        platform: "test".into(),
+        launch: Launch::Exec { command: Vec::new() },
+        env: Default::default(),
+        load: serde_json::Value::Null,
+        directory: None,
+        replicas: 1,
+        pin_cpus: Vec::new(),
+        batch_rows_max: 8,
+        slo: None,
+        priority_default: 1,
+        queue_rows_max: 100,
+        queue_max_bytes: 1 << 20,
+        retry_on_worker_loss: retry,
+        execution_max_s: long,
+        load_max_s: long,
+        kills_per_minute_max: 10,
+        arena_max_bytes: 1 << 20,
+        warmup: false,
+        profiling: false,
+        profile: vec![(1, 0.001), (8, 0.001)],
+        linger: false,
+    }
+}
+
+async fn load(retry: bool) -> (ModelHandle, Fakes) {
+    let (shared, fakes) = (Arc::new(Shared::new(settings(retry), Arc::new(()))), Fakes::default());
+    let (loaded, is_loaded) = oneshot::channel();
+    let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), loaded).unwrap();
+    tokio::spawn(task.run());
+    is_loaded.await.unwrap().unwrap();
+    (ModelHandle { shared }, fakes)
+}
+
+/// One row; returns when the task has dealt with it.
+async fn submit(handle: &ModelHandle) -> Ticket {
+    let tensor = Tensor::new(DataType::Int8, [1].into_iter().collect(), vec![0].into()).unwrap();
+    let inputs = [tensor].into_iter().collect();
+    let request = InferRequest { inputs, arrived: Time::ZERO, timeout: None, priority: Priority::default() };
+    let ticket = handle.submit(request);
+    settle(handle).await;
+    ticket
+}
+
+/// The second question is read in a turn after the one in which the first was answered.
+async fn settle(handle: &ModelHandle) {
+    for _ in 0..3 {
+        handle.explain().await;
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), met).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// One running, one staged behind it.
+async fn running_and_staged(handle: &ModelHandle, fake: &Fake) -> (Ticket, Ticket) {
+    let running = submit(handle).await;
+    until("the first is staged", || fake.step(Step::Open, Step::Taken)).await;
+    let staged = submit(handle).await;
+    until("the second is staged", || fake.holds() == 2).await;
+    (running, staged)
+}
+
+#[tokio::test]
+async fn what_was_staged_when_a_worker_died_is_innocent() {
+    let (handle, fakes) = load(false).await;
+    let (running, staged) = running_and_staged(&handle, &fakes.number(0)).await;
+    fakes.number(0).die();
+    assert_eq!(running.await.unwrap_err().kind(), ErrorKind::WorkerLost);
+    until("a worker is started again", || fakes.started.lock().unwrap().len() == 2).await;
+    until("it gets the staged one", || fakes.number(1).finish()).await;
+    assert_eq!(staged.await.unwrap().timing.batch_rows, 1);
+}
+
+#[tokio::test]
+async fn what_a_worker_finished_before_it_died_is_answered() {
+    let (handle, fakes) = load(false).await;
+    let (running, staged) = running_and_staged(&handle, &fakes.number(0)).await;
+    assert!(fakes.number(0).step(Step::Taken, Step::Done) && fakes.number(0).step(Step::Open, Step::Taken));
+    fakes.number(0).die();
+    assert!(running.await.is_ok());
+    assert_eq!(staged.await.unwrap_err().kind(), ErrorKind::WorkerLost);
+}
+
+#[tokio::test]
+async fn suspects_run_alone_before_those_who_came_later() {
+    let (handle, fakes) = load(true).await;
+    let (running, staged) = running_and_staged(&handle, &fakes.number(0)).await;
+    fakes.number(0).die();
+    until("a worker is started again", || fakes.started.lock().unwrap().len() == 2).await;
+    let second = fakes.number(1);
+    until("the suspect is staged", || second.holds() == 1).await;
+    let later = submit(&handle).await;
+    assert_eq!(second.holds(), 1, "nothing is staged beside a suspect");
+    assert!(second.finish());
+    assert_eq!(running.await.unwrap().timing.batch_rows, 1);
+    until("the others are run", || second.finish()).await;
+    assert_eq!(staged.await.unwrap().timing.batch_rows, 2);
+    assert!(later.await.is_ok());
+}
+
+#[tokio::test]
+async fn an_append_that_comes_too_late_loses_nobody() {
+    let (handle, fakes) = load(true).await;
+    let fake = fakes.number(0);
+    let (running, staged) = running_and_staged(&handle, &fake).await;
+    fake.lock().takes_before_append = true;
+    let late = submit(&handle).await;
+    assert!(fake.finish() && fake.finish());
+    assert!(running.await.is_ok() && staged.await.is_ok());
+    until("it is staged again", || fake.finish()).await;
+    assert!(late.await.is_ok());
+}
+
+#[tokio::test]
+async fn who_could_not_be_handed_over_waits_for_the_next_worker() {
+    let (handle, fakes) = load(true).await;
+    fakes.number(0).lock().lost = true;
+    let ticket = submit(&handle).await;
+    assert_eq!(fakes.number(0).holds(), 0);
+    fakes.number(0).die();
+    until("a worker is started again", || fakes.started.lock().unwrap().len() == 2).await;
+    until("it gets the request", || fakes.number(1).finish()).await;
+    assert!(ticket.await.is_ok());
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_task_that_is_gone() {
+    let (shared, fakes) = (Arc::new(Shared::new(settings(true), Arc::new(()))), Fakes::default());
+    let (loaded, _is_loaded) = oneshot::channel();
+    let mut task = Task::new(shared.clone(), Clock::start(), fakes, loaded).unwrap();
+    task.event(Event::ReplicaReady(inferd_types::ReplicaId(1)));
+    shared.set_state(crate::handle::ModelState::Ready);
+    let handle = ModelHandle { shared };
+    let tensor = Tensor::new(DataType::Int8, [1].into_iter().collect(), vec![0].into()).unwrap();
+    let inputs = [tensor].into_iter().collect();
+    let request = InferRequest { inputs, arrived: Time::ZERO, timeout: None, priority: Priority::default() };
+    let ticket = handle.submit(request.clone());
+    drop(task);
+    assert_eq!(ticket.await.unwrap_err().kind(), ErrorKind::Internal);
+    assert!(handle.submit(request).await.is_err());
+}

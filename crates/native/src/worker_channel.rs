@@ -16,6 +16,9 @@ use pyo3::types::{PyMemoryView, PyTuple};
 use crate::errors::{raise, raise_unreadable};
 use crate::view::{ArenaView, write_bytes_output};
 
+/// Datatype, shape, bytes.
+type Input<'py> = (&'static str, Bound<'py, PyTuple>, Bound<'py, PyMemoryView>);
+
 /// The channel of a worker process to the gateway.
 #[pyclass(frozen, module = "inferd._native")]
 pub(crate) struct WorkerChannel {
@@ -88,10 +91,7 @@ pub(crate) struct WorkerBatch {
 #[pymethods]
 impl WorkerBatch {
     /// The inputs in the signature's order: ``(datatype, shape, memoryview of bytes)``.
-    fn inputs<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Vec<(&'static str, Bound<'py, PyTuple>, Bound<'py, PyMemoryView>)>> {
+    fn inputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Input<'py>>> {
         let guard = self.lock();
         let batch = guard.as_ref().ok_or_else(answered)?;
         let memory = batch.memory();

@@ -76,10 +76,10 @@ class Supervisor:
         Returns:
             Admitted requests that could not be answered within ``drain_timeout_s``.
         """
-        self.data_plane.set_ready(False)
-        self._keep_profiles()
         try:
-            return self.data_plane.drain(self.plan.server.drain_timeout_s)
+            unanswered = self.data_plane.drain(self.plan.server.drain_timeout_s)
+            self._keep_profiles()
+            return unanswered
         finally:
             self.data_plane.close()
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import yaml
-
 from inferd.spec.convert import Path, Source, nearest, read_settings
 from inferd.spec.settings import ModelSpec, ServerSpec
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Given", "ModelEntry", "ServerFile", "load_model_file", "load_server_file"]
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Deeper than any settings are; bounds what aliases that hold themselves can do.
 _DEPTH_MAX = 16
 
@@ -82,11 +79,14 @@ def _entry(entry: Any, position: int, file: FilePath, source: Source, faults: li
 
 
 def _load(file: FilePath, faults: list[str]) -> tuple[dict[str, Any] | None, Source]:
+    # Imported here: without a YAML file it is not needed, and it is a tenth of the time to start.
+    import yaml
+
     lines: dict[Path, int] = {}
     source = Source(str(file), lines)
     try:
         text = file.read_text(encoding="utf-8")
-        loader = _Loader(text)
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
         with contextlib.closing(_Disposable(loader)):
             node = loader.get_single_node()
             data = None if node is None else _build(loader, node, (), source, faults)
@@ -120,7 +120,7 @@ class _Disposable:
         self._loader.dispose()
 
 
-def _build(loader: Any, node: yaml.Node, path: Path, source: Source, faults: list[str]) -> Any:
+def _build(loader: Any, node: Any, path: Path, source: Source, faults: list[str]) -> Any:
     """The plain value of ``node``; the line of everything in it goes into ``source.lines``."""
     lines: Any = source.lines
     line = node.start_mark.line + 1
@@ -128,9 +128,9 @@ def _build(loader: Any, node: yaml.Node, path: Path, source: Source, faults: lis
     if len(path) > _DEPTH_MAX:
         faults.append(f"{source.name}:{line}: nested deeper than {_DEPTH_MAX}")
         return None
-    if isinstance(node, yaml.SequenceNode):
+    if node.id == "sequence":
         return [_build(loader, item, (*path, position), source, faults) for position, item in enumerate(node.value)]
-    if not isinstance(node, yaml.MappingNode):
+    if node.id != "mapping":
         return loader.construct_object(node, deep=True)
     loader.flatten_mapping(node)
     values: dict[str, Any] = {}

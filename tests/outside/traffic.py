@@ -115,9 +115,14 @@ async def all_at_once(
     return sorted(answers, key=lambda answer: answer.index)
 
 
+# With more in flight than this, the machine does not give the rate any more that was measured before.
+IN_FLIGHT_MAX = 512
+
+
 async def at_rate(address: str, path: str, body: Callable[[int], bytes], rate: float, seconds: float) -> list[Answer]:
-    """Poisson arrivals of ``rate`` a second for ``seconds``, whether or not answers keep up."""
+    """Poisson arrivals of ``rate`` a second for ``seconds``, whether or not answers keep up (up to IN_FLIGHT_MAX)."""
     draw = random.Random(5)
+    places = asyncio.Semaphore(IN_FLIGHT_MAX)
     idle: list[Connection] = []
     tasks: list[asyncio.Task[Answer]] = []
 
@@ -125,6 +130,7 @@ async def at_rate(address: str, path: str, body: Callable[[int], bytes], rate: f
         connection = idle.pop() if idle else Connection(address)
         answer = await connection.post(path, body(index), index)
         idle.append(connection)
+        places.release()
         return answer
 
     clock = asyncio.get_running_loop()
@@ -132,8 +138,9 @@ async def at_rate(address: str, path: str, body: Callable[[int], bytes], rate: f
     end += seconds
     while due < end:
         await asyncio.sleep(max(0.0, due - clock.time()))
+        await places.acquire()
         tasks.append(asyncio.create_task(one(len(tasks))))
-        due += draw.expovariate(rate)
+        due = max(due, clock.time() - 1) + draw.expovariate(rate)
     answers = list(await asyncio.gather(*tasks))
     for connection in idle:
         connection.close()

@@ -1,0 +1,179 @@
+"""Start, drain, end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import inferd
+import pytest
+from outside.leftovers import Leftovers
+from outside.metrics import Metrics
+from outside.models import SLEEP
+from outside.traffic import Answer, Background, Connection, all_at_once, four_columns, orders, row_of
+from outside.waiting import wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from outside.process import Inferd
+
+MOODY, BUSY = "/v2/models/moody/infer", "/v2/models/busy/infer"
+
+
+def queued(server: Inferd, model: str) -> float:
+    return Metrics(server.metrics_url).value("inferd_queue_rows", model=model)
+
+
+def test_sigterm_answers_what_was_admitted_refuses_the_rest_and_exits_0(serve, files: Path) -> None:
+    with serve(files / "moody.py", "--batching", "off") as server:
+        count = 30
+        traffic = Background(
+            lambda: all_at_once(server.address, MOODY, [orders((SLEEP, 0.1))] * count, connections=count)
+        )
+        # All but the one that runs and the one that is staged.
+        wait_for(lambda: queued(server, "moody") >= count - 2, "the admission of all")
+        assert _status(f"{server.url}/v2/health/ready") == 200
+        server.terminate()
+        # Refused by the server or, where it listens no more, by the kernel.
+        wait_for(lambda: _status(f"{server.url}/v2/health/ready") in (0, 503), "not ready at once", 1)
+        assert asyncio.run(Connection(server.address).post(MOODY, orders((SLEEP, 0)), 0)).status in (0, 503)
+        assert [answer.status for answer in traffic.answers()] == [200] * count
+        assert server.wait() == 0
+
+
+async def until_refused(address: str) -> list[Answer]:
+    """Closed loops on 16 connections that end with their first refusal or when nobody listens any more."""
+    answers: list[Answer] = []
+    indices = iter(range(10_000))
+
+    async def loop() -> None:
+        connection = Connection(address)
+        while True:
+            answer = await connection.post(BUSY, four_columns(index := next(indices)), index)
+            answers.append(answer)
+            if answer.status != 200:
+                connection.close()
+                return
+
+    await asyncio.gather(*(loop() for _ in range(16)))
+    return answers
+
+
+def test_sigterm_under_load_fails_no_admitted_request(serve, files: Path) -> None:
+    with serve(files / "busy.onnx", "--replicas", "2", "--threads", "1") as server:
+        traffic = Background(lambda: until_refused(server.address))
+        wait_for(lambda: Metrics(server.metrics_url).value("inferd_requests_total", outcome="ok") > 300, "load")
+        server.terminate()
+        answers = traffic.answers()
+        assert server.wait() == 0
+        assert all(answer.data() == row_of(answer.index) for answer in answers if answer.status == 200)
+        # The last of each loop: refused because of the drain, or never admitted since nobody listened any more.
+        ends = [answer for answer in answers if answer.status != 200]
+        assert len(ends) == 16
+        for answer in ends:
+            assert answer.status == 503 or b"Connect" in answer.body or b"IncompleteRead" in answer.body, answer
+
+
+def test_a_second_sigterm_exits_now(serve, files: Path) -> None:
+    with serve(files / "moody.py", "--batching", "off") as server:
+        traffic = Background(lambda: all_at_once(server.address, MOODY, [orders((SLEEP, 15))], 1))
+        wait_for(lambda: Metrics(server.metrics_url).value("inferd_inflight_bytes") > 0, "a request in flight")
+        server.terminate()
+        wait_for(lambda: "draining" in server.log(), "the drain")
+        begun = time.monotonic()
+        server.terminate()
+        assert server.wait() == 128 + signal.SIGTERM
+        assert time.monotonic() - begun < 2
+        assert traffic.answers()[0].status == 0
+
+
+def test_draining_ends_within_its_limit_whatever_a_model_does(serve, files: Path) -> None:
+    with serve(files / "moody.py", "--batching", "off", "--drain-timeout-s", "1s") as server:
+        traffic = Background(lambda: all_at_once(server.address, MOODY, [orders((SLEEP, 15))], 1))
+        wait_for(lambda: Metrics(server.metrics_url).value("inferd_inflight_bytes") > 0, "a request in flight")
+        begun = time.monotonic()
+        server.terminate()
+        assert server.wait() == 1
+        assert time.monotonic() - begun < 5
+        assert traffic.answers()[0].status != 200
+
+
+def test_it_is_not_ready_before_every_replica_has_answered(serve, files: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text((files / "moody.py").read_text().replace("self.pid = os.getpid()", "time.sleep(2); self.pid = 1"))
+    server = serve(slow, "--port", str(port := _free_port())).launch()
+    try:
+        base = f"http://127.0.0.1:{port}"
+        wait_for(lambda: _status(f"{base}/v2/health/live") == 200, "liveness", 20)
+        assert _status(f"{base}/v2/health/ready") == 503
+        assert _status(f"{base}/v2/models/slow/ready") == 503
+        answer = httpx.post(f"{base}/v2/models/slow/infer", content=orders((0, 0)))
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
+        wait_for(lambda: _status(f"{base}/v2/health/ready") == 200, "readiness", 20)
+        assert httpx.post(f"{base}/v2/models/slow/infer", content=orders((0, 0))).status_code == 200
+        server.terminate()
+        assert server.wait() == 0
+        server.assert_nothing_is_left()
+    finally:
+        server.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(url).status_code
+    except httpx.TransportError:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def warm(files: Path) -> None:
+    """What the first server of a process makes once, for good: the handlers of signals, imported modules."""
+    with inferd.Server(files / "identity.onnx"):
+        pass
+
+
+@pytest.mark.usefixtures("warm")
+def test_from_python_a_server_lives_as_long_as_its_block(files: Path) -> None:
+    with Leftovers():
+        with inferd.Server(files / "identity.onnx", threads=1) as server:
+            address = server.address
+            answer = httpx.post(f"{server.url}/v2/models/identity/infer", content=four_columns(5))
+            assert answer.json()["outputs"][0]["data"] == row_of(5)
+            assert [model.name for model in server.models] == ["identity"]
+            assert server.models[0].signature.inputs[0].shape == (-1, 4)
+            assert "inferd_requests_total" in httpx.get(server.metrics_url).text
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://{address}/v2")
+
+
+@pytest.mark.usefixtures("warm")
+def test_from_python_servers_come_and_go_and_run_side_by_side(files: Path) -> None:
+    with Leftovers():
+        for _ in range(3):
+            with inferd.Server(files / "identity.onnx") as one, inferd.Server(files / "moody.py") as other:
+                assert one.address != other.address
+                for server, model in ((one, "identity"), (other, "moody")):
+                    assert httpx.get(f"{server.url}/v2/models/{model}/ready").status_code == 200
+
+
+@pytest.mark.usefixtures("warm")
+def test_from_python_a_model_that_can_not_be_loaded_raises_and_leaves_nothing(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a model")
+    with Leftovers():
+        with pytest.raises(inferd.InferdError, match="broken"):
+            inferd.Server(broken).start()
+        with pytest.raises(inferd.SpecError, match=r"nothing\.onnx"):
+            inferd.Server(tmp_path / "nothing.onnx").start()

@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
+
 from outside import models
 from outside.clients import KINDS, Client
 from outside.process import Inferd

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from outside.clients import Client
 from tritonclient.utils import InferenceServerException
+
+from outside.clients import Client
 
 EXTREMES = {
     "BOOL": np.array([[True, False], [False, True]]),
@@ -219,7 +220,7 @@ def test_calls_back_of_concurrent_grpc_calls_are_never_mixed_up(zoo) -> None:
 
 def test_a_body_made_by_the_http_client_is_parsed_by_it_again(zoo) -> None:
     import httpx
-    import tritonclient.http as http
+    from tritonclient import http
 
     tensor = http.InferInput("x", [1, 4], "FP32")
     tensor.set_data_from_numpy(np.ones((1, 4), np.float32))

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+
 from outside.metrics import Metrics
 from outside.models import EXIT, HANG, NOTHING, RAISE, REFUSE, SAY, SLEEP
 from outside.traffic import Answer, Background, at_rate, four_columns, orders, row_of, send

@@ -96,7 +96,7 @@ def test_the_last_response_is_marked_where_it_is_asked_for(zoo: Inferd) -> None:
 
 
 async def both(address: str) -> list[np.ndarray]:
-    import tritonclient.grpc.aio as aio
+    from tritonclient.grpc import aio
 
     async def requests():
         for index in range(20):

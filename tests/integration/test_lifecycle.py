@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING
 
 import httpx
-import inferd
 import pytest
+
+import inferd
 from outside.leftovers import Leftovers
 from outside.metrics import Metrics
 from outside.models import SLEEP

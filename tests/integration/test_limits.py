@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import httpx
+
 from outside.metrics import Metrics
 from outside.models import NOTHING, SLEEP
 from outside.traffic import Background, all_at_once, four_columns, orders, row_of, send, tensor

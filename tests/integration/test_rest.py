@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
 from outside.traffic import tensor
 
 if TYPE_CHECKING:
@@ -154,7 +155,9 @@ def test_a_form_that_is_surely_not_json_is_not_understood(http: httpx.Client) ->
 
 
 @pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_packed_bodies_are_unpacked_and_answers_packed_where_it_is_accepted(http: httpx.Client, name: str, pack) -> None:
+def test_packed_bodies_are_unpacked_and_answers_packed_where_it_is_accepted(
+    http: httpx.Client, name: str, pack
+) -> None:
     rows = tensor("x", "FP32", [0.0] * 4000, [1000, 4])
     body = pack(json.dumps({"inputs": [rows]}).encode())
     headers = {"content-encoding": name, "accept-encoding": name}
@@ -182,7 +185,9 @@ def test_a_body_over_the_limit_is_refused_by_its_announced_length(zoo: Inferd) -
     host, _, port = zoo.address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         length = (64 << 20) + 1
-        connection.sendall(f"POST /v2/models/four/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+        connection.sendall(
+            f"POST /v2/models/four/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
+        )
         answer = connection.recv(1 << 16)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"body_max_bytes" in answer
@@ -286,7 +291,12 @@ def test_what_is_not_built_is_named(http: httpx.Client) -> None:
 
 
 def test_health_metadata_and_statistics_are_plain_gets(http: httpx.Client) -> None:
-    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/four/ready", "/v2/models/versioned/versions/2/ready"):
+    for path in (
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/four/ready",
+        "/v2/models/versioned/versions/2/ready",
+    ):
         assert http.get(path).status_code == 200
         assert http.head(path).status_code == 200
     assert http.get("/v2").json()["name"] == "inferd"
@@ -328,7 +338,11 @@ def test_a_head_that_is_too_large_is_refused(http: httpx.Client) -> None:
 
 def test_garbage_ends_its_own_connection_and_nothing_else(zoo: Inferd) -> None:
     host, _, port = zoo.address.rpartition(":")
-    for garbage in (b"\x16\x03\x01\x02\x00\x01\x00", b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n" + b"\xff" * 64, b"\r\n\r\n\0" * 9):
+    for garbage in (
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n" + b"\xff" * 64,
+        b"\r\n\r\n\0" * 9,
+    ):
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             # The server may hang up before all of it is sent.
             with contextlib.suppress(OSError):

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
+
 from outside.metrics import Metrics
 from outside.models import SLEEP
 from outside.traffic import four_columns, orders, send

@@ -176,5 +176,5 @@ class Background:
     def _run(self, traffic: Callable[[], Any]) -> None:
         try:
             self._answers = asyncio.run(traffic())
-        except BaseException as fault:  # noqa: BLE001 - raised again where the answers are asked for
+        except BaseException as fault:
             self._fault = fault

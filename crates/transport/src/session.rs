@@ -47,7 +47,15 @@ impl Worker {
         let (process, socket) = launch(spawner, settings, replica_index)
             .await
             .map_err(|error| failed(settings, "no worker could be started", &error))?;
-        let loaded = load(&process, &socket, settings).await?;
+        let loaded = match load(&process, &socket, settings).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                // Reaped before anybody hears of it: whoever ends this runtime next leaves no zombie behind.
+                process.kill();
+                process.exited().await;
+                return Err(error);
+            }
+        };
         let layout = Layout::new(&loaded.signature, settings)?;
         let mapping = share_arena(&socket, &layout, doorbell)
             .map_err(|error| failed(settings, "the worker could not be given shared memory", &error))?;

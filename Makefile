@@ -78,7 +78,8 @@ $(VENV)/.created:
 # The packages alone: they change seldom, and need no build.
 $(VENV)/.packages: pyproject.toml $(VENV)/.created
 	$(BIN)/python -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-	  wanted = p["dependencies"] + sum(p["optional-dependencies"].values(), []); \
+	  extras = p["optional-dependencies"]; \
+	  wanted = p["dependencies"] + extras["test"] + extras["dev"] + extras["examples"]; \
 	  print(*(w for w in wanted if not re.match(r"inferd\b", w)), sep="\n")' > $(VENV)/packages.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/packages.txt
 	touch $@

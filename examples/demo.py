@@ -1,0 +1,234 @@
+"""``make demo``: serves the example models, asks them over HTTP and gRPC with a stock client, kills a worker under load.
+
+    python examples/demo.py [FOLDER]
+
+Starts ``inferd serve`` as anybody would, on free ports, and ends it. Exits with 1 if an answer was lost.
+"""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
+import tritonclient.grpc
+import tritonclient.http
+from data import Samples, samples
+from tritonclient.utils import np_to_triton_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).resolve().parent
+ROWS = 48
+CALLERS = 16
+LOAD_S = 4.0
+START_WITHIN_S = 120.0
+VICTIM = "breast-cancer"
+
+
+class Running(NamedTuple):
+    """A server that runs."""
+
+    process: psutil.Popen
+    address: str
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Running]:
+    """Runs ``inferd serve`` on ``folder``; what it says is shown as it comes."""
+    inferd = Path(sysconfig.get_path("scripts"), "inferd")
+    command = [str(inferd), "serve", str(folder), "--port", "0", "--metrics-port", "0"]
+    show(f"$ inferd serve {folder.name}")
+    with tempfile.NamedTemporaryFile() as log:
+        process = psutil.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        # A start that hangs must not hold the demo.
+        watchdog = threading.Timer(START_WITHIN_S, process.kill)
+        watchdog.start()
+        try:
+            address = _address(process)
+            watchdog.cancel()
+            if address is None:
+                raise SystemExit(f"inferd did not start:\n{Path(log.name).read_text()}")
+            yield Running(process, address)
+        finally:
+            watchdog.cancel()
+            process.terminate()
+            process.wait(60)
+
+
+def _address(process: psutil.Popen) -> str | None:
+    address = None
+    for line in process.stdout:
+        print(f"  {line}", end="")
+        if line.startswith("REST and gRPC"):
+            address = line.split("http://")[1].strip()
+        if line.startswith("ready in"):
+            return address
+    return None
+
+
+def ask(client: Any, module: Any, model: str, found: Samples, row: int) -> tuple[str, float]:
+    """One row's answer in words, and the milliseconds that it took."""
+    array = found.rows[row : row + 1]
+    tensor = module.InferInput(found.input, list(array.shape), np_to_triton_dtype(array.dtype))
+    tensor.set_data_from_numpy(array)
+    began = time.perf_counter()
+    answer = client.infer(model, [tensor]).as_numpy(found.output)
+    return found.read(answer)[0], (time.perf_counter() - began) * 1e3
+
+
+def ask_all(running: Running, model: str) -> list[str]:
+    """Asks ``model`` over both protocols, alone and by many at once; one row of the table."""
+    found = samples(model, ROWS)
+    row = [model]
+    for module in (tritonclient.http, tritonclient.grpc):
+        client = module.InferenceServerClient(running.address)
+        ask(client, module, model, found, 0)
+        answers = [ask(client, module, model, found, number) for number in range(ROWS)]
+        client.close()
+        row.append(f"{statistics.median(took for _, took in answers):.2f} ms")
+    right = sum(word == truth for (word, _), truth in zip(answers, found.right, strict=True))
+    row.append(f"{right} of {ROWS}")
+    before = batches(running, model)
+    with ThreadPoolExecutor(CALLERS) as callers:
+        list(callers.map(lambda _: burst(running, model, found), range(CALLERS)))
+    after = batches(running, model)
+    sizes = {size: count - before.get(size, 0) for size, count in after.items()}
+    mean = sum(size * count for size, count in sizes.items()) / max(1, sum(sizes.values()))
+    return [*row, f"{mean:.1f}", str(max((size for size, count in sizes.items() if count), default=0))]
+
+
+def burst(running: Running, model: str, found: Samples) -> None:
+    """One of many callers: every row once, the next when the last is answered."""
+    client = tritonclient.grpc.InferenceServerClient(running.address)
+    for number in range(ROWS):
+        ask(client, tritonclient.grpc, model, found, number)
+    client.close()
+
+
+def batches(running: Running, model: str) -> dict[int, int]:
+    """How many batches of each number of rows ``model`` has run."""
+    client = tritonclient.http.InferenceServerClient(running.address)
+    (found,) = client.get_inference_statistics(model)["model_stats"]
+    client.close()
+    return {int(entry["batch_size"]): int(entry["compute_infer"]["count"]) for entry in found["batch_stats"]}
+
+
+class Load:
+    """Callers that never stop asking one model, and what became of their requests."""
+
+    def __init__(self, running: Running, model: str) -> None:
+        self._running = running
+        self._model = model
+        self._found = samples(model, ROWS)
+        self._over = threading.Event()
+        self.answered = 0
+        self.wrong: list[str] = []
+        self.slowest_ms = 0.0
+        self._counting = threading.Lock()
+        self._callers = [threading.Thread(target=self._call) for _ in range(CALLERS)]
+
+    def __enter__(self) -> Load:
+        for caller in self._callers:
+            caller.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for caller in self._callers:
+            caller.join()
+
+    def _call(self) -> None:
+        client = tritonclient.grpc.InferenceServerClient(self._running.address)
+        expected = [ask(client, tritonclient.grpc, self._model, self._found, row)[0] for row in range(ROWS)]
+        row = 0
+        while not self._over.is_set():
+            try:
+                word, took_ms = ask(client, tritonclient.grpc, self._model, self._found, row)
+                fault = "" if word == expected[row] else "another answer than before"
+            except Exception as error:
+                fault, took_ms = str(error), 0.0
+            with self._counting:
+                self.answered += not fault
+                self.wrong += [fault] if fault else []
+                self.slowest_ms = max(self.slowest_ms, took_ms)
+            row = (row + 1) % ROWS
+        client.close()
+
+
+def kill_under_load(running: Running) -> bool:
+    """Kills the worker that works, while it does; says whether every request was answered all the same."""
+    with Load(running, VICTIM) as load:
+        victim = busiest(running.process, LOAD_S / 4)
+        at_kill = load.answered
+        victim.send_signal(signal.SIGKILL)
+        began = time.perf_counter()
+        wait_until(lambda: load.answered > at_kill + CALLERS, "no answers after the kill")
+        back_ms = (time.perf_counter() - began) * 1e3
+        busiest(running.process, LOAD_S / 2)
+    show(
+        f"  worker {victim.pid} of {VICTIM} was killed (SIGKILL) with {CALLERS} callers asking.\n"
+        f"  Answers came again after {back_ms:.0f} ms. {load.answered} requests were answered, {len(load.wrong)} failed;"
+        f" the slowest took {load.slowest_ms:.0f} ms."
+    )
+    for fault in load.wrong[:5]:
+        show(f"  {fault}")
+    return not load.wrong
+
+
+def busiest(process: psutil.Popen, within_s: float) -> psutil.Process:
+    """The worker that computes most in the next ``within_s`` seconds."""
+    workers = process.children(recursive=True)
+    before = {worker.pid: sum(worker.cpu_times()[:2]) for worker in workers}
+    threading.Event().wait(within_s)
+    return max(workers, key=lambda worker: sum(worker.cpu_times()[:2]) - before[worker.pid] if worker.is_running() else 0)
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str, within_s: float = 30.0) -> None:
+    """Returns as soon as ``condition()`` holds."""
+    end = time.perf_counter() + within_s
+    while not condition():
+        if time.perf_counter() > end:
+            raise SystemExit(otherwise)
+        threading.Event().wait(0.001)
+
+
+def table(rows: list[list[str]]) -> str:
+    """Aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(f"  {line}".rstrip() for line in lines)
+
+
+def show(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> int:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "models"
+    models = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    with serve(folder) as running:
+        show(f"\nEvery model, asked by tritonclient: one caller, then {CALLERS} at once")
+        heads = ["MODEL", "HTTP p50", "gRPC p50", "RIGHT", "MEAN BATCH", "LARGEST"]
+        show(table([heads, *(ask_all(running, model) for model in models)]))
+        show("\nA worker dies in the middle of its work")
+        nothing_lost = kill_under_load(running)
+    ended_well = running.process.returncode == 0
+    show(f"\nSIGTERM: drained and ended with exit status {running.process.returncode}.")
+    show("Nothing was lost." if nothing_lost and ended_well else "Something was lost.")
+    return 0 if nothing_lost and ended_well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

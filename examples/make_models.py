@@ -15,7 +15,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import data
 import numpy as np
 import onnx
 import onnxruntime
@@ -27,6 +26,8 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+import data
 
 if TYPE_CHECKING:
     from collections.abc import Callable

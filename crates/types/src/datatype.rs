@@ -110,7 +110,10 @@ impl FromStr for DataType {
     fn from_str(name: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|datatype| datatype.name() == name).ok_or_else(|| {
             let known = Self::ALL.map(DataType::name).join(", ");
-            Error::new(ErrorKind::InvalidInput, format!("unknown datatype '{name}'; one of {known} is expected"))
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("unknown datatype '{name}'; one of {known} is expected"),
+            )
         })
     }
 }

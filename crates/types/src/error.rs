@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn what_only_the_operator_may_read_is_not_in_the_message() {
-        let error = Error::new(ErrorKind::ModelFailed, "the model failed").with_detail("secret").within("model 'm'");
+        let error =
+            Error::new(ErrorKind::ModelFailed, "the model failed").with_detail("secret").within("model 'm'");
         assert_eq!(error.to_string(), "model 'm': the model failed");
         assert_eq!(error.detail(), Some("secret"));
     }

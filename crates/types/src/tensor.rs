@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn data_must_be_as_long_as_the_shape_says() {
-        let tensor = |bytes: &'static [u8]| Tensor::new(DataType::Fp32, smallvec![2], Bytes::from_static(bytes));
+        let tensor =
+            |bytes: &'static [u8]| Tensor::new(DataType::Fp32, smallvec![2], Bytes::from_static(bytes));
         assert!(tensor(&[0; 8]).is_ok());
         assert!(tensor(&[0; 7]).unwrap_err().message().contains("takes 8 bytes but 7"));
     }

@@ -214,7 +214,7 @@ MODELS: dict[str, Callable[[], tuple[onnx.ModelProto, str]]] = {
 SETTINGS = {
     "file-type": (
         "# Some 5 ms a file, together or alone: there is little to gain from large batches.\n"
-        "slo: 100ms\nbatch_rows_max: 8\n"
+        "slo: 250ms\nbatch_rows_max: 8\n"
     ),
     "fraud": "# A payment is approved or refused while the customer waits at the till.\nslo: 20ms\n",
     "vibration": "# Sensors send a window ten times a second; an answer within one period is in time.\nslo: 100ms\n",

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 import tritonclient.grpc
 import tritonclient.http
-from data import Samples, samples
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from data import Samples, samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -117,7 +117,10 @@ def from_client() -> list[dict[str, Any]]:
     return samples
 
 
-X, N = '{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2.5]}', '{"name":"n","datatype":"INT64","shape":[1,1],"data":[7]}'
+X, N = (
+    '{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2.5]}',
+    '{"name":"n","datatype":"INT64","shape":[1,1],"data":[7]}',
+)
 X_RAW = np.array([1, 2.5], np.float32).tobytes()
 TWO = [tensor("FP32", [1, 2], X_RAW), tensor("INT64", [1, 1], struct.pack("<q", 7))]
 
@@ -134,8 +137,10 @@ def written_good() -> list[dict[str, Any]]:
     def fp32(shape: list[int], values: list[float]) -> dict[str, Any]:
         return good([tensor("FP32", shape, np.array(values, np.float32).tobytes())])
 
-    binary = '{"inputs":[{"name":"n","datatype":"INT64","shape":[1,1],"parameters":{"binary_data_size":8}},' \
+    binary = (
+        '{"inputs":[{"name":"n","datatype":"INT64","shape":[1,1],"parameters":{"binary_data_size":8}},'
         '{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2.5]}],"parameters":{"binary_data_output":true}}'
+    )
     return [
         text("inputs may come in any order", "two", f'{{"inputs":[{N},{X}]}}', good(TWO)),
         text("members may come in any order and unknown ones are passed over", "two",
@@ -229,7 +234,10 @@ def rest_responses() -> list[dict[str, Any]]:
     def response(name: str, which: str, outputs: list[dict[str, Any]], body: str | None, **more: Any) -> dict[str, Any]:
         return {"name": name, "signature": which, "outputs": outputs, "body": body, **more}
 
-    y, z = tensor("FP32", [2, 1], np.array([0.1, -0.0], np.float32).tobytes()), tensor("INT64", [2], struct.pack("<2q", -1, 2))
+    y, z = (
+        tensor("FP32", [2, 1], np.array([0.1, -0.0], np.float32).tobytes()),
+        tensor("INT64", [2], struct.pack("<2q", -1, 2)),
+    )
     head = '{"id":"a\\"","model_name":"m","model_version":"3","outputs":['
     raw_z = '{"name":"z","datatype":"INT64","shape":[2],"parameters":{"binary_data_size":16}}'
     data_y = '{"name":"y","datatype":"FP32","shape":[2,1],"data":[0.1,-0.0]}'
@@ -260,7 +268,9 @@ def grpc_requests() -> list[dict[str, Any]]:
         array = example(datatype)
         tensor_in = grpc_client.InferInput("x", list(array.shape), datatype)
         tensor_in.set_data_from_numpy(array)
-        request = grpc_request("m", [tensor_in], "", "g1", [grpc_client.InferRequestedOutput("y")], 0, False, False, 2, 1500, None)
+        request = grpc_request(
+            "m", [tensor_in], "", "g1", [grpc_client.InferRequestedOutput("y")], 0, False, False, 2, 1500, None
+        )
         samples.append({
             "name": f"{datatype} as tritonclient sends it", "signature": datatype,
             "body_base64": b64(request.SerializeToString(deterministic=True)),

@@ -247,7 +247,8 @@ pub(crate) struct Activity {
 }
 
 enum Seen {
-    /// Waiting for the first byte of the next head, since the request that `after` stands for.
+    /// Waiting for the first byte of the next head, since the request that `after` stands for. A part of a head that
+    /// came together with the request before it can't be told from this; it is closed as idle.
     Nothing { after: u64 },
     /// A part of a head is there.
     Head { since: Time },

@@ -112,10 +112,15 @@ impl Target {
 }
 
 /// Counts, traces and logs one inference that ended. `target` is `None` where no model was found.
-pub(crate) fn finished(shared: &Shared, asked: &Asked, target: Option<&Target>, outcome: &Result<Timing>) {
+pub(crate) fn finished(
+    shared: &Shared,
+    asked: &Asked,
+    target: Option<&Target>,
+    outcome: Result<Timing, &Error>,
+) {
     let now = shared.clock.now();
     let metrics = target.map_or_else(|| shared.metrics.unrouted(), |target| &target.metrics);
-    metrics.answered(outcome.as_ref().map(|_| ()).map_err(Error::kind), now.since(asked.arrived));
+    metrics.answered(outcome.map(drop).map_err(Error::kind), now.since(asked.arrived));
     let (model, version) = target.map_or(("", 0), Target::name);
     if let Err(error) = outcome {
         let trace = asked.context.map(|context| context.trace);
@@ -129,7 +134,7 @@ pub(crate) fn finished(shared: &Shared, asked: &Asked, target: Option<&Target>, 
             request_id: asked.request_id(),
             arrived: asked.arrived,
             answered: now,
-            outcome: outcome.as_ref().copied(),
+            outcome,
         };
         spans.finished(&shared.ids, &finished);
     }

@@ -89,7 +89,7 @@ pub(crate) async fn after_accept_error() {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-/// Says why and closes. Waits for nothing: it is done on the accept loop.
+/// Says why and closes, beside the accept loop and for a moment only.
 fn refuse(stream: TcpStream, shared: &Shared) {
     let error = Error::new(
         ErrorKind::Overloaded,

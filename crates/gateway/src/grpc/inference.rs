@@ -27,29 +27,19 @@ pub(super) struct Inference {
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 /// Runs one message, and tells metrics, spans and log how it went.
-pub(super) async fn infer<T>(
+pub(super) async fn infer(
     shared: &Shared,
     asked: &Asked,
     message: pb::ModelInferRequest,
-    encode: impl FnOnce(pb::ModelInferResponse) -> T,
-) -> Result<T> {
-    let version = Some(message.model_version.as_str()).filter(|version| !version.is_empty());
-    let target = match Target::find(shared, &message.model_name, version) {
-        Ok(target) => target,
-        Err(error) => {
-            refused_here(shared, &error);
-            let outcome = Err(error);
-            finished(shared, asked, None, &outcome);
-            return outcome.map(|_: Timing| unreachable!("it is an error"));
-        }
-    };
-    let outcome = run(shared, asked, &target, message).await;
-    let (outcome, answer) = match outcome {
-        Ok((timing, message)) => (Ok(timing), Ok(encode(message))),
-        Err(error) => (Err(error.clone()), Err(error)),
-    };
-    finished(shared, asked, Some(&target), &outcome);
-    answer
+) -> Result<pb::ModelInferResponse> {
+    let target =
+        Target::find(shared, &message.model_name, version(&message.model_version)).inspect_err(|error| {
+            refused_here(shared, error);
+            finished(shared, asked, None, Err(error));
+        })?;
+    let answered = run(shared, asked, &target, message).await;
+    finished(shared, asked, Some(&target), answered.as_ref().map(|(timing, _)| *timing));
+    answered.map(|(_, message)| message)
 }
 
 async fn run(
@@ -82,7 +72,7 @@ impl GrpcInferenceService for Inference {
     type ModelStreamInferStream = stream::Answers;
 
     async fn model_infer(&self, request: Request<pb::ModelInferRequest>) -> Answer<pb::ModelInferResponse> {
-        answered(infer(&self.shared, &self.asked, request.into_inner(), |message| message).await)
+        answered(infer(&self.shared, &self.asked, request.into_inner()).await)
     }
 
     async fn model_stream_infer(

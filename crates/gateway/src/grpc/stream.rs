@@ -77,12 +77,10 @@ impl Call {
             timeout: self.asked.timeout.map(|timeout| (self.asked.arrived + timeout).since(arrived)),
         };
         let id = message.id.clone();
-        let answer =
-            inference::infer(&self.shared, &asked, message, |message| codec::stream_response(message, true));
-        answer.await.unwrap_or_else(|error| {
-            let id = Some(id.as_str()).filter(|id| !id.is_empty());
-            codec::stream_error(id, &error)
-        })
+        match inference::infer(&self.shared, &asked, message).await {
+            Ok(message) => codec::stream_response(message, true),
+            Err(error) => codec::stream_error(Some(id.as_str()).filter(|id| !id.is_empty()), &error),
+        }
     }
 }
 

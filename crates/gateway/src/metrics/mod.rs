@@ -187,7 +187,6 @@ impl Families {
 
 impl Metrics {
     /// Metrics of nothing yet.
-    #[expect(clippy::new_without_default, reason = "one per process, and shared from the start")]
     pub fn new() -> Arc<Metrics> {
         let families = Families::new();
         let mut registry = Registry::default();

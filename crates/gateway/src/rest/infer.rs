@@ -38,21 +38,20 @@ pub(super) async fn answer(
         Err(error) => {
             body::discard(body);
             refused_here(shared, &error);
-            let outcome = Err(error);
-            finished(shared, asked, None, &outcome);
-            return outcome
-                .map_or_else(|error| answer::error(&error), |_: Timing| answer::empty(StatusCode::OK));
+            finished(shared, asked, None, Err(&error));
+            return answer::error(&error);
         }
     };
-    let (outcome, response) = match run(shared, &target, head, asked, body, delivery).await {
-        Ok((timing, response)) => (Ok(timing), response),
+    match run(shared, &target, head, asked, body, delivery).await {
+        Ok((timing, response)) => {
+            finished(shared, asked, Some(&target), Ok(timing));
+            response
+        }
         Err(error) => {
-            let response = answer::error(&error);
-            (Err(error), response)
+            finished(shared, asked, Some(&target), Err(&error));
+            answer::error(&error)
         }
-    };
-    finished(shared, asked, Some(&target), &outcome);
-    response
+    }
 }
 
 async fn run(

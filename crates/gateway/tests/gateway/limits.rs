@@ -30,6 +30,7 @@ async fn a_body_of_unknown_length_is_cut_off_at_the_limit() {
         client.send(&chunk).await;
     }
     client.answer().await.unwrap().error(413);
+    drop(client);
     // Chunks are fine as such.
     let mut client = Client::connect(server.data).await;
     client.send(head.as_bytes()).await;
@@ -60,7 +61,7 @@ async fn a_head_over_the_limit_is_refused() {
     let long = "x".repeat(16384);
     let answer = post(server.data, INFER, &[("x-long", &long)], &row(1.0, 2.0)).await;
     assert!(answer.error(413).contains("header_max_bytes"));
-    assert_eq!(get(server.data, &format!("/v2/models/{long}")).await.error(413).is_empty(), false);
+    get(server.data, &format!("/v2/models/{long}")).await.error(413);
     // Far past it, hyper itself ends the connection before there is a request.
     let mut client = Client::connect(server.data).await;
     client.send(format!("GET /v2 HTTP/1.1\r\nx: {}", "x".repeat(500_000)).as_bytes()).await;
@@ -73,15 +74,17 @@ async fn a_head_that_comes_too_slowly_ends_the_connection() {
     let mut limits = settings();
     limits.header_timeout_s = Seconds(Duration::from_millis(100));
     let server = Server::with(limits).await;
-    // Nothing at all, a part of HTTP/2's preface, a part of a head, a part of a second head.
-    for sent in ["", "PRI * HT", "GET /v2 HTTP/1.1\r\nx: ", "GET /v2 HTTP/1.1\r\nhost: test\r\n\r\nGET /v2"] {
+    // Nothing at all, a part of HTTP/2's preface, a part of a head.
+    for sent in ["", "PRI * HT", "GET /v2 HTTP/1.1\r\nx: "] {
         let mut client = Client::connect(server.data).await;
         client.send(sent.as_bytes()).await;
-        if sent.ends_with("\r\nGET /v2") {
-            assert_eq!(client.answer().await.unwrap().status, 200);
-        }
         assert!(client.is_closed().await, "{sent}");
     }
+    // A part of a second head.
+    let mut client = Client::connect(server.data).await;
+    assert_eq!(client.post(INFER, &[], &row(1.0, 2.0)).await.status, 200);
+    client.send(b"POST ").await;
+    assert!(client.is_closed().await);
     server.stop().await;
 }
 

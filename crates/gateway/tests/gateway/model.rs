@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use inferd_transport::worker::Channel;
@@ -27,7 +28,7 @@ pub(crate) fn settings(name: &str, version: u64, gate: &Gate, slow_load: bool) -
         "launch": {"exec": {"command": command}},
         "env": {}, "load": {"gate": gate.path, "slow_load": slow_load}, "directory": null,
         "replicas": 1, "pin_cpus": [], "batch_rows_max": 4, "slo": null, "priority_default": 1,
-        "queue_rows_max": 1000, "queue_max_bytes": 1 << 26, "retry_on_worker_loss": true,
+        "queue_rows_max": 100_000, "queue_max_bytes": 1 << 26, "retry_on_worker_loss": true,
         "execution_max_s": 20.0, "load_max_s": 60.0, "kills_per_minute_max": 10,
         "arena_max_bytes": 1 << 26, "warmup": true, "profiling": false, "profile": [], "linger": false,
     }))
@@ -37,19 +38,25 @@ pub(crate) fn settings(name: &str, version: u64, gate: &Gate, slow_load: bool) -
 /// Where a waiting model stops until the test opens.
 pub(crate) struct Gate {
     path: PathBuf,
-    listener: tokio::net::UnixListener,
+    listener: Arc<tokio::net::UnixListener>,
 }
 
 impl Gate {
     pub(crate) fn at(path: PathBuf) -> Gate {
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
-        Gate { path, listener: tokio::net::UnixListener::from_std(listener).unwrap() }
+        Gate { path, listener: Arc::new(tokio::net::UnixListener::from_std(listener).unwrap()) }
     }
 
     /// Waits until the model has come to the gate. It goes on when the value is dropped.
     pub(crate) async fn reached(&self) -> tokio::net::UnixStream {
         self.listener.accept().await.unwrap().0
+    }
+
+    /// Lets the model through from now on, whether or not it has come.
+    pub(crate) fn open(&self) {
+        let listener = self.listener.clone();
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
     }
 }
 

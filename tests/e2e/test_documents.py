@@ -21,7 +21,9 @@ from outside.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-MARKED = re.compile(r"^<!-- tested(?:: (?P<name>\S+))? -->\n+```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+MARKED = re.compile(
+    r"^<!-- tested(?:: (?P<name>\S+))? -->\n+```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 class Block(NamedTuple):

@@ -141,6 +141,14 @@ pub(crate) fn discard(mut body: Incoming) {
     tokio::spawn(within);
 }
 
+/// Runs `work` where it may take long.
+pub(crate) async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Error::new(ErrorKind::Internal, "the server failed to read or write a large body")
+            .with_detail(error.to_string())
+    })
+}
+
 pub(crate) fn too_large(max: usize) -> Error {
     Error::new(
         ErrorKind::TooLarge,

@@ -62,8 +62,8 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, places: A
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.accept() => accepted,
             _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
+            accepted = listener.accept() => accepted,
         };
         let Ok((stream, _peer)) = accepted else {
             after_accept_error().await;

@@ -9,9 +9,11 @@ use inferd_protocol::pb::inference as pb;
 use inferd_protocol::pb::inference::grpc_inference_service_server::GrpcInferenceService;
 use inferd_protocol::{Decoded, describe as wire, grpc as codec};
 use inferd_types::{Error, ErrorKind, Result, Timing};
+use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{status, stream};
+use crate::body::{LARGE_BYTES, off_reactor};
 use crate::describe;
 use crate::infer::{Asked, Target, finished, refused_here};
 use crate::inflight::Held;
@@ -48,10 +50,20 @@ async fn run(
     target: &Target,
     message: pb::ModelInferRequest,
 ) -> Result<(Timing, pb::ModelInferResponse)> {
-    let Decoded { id, inputs, options } = codec::decode_infer(message, &target.signature)?;
+    let Decoded { id, inputs, options } = decode(target, message).await?;
     let response = target.run(shared, asked, inputs, &options).await?;
     let message = codec::encode_infer(target.name(), id.as_deref(), &target.signature, &options, &response)?;
     Ok((response.timing, message))
+}
+
+/// Raw contents are only cut up; typed ones are turned into bytes one by one, which may take long.
+async fn decode(target: &Target, message: pb::ModelInferRequest) -> Result<Decoded> {
+    let typed = message.raw_input_contents.is_empty() && message.encoded_len() > LARGE_BYTES;
+    if !typed {
+        return codec::decode_infer(message, &target.signature);
+    }
+    let signature = target.signature.clone();
+    off_reactor(move || codec::decode_infer(message, &signature)).await?
 }
 
 fn version(text: &str) -> Option<&str> {

@@ -9,12 +9,12 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use inferd_protocol::rest::{self as wire, EncodedBody};
 use inferd_protocol::{Decoded, RequestOptions};
-use inferd_types::{Error, ErrorKind, InferResponse, Result, Timing};
+use inferd_types::{InferResponse, Result, Timing};
 
 use super::head::Head;
 use super::number;
 use crate::answer::{self, HttpResponse};
-use crate::body::{self, Delivery, LARGE_BYTES};
+use crate::body::{self, Delivery, LARGE_BYTES, off_reactor};
 use crate::compression::{PACK_MIN_BYTES, Packing};
 use crate::infer::{Asked, Target, finished, refused_here};
 use crate::inflight::Held;
@@ -158,12 +158,4 @@ fn respond(encoded: EncodedBody, packing: Option<Packing>) -> HttpResponse {
         headers.insert(CONTENT_ENCODING, packing.header());
     }
     response
-}
-
-/// Runs `work` where it may take long.
-async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        Error::new(ErrorKind::Internal, "the server failed to read or write a large body")
-            .with_detail(error.to_string())
-    })
 }

@@ -77,6 +77,24 @@ async fn http1_http2_and_grpc_share_one_port() {
 }
 
 #[tokio::test]
+async fn typed_contents_are_taken_small_and_large() {
+    let server = Server::start().await;
+    let mut client = client(&server).await;
+    for rows in [1, 40_000] {
+        let mut request = infer("", &[]);
+        request.raw_input_contents.clear();
+        request.inputs[0].shape = vec![rows, 2];
+        let contents = vec![2.5; rows as usize * 2];
+        request.inputs[0].contents =
+            Some(pb::InferTensorContents { fp32_contents: contents, ..Default::default() });
+        let answer = client.model_infer(request).await.unwrap().into_inner();
+        assert_eq!(numbers(&answer), vec![5.0; rows as usize * 2]);
+    }
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn every_description_is_served() {
     let server = Server::start().await;
     let mut client = client(&server).await;

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-import inferd
-from outside.leftovers import Leftovers
+from outside import embedded
 from outside.metrics import Metrics
 from outside.models import SLEEP
 from outside.traffic import Answer, Background, Connection, all_at_once, four_columns, orders, row_of
 from outside.waiting import wait_for
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from outside.process import Inferd
+
+TESTS = Path(__file__).resolve().parents[1]
 
 MOODY, BUSY = "/v2/models/moody/infer", "/v2/models/busy/infer"
 
@@ -138,43 +142,7 @@ def _status(url: str) -> int:
         return 0
 
 
-@pytest.fixture(scope="module")
-def warm(files: Path) -> None:
-    """What the first server of a process makes once, for good: the handlers of signals, imported modules."""
-    with inferd.Server(files / "identity.onnx"):
-        pass
-
-
-@pytest.mark.usefixtures("warm")
-def test_from_python_a_server_lives_as_long_as_its_block(files: Path) -> None:
-    with Leftovers():
-        with inferd.Server(files / "identity.onnx", threads=1) as server:
-            address = server.address
-            answer = httpx.post(f"{server.url}/v2/models/identity/infer", content=four_columns(5))
-            assert answer.json()["outputs"][0]["data"] == row_of(5)
-            assert [model.name for model in server.models] == ["identity"]
-            assert server.models[0].signature.inputs[0].shape == (-1, 4)
-            assert "inferd_requests_total" in httpx.get(server.metrics_url).text
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://{address}/v2")
-
-
-@pytest.mark.usefixtures("warm")
-def test_from_python_servers_come_and_go_and_run_side_by_side(files: Path) -> None:
-    with Leftovers():
-        for _ in range(3):
-            with inferd.Server(files / "identity.onnx") as one, inferd.Server(files / "moody.py") as other:
-                assert one.address != other.address
-                for server, model in ((one, "identity"), (other, "moody")):
-                    assert httpx.get(f"{server.url}/v2/models/{model}/ready").status_code == 200
-
-
-@pytest.mark.usefixtures("warm")
-def test_from_python_a_model_that_can_not_be_loaded_raises_and_leaves_nothing(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(b"not a model")
-    with Leftovers():
-        with pytest.raises(inferd.InferdError, match="broken"):
-            inferd.Server(broken).start()
-        with pytest.raises(inferd.SpecError, match=r"nothing\.onnx"):
-            inferd.Server(tmp_path / "nothing.onnx").start()
+# Each in a fresh interpreter: other libraries' threads, that of gRPC's client first, come and go as they like.
+@pytest.mark.parametrize("check", embedded.CHECKS, ids=lambda check: check.__name__)
+def test_from_python(check: Callable[[Path], None], files: Path) -> None:
+    subprocess.run([sys.executable, "-m", "outside.embedded", check.__name__, files], cwd=TESTS, check=True, timeout=90)

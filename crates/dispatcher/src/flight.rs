@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use inferd_scheduler::{Arrival, ShapeKey};
+use inferd_scheduler::{Arrival, ShapeKey, SizeBucket};
 use inferd_types::{Error, ErrorKind, InferRequest, RequestId, Result, Signature, Tensor, Time};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -132,7 +132,10 @@ impl Door {
             rows: flight.rows,
             bytes: flight.bytes,
             shape: self.shape(id, &flight),
+            size: SizeBucket::default(),
             priority: request.priority,
+            tenant: request.tenant,
+            due: request.due,
             timeout: flight.timeout,
         };
         Ok((flight, arrival))

@@ -94,7 +94,13 @@ impl Target {
         };
         let timeout = wait.map(|wait| asked.arrived + wait);
         let priority = Priority(options.priority.unwrap_or(self.model.settings().priority_default));
-        let ticket = self.model.submit(InferRequest { inputs, arrived: asked.arrived, timeout, priority });
+        let ticket = self.model.submit(InferRequest {
+            inputs,
+            arrived: asked.arrived,
+            timeout,
+            priority,
+            ..InferRequest::default()
+        });
         let Some(timeout) = timeout else { return ticket.await };
         // The dispatcher drops what waits too long, with a better message; this ends what is executing. The timer
         // is rounded up to a millisecond, so the dispatcher is heard first.

@@ -20,5 +20,8 @@ mod spread;
 mod table;
 mod waiting;
 
-pub use message::{Action, Arrival, Config, CurvePoint, Event, Objective, Refusal, ShapeKey, Snapshot};
+pub use message::{
+    Action, Arrival, BatchRule, Config, CurvePoint, Event, Hedging, Objective, Refusal, ShapeKey, SizeBucket,
+    Snapshot,
+};
 pub use scheduler::Scheduler;

@@ -6,12 +6,41 @@
 use std::time::Duration;
 
 use inferd_types::settings::ModelSettings;
-use inferd_types::{BatchId, Error, Priority, ReplicaId, RequestId, Time};
+use inferd_types::{BatchId, Due, Error, Priority, ReplicaId, RequestId, Tenant, Time};
 
 /// What may share a batch: equal keys may, different keys never do. The dispatcher makes it from the shapes of a
 /// request's inputs, the batch dimension left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShapeKey(pub u64);
+
+/// How large a request's rows are, as a power of two: the latency of each bucket is learned apart, and a batch holds
+/// requests of one bucket only, so that padding them to the longest at most doubles them. 0 where all rows are alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SizeBucket(pub u8);
+
+/// How many requests a replica is given at once. Those of published systems are there to be compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchRule {
+    /// The largest that meets every deadline in it, queueing counted in; held back under load where one more would
+    /// still fit; heads that are past help are passed over. The product's own.
+    #[default]
+    Slack,
+    /// One request.
+    One,
+    /// This many requests, or all that wait.
+    Fixed(u32),
+    /// The largest whose mean time fits what is left to the first in line, at least one.
+    LargestThatFits,
+}
+
+/// A second copy of what runs too long on one replica, on another that is idle.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hedging {
+    /// A batch that runs longer than this quantile of its size's time is copied (0.95).
+    pub quantile: f64,
+    /// Most copies, as a share of all batches (0.05): copies can never storm.
+    pub budget: f64,
+}
 
 /// A latency objective. Soft: it steers order, batching and admission, an answer later than it is still given.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,6 +73,14 @@ pub struct Config {
     pub profile: Vec<(u32, Duration)>,
     /// Longest run of a batch while the model's speed is not known, and the most that a hang limit may ever be.
     pub execution_max: Duration,
+    /// How batches are formed.
+    pub batch_rule: BatchRule,
+    /// Copies of slow batches; `None`: none.
+    pub hedging: Option<Hedging>,
+    /// Whether a replica that fails or is much slower than the others is left out for a while.
+    pub ejection: bool,
+    /// What random choices are drawn from: equal seeds and events make equal decisions.
+    pub seed: u64,
 }
 
 impl Default for Config {
@@ -59,6 +96,10 @@ impl Default for Config {
             linger: true,
             profile: Vec::new(),
             execution_max: Duration::from_secs(20),
+            batch_rule: BatchRule::Slack,
+            hedging: None,
+            ejection: true,
+            seed: 0,
         }
     }
 }
@@ -83,6 +124,7 @@ impl Config {
                 .filter_map(|(rows, seconds)| Some((*rows, Duration::try_from_secs_f64(*seconds).ok()?)))
                 .collect(),
             execution_max: settings.execution_max_s.0,
+            ..Config::default()
         }
     }
 }
@@ -98,8 +140,14 @@ pub struct Arrival {
     pub bytes: usize,
     /// What it may share a batch with.
     pub shape: ShapeKey,
+    /// How large its rows are. Requests of one shape are of one size.
+    pub size: SizeBucket,
     /// Its class.
     pub priority: Priority,
+    /// On whose behalf it comes.
+    pub tenant: Tenant,
+    /// What it is held to beside the timeout.
+    pub due: Due,
     /// The caller's hard limit, absolute. `None`: the caller waits.
     pub timeout: Option<Time>,
 }
@@ -112,6 +160,9 @@ pub struct Arrival {
 pub enum Event {
     /// A request came. It may be refused at once by [`Action::Answer`].
     Arrived(Arrival),
+    /// A request of more rows than run together came, cut into parts that are held one by one from now on. They are
+    /// admitted or refused as one: a refusal names the first part and means all.
+    ArrivedInParts(Vec<Arrival>),
     /// The caller has gone. Queued: forgotten, without an answer. Staged: [`Action::Withdraw`] follows. Running:
     /// nothing can be saved.
     Cancelled(RequestId),
@@ -176,6 +227,16 @@ pub enum Action {
         requests: Vec<RequestId>,
         /// The earliest time at which one of them is late, where there is one.
         deadline_hint: Option<Time>,
+    },
+    /// Run a copy of a batch that executes too long elsewhere. The requests are answered by whichever `Finished`
+    /// comes first; the other is still reported, for its slot and its time.
+    Hedge {
+        /// Where.
+        replica: ReplicaId,
+        /// The copy's name.
+        batch: BatchId,
+        /// What it copies.
+        requests: Vec<RequestId>,
     },
     /// Add to a batch that is still open. Where that fails (taken already, no room): [`Event::Returned`].
     Append {

@@ -115,6 +115,9 @@ impl Scheduler {
     pub fn on_event(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Arrived(arrival) => self.admit(now, arrival, actions),
+            Event::ArrivedInParts(parts) => {
+                parts.into_iter().for_each(|part| self.admit(now, part, actions));
+            }
             Event::Cancelled(request) => self.cancel(request, actions),
             Event::ReplicaReady(id) => self.ready(id),
             Event::Taken { replica, batch } => self.taken(now, replica, batch),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use inferd_scheduler::{Action, Arrival, Config, Event, Objective, Refusal, Scheduler, ShapeKey};
-use inferd_types::{BatchId, ErrorKind, Priority, ReplicaId, RequestId, Time};
+use inferd_scheduler::{Action, Arrival, Config, Event, Objective, Refusal, Scheduler, ShapeKey, SizeBucket};
+use inferd_types::{BatchId, Due, ErrorKind, Priority, ReplicaId, RequestId, Tenant, Time};
 
 const REPLICA: ReplicaId = ReplicaId(0);
 
@@ -17,7 +17,10 @@ fn arrival(request: u64) -> Arrival {
         rows: 1,
         bytes: 8,
         shape: ShapeKey(0),
+        size: SizeBucket::default(),
         priority: Priority(1),
+        tenant: Tenant::default(),
+        due: Due::Objective,
         timeout: None,
     }
 }
@@ -65,6 +68,7 @@ impl Desk {
             Action::Append { batch, requests, .. } => format!("append to {batch}: {}", ids(&requests)),
             Action::Withdraw { batch, .. } => format!("withdraw {batch}"),
             Action::Answer { request, reason, .. } => format!("answer {request}: {}", reason.label()),
+            Action::Hedge { .. } => "hedge".to_owned(),
             Action::WakeAt(time) => format!("wake at {}", time.as_nanos() / 1000),
         });
         told.collect()

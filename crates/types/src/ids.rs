@@ -28,3 +28,19 @@ id!(
     /// One place where a model runs. A restarted worker is a new replica with a new id.
     ReplicaId(u32)
 );
+
+/// On whose behalf a request comes. Tenants of one class share it by their weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tenant {
+    /// Its number; 0 is everyone who doesn't say.
+    pub id: u32,
+    /// Its share relative to other tenants' that wait; at least 1.
+    pub weight: u32,
+}
+
+impl Default for Tenant {
+    /// Nobody in particular.
+    fn default() -> Self {
+        Tenant { id: 0, weight: 1 }
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::{ReplicaId, Tensor, Time};
+use crate::{ReplicaId, Tenant, Tensor, Time};
 
 /// A priority class. Classes are strictly ordered; 0 is served first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,8 +18,21 @@ impl Default for Priority {
     }
 }
 
+/// What a request is held to beside its caller's timeout. Soft: it steers order, batching and admission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Due {
+    /// The model's own objective, from arrival on; none where it has none.
+    #[default]
+    Objective,
+    /// At this time: a step of a pipeline, whose share of the pipeline's objective ends then. It was admitted at
+    /// the pipeline's door and is not refused again for being predicted late.
+    At(Time),
+    /// Never: best effort, admitted before.
+    Never,
+}
+
 /// What the dispatcher is asked to run: already decoded, already checked against the signature.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct InferRequest {
     /// Every input of the signature, in its order.
     pub inputs: SmallVec<[Tensor; 2]>,
@@ -29,6 +42,10 @@ pub struct InferRequest {
     pub timeout: Option<Time>,
     /// The class that it is served in.
     pub priority: Priority,
+    /// On whose behalf it comes.
+    pub tenant: Tenant,
+    /// What it is held to.
+    pub due: Due,
 }
 
 /// Where the time of one request went.

@@ -40,6 +40,8 @@ impl<L: Launcher> Task<L> {
                     self.fail(flight, error);
                 }
             }
+            // Not asked for: `Config::hedging` is `None`.
+            Action::Hedge { .. } => {}
             Action::WakeAt(time) => self.wake = time,
         }
     }

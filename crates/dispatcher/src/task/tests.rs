@@ -8,8 +8,7 @@ use inferd_scheduler::Event;
 use inferd_transport::{AppendOutcome, Exit, SlotId, StageError};
 use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Seconds};
 use inferd_types::{
-    BatchId, Batching, Clock, DataType, ErrorKind, InferRequest, Priority, Result, Signature, Tensor,
-    TensorSpec, Time,
+    BatchId, Batching, Clock, DataType, ErrorKind, InferRequest, Result, Signature, Tensor, TensorSpec, Time,
 };
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -222,7 +221,7 @@ async fn load(retry: bool) -> (ModelHandle, Fakes) {
 async fn submit(handle: &ModelHandle) -> Ticket {
     let tensor = Tensor::new(DataType::Int8, [1].into_iter().collect(), vec![0].into()).unwrap();
     let inputs = [tensor].into_iter().collect();
-    let request = InferRequest { inputs, arrived: Time::ZERO, timeout: None, priority: Priority::default() };
+    let request = InferRequest { inputs, arrived: Time::ZERO, ..InferRequest::default() };
     let ticket = handle.submit(request);
     settle(handle).await;
     ticket
@@ -327,7 +326,7 @@ async fn nobody_waits_for_a_task_that_is_gone() {
     let handle = ModelHandle { shared };
     let tensor = Tensor::new(DataType::Int8, [1].into_iter().collect(), vec![0].into()).unwrap();
     let inputs = [tensor].into_iter().collect();
-    let request = InferRequest { inputs, arrived: Time::ZERO, timeout: None, priority: Priority::default() };
+    let request = InferRequest { inputs, arrived: Time::ZERO, ..InferRequest::default() };
     let ticket = handle.submit(request.clone());
     drop(task);
     assert_eq!(ticket.await.unwrap_err().kind(), ErrorKind::Internal);

@@ -10,7 +10,7 @@ use inferd_dispatcher::{
     LossReason, ModelHandle, ModelObserver, ModelState, Observer, Registry, Spawner, Ticket,
 };
 use inferd_types::settings::{Launch, ModelSettings, Seconds};
-use inferd_types::{Clock, DataType, Error, InferRequest, InferResponse, Priority, Tensor, Time};
+use inferd_types::{Clock, DataType, Error, InferRequest, InferResponse, Tensor, Time};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -145,12 +145,7 @@ pub(crate) fn request(values: &[f32]) -> InferRequest {
     let bytes: Vec<u8> = values.iter().flat_map(|value| [*value, 0.5]).flat_map(f32::to_le_bytes).collect();
     let shape = [values.len() as u64, 2].into_iter().collect();
     let tensor = Tensor::new(DataType::Fp32, shape, bytes.into()).unwrap();
-    InferRequest {
-        inputs: [tensor].into_iter().collect(),
-        arrived: Time::ZERO,
-        timeout: None,
-        priority: Priority::default(),
-    }
+    InferRequest { inputs: [tensor].into_iter().collect(), arrived: Time::ZERO, ..InferRequest::default() }
 }
 
 pub(crate) fn submit(handle: &ModelHandle, value: f32) -> Ticket {

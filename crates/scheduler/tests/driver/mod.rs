@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
-use inferd_scheduler::{Action, Arrival, Config, Event, Refusal, Scheduler, ShapeKey};
-use inferd_types::{BatchId, Priority, ReplicaId, RequestId, Time};
+use inferd_scheduler::{Action, Arrival, Config, Event, Refusal, Scheduler, ShapeKey, SizeBucket};
+use inferd_types::{BatchId, Due, Priority, ReplicaId, RequestId, Tenant, Time};
 
 /// From a batch being ready to the replica running it, and from its end to the dispatcher knowing.
 pub(crate) const DOORBELL: Duration = Duration::from_micros(30);
@@ -289,7 +289,10 @@ impl World {
             rows: 1,
             bytes: 100,
             shape: ShapeKey(0),
+            size: SizeBucket::default(),
             priority: Priority::default(),
+            tenant: Tenant::default(),
+            due: Due::Objective,
             timeout: None,
         };
         (self.setup.shape_request)(&mut self.random, self.now, &mut arrival);
@@ -434,6 +437,7 @@ impl World {
                     known.fate = Fate::Answered(reason, self.now);
                     self.call_again(request);
                 }
+                Action::Hedge { .. } => unreachable!("hedging is off"),
                 Action::WakeAt(at) => {
                     assert!(at > self.now, "woken at once: {at:?} at {:?}", self.now);
                     self.after(at.since(self.now), Happening::Wake(self.wake));

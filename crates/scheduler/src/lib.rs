@@ -11,6 +11,7 @@ mod latency;
 mod message;
 mod order;
 mod pace;
+pub mod pipeline;
 mod queue;
 mod replica;
 mod returning;

@@ -1,12 +1,12 @@
-//! The door: whether an arrival is queued or refused at once, and the answer of whoever is passed over.
+//! The door: whether an arrival is queued or refused at once.
 //!
 //! Reads the queue, the replicas and the latency model. Forms no batch.
 
 use std::time::Duration;
 
-use inferd_types::{Error, ErrorKind, Time};
+use inferd_types::{Due, Time};
 
-use crate::message::{Action, Arrival, Refusal};
+use crate::message::{Action, Arrival, BatchRule, Refusal};
 use crate::pace;
 use crate::scheduler::Scheduler;
 use crate::table::{Entry, Place};
@@ -23,58 +23,89 @@ const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(1);
 
 impl Scheduler {
-    pub(crate) fn admit(&mut self, now: Time, arrival: Arrival, actions: &mut Vec<Action>) {
+    /// Queues the parts of one request, or refuses them as one in the name of the first.
+    pub(crate) fn admit(&mut self, now: Time, parts: &[Arrival], actions: &mut Vec<Action>) {
         self.count.arrivals += 1;
-        self.returning.arrived(now);
-        if self.table.find(arrival.request).is_some() {
+        parts.iter().for_each(|_| self.returning.arrived(now));
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return };
+        if parts.iter().any(|part| self.table.find(part.request).is_some()) {
             return;
         }
-        let rows = arrival.rows.max(1);
-        let own = self.latency.high(rows);
+        let own = self.takes_alone(parts);
         let mut probe = false;
-        if let Some(timeout) = arrival.timeout
+        if let Some(timeout) = first.timeout
             && (timeout <= now || own > timeout.since(now).as_nanos() as u64)
         {
             probe = timeout > now && self.may_probe(now);
             if !probe {
-                return self.refuse_short_timeout(arrival, own, actions);
+                return self.refuse_short_timeout(first, own, actions);
             }
         }
-        // An empty queue takes anything: a request larger than the queue would otherwise never be served.
-        if !self.queue.is_empty() {
-            if self.queue.rows() + u64::from(rows) > self.config.queue_rows_max as u64 {
-                return self.refuse_full(now, arrival, Refusal::QueueRows, actions);
-            }
-            if self.queue.bytes().saturating_add(arrival.bytes) > self.config.queue_max_bytes {
-                return self.refuse_full(now, arrival, Refusal::QueueBytes, actions);
-            }
+        let rows = parts.iter().map(|part| u64::from(part.rows.max(1))).sum();
+        if let Some(reason) = self.is_full(rows, parts.iter().map(|part| part.bytes).sum()) {
+            return self.refuse_full(now, first, reason, actions);
         }
-        let entry = self.entry(now, arrival, own, probe);
-        if entry.limit() < Time::MAX {
-            self.watch_horizon(entry.limit().since(now));
+        let entry = self.entry(now, last, own, probe);
+        let limit = entry.limit();
+        if limit < Time::MAX && (probe || now + Duration::from_nanos(own) <= limit) {
+            self.watch_horizon(limit.since(now));
         }
-        if entry.limit() < Time::MAX
-            && let Some(late) = self.predicted_lateness(now, &entry).filter(|_| !probe)
+        self.steps |= matches!(first.due, Due::At(_));
+        let refusable = first.due == Due::Objective && !probe && self.config.batch_rule == BatchRule::Slack;
+        if limit < Time::MAX
+            && refusable
+            && let Some(late) = self.predicted_lateness(now, &entry, rows - u64::from(entry.rows))
         {
-            return self.refuse_late(now, arrival, late, actions);
+            return self.refuse_late(now, first, late, actions);
         }
-        let slot = self.table.insert(entry);
-        self.queue.insert(slot, &self.table[slot]);
-        self.watch_timeout(slot);
+        for part in parts {
+            let slot = self.table.insert(self.entry(now, part, own, probe));
+            self.queue.insert(slot, &self.table[slot]);
+            self.watch_timeout(slot);
+        }
     }
 
-    fn entry(&self, now: Time, arrival: Arrival, own: u64, probe: bool) -> Entry {
-        // An objective that can't be met even alone on an idle replica orders nothing and refuses nobody.
-        let soft = match self.config.objective {
-            Some(objective) if u128::from(own) <= objective.latency.as_nanos() => now + objective.latency,
-            _ => Time::MAX,
+    /// Within what time all parts are run if nothing else is, in nanoseconds; 0 while nothing is known.
+    fn takes_alone(&self, parts: &[Arrival]) -> u64 {
+        let largest = parts.iter().map(|part| part.rows.max(1)).max().unwrap_or(1);
+        let each = self.latency.high(largest);
+        if parts.len() == 1 {
+            return each;
+        }
+        each.saturating_mul(parts.len().div_ceil(self.replicas.len().max(1)) as u64)
+    }
+
+    /// Why the queue has no room for so much, if it has none.
+    fn is_full(&self, rows: u64, bytes: usize) -> Option<Refusal> {
+        // An empty queue takes anything: a request larger than the queue would otherwise never be served.
+        if self.queue.is_empty() {
+            None
+        } else if self.queue.rows() + rows > self.config.queue_rows_max as u64 {
+            Some(Refusal::QueueRows)
+        } else if self.queue.bytes().saturating_add(bytes) > self.config.queue_max_bytes {
+            Some(Refusal::QueueBytes)
+        } else {
+            None
+        }
+    }
+
+    fn entry(&self, now: Time, arrival: &Arrival, own: u64, probe: bool) -> Entry {
+        let (promised, reachable) = match (arrival.due, self.config.objective) {
+            // An objective that can't be met even alone on an idle replica orders nothing and refuses nobody.
+            (Due::Objective, Some(objective)) => {
+                (now + objective.latency, u128::from(own) <= objective.latency.as_nanos())
+            }
+            (Due::At(at), _) => (at, true),
+            (Due::Objective, None) | (Due::Never, _) => (Time::MAX, false),
         };
+        let soft = if reachable { promised } else { Time::MAX };
         let timeout = arrival.timeout.unwrap_or(Time::MAX);
         let limit = soft.min(timeout);
         let key = if limit == Time::MAX { best_effort_key(now) } else { limit.as_nanos() };
         Entry {
             id: arrival.request,
             arrived: now,
+            promised,
             soft,
             timeout,
             key,
@@ -96,8 +127,9 @@ impl Scheduler {
             && self.replicas.iter().any(|replica| replica.is_idle())
     }
 
-    /// By how much the backlog puts a newcomer past its deadline; `None` where it is in time or nothing is known.
-    fn predicted_lateness(&mut self, now: Time, entry: &Entry) -> Option<Duration> {
+    /// By how much the backlog, and `before` rows of its own request, put a newcomer past its deadline; `None` where
+    /// it is in time or nothing is known.
+    fn predicted_lateness(&mut self, now: Time, entry: &Entry, before: u64) -> Option<Duration> {
         let batch = self.pace.batch_nanos?;
         if self.queue.is_empty() && self.replicas.iter().any(|replica| replica.is_idle()) {
             return None;
@@ -105,8 +137,10 @@ impl Scheduler {
         let planned = u64::from(self.pace.rows.max(1));
         // Demoted requests stand behind, but they will be run: whoever counted on their never running would soon
         // find the queue full of them.
-        let ahead =
-            self.queue.rows_ahead(entry.class, entry.key) + self.queue.demoted() + self.look_at_replicas(now);
+        let ahead = before
+            + self.queue.rows_ahead(entry.class, entry.key)
+            + self.queue.demoted()
+            + self.look_at_replicas(now);
         let whole = ahead / planned;
         if self.joins_next_batch(now, entry, ahead) {
             return None;
@@ -158,68 +192,13 @@ impl Scheduler {
     }
 
     /// When everything that waits now will have run.
-    fn drain_time(&mut self, now: Time) -> Duration {
+    pub(crate) fn drain_time(&mut self, now: Time) -> Duration {
         let rows = self.queue.rows() + self.look_at_replicas(now);
         let drained = self.pace.batch_nanos.and_then(|batch| {
             let batches = rows as f64 / f64::from(self.pace.rows.max(1));
             pace::drained((batches * batch) as u64, &mut self.free)
         });
         drained.map_or(RETRY_UNKNOWN, |drained| drained.since(now).max(RETRY_MIN))
-    }
-
-    fn refuse_short_timeout(&mut self, arrival: Arrival, own: u64, actions: &mut Vec<Action>) {
-        let takes = own as f64 / 1e6;
-        let message = if own == 0 {
-            "the timeout had passed when the request arrived; raise it".to_owned()
-        } else {
-            format!(
-                "the timeout is shorter than the model takes ({takes:.1} ms); raise it to at least {:.0} ms",
-                (takes * 1.5).ceil()
-            )
-        };
-        self.answer(
-            arrival.request,
-            Refusal::TimeoutTooShort,
-            Error::new(ErrorKind::DeadlineMissed, message),
-            actions,
-        );
-    }
-
-    fn refuse_full(&mut self, now: Time, arrival: Arrival, reason: Refusal, actions: &mut Vec<Action>) {
-        let message = match reason {
-            Refusal::QueueBytes => format!(
-                "the queue is full: {} bytes wait; try again later, or raise queue_max_bytes above {}",
-                self.queue.bytes(),
-                self.config.queue_max_bytes
-            ),
-            _ => format!(
-                "the queue is full: {} rows wait; try again later, add replicas, or raise queue_rows_max above {}",
-                self.queue.rows(),
-                self.config.queue_rows_max
-            ),
-        };
-        let error = Error::new(ErrorKind::Overloaded, message).with_retry_after(self.drain_time(now));
-        self.answer(arrival.request, reason, error, actions);
-    }
-
-    fn refuse_late(&mut self, now: Time, arrival: Arrival, late: Duration, actions: &mut Vec<Action>) {
-        let message = format!(
-            "the backlog would make the answer {:.1} ms late; try again later, allow more time, or add replicas",
-            late.as_secs_f64() * 1e3
-        );
-        let error = Error::new(ErrorKind::Overloaded, message).with_retry_after(self.drain_time(now));
-        self.answer(arrival.request, Refusal::PredictedLate, error, actions);
-    }
-
-    pub(crate) fn answer(
-        &mut self,
-        request: inferd_types::RequestId,
-        reason: Refusal,
-        error: Error,
-        actions: &mut Vec<Action>,
-    ) {
-        self.count.refusals[reason as usize] += 1;
-        actions.push(Action::Answer { request, reason, error });
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use inferd_types::{BatchId, RequestId, Time};
 
-use crate::message::Action;
+use crate::message::{Action, BatchRule};
 use crate::replica::Batch;
 use crate::scheduler::Scheduler;
 use crate::table::Place;
@@ -38,7 +38,9 @@ impl Scheduler {
         self.expire(now, actions);
         self.age(now);
         let mut wake = None;
-        if !self.queue.is_empty() {
+        if self.config.batch_rule != BatchRule::Slack {
+            self.fill_by_rule(now, actions);
+        } else if !self.queue.is_empty() {
             wake = self.fill_idle(now, actions);
             if wake.is_none() && !self.queue.is_empty() {
                 self.extend_open(now, actions);
@@ -77,7 +79,7 @@ impl Scheduler {
     /// Gives work to idle replicas. `Some` is the time until which a batch is better held for returning callers.
     fn fill_idle(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Time> {
         loop {
-            let at = self.replicas.iter().position(|replica| replica.is_idle())?;
+            let at = self.idle_replica()?;
             let head = self.settle_head(now, now, actions)?;
             if let Some(until) = self.linger(now, head) {
                 return Some(until);
@@ -85,6 +87,11 @@ impl Scheduler {
             let cap = self.cap(head).min(self.even_share(head));
             self.stage(now, at, now, head, cap, actions);
         }
+    }
+
+    /// Who runs the next batch at once, if anyone can.
+    pub(crate) fn idle_replica(&self) -> Option<usize> {
+        self.replicas.iter().position(|replica| replica.is_idle())
     }
 
     /// Adds what came since to batches that their replica has not taken.
@@ -159,7 +166,8 @@ impl Scheduler {
     /// have one.
     fn cap(&self, head: u32) -> u32 {
         let unbound = self.table[head].soft == Time::MAX && !self.pace.unreachable;
-        if unbound && self.config.objective.is_some() { self.pace.rows } else { self.config.batch_rows_max }
+        let others_bound = self.config.objective.is_some() || self.steps;
+        if unbound && others_bound { self.pace.rows } else { self.config.batch_rows_max }
     }
 
     /// With several idle replicas: the rows for each, where running together saves little; else no limit.
@@ -184,6 +192,11 @@ impl Scheduler {
         let shape = self.table[head].shape;
         let mut fill = Fill { rows: 0, bytes: 0, limit: Time::MAX, shape, cap };
         self.gather(start, &mut fill);
+        self.hand_over(now, at, fill, actions);
+    }
+
+    /// Stages what was picked.
+    pub(crate) fn hand_over(&mut self, now: Time, at: usize, fill: Fill, actions: &mut Vec<Action>) {
         debug_assert!(!self.picked.is_empty(), "the head always fits");
         let replica = self.replicas[at].id;
         let batch = BatchId(self.next_batch);
@@ -198,7 +211,7 @@ impl Scheduler {
             id: batch,
             rows: fill.rows,
             bytes: fill.bytes,
-            shape,
+            shape: fill.shape,
             limit: fill.limit,
             started: now,
             taken: false,

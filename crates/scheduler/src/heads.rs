@@ -9,7 +9,7 @@ use inferd_types::{Error, ErrorKind, RequestId, Time};
 
 use crate::admission::best_effort_key;
 use crate::forming::{Fill, SCAN_MAX};
-use crate::message::{Action, Refusal};
+use crate::message::{Action, BatchRule, Refusal};
 use crate::scheduler::Scheduler;
 use crate::table::Place;
 
@@ -59,13 +59,14 @@ impl Scheduler {
     /// The first in line, after those before it that are past help were answered (timeout) or sent back behind all
     /// that can still be met (objective).
     pub(crate) fn settle_head(&mut self, now: Time, start: Time, actions: &mut Vec<Action>) -> Option<u32> {
+        let ours = self.config.batch_rule == BatchRule::Slack;
         loop {
             let slot = self.queue.first()?.slot;
             let entry = &self.table[slot];
             let takes = Duration::from_nanos(self.latency.high(entry.rows));
             if entry.timeout <= now || (now + takes > entry.timeout && !entry.probe) {
                 self.time_out(slot, actions);
-            } else if !entry.demoted && self.is_better_sent_back(start, slot) {
+            } else if ours && !entry.demoted && self.is_better_sent_back(start, slot) {
                 self.demote(slot);
             } else {
                 return Some(slot);

@@ -145,6 +145,11 @@ impl Latency {
         Some(Duration::from_nanos((mean * self.spread.quantile(quantile)) as u64))
     }
 
+    /// What each further row adds, in nanoseconds.
+    pub(crate) fn per_row(&self) -> f64 {
+        self.slope
+    }
+
     /// Runs of exactly `rows` that were measured.
     pub(crate) fn samples(&self, rows: u32) -> u64 {
         self.points.get((rows as usize).wrapping_sub(1)).map_or(0, |point| point.samples)

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod estimate;
 mod forming;
 mod heads;
 mod latency;
@@ -13,8 +14,10 @@ mod order;
 mod pace;
 pub mod pipeline;
 mod queue;
+mod refusal;
 mod replica;
 mod returning;
+mod rules;
 mod scheduler;
 mod snapshot;
 mod spread;

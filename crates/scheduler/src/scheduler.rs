@@ -22,6 +22,8 @@ const RECENT: usize = 256;
 const HANG_MIN: Duration = Duration::from_secs(1);
 /// Executions that a hang takes longer than.
 const HANG_FACTOR: u32 = 20;
+/// How much one batch moves the mean of recent sizes.
+const ROWS_STEP: f64 = 0.1;
 /// How much one request moves the horizon.
 const HORIZON_STEP: f64 = 0.02;
 
@@ -40,6 +42,8 @@ pub struct Scheduler {
     pub(crate) horizon: Duration,
     /// The horizon that `pace` was made for.
     planned: Duration,
+    /// Whether steps of pipelines came, which are due although the model may have no objective.
+    pub(crate) steps: bool,
     pub(crate) returning: Returning,
     /// (timeout, id) of what may expire before it runs. Those who left are dropped when met.
     pub(crate) timeouts: BinaryHeap<Reverse<(Time, u64)>>,
@@ -66,16 +70,29 @@ pub(crate) struct Counters {
     /// Rows of the last batches, as a ring.
     pub(crate) recent: Vec<u32>,
     next: usize,
+    /// Moving means of the rows of a batch and of their square.
+    rows: f64,
+    square: f64,
 }
 
 impl Counters {
     fn batch(&mut self, rows: u32) {
+        let step = if self.recent.is_empty() { 1.0 } else { ROWS_STEP };
+        let size = f64::from(rows);
+        self.rows += step * (size - self.rows);
+        self.square += step * (size * size - self.square);
         if self.recent.len() < RECENT {
             self.recent.push(rows);
         } else {
             self.recent[self.next] = rows;
             self.next = (self.next + 1) % RECENT;
         }
+    }
+
+    /// The batch that a row found itself in lately, on average; 0 while none ran. Large batches have more rows to
+    /// find themselves there: the mean over batches would be too small.
+    pub(crate) fn rows(&self) -> f64 {
+        if self.rows > 0.0 { self.square / self.rows } else { 0.0 }
     }
 }
 
@@ -97,6 +114,7 @@ impl Scheduler {
             pace,
             horizon,
             planned: horizon,
+            steps: false,
             returning: Returning::default(),
             timeouts: BinaryHeap::new(),
             ageing_credit: 0,
@@ -114,10 +132,8 @@ impl Scheduler {
     /// [`Scheduler::decide`] alone.
     pub fn on_event(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::Arrived(arrival) => self.admit(now, arrival, actions),
-            Event::ArrivedInParts(parts) => {
-                parts.into_iter().for_each(|part| self.admit(now, part, actions));
-            }
+            Event::Arrived(arrival) => self.admit(now, &[arrival], actions),
+            Event::ArrivedInParts(parts) => self.admit(now, &parts, actions),
             Event::Cancelled(request) => self.cancel(request, actions),
             Event::ReplicaReady(id) => self.ready(id),
             Event::Taken { replica, batch } => self.taken(now, replica, batch),
@@ -262,9 +278,8 @@ impl Scheduler {
             self.observe(batch.rows, execution);
             self.learned = now;
         }
-        let objective = self.config.objective;
         for slot in &batch.requests {
-            if objective.is_some_and(|objective| now > self.table[*slot].arrived + objective.latency) {
+            if now > self.table[*slot].promised {
                 self.count.missed += 1;
             }
             self.table.release(*slot);

@@ -24,7 +24,9 @@ pub(crate) enum Place {
 pub(crate) struct Entry {
     pub(crate) id: RequestId,
     pub(crate) arrived: Time,
-    /// Arrival plus objective; [`Time::MAX`] without one, or once it is demoted.
+    /// What it is held to: arrival plus objective, or what the step of a pipeline may use; [`Time::MAX`] without one.
+    pub(crate) promised: Time,
+    /// The same, as long as it steers anything: [`Time::MAX`] where it can't be met, or once it is demoted.
     pub(crate) soft: Time,
     /// The caller's limit; [`Time::MAX`] without one.
     pub(crate) timeout: Time,

@@ -1,97 +1,12 @@
 //! Single decisions, told one event at a time.
 
+mod desk;
+
 use std::time::Duration;
 
-use inferd_scheduler::{Action, Arrival, Config, Event, Objective, Refusal, Scheduler, ShapeKey, SizeBucket};
-use inferd_types::{BatchId, Due, ErrorKind, Priority, ReplicaId, RequestId, Tenant, Time};
-
-const REPLICA: ReplicaId = ReplicaId(0);
-
-fn at(micros: u64) -> Time {
-    Time::from_nanos(micros * 1000)
-}
-
-fn arrival(request: u64) -> Arrival {
-    Arrival {
-        request: RequestId(request),
-        rows: 1,
-        bytes: 8,
-        shape: ShapeKey(0),
-        size: SizeBucket::default(),
-        priority: Priority(1),
-        tenant: Tenant::default(),
-        due: Due::Objective,
-        timeout: None,
-    }
-}
-
-fn due(request: u64, timeout: u64) -> Arrival {
-    Arrival { timeout: Some(at(timeout)), ..arrival(request) }
-}
-
-/// A scheduler, and what it asks for.
-struct Desk {
-    scheduler: Scheduler,
-    actions: Vec<Action>,
-}
-
-impl Desk {
-    fn new(config: Config, replicas: u32) -> Desk {
-        let mut desk = Desk { scheduler: Scheduler::new(config), actions: Vec::new() };
-        (0..replicas).for_each(|id| desk.tell(0, Event::ReplicaReady(ReplicaId(id))));
-        desk
-    }
-
-    /// 1 ms and 100 µs a row, measured.
-    fn known(config: Config, replicas: u32) -> Desk {
-        let profile = [1u32, 8, 32].map(|rows| (rows, Duration::from_micros(1000 + 100 * u64::from(rows))));
-        Desk::new(Config { profile: profile.into(), ..config }, replicas)
-    }
-
-    fn tell(&mut self, micros: u64, event: Event) {
-        self.scheduler.on_event(at(micros), event, &mut self.actions);
-    }
-
-    fn arrive(&mut self, micros: u64, arrivals: impl IntoIterator<Item = Arrival>) {
-        arrivals.into_iter().for_each(|arrival| self.tell(micros, Event::Arrived(arrival)));
-    }
-
-    /// Decides, and hands back everything asked for since the last time, in short.
-    fn decide(&mut self, micros: u64) -> Vec<String> {
-        self.scheduler.decide(at(micros), &mut self.actions);
-        let ids =
-            |requests: &[RequestId]| requests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        let told = self.actions.drain(..).map(|action| match action {
-            Action::Stage { replica, batch, requests, .. } => {
-                format!("stage {batch} on {replica}: {}", ids(&requests))
-            }
-            Action::Append { batch, requests, .. } => format!("append to {batch}: {}", ids(&requests)),
-            Action::Withdraw { batch, .. } => format!("withdraw {batch}"),
-            Action::Answer { request, reason, .. } => format!("answer {request}: {}", reason.label()),
-            Action::Hedge { .. } => "hedge".to_owned(),
-            Action::WakeAt(time) => format!("wake at {}", time.as_nanos() / 1000),
-        });
-        told.collect()
-    }
-
-    fn taken(&mut self, micros: u64, batch: u64) {
-        self.tell(micros, Event::Taken { replica: REPLICA, batch: BatchId(batch) });
-    }
-
-    fn finished(&mut self, micros: u64, batch: u64, execution: u64) {
-        let execution = Duration::from_micros(execution);
-        self.tell(micros, Event::Finished { replica: REPLICA, batch: BatchId(batch), execution, ok: true });
-    }
-
-    /// What `arrival` is refused with.
-    fn refusal(&mut self, micros: u64, arrival: Arrival) -> (Refusal, inferd_types::Error) {
-        self.tell(micros, Event::Arrived(arrival));
-        match self.actions.pop() {
-            Some(Action::Answer { reason, error, .. }) => (reason, error),
-            other => panic!("not refused: {other:?}"),
-        }
-    }
-}
+use desk::{Desk, REPLICA, arrival, due};
+use inferd_scheduler::{Arrival, Config, Event, Objective, Refusal, Scheduler, ShapeKey};
+use inferd_types::{BatchId, ErrorKind, Priority, ReplicaId, RequestId};
 
 #[test]
 fn a_lone_request_on_an_idle_replica_goes_at_once() {

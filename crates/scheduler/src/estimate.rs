@@ -1,0 +1,69 @@
+//! What a newcomer has to expect: the wait, and then the batch that it runs in.
+//!
+//! Reads the queue, the replicas and the batch sizes of late. Knows nothing of the newcomer: its class, its deadline.
+
+use std::time::Duration;
+
+use inferd_types::Time;
+
+use crate::pipeline::StepEstimate;
+use crate::replica::Replica;
+use crate::scheduler::Scheduler;
+
+impl Scheduler {
+    /// What a newcomer has to expect now; zero while nothing is known. Costs a few steps for each replica.
+    pub fn estimate(&self, now: Time) -> StepEstimate {
+        let open: u64 =
+            self.ready_replicas().filter_map(Replica::open_batch).map(|batch| u64::from(batch.rows)).sum();
+        let waiting = self.queue.rows() + open;
+        let rows = self.expected_rows(waiting);
+        let mean = self.latency.mean(rows).unwrap_or(0.0);
+        let work = waiting as f64 / f64::from(rows) * mean;
+        StepEstimate {
+            queueing: Duration::from_nanos(self.level(now, work) as u64),
+            high: Duration::from_nanos(self.latency.high(rows)),
+            mean: Duration::from_nanos(mean as u64),
+            rows,
+            waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+            per_row: Duration::from_nanos(self.latency.per_row() as u64),
+            rows_max: self.config.batch_rows_max,
+        }
+    }
+
+    /// The size of the batch that a newcomer will be in: as lately, or more where more wait already.
+    fn expected_rows(&self, waiting: u64) -> u32 {
+        let planned = u64::from(self.pace.rows).min(waiting + 1) as u32;
+        (self.count.rows().round() as u32).max(planned).clamp(1, self.config.batch_rows_max)
+    }
+
+    /// How long after `now` the replicas are done with what they run and `work` nanoseconds more, shared so that all
+    /// end together.
+    fn level(&self, now: Time, work: f64) -> f64 {
+        let free = || {
+            self.ready_replicas().map(|replica| {
+                let ends = if replica.open_batch().is_some() {
+                    replica.first_ends(now, &self.latency)
+                } else {
+                    replica.free_at(now, &self.latency)
+                };
+                ends.since(now).as_nanos() as f64
+            })
+        };
+        // Those that are free only after the level take no part in it; without them it falls, and again.
+        let mut level = f64::INFINITY;
+        loop {
+            let (sum, count) = free()
+                .filter(|free| *free <= level)
+                .fold((work, 0u32), |(sum, count), free| (sum + free, count + 1));
+            let next = if count > 0 { sum / f64::from(count) } else { return work };
+            if next >= level {
+                return level;
+            }
+            level = next;
+        }
+    }
+
+    fn ready_replicas(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().filter(|replica| !replica.draining)
+    }
+}

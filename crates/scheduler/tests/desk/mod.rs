@@ -1,0 +1,95 @@
+//! A scheduler that is told one event at a time, and what it asks for in short.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::time::Duration;
+
+use inferd_scheduler::{Action, Arrival, Config, Event, Refusal, Scheduler, ShapeKey, SizeBucket};
+use inferd_types::{BatchId, Due, Priority, ReplicaId, RequestId, Tenant, Time};
+
+pub(crate) const REPLICA: ReplicaId = ReplicaId(0);
+
+pub(crate) fn at(micros: u64) -> Time {
+    Time::from_nanos(micros * 1000)
+}
+
+pub(crate) fn arrival(request: u64) -> Arrival {
+    Arrival {
+        request: RequestId(request),
+        rows: 1,
+        bytes: 8,
+        shape: ShapeKey(0),
+        size: SizeBucket::default(),
+        priority: Priority(1),
+        tenant: Tenant::default(),
+        due: Due::Objective,
+        timeout: None,
+    }
+}
+
+pub(crate) fn due(request: u64, timeout: u64) -> Arrival {
+    Arrival { timeout: Some(at(timeout)), ..arrival(request) }
+}
+
+/// A scheduler, and what it asks for.
+pub(crate) struct Desk {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) actions: Vec<Action>,
+}
+
+impl Desk {
+    pub(crate) fn new(config: Config, replicas: u32) -> Desk {
+        let mut desk = Desk { scheduler: Scheduler::new(config), actions: Vec::new() };
+        (0..replicas).for_each(|id| desk.tell(0, Event::ReplicaReady(ReplicaId(id))));
+        desk
+    }
+
+    /// 1 ms and 100 µs a row, measured.
+    pub(crate) fn known(config: Config, replicas: u32) -> Desk {
+        let profile = [1u32, 8, 32].map(|rows| (rows, Duration::from_micros(1000 + 100 * u64::from(rows))));
+        Desk::new(Config { profile: profile.into(), ..config }, replicas)
+    }
+
+    pub(crate) fn tell(&mut self, micros: u64, event: Event) {
+        self.scheduler.on_event(at(micros), event, &mut self.actions);
+    }
+
+    pub(crate) fn arrive(&mut self, micros: u64, arrivals: impl IntoIterator<Item = Arrival>) {
+        arrivals.into_iter().for_each(|arrival| self.tell(micros, Event::Arrived(arrival)));
+    }
+
+    /// Decides, and hands back everything asked for since the last time, in short.
+    pub(crate) fn decide(&mut self, micros: u64) -> Vec<String> {
+        self.scheduler.decide(at(micros), &mut self.actions);
+        let ids =
+            |requests: &[RequestId]| requests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let told = self.actions.drain(..).map(|action| match action {
+            Action::Stage { replica, batch, requests, .. } => {
+                format!("stage {batch} on {replica}: {}", ids(&requests))
+            }
+            Action::Append { batch, requests, .. } => format!("append to {batch}: {}", ids(&requests)),
+            Action::Withdraw { batch, .. } => format!("withdraw {batch}"),
+            Action::Answer { request, reason, .. } => format!("answer {request}: {}", reason.label()),
+            Action::Hedge { .. } => "hedge".to_owned(),
+            Action::WakeAt(time) => format!("wake at {}", time.as_nanos() / 1000),
+        });
+        told.collect()
+    }
+
+    pub(crate) fn taken(&mut self, micros: u64, batch: u64) {
+        self.tell(micros, Event::Taken { replica: REPLICA, batch: BatchId(batch) });
+    }
+
+    pub(crate) fn finished(&mut self, micros: u64, batch: u64, execution: u64) {
+        let execution = Duration::from_micros(execution);
+        self.tell(micros, Event::Finished { replica: REPLICA, batch: BatchId(batch), execution, ok: true });
+    }
+
+    /// What `arrival` is refused with.
+    pub(crate) fn refusal(&mut self, micros: u64, arrival: Arrival) -> (Refusal, inferd_types::Error) {
+        self.tell(micros, Event::Arrived(arrival));
+        match self.actions.pop() {
+            Some(Action::Answer { reason, error, .. }) => (reason, error),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+}

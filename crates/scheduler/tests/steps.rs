@@ -1,0 +1,172 @@
+//! Steps of pipelines, requests in parts, batches by published rules, and what a newcomer has to expect.
+
+mod desk;
+
+use std::time::Duration;
+
+use desk::{Desk, REPLICA, arrival, at, due};
+use inferd_scheduler::{Arrival, BatchRule, Config, Event, Objective, Refusal};
+use inferd_types::{Due, ReplicaId};
+
+fn step(request: u64, by: u64) -> Arrival {
+    Arrival { due: Due::At(at(by)), ..arrival(request) }
+}
+
+fn objective(millis: u64) -> Option<Objective> {
+    Some(Objective { latency: Duration::from_millis(millis), quantile: 0.99 })
+}
+
+#[test]
+fn steps_run_by_the_time_that_they_are_due_and_those_never_due_run_last() {
+    let mut desk = Desk::known(Config { batch_rows_max: 2, ..Config::default() }, 1);
+    let never = Arrival { due: Due::Never, ..arrival(0) };
+    desk.arrive(0, [never, step(1, 90_000), step(2, 50_000), step(3, 70_000)]);
+    assert_eq!(desk.decide(0), ["stage 0 on 0: 2 3", "stage 1 on 0: 1 0"]);
+}
+
+#[test]
+fn a_step_is_not_refused_for_being_predicted_late_but_a_request_of_the_model_is() {
+    let mut desk =
+        Desk::known(Config { objective: objective(20), batch_rows_max: 2, ..Config::default() }, 1);
+    desk.arrive(0, (0..12).map(arrival));
+    desk.decide(0);
+    desk.actions.clear();
+    desk.arrive(1, [step(100, 3000), Arrival { due: Due::Never, ..due(101, 3000) }]);
+    assert!(desk.actions.is_empty(), "{:?}", desk.actions);
+    assert_eq!(desk.refusal(1, due(102, 3000)).0, Refusal::PredictedLate);
+}
+
+#[test]
+fn a_step_that_is_past_its_time_is_sent_behind_those_that_are_not_and_still_runs() {
+    let mut desk = Desk::known(Config { batch_rows_max: 2, ..Config::default() }, 1);
+    desk.arrive(10_000, [step(0, 9_000), step(1, 90_000), step(2, 90_000)]);
+    assert_eq!(desk.decide(10_000), ["stage 0 on 0: 1 2", "stage 1 on 0: 0"]);
+    let snapshot = desk.scheduler.snapshot();
+    assert_eq!((snapshot.demoted, snapshot.refusals.len()), (1, 0));
+}
+
+#[test]
+fn a_step_that_finishes_after_its_time_counts_as_a_miss() {
+    let mut desk = Desk::new(Config::default(), 1);
+    desk.arrive(0, [step(0, 500), step(1, 5000)]);
+    desk.decide(0);
+    desk.finished(1000, 0, 900);
+    assert_eq!(desk.scheduler.snapshot().objective_missed, 1);
+}
+
+fn parts(first: u64, count: u64, rows: u32) -> Event {
+    Event::ArrivedInParts((first..first + count).map(|id| Arrival { rows, ..arrival(id) }).collect())
+}
+
+#[test]
+fn a_request_in_parts_is_taken_whole_and_spread_over_the_replicas() {
+    let mut desk = Desk::known(Config { batch_rows_max: 8, ..Config::default() }, 2);
+    desk.tell(0, parts(0, 3, 8));
+    assert_eq!(desk.decide(0), ["stage 0 on 0: 0", "stage 1 on 1: 1", "stage 2 on 0: 2"]);
+    assert_eq!(desk.scheduler.snapshot().arrivals, 1);
+}
+
+#[test]
+fn a_request_in_parts_is_refused_once_in_the_name_of_the_first_for_the_rows_of_all() {
+    let mut desk = Desk::new(Config { queue_rows_max: 20, ..Config::default() }, 0);
+    desk.arrive(0, [arrival(0)]);
+    desk.tell(0, parts(10, 3, 8));
+    assert_eq!(desk.decide(0), ["answer 10: queue_rows"]);
+    desk.tell(1, parts(20, 2, 8));
+    assert_eq!(desk.decide(1), [""; 0]);
+    assert_eq!(desk.scheduler.snapshot().queue_rows, 17);
+}
+
+#[test]
+fn the_last_part_decides_whether_a_request_in_parts_would_be_late() {
+    let in_parts = |first: u64, count: u64| {
+        let part = |id| Arrival { rows: 8, timeout: Some(at(40_000)), ..arrival(id) };
+        Event::ArrivedInParts((first..first + count).map(part).collect())
+    };
+    let mut desk = Desk::known(Config { batch_rows_max: 8, ..Config::default() }, 1);
+    desk.arrive(0, (0..80).map(|id| due(id, 39_000)));
+    desk.decide(0);
+    desk.actions.clear();
+    // Eighty rows take ten batches of 1.8 ms; five more batches are in time, fourteen are only if they are alone.
+    desk.tell(1, in_parts(100, 5));
+    assert_eq!(desk.actions.len(), 0);
+    desk.tell(1, in_parts(200, 14));
+    assert_eq!(desk.decide(1)[0], "answer 200: predicted_late");
+    let mut idle = Desk::known(Config { batch_rows_max: 8, ..Config::default() }, 1);
+    idle.tell(1, in_parts(200, 14));
+    assert_eq!(idle.actions.len(), 0);
+    idle.tell(1, in_parts(300, 30));
+    assert_eq!(idle.decide(1)[0], "answer 300: timeout_too_short");
+}
+
+fn rule(batch_rule: BatchRule) -> Desk {
+    Desk::known(Config { batch_rule, objective: objective(10), ..Config::default() }, 1)
+}
+
+#[test]
+fn published_rules_run_as_many_as_they_say_in_the_order_of_deadlines_and_stage_nothing_behind() {
+    for (batch_rule, expected) in [
+        (BatchRule::One, "stage 0 on 0: 9"),
+        (BatchRule::Fixed(3), "stage 0 on 0: 9 8 7"),
+        (BatchRule::Fixed(30), "stage 0 on 0: 9 8 7 6 5 4 3 2 1 0"),
+        // 1,500 µs are left to the first: 1 ms and 100 µs a row.
+        (BatchRule::LargestThatFits, "stage 0 on 0: 9 8 7 6 5"),
+    ] {
+        let mut desk = rule(batch_rule);
+        desk.arrive(0, (0..10).map(|id| step(id, 1500 + 1000 * (9 - id))));
+        assert_eq!(desk.decide(0), [expected], "{batch_rule:?}");
+    }
+}
+
+#[test]
+fn published_rules_refuse_nobody_for_being_late_and_send_nobody_back() {
+    let mut desk = rule(BatchRule::LargestThatFits);
+    desk.arrive(0, (0..100).map(arrival));
+    desk.decide(0);
+    // The head is past help: it runs alone, as published.
+    desk.finished(50_000, 0, 4200);
+    let staged = desk.decide(50_000);
+    assert_eq!(staged[0].split_whitespace().count(), 5, "{staged:?}");
+    assert!(desk.scheduler.snapshot().refusals.is_empty());
+    assert_eq!(desk.scheduler.snapshot().demoted, 0);
+}
+
+#[test]
+fn published_rules_still_drop_what_is_past_its_timeout() {
+    let mut desk = rule(BatchRule::One);
+    desk.arrive(0, [due(0, 90_000), due(1, 5_000)]);
+    assert_eq!(desk.decide(0)[0], "stage 0 on 0: 1");
+    desk.arrive(1, [due(2, 4_000)]);
+    assert_eq!(desk.decide(4_500)[0], "answer 2: timed_out");
+}
+
+#[test]
+fn the_estimate_is_the_wait_for_what_runs_and_waits_and_then_a_batch_of_the_recent_size() {
+    let mut desk = Desk::known(Config { batch_rows_max: 8, linger: false, ..Config::default() }, 1);
+    let idle = desk.scheduler.estimate(at(0));
+    assert_eq!((idle.queueing, idle.rows, idle.waiting), (Duration::ZERO, 1, 0));
+    assert_eq!((idle.mean, idle.rows_max), (Duration::from_micros(1100), 8));
+    desk.arrive(0, (0..24).map(arrival));
+    desk.decide(0);
+    // Eight rows run for 1,800 µs, sixteen wait (eight of them staged and still open).
+    let busy = desk.scheduler.estimate(at(0));
+    assert_eq!((busy.rows, busy.waiting), (8, 16));
+    assert_eq!(busy.queueing.as_micros(), 5400);
+    assert!(busy.high > busy.mean && busy.mean == Duration::from_micros(1800));
+    desk.taken(0, 0);
+    desk.finished(1800, 0, 1800);
+    assert_eq!(desk.scheduler.estimate(at(1800)).rows, 8);
+}
+
+#[test]
+fn a_busy_replica_keeps_nobody_waiting_while_another_is_idle() {
+    let mut desk = Desk::known(Config::default(), 1);
+    desk.arrive(0, [arrival(0)]);
+    desk.decide(0);
+    assert_eq!(desk.scheduler.estimate(at(0)).queueing, Duration::from_micros(1100));
+    assert_eq!(desk.scheduler.estimate(at(600)).queueing, Duration::from_micros(500));
+    desk.tell(1, Event::ReplicaReady(ReplicaId(1)));
+    assert_eq!(desk.scheduler.estimate(at(1)).queueing, Duration::ZERO);
+    desk.tell(2, Event::ReplicaLost(REPLICA));
+    assert_eq!(desk.scheduler.estimate(at(2)).queueing, Duration::ZERO);
+}

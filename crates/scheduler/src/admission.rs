@@ -42,7 +42,7 @@ impl Scheduler {
             }
         }
         let rows = parts.iter().map(|part| u64::from(part.rows.max(1))).sum();
-        if let Some(reason) = self.is_full(rows, parts.iter().map(|part| part.bytes).sum()) {
+        if let Some(reason) = self.is_full(first, rows, parts.iter().map(|part| part.bytes).sum()) {
             return self.refuse_full(now, first, reason, actions);
         }
         let entry = self.entry(now, last, own, probe);
@@ -76,13 +76,18 @@ impl Scheduler {
     }
 
     /// Why the queue has no room for so much, if it has none.
-    fn is_full(&self, rows: u64, bytes: usize) -> Option<Refusal> {
+    ///
+    /// Where tenants share it, none may hold more than what is still free (the dynamic threshold of Choudhury and
+    /// Hahne 1998): a burst of one finds the queue full when half of it is, and leaves the rest to the others.
+    fn is_full(&self, arrival: &Arrival, rows: u64, bytes: usize) -> Option<Refusal> {
         // An empty queue takes anything: a request larger than the queue would otherwise never be served.
         if self.queue.is_empty() {
-            None
-        } else if self.queue.rows() + rows > self.config.queue_rows_max as u64 {
+            return None;
+        }
+        let held = self.queue.held_by(arrival.priority.0, arrival.tenant).unwrap_or_default();
+        if self.queue.rows() + rows + held.rows > self.config.queue_rows_max as u64 {
             Some(Refusal::QueueRows)
-        } else if self.queue.bytes().saturating_add(bytes) > self.config.queue_max_bytes {
+        } else if self.queue.bytes().saturating_add(bytes + held.bytes) > self.config.queue_max_bytes {
             Some(Refusal::QueueBytes)
         } else {
             None
@@ -109,6 +114,7 @@ impl Scheduler {
             soft,
             timeout,
             key,
+            tenant: arrival.tenant,
             shape: arrival.shape.0,
             rows: arrival.rows.max(1),
             bytes: arrival.bytes,
@@ -137,10 +143,8 @@ impl Scheduler {
         let planned = u64::from(self.pace.rows.max(1));
         // Demoted requests stand behind, but they will be run: whoever counted on their never running would soon
         // find the queue full of them.
-        let ahead = before
-            + self.queue.rows_ahead(entry.class, entry.key)
-            + self.queue.demoted()
-            + self.look_at_replicas(now);
+        let ahead =
+            before + self.queue.rows_ahead(entry.class, entry.tenant, entry.key) + self.look_at_replicas(now);
         let whole = ahead / planned;
         if self.joins_next_batch(now, entry, ahead) {
             return None;

@@ -44,7 +44,7 @@ impl Scheduler {
             wake = self.fill_idle(now, actions);
             if wake.is_none() && !self.queue.is_empty() {
                 self.extend_open(now, actions);
-                self.fill_behind(now, actions);
+                wake = self.fill_behind(now, actions);
             }
         }
         if self.queue.is_empty() {
@@ -126,17 +126,21 @@ impl Scheduler {
         }
     }
 
-    /// Stages second batches where that hides the hand-over and spoils no batch.
-    fn fill_behind(&mut self, now: Time, actions: &mut Vec<Action>) {
+    /// Stages second batches where that hides the hand-over and spoils no batch. `Some` is the time at which one that
+    /// is better staged late is due.
+    fn fill_behind(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Time> {
         loop {
             let candidates =
                 self.replicas.iter().enumerate().filter(|(_, replica)| replica.has_room_behind());
             let first = candidates.min_by_key(|(_, replica)| replica.first_ends(now, &self.latency));
-            let Some(at) = first.map(|(at, _)| at) else { return };
+            let (at, _) = first?;
             let start = self.replicas[at].first_ends(now, &self.latency);
-            let Some(head) = self.settle_head(now, start, actions) else { return };
+            let head = self.settle_head(now, start, actions)?;
             if self.hold(at, start, head) {
-                return;
+                return None;
+            }
+            if let Some(until) = self.stage_late(now, at, start) {
+                return Some(until);
             }
             let cap = self.cap(head);
             self.stage(now, at, start, head, cap, actions);
@@ -265,7 +269,7 @@ impl Scheduler {
         let mut requests = Vec::with_capacity(self.picked.len());
         for slot in &self.picked {
             let entry = &self.table[*slot];
-            self.queue.remove(entry);
+            self.queue.serve(entry);
             requests.push(entry.id);
         }
         // Credit grows with what runs; more than a batch of it would let a burst through.

@@ -6,10 +6,12 @@
 
 mod admission;
 mod estimate;
+mod fair;
 mod forming;
 mod heads;
 mod latency;
 mod message;
+mod octaves;
 mod order;
 mod pace;
 pub mod pipeline;

@@ -6,12 +6,13 @@
 //! taking from the front, which is nearly all that happens, touch one chunk; anywhere else costs a binary search
 //! and a short move. A balanced tree was the alternative: more steps and more cache misses for the same answers.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
+use std::iter::Flatten;
 
 /// Most items of a chunk: a move within it stays in the first-level cache.
 const CHUNK: usize = 128;
-/// Emptied chunks that are kept for reuse.
-const SPARE: usize = 8;
+/// Emptied chunks that are kept for reuse: few, since each tenant of each class has an order.
+const SPARE: usize = 2;
 
 /// One queued request, as much as ordering and batch forming need of it.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +30,13 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    fn rank(&self) -> (u64, u64) {
+    pub(crate) fn rank(&self) -> (u64, u64) {
         (self.key, self.id)
     }
 }
+
+/// Items, smallest first.
+pub(crate) type Iter<'a> = Flatten<vec_deque::Iter<'a, VecDeque<Item>>>;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -51,6 +55,11 @@ impl Order {
         self.len
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Rows of all items.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
@@ -62,7 +71,7 @@ impl Order {
     }
 
     /// All, smallest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Item> {
+    pub(crate) fn iter(&self) -> Iter<'_> {
         self.chunks.iter().flatten()
     }
 
@@ -105,18 +114,18 @@ impl Order {
         }
     }
 
-    /// Takes an item out; `false` where it is not there.
-    pub(crate) fn remove(&mut self, key: u64, id: u64) -> bool {
+    /// Takes an item out and hands back its rows; `None` where it is not there.
+    pub(crate) fn remove(&mut self, key: u64, id: u64) -> Option<u32> {
         let rank = (key, id);
         let at = if self.first().is_some_and(|first| first.rank() == rank) { 0 } else { self.chunk_of(rank) };
-        let Some(chunk) = self.chunks.get_mut(at) else { return false };
+        let chunk = self.chunks.get_mut(at)?;
         let place = chunk.partition_point(|other| other.rank() < rank);
         if chunk.get(place).is_none_or(|item| item.rank() != rank) {
-            return false;
+            return None;
         }
-        let rows = chunk.remove(place).map_or(0, |item| u64::from(item.rows));
-        self.sums[at] -= rows;
-        self.rows -= rows;
+        let rows = chunk.remove(place)?.rows;
+        self.sums[at] -= u64::from(rows);
+        self.rows -= u64::from(rows);
         self.len -= 1;
         if self.chunks[at].is_empty() {
             self.sums.remove(at);
@@ -126,7 +135,7 @@ impl Order {
                 self.spare.push(chunk);
             }
         }
-        true
+        Some(rows)
     }
 
     /// The first chunk whose last item is not before `rank`.
@@ -144,7 +153,7 @@ impl Order {
     }
 
     fn fresh(&mut self) -> VecDeque<Item> {
-        self.spare.pop().unwrap_or_else(|| VecDeque::with_capacity(CHUNK + 1))
+        self.spare.pop().unwrap_or_default()
     }
 }
 
@@ -165,9 +174,9 @@ mod tests {
                     model.push((key, id as u64, rows));
                     model.sort_unstable();
                 } else {
-                    let (key, id, _) = model.remove(key as usize % model.len());
-                    prop_assert!(order.remove(key, id));
-                    prop_assert!(!order.remove(key, id));
+                    let (key, id, rows) = model.remove(key as usize % model.len());
+                    prop_assert_eq!(order.remove(key, id), Some(rows));
+                    prop_assert_eq!(order.remove(key, id), None);
                 }
                 prop_assert_eq!(order.len(), model.len());
                 prop_assert_eq!(order.first().map(Item::rank), model.first().map(|item| (item.0, item.1)));

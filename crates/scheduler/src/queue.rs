@@ -1,16 +1,24 @@
-//! What waits: one ordered queue for each priority class.
+//! What waits: one queue for each priority class, shared by its tenants.
 //!
-//! Reads entries, hands them back class by class, earliest first. Knows nothing of replicas or of the latency model.
+//! Reads entries, hands them back class by class, in the order of service. Knows nothing of replicas or of the latency
+//! model.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
+use inferd_types::Tenant;
+
+use crate::fair::{Fair, Held};
 use crate::order::{Item, Order};
 use crate::table::{Entry, IdMap, Place, Table};
 
 #[derive(Debug)]
 struct Class {
     priority: u8,
-    order: Order,
+    /// Those that can still be met, as far as is known.
+    prompt: Fair,
+    /// Those that were demoted, whoever's they are: behind all others, until their patience ends.
+    late: Order,
     /// (id, slot) in the order of arrival, to find who waits longest. Those who left are dropped when met.
     elders: VecDeque<(u64, u32)>,
 }
@@ -23,7 +31,6 @@ pub(crate) struct Queue {
     /// Rows that wait of each shape.
     shapes: IdMap<u64, u64>,
     rows: u64,
-    demoted: u64,
     requests: usize,
     bytes: usize,
 }
@@ -31,11 +38,6 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) fn rows(&self) -> u64 {
         self.rows
-    }
-
-    /// Rows of those that were demoted.
-    pub(crate) fn demoted(&self) -> u64 {
-        self.demoted
     }
 
     pub(crate) fn requests(&self) -> usize {
@@ -55,53 +57,90 @@ impl Queue {
         self.shapes.get(&shape).copied().unwrap_or(0)
     }
 
-    /// Rows that are served before a newcomer of this class and key.
-    pub(crate) fn rows_ahead(&self, priority: u8, key: u64) -> u64 {
+    /// Rows that are served before a newcomer of this class, tenant and key.
+    ///
+    /// Its tenant's demoted stand behind it, but they will be run: whoever counted on their never running would soon
+    /// find the queue full of them.
+    pub(crate) fn rows_ahead(&self, priority: u8, tenant: Tenant, key: u64) -> u64 {
         let mut rows = 0;
         for class in &self.classes {
             match class.priority.cmp(&priority) {
-                std::cmp::Ordering::Less => rows += class.order.rows(),
-                std::cmp::Ordering::Equal => rows += class.order.rows_until(key),
-                std::cmp::Ordering::Greater => break,
+                Ordering::Less => rows += class.prompt.rows() + class.late.rows(),
+                Ordering::Equal => rows += class.prompt.rows_before(tenant, key),
+                Ordering::Greater => break,
             }
         }
         rows
     }
 
+    /// Where tenants share the queue: what this one has waiting in this class.
+    pub(crate) fn held_by(&self, priority: u8, tenant: Tenant) -> Option<Held> {
+        let found = self.classes.binary_search_by_key(&priority, |class| class.priority);
+        let class = found.ok().map(|at| &self.classes[at]);
+        let shared = tenant.id != 0 || class.is_some_and(|class| class.prompt.is_shared());
+        shared.then(|| class.map_or(Held::default(), |class| class.prompt.held_by(tenant)))
+    }
+
+    /// Whether more than one tenant was seen in a class that something waits in.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.classes.iter().any(|class| class.prompt.len() > 0 && class.prompt.is_shared())
+    }
+
     /// The first in line.
     pub(crate) fn first(&self) -> Option<Item> {
-        self.classes.iter().find_map(|class| class.order.first().copied())
+        self.classes.iter().find_map(|class| class.first().copied())
     }
 
     /// All in line.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Item> {
-        self.classes.iter().flat_map(|class| class.order.iter())
+        self.classes.iter().flat_map(Class::iter)
     }
 
-    /// Puts a request in line, at the place that its class and key give it.
+    /// Puts a request in line, at the place that its class, tenant and key give it.
     pub(crate) fn insert(&mut self, slot: u32, entry: &Entry) {
         let at = self.class(entry.class);
         let class = &mut self.classes[at];
         let item = Item { key: entry.key, id: entry.id.0, shape: entry.shape, slot, rows: entry.rows };
-        class.order.insert(item);
+        if entry.demoted {
+            class.late.insert(item);
+            class.prompt.add_late(entry.tenant, entry.rows, entry.bytes);
+        } else {
+            class.prompt.insert(entry.tenant, entry.bytes, item);
+        }
         // The first class can't rise; whoever is in it when a better one appears is listed then.
         if at > 0 {
             class.remember(entry.id.0, slot);
         }
         self.rows += u64::from(entry.rows);
-        self.demoted += if entry.demoted { u64::from(entry.rows) } else { 0 };
         self.requests += 1;
         self.bytes += entry.bytes;
         *self.shapes.entry(entry.shape).or_insert(0) += u64::from(entry.rows);
     }
 
-    /// Takes a request out of the line.
+    /// Takes a request out of the line without its having been served.
     pub(crate) fn remove(&mut self, entry: &Entry) {
+        self.take(entry, false);
+    }
+
+    /// Takes a request out of the line to be served.
+    pub(crate) fn serve(&mut self, entry: &Entry) {
+        self.take(entry, true);
+    }
+
+    fn take(&mut self, entry: &Entry, served: bool) {
         let at = self.class(entry.class);
-        let found = self.classes[at].order.remove(entry.key, entry.id.0);
-        debug_assert!(found, "a queued request is in the order of its class");
+        let class = &mut self.classes[at];
+        let (tenant, bytes, key, id) = (entry.tenant, entry.bytes, entry.key, entry.id.0);
+        let found = if entry.demoted {
+            class.prompt.remove_late(tenant, entry.rows, bytes);
+            class.late.remove(key, id).is_some()
+        } else if served {
+            class.prompt.serve(tenant, bytes, key, id)
+        } else {
+            class.prompt.remove(tenant, bytes, key, id)
+        };
+        debug_assert!(found, "a queued request is in the line of its tenant");
         self.rows -= u64::from(entry.rows);
-        self.demoted -= if entry.demoted { u64::from(entry.rows) } else { 0 };
         self.requests -= 1;
         self.bytes -= entry.bytes;
         if let Some(rows) = self.shapes.get_mut(&entry.shape) {
@@ -126,7 +165,7 @@ impl Queue {
         match self.classes.binary_search_by_key(&priority, |class| class.priority) {
             Ok(at) => at,
             Err(at) => {
-                self.classes.insert(at, Class { priority, order: Order::default(), elders: VecDeque::new() });
+                self.classes.insert(at, Class::new(priority));
                 if at == 0 && self.classes.len() > 1 {
                     self.classes[1].list_elders();
                 }
@@ -137,14 +176,37 @@ impl Queue {
 }
 
 impl Class {
+    fn new(priority: u8) -> Class {
+        Class { priority, prompt: Fair::default(), late: Order::default(), elders: VecDeque::new() }
+    }
+
+    fn first(&self) -> Option<&Item> {
+        let (prompt, late) = (self.prompt.first(), self.late.first());
+        match (prompt, late) {
+            (Some(prompt), Some(late)) => Some(if late.rank() < prompt.rank() { late } else { prompt }),
+            (prompt, late) => prompt.or(late),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Item> {
+        let (mut prompt, mut late) = (self.prompt.iter().peekable(), self.late.iter().peekable());
+        std::iter::from_fn(move || {
+            let Some(first) = late.peek() else { return prompt.next() };
+            match prompt.peek() {
+                Some(other) if other.rank() < first.rank() => prompt.next(),
+                _ => late.next(),
+            }
+        })
+    }
+
     fn list_elders(&mut self) {
-        let mut elders: Vec<_> = self.order.iter().map(|item| (item.id, item.slot)).collect();
+        let mut elders: Vec<_> = self.iter().map(|item| (item.id, item.slot)).collect();
         elders.sort_unstable();
         self.elders = elders.into();
     }
 
     fn remember(&mut self, id: u64, slot: u32) {
-        if self.elders.len() > 64 + 4 * self.order.len() {
+        if self.elders.len() > 64 + 4 * (self.prompt.len() + self.late.len()) {
             self.list_elders();
         } else if self.elders.front().is_some_and(|front| id < front.0) {
             self.elders.push_front((id, slot));

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::{Index, IndexMut};
 
-use inferd_types::{BatchId, ReplicaId, RequestId, Time};
+use inferd_types::{BatchId, ReplicaId, RequestId, Tenant, Time};
 
 /// Where a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,7 @@ pub(crate) struct Entry {
     pub(crate) timeout: Time,
     /// Its place in the order of its class.
     pub(crate) key: u64,
+    pub(crate) tenant: Tenant,
     pub(crate) shape: u64,
     pub(crate) rows: u32,
     pub(crate) bytes: usize,
@@ -68,6 +69,10 @@ impl Hasher for IdHasher {
         for byte in bytes {
             self.write_u64(u64::from(*byte));
         }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
     }
 
     fn write_u64(&mut self, value: u64) {

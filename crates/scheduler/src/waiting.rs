@@ -38,6 +38,15 @@ impl Scheduler {
         self.latency.gain(waiting, more) > HAND_OVER_NANOS && !late
     }
 
+    /// Until when to stage nothing behind a running batch because tenants share the queue: one that comes meanwhile and
+    /// has had less would stand behind a batch of those who had more.
+    pub(crate) fn stage_late(&self, now: Time, at: usize, start: Time) -> Option<Time> {
+        let first = self.replicas[at].first.as_ref().filter(|_| self.queue.is_shared())?;
+        let takes = self.latency.mean(first.rows).filter(|takes| *takes > 10.0 * HAND_OVER_NANOS)?;
+        let until = start - Duration::from_nanos((takes / 10.0).max(2.0 * HAND_OVER_NANOS) as u64);
+        (until > now).then_some(until)
+    }
+
     /// The rows that wait with `head`, and how many of those that `requests` more would bring fit beside them.
     fn room_to_grow(&self, head: u32, requests: u32) -> Option<(u32, u32)> {
         let room = u64::from(self.config.batch_rows_max);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use driver::{Fate, Request, Setup, World};
 use inferd_scheduler::{Config, Objective, ShapeKey};
-use inferd_types::{Priority, RequestId, Time};
+use inferd_types::{Priority, RequestId, Tenant, Time};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -21,6 +21,7 @@ struct Case {
     cancellations: bool,
     append_fails: f64,
     shapes: u64,
+    tenants: u64,
     timeouts: bool,
     objective: bool,
     large: bool,
@@ -30,7 +31,7 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let load = (any::<u64>(), any::<bool>(), 1u32..40, 1u32..4, 0usize..40, 20u64..3000, 1u64..4);
+    let load = (any::<u64>(), any::<bool>(), 1u32..40, 1u32..4, 0usize..40, 20u64..3000, (1u64..4, 1u64..5));
     let faults = (any::<bool>(), any::<bool>(), 0.0..0.5f64, any::<bool>(), any::<bool>(), any::<bool>());
     let model = (20usize..300, 1u64..2000, 1u64..500);
     (load, faults, model).prop_map(|(load, faults, model)| Case {
@@ -40,7 +41,8 @@ fn cases() -> impl Strategy<Value = Case> {
         replicas: load.3,
         callers: load.4,
         open_loop_micros: load.5,
-        shapes: load.6,
+        shapes: load.6.0,
+        tenants: load.6.1,
         losses: faults.0,
         cancellations: faults.1,
         append_fails: faults.2,
@@ -51,6 +53,11 @@ fn cases() -> impl Strategy<Value = Case> {
         alpha: model.1,
         beta: model.2,
     })
+}
+
+fn tenant(random: &mut driver::Random, tenants: u64) -> Tenant {
+    let id = random.below(tenants) as u32;
+    Tenant { id, weight: 1 + id % 3 }
 }
 
 fn world(case: Case) -> World {
@@ -76,6 +83,7 @@ fn world(case: Case) -> World {
     setup.shape_request = Box::new(move |random, now, arrival| {
         arrival.shape = ShapeKey(random.below(case.shapes));
         arrival.priority = Priority(random.below(3) as u8);
+        arrival.tenant = tenant(random, case.tenants);
         if case.large {
             arrival.rows =
                 if random.below(10) == 0 { random.below(60) as u32 } else { random.below(4) as u32 };
@@ -110,7 +118,12 @@ proptest! {
     }
 
     #[test]
-    fn the_earliest_deadline_runs_first_inside_a_class_and_shape(seed in any::<u64>(), shapes in 1u64..4, load in 100u64..400) {
+    fn the_earliest_deadline_runs_first_inside_a_class_tenant_and_shape(
+        seed in any::<u64>(),
+        shapes in 1u64..4,
+        tenants in 1u64..4,
+        load in 100u64..400,
+    ) {
         let mut setup = Setup::new(Config { batch_rows_max: 8, ..Config::default() }, |rows, _| {
             Duration::from_micros(500 + 200 * u64::from(rows))
         });
@@ -120,6 +133,7 @@ proptest! {
         setup.shape_request = Box::new(move |random, now, arrival| {
             arrival.shape = ShapeKey(random.below(shapes));
             arrival.priority = Priority(random.below(2) as u8);
+            arrival.tenant = tenant(random, tenants);
             arrival.timeout = Some(now + Duration::from_millis(1000 + random.below(1000)));
         });
         let mut world = World::new(setup);
@@ -130,7 +144,7 @@ proptest! {
     }
 }
 
-/// Nobody queued of the same class and shape is due before one that is staged.
+/// Nobody queued of the same class, tenant and shape is due before one that is staged.
 fn earliest_first(staged: &[RequestId], requests: &[Request]) {
     for id in staged {
         let chosen = requests[id.0 as usize].arrival;
@@ -139,6 +153,7 @@ fn earliest_first(staged: &[RequestId], requests: &[Request]) {
                 && !staged.contains(&other.arrival.request)
                 && other.arrival.priority == chosen.priority
                 && other.arrival.shape == chosen.shape
+                && other.arrival.tenant == chosen.tenant
                 && other.arrival.timeout < chosen.timeout
         });
         assert!(passed_over.is_none(), "{passed_over:?} was passed over for {chosen:?}");

@@ -52,7 +52,7 @@ test-python: $(VENV)/.built $(MODELS)/.made
 	$(BIN)/pytest
 
 .PHONY: bench
-bench: $(VENV)/.built ## Compare with other servers, side by side
+bench: $(VENV)/.dist ## Compare with other servers, side by side, in the form that is released
 	$(BIN)/python benchmarks/run.py
 
 .PHONY: fix
@@ -86,6 +86,12 @@ $(VENV)/.packages: pyproject.toml $(VENV)/.created
 
 $(VENV)/.built: $(RUST) $(VENV)/.packages
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet > /dev/null
+	rm -f $(VENV)/.dist
+	touch $@
+
+# The same as in a released wheel: whole-program optimised. What is tested differs from it in nothing else.
+$(VENV)/.dist: $(VENV)/.built
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --profile dist --strip --quiet > /dev/null
 	touch $@
 
 $(MODELS)/.made: $(EXAMPLES) $(VENV)/.built

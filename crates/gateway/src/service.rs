@@ -16,7 +16,9 @@ use crate::{grpc, rest};
 
 /// Answers a request of HTTP/1.1.
 pub(crate) async fn http1(shared: Arc<Shared>, request: Request<Incoming>, busy: Busy) -> Served {
-    let response = rest::answer(&shared, request, busy.arrived, Delivery::WhenAsked).await;
+    // What a future owns is moved with it, and hyper moves every request's: it owns the head once, callees borrow.
+    let (head, body) = request.into_parts();
+    let response = rest::answer(&shared, &head, body, busy.arrived, Delivery::WhenAsked).await;
     drop(busy);
     Ok(response)
 }
@@ -28,7 +30,8 @@ pub(crate) async fn http2(shared: Arc<Shared>, request: Request<Incoming>) -> Se
     if is_grpc {
         return Ok(grpc::answer(&shared, request, arrived).await.map(Answer::Grpc));
     }
-    Ok(rest::answer(&shared, request, arrived, Delivery::AsItComes).await)
+    let (head, body) = request.into_parts();
+    Ok(rest::answer(&shared, &head, body, arrived, Delivery::AsItComes).await)
 }
 
 /// `application/grpc`, with a subtype or not; not `application/grpc-web`, which is another protocol.

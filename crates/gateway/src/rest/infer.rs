@@ -67,10 +67,21 @@ async fn run(
     let body = read(shared, head, body, delivery, &held).await?;
     let json_length = head.json_length()?;
     asked.timeout = head.timeout()?;
-    let Decoded { id, inputs, options } = decode(shared, target, body, json_length).await?;
+    let Decoded { id, inputs, options } = if body.len() <= LARGE_BYTES {
+        wire::decode_infer(body, json_length, &target.signature, &shared.limits())?
+    } else {
+        Box::pin(decode_large(shared, target, body, json_length)).await?
+    };
     let response = target.run(shared, asked, inputs, &options).await?;
     let timing = response.timing;
-    let response = encode(target, id, options, response, head.pack()).await?;
+    let bytes: usize = response.outputs.iter().map(|tensor| tensor.data.len()).sum();
+    let response = if bytes <= LARGE_BYTES {
+        let id = id.as_deref();
+        let encoded = wire::encode_infer(target.name(), id, &target.signature, &options, &response)?;
+        respond(encoded, head.pack())
+    } else {
+        Box::pin(encode_large(target, id, options, response, head.pack())).await?
+    };
     Ok((timing, response))
 }
 
@@ -96,7 +107,7 @@ pub(super) async fn read(
     let packed = body.len();
     // What a body unpacks to is not known before; a small one may unfold a thousandfold.
     let unpacked = if packed > LARGE_BYTES / 64 {
-        off_reactor(move || packing.unpack(&body, max)).await?
+        Box::pin(off_reactor(move || packing.unpack(&body, max))).await?
     } else {
         packing.unpack(&body, max)
     };
@@ -105,33 +116,24 @@ pub(super) async fn read(
     Ok(unpacked)
 }
 
-async fn decode(
+async fn decode_large(
     shared: &Shared,
     target: &Target,
     body: Bytes,
     json_length: Option<usize>,
 ) -> Result<Decoded> {
     let limits = shared.limits();
-    if body.len() <= LARGE_BYTES {
-        return wire::decode_infer(body, json_length, &target.signature, &limits);
-    }
     let signature = target.signature.clone();
     off_reactor(move || wire::decode_infer(body, json_length, &signature, &limits)).await?
 }
 
-async fn encode(
+async fn encode_large(
     target: &Target,
     id: Option<String>,
     options: RequestOptions,
     response: InferResponse,
     packing: Option<Packing>,
 ) -> Result<HttpResponse> {
-    let bytes: usize = response.outputs.iter().map(|tensor| tensor.data.len()).sum();
-    if bytes <= LARGE_BYTES {
-        let encoded =
-            wire::encode_infer(target.name(), id.as_deref(), &target.signature, &options, &response)?;
-        return Ok(respond(encoded, packing));
-    }
     let (model, signature) = (target.model.clone(), target.signature.clone());
     off_reactor(move || {
         let name = (model.name(), model.version());

@@ -6,7 +6,8 @@ mod describe;
 mod head;
 mod infer;
 
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use inferd_types::{Error, ErrorKind, Time};
 
@@ -21,11 +22,11 @@ use crate::trace::{REQUEST_ID, TRACEPARENT};
 /// Answers one request.
 pub(crate) async fn answer(
     shared: &Shared,
-    request: Request<Incoming>,
+    parts: &Parts,
+    body: Incoming,
     arrived: Time,
     delivery: Delivery,
 ) -> HttpResponse {
-    let (parts, body) = request.into_parts();
     let head = Head::read(&parts.headers);
     let mut asked = Asked::new(shared, arrived, head.request_id, head.traceparent);
     let target = parts.uri.path();
@@ -49,7 +50,8 @@ pub(crate) async fn answer(
         Ok(Route::Model(path, ModelRoute::Infer)) => {
             infer::answer(shared, &path, &head, &mut asked, body, delivery).await
         }
-        Ok(route) => describe(shared, &route, &head, body, delivery)
+        // Rare, so that it may allocate and not make every other request's future larger.
+        Ok(route) => Box::pin(describe(shared, &route, &head, body, delivery))
             .await
             .unwrap_or_else(|error| failed(shared, &asked, &error)),
         Err(error) => {

@@ -128,16 +128,14 @@ impl Scheduler {
     }
 
     fn may_probe(&self, now: Time) -> bool {
-        self.queue.is_empty()
-            && now.since(self.learned) >= PROBE_AFTER
-            && self.replicas.iter().any(|replica| replica.is_idle())
+        self.queue.is_empty() && now.since(self.learned) >= PROBE_AFTER && self.idle_replica().is_some()
     }
 
     /// By how much the backlog, and `before` rows of its own request, put a newcomer past its deadline; `None` where
     /// it is in time or nothing is known.
     fn predicted_lateness(&mut self, now: Time, entry: &Entry, before: u64) -> Option<Duration> {
         let batch = self.pace.batch_nanos?;
-        if self.queue.is_empty() && self.replicas.iter().any(|replica| replica.is_idle()) {
+        if self.queue.is_empty() && self.idle_replica().is_some() {
             return None;
         }
         let planned = u64::from(self.pace.rows.max(1));
@@ -163,7 +161,7 @@ impl Scheduler {
     /// making the first in line late. The planned size may be smaller, since it leaves room for a batch before.
     fn joins_next_batch(&self, now: Time, entry: &Entry, ahead: u64) -> bool {
         let rows = ahead + u64::from(entry.rows);
-        let idle = self.replicas.iter().any(|replica| replica.is_idle());
+        let idle = self.idle_replica().is_some();
         if !idle || rows > u64::from(self.config.batch_rows_max) {
             return false;
         }
@@ -182,7 +180,8 @@ impl Scheduler {
     fn look_at_replicas(&mut self, now: Time) -> u64 {
         let mut open = 0;
         self.free.clear();
-        for replica in self.replicas.iter().filter(|replica| !replica.draining) {
+        let mut free_at = std::mem::take(&mut self.free);
+        for replica in self.servers() {
             let batch = replica.open_batch();
             open += batch.map_or(0, |batch| u64::from(batch.rows));
             let free = if batch.is_some() {
@@ -190,8 +189,9 @@ impl Scheduler {
             } else {
                 replica.free_at(now, &self.latency)
             };
-            self.free.push(free);
+            free_at.push(free);
         }
+        self.free = free_at;
         open
     }
 

@@ -14,7 +14,7 @@ impl Scheduler {
     /// What a newcomer has to expect now; zero while nothing is known. Costs a few steps for each replica.
     pub fn estimate(&self, now: Time) -> StepEstimate {
         let open: u64 =
-            self.ready_replicas().filter_map(Replica::open_batch).map(|batch| u64::from(batch.rows)).sum();
+            self.servers().filter_map(Replica::open_batch).map(|batch| u64::from(batch.rows)).sum();
         let waiting = self.queue.rows() + open;
         let rows = self.expected_rows(waiting);
         let mean = self.latency.mean(rows).unwrap_or(0.0);
@@ -40,7 +40,7 @@ impl Scheduler {
     /// end together.
     fn level(&self, now: Time, work: f64) -> f64 {
         let free = || {
-            self.ready_replicas().map(|replica| {
+            self.servers().map(|replica| {
                 let ends = if replica.open_batch().is_some() {
                     replica.first_ends(now, &self.latency)
                 } else {
@@ -61,9 +61,5 @@ impl Scheduler {
             }
             level = next;
         }
-    }
-
-    fn ready_replicas(&self) -> impl Iterator<Item = &Replica> {
-        self.replicas.iter().filter(|replica| !replica.draining)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use inferd_types::{BatchId, RequestId, Time};
 
 use crate::message::{Action, BatchRule};
-use crate::replica::Batch;
+use crate::replica::{Batch, Replica};
 use crate::scheduler::Scheduler;
 use crate::table::Place;
 use crate::waiting::HAND_OVER_NANOS;
@@ -91,7 +91,27 @@ impl Scheduler {
 
     /// Who runs the next batch at once, if anyone can.
     pub(crate) fn idle_replica(&self) -> Option<usize> {
-        self.replicas.iter().position(|replica| replica.is_idle())
+        (self.idle_replicas() > 0).then(|| self.replicas.iter().position(|replica| replica.is_idle()))?
+    }
+
+    /// The replicas that work is shared among now: those that run, and of the idle ones as many as may.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Replica> {
+        let mut idle = self.idle_replicas();
+        self.replicas.iter().filter(move |replica| {
+            if replica.first.is_some() {
+                return !replica.draining;
+            }
+            let counted = idle > 0 && !replica.draining;
+            idle -= usize::from(counted);
+            counted
+        })
+    }
+
+    /// How many replicas could run a batch at once.
+    pub(crate) fn idle_replicas(&self) -> usize {
+        let idle = self.replicas.iter().filter(|replica| replica.is_idle()).count();
+        let running = self.replicas.iter().filter(|replica| replica.first.is_some()).count();
+        idle.min((self.config.running_max as usize).saturating_sub(running))
     }
 
     /// Adds what came since to batches that their replica has not taken.
@@ -149,7 +169,7 @@ impl Scheduler {
 
     /// Takes batches back from behind a busy replica while another is idle and nothing else waits.
     fn rebalance(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let mut idle = self.replicas.iter().filter(|replica| replica.is_idle()).count();
+        let mut idle = self.idle_replicas();
         for replica in &mut self.replicas {
             if idle == 0 {
                 return;
@@ -176,7 +196,7 @@ impl Scheduler {
 
     /// With several idle replicas: the rows for each, where running together saves little; else no limit.
     fn even_share(&self, head: u32) -> u32 {
-        let idle = self.replicas.iter().filter(|replica| replica.is_idle()).count() as u64;
+        let idle = self.idle_replicas() as u64;
         let waiting = self.queue.rows_of(self.table[head].shape).min(u64::from(u32::MAX)) as u32;
         let together = waiting.min(self.config.batch_rows_max);
         if idle < 2 || together < 2 {

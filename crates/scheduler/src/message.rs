@@ -79,6 +79,9 @@ pub struct Config {
     pub hedging: Option<Hedging>,
     /// Whether a replica that fails or is much slower than the others is left out for a while.
     pub ejection: bool,
+    /// Most replicas that execute at once, at least 1. Replicas that share cores and compute take turns: at the same
+    /// time each would take longer than both one after the other, since they drive each other's data from the caches.
+    pub running_max: u32,
     /// What random choices are drawn from: equal seeds and events make equal decisions.
     pub seed: u64,
 }
@@ -99,6 +102,7 @@ impl Default for Config {
             batch_rule: BatchRule::Slack,
             hedging: None,
             ejection: true,
+            running_max: u32::MAX,
             seed: 0,
         }
     }
@@ -124,6 +128,7 @@ impl Config {
                 .filter_map(|(rows, seconds)| Some((*rows, Duration::try_from_secs_f64(*seconds).ok()?)))
                 .collect(),
             execution_max: settings.execution_max_s.0,
+            running_max: settings.running_max.unwrap_or(u32::MAX).max(1),
             ..Config::default()
         }
     }

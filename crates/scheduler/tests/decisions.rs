@@ -268,3 +268,16 @@ fn the_snapshot_tells_the_curve_the_queue_and_the_batches() {
     assert_eq!(snapshot.curve[2].samples, 1);
     assert!(snapshot.curve.iter().all(|point| point.high > point.mean));
 }
+
+#[test]
+fn replicas_that_share_cores_take_turns_and_stand_in_for_each_other() {
+    let mut desk = Desk::known(Config { running_max: 1, batch_rows_max: 2, ..Config::default() }, 2);
+    desk.arrive(0, (0..2).map(arrival));
+    assert_eq!(desk.decide(0), ["stage 0 on 0: 0 1"]);
+    desk.taken(0, 0);
+    desk.arrive(10, (2..4).map(arrival));
+    assert_eq!(desk.decide(10), ["stage 1 on 0: 2 3"]);
+    desk.tell(20, Event::ReplicaLost(ReplicaId(0)));
+    desk.tell(20, Event::Returned { requests: vec![RequestId(2), RequestId(3)] });
+    assert_eq!(desk.decide(20), ["stage 2 on 1: 2 3"]);
+}

@@ -109,6 +109,8 @@ pub struct ModelSettings {
     pub directory: Option<PathBuf>,
     /// Number of workers.
     pub replicas: u32,
+    /// Most replicas that execute at once; `None`: all.
+    pub running_max: Option<u32>,
     /// Cores that each replica is pinned to, replica by replica; empty: not pinned.
     pub pin_cpus: Vec<Vec<usize>>,
     /// Most rows that run together.

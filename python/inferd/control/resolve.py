@@ -92,12 +92,19 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
         "load": launch.load,
         "directory": str(found.file.parent),
         "replicas": spec.replicas,
+        "running_max": spec.running_max or _turns(machine, runtime, spec, threads),
         "pin_cpus": pin(machine.cpus, spec.replicas, threads) if spec.pin else [],
         "slo": None if spec.slo is None else {"latency_s": spec.slo.latency_s, "percentile": spec.slo.percentile},
         "profile": [],
         **{name: getattr(spec, name) for name in _AS_GIVEN},
     }
     return PlannedModel(found.name, found.version, found.file, spec, threads, settings)
+
+
+def _turns(machine: Machine, runtime: str, spec: ModelSpec, threads: int) -> int | None:
+    """How many replicas compute at once. Python models may wait for others, for those no bound is known."""
+    at_once = max(1, machine.cores // threads)
+    return at_once if runtime == "onnx" and spec.device == "cpu" and at_once < spec.replicas else None
 
 
 # Settings that mean the same on both sides.

@@ -257,6 +257,16 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
             le=1024,
         ),
     ] = None
+    running_max: Annotated[
+        int | None,
+        about(
+            "Most replicas that execute at once. null: for ONNX models on CPU as many as the cores take with their"
+            " threads, else all.",
+            why="Replicas that compute on the same cores are slower together than one after the other.",
+            ge=1,
+            le=256,
+        ),
+    ] = None
     pin: Annotated[
         bool,
         about(

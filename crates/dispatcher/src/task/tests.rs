@@ -190,6 +190,7 @@ fn settings(retry: bool) -> ModelSettings {
         load: serde_json::Value::Null,
         directory: None,
         replicas: 1,
+        running_max: None,
         pin_cpus: Vec::new(),
         batch_rows_max: 8,
         slo: None,

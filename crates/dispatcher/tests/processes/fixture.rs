@@ -115,6 +115,7 @@ pub(crate) fn settings(change: impl FnOnce(&mut ModelSettings)) -> ModelSettings
         load: json!({}),
         directory: None,
         replicas: 1,
+        running_max: None,
         pin_cpus: Vec::new(),
         batch_rows_max: 32,
         slo: None,

@@ -7,8 +7,9 @@ use std::time::Duration;
 use inferd_types::{Due, Time};
 
 use crate::message::{Action, Arrival, BatchRule, Refusal};
-use crate::pace;
+use crate::pace::{self, Pace};
 use crate::scheduler::Scheduler;
+use crate::sizes::Size;
 use crate::table::{Entry, Place};
 
 /// How long a request without a deadline lets others pass. It is ordered as if it were due then, so that those with
@@ -31,7 +32,9 @@ impl Scheduler {
         if parts.iter().any(|part| self.table.find(part.request).is_some()) {
             return;
         }
-        let own = self.takes_alone(parts);
+        let size = self.sizes.index(first.size, &self.config, self.horizon);
+        self.sizes.arrived(size);
+        let own = self.takes_alone(size, parts);
         let mut probe = false;
         if let Some(timeout) = first.timeout
             && (timeout <= now || own > timeout.since(now).as_nanos() as u64)
@@ -45,7 +48,7 @@ impl Scheduler {
         if let Some(reason) = self.is_full(first, rows, parts.iter().map(|part| part.bytes).sum()) {
             return self.refuse_full(now, first, reason, actions);
         }
-        let entry = self.entry(now, last, own, probe);
+        let entry = self.entry(now, last, size, own, probe);
         let limit = entry.limit();
         if limit < Time::MAX && (probe || now + Duration::from_nanos(own) <= limit) {
             self.watch_horizon(limit.since(now));
@@ -59,20 +62,21 @@ impl Scheduler {
             return self.refuse_late(now, first, late, actions);
         }
         for part in parts {
-            let slot = self.table.insert(self.entry(now, part, own, probe));
+            let slot = self.table.insert(self.entry(now, part, size, own, probe));
             self.queue.insert(slot, &self.table[slot]);
             self.watch_timeout(slot);
         }
     }
 
     /// Within what time all parts are run if nothing else is, in nanoseconds; 0 while nothing is known.
-    fn takes_alone(&self, parts: &[Arrival]) -> u64 {
+    fn takes_alone(&self, size: u8, parts: &[Arrival]) -> u64 {
         let largest = parts.iter().map(|part| part.rows.max(1)).max().unwrap_or(1);
-        let each = self.latency.high(largest);
+        let each = self.sizes.of(size).latency.high(largest);
         if parts.len() == 1 {
             return each;
         }
-        each.saturating_mul(parts.len().div_ceil(self.replicas.len().max(1)) as u64)
+        let running = self.replicas.len().clamp(1, self.config.running_max as usize);
+        each.saturating_mul(parts.len().div_ceil(running) as u64)
     }
 
     /// Why the queue has no room for so much, if it has none.
@@ -94,7 +98,7 @@ impl Scheduler {
         }
     }
 
-    fn entry(&self, now: Time, arrival: &Arrival, own: u64, probe: bool) -> Entry {
+    fn entry(&self, now: Time, arrival: &Arrival, size: u8, own: u64, probe: bool) -> Entry {
         let (promised, reachable) = match (arrival.due, self.config.objective) {
             // An objective that can't be met even alone on an idle replica orders nothing and refuses nobody.
             (Due::Objective, Some(objective)) => {
@@ -116,6 +120,7 @@ impl Scheduler {
             key,
             tenant: arrival.tenant,
             shape: arrival.shape.0,
+            size,
             rows: arrival.rows.max(1),
             bytes: arrival.bytes,
             class: arrival.priority.0,
@@ -134,11 +139,12 @@ impl Scheduler {
     /// By how much the backlog, and `before` rows of its own request, put a newcomer past its deadline; `None` where
     /// it is in time or nothing is known.
     fn predicted_lateness(&mut self, now: Time, entry: &Entry, before: u64) -> Option<Duration> {
-        let batch = self.pace.batch_nanos?;
+        let pace = self.sizes.of(entry.size).pace;
+        let planned = u64::from(pace.rows.max(1));
+        let batch = self.batch_of_backlog(pace)?;
         if self.queue.is_empty() && self.idle_replica().is_some() {
             return None;
         }
-        let planned = u64::from(self.pace.rows.max(1));
         // Demoted requests stand behind, but they will be run: whoever counted on their never running would soon
         // find the queue full of them.
         let ahead =
@@ -152,9 +158,17 @@ impl Scheduler {
         let size = u32::try_from(beside.min(planned)).unwrap_or(u32::MAX).max(entry.rows);
         let start = pace::drained((whole as f64 * batch) as u64, &mut self.free)?;
         let done = start
-            + Duration::from_nanos(self.latency.high(size))
-            + self.margin(whole + u64::from(start > now));
+            + Duration::from_nanos(self.sizes.of(entry.size).latency.high(size))
+            + self.margin(entry.size, whole + u64::from(start > now));
         (done > entry.limit()).then(|| done.since(entry.limit()))
+    }
+
+    /// What as many rows of those that wait as a batch has take on average, in nanoseconds: their sizes may differ.
+    fn batch_of_backlog(&self, pace: Pace) -> Option<f64> {
+        if self.sizes.is_one() {
+            return pace.batch_nanos;
+        }
+        Some(self.sizes.per_row(self.queue.by_size())? * f64::from(pace.rows))
     }
 
     /// Whether a newcomer and all that waits before it can run at once, in one batch on an idle replica, without
@@ -166,12 +180,14 @@ impl Scheduler {
             return false;
         }
         let first = self.queue.first().map_or(Time::MAX, |first| self.table[first.slot].limit());
-        now + Duration::from_nanos(self.latency.high(rows as u32)) <= first.min(entry.limit())
+        now + Duration::from_nanos(self.sizes.of(entry.size).latency.high(rows as u32))
+            <= first.min(entry.limit())
     }
 
     /// What `batches` of the planned size may take longer than their mean: independent spreads add up as squares.
-    fn margin(&self, batches: u64) -> Duration {
-        let spread = self.latency.high(self.pace.rows) as f64 - self.pace.batch_nanos.unwrap_or(0.0);
+    fn margin(&self, size: u8, batches: u64) -> Duration {
+        let Size { latency, pace, .. } = self.sizes.of(size);
+        let spread = latency.high(pace.rows) as f64 - pace.batch_nanos.unwrap_or(0.0);
         Duration::from_nanos((spread.max(0.0) * (batches as f64).sqrt()) as u64)
     }
 
@@ -185,9 +201,9 @@ impl Scheduler {
             let batch = replica.open_batch();
             open += batch.map_or(0, |batch| u64::from(batch.rows));
             let free = if batch.is_some() {
-                replica.first_ends(now, &self.latency)
+                replica.first_ends(now, &self.sizes)
             } else {
-                replica.free_at(now, &self.latency)
+                replica.free_at(now, &self.sizes)
             };
             free_at.push(free);
         }
@@ -198,10 +214,8 @@ impl Scheduler {
     /// When everything that waits now will have run.
     pub(crate) fn drain_time(&mut self, now: Time) -> Duration {
         let rows = self.queue.rows() + self.look_at_replicas(now);
-        let drained = self.pace.batch_nanos.and_then(|batch| {
-            let batches = rows as f64 / f64::from(self.pace.rows.max(1));
-            pace::drained((batches * batch) as u64, &mut self.free)
-        });
+        let each = self.sizes.per_row(self.queue.by_size());
+        let drained = each.and_then(|each| pace::drained((rows as f64 * each) as u64, &mut self.free));
         drained.map_or(RETRY_UNKNOWN, |drained| drained.since(now).max(RETRY_MIN))
     }
 }

@@ -17,22 +17,25 @@ impl Scheduler {
             self.servers().filter_map(Replica::open_batch).map(|batch| u64::from(batch.rows)).sum();
         let waiting = self.queue.rows() + open;
         let rows = self.expected_rows(waiting);
-        let mean = self.latency.mean(rows).unwrap_or(0.0);
-        let work = waiting as f64 / f64::from(rows) * mean;
+        let latency = &self.sizes.usual().latency;
+        let mean = latency.mean(rows).unwrap_or(0.0);
+        // Of one size, a backlog is worked off in such batches; of several, as planned for each.
+        let mixed = (!self.sizes.is_one()).then(|| self.sizes.per_row(self.queue.by_size())).flatten();
+        let work = waiting as f64 * mixed.unwrap_or(mean / f64::from(rows));
         StepEstimate {
             queueing: Duration::from_nanos(self.level(now, work) as u64),
-            high: Duration::from_nanos(self.latency.high(rows)),
+            high: Duration::from_nanos(latency.high(rows)),
             mean: Duration::from_nanos(mean as u64),
             rows,
             waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
-            per_row: Duration::from_nanos(self.latency.per_row() as u64),
+            per_row: Duration::from_nanos(latency.per_row() as u64),
             rows_max: self.config.batch_rows_max,
         }
     }
 
     /// The size of the batch that a newcomer will be in: as lately, or more where more wait already.
     fn expected_rows(&self, waiting: u64) -> u32 {
-        let planned = u64::from(self.pace.rows).min(waiting + 1) as u32;
+        let planned = u64::from(self.sizes.usual().pace.rows).min(waiting + 1) as u32;
         (self.count.rows().round() as u32).max(planned).clamp(1, self.config.batch_rows_max)
     }
 
@@ -42,9 +45,9 @@ impl Scheduler {
         let free = || {
             self.servers().map(|replica| {
                 let ends = if replica.open_batch().is_some() {
-                    replica.first_ends(now, &self.latency)
+                    replica.first_ends(now, &self.sizes)
                 } else {
-                    replica.free_at(now, &self.latency)
+                    replica.free_at(now, &self.sizes)
                 };
                 ends.since(now).as_nanos() as f64
             })

@@ -9,7 +9,7 @@ use inferd_types::{BatchId, RequestId, Time};
 use crate::message::{Action, BatchRule};
 use crate::replica::{Batch, Replica};
 use crate::scheduler::Scheduler;
-use crate::table::Place;
+use crate::table::{Entry, Place};
 use crate::waiting::HAND_OVER_NANOS;
 
 /// A request that waited this long rises by one class, and again after as long.
@@ -27,8 +27,16 @@ pub(crate) struct Fill {
     pub(crate) bytes: usize,
     pub(crate) limit: Time,
     pub(crate) shape: u64,
+    pub(crate) size: u8,
     /// Most rows.
     pub(crate) cap: u32,
+}
+
+impl Fill {
+    /// An empty one, for those that may run with `head`.
+    pub(crate) fn new(head: &Entry, cap: u32) -> Fill {
+        Fill { rows: 0, bytes: 0, limit: Time::MAX, shape: head.shape, size: head.size, cap }
+    }
 }
 
 impl Scheduler {
@@ -123,12 +131,13 @@ impl Scheduler {
                 bytes: open.bytes,
                 limit: open.limit,
                 shape: open.shape,
+                size: open.size,
                 cap: self.config.batch_rows_max,
             };
             if fill.rows >= fill.cap || self.queue.rows_of(fill.shape) == 0 {
                 continue;
             }
-            let start = self.replicas[at].first_ends(now, &self.latency);
+            let start = self.replicas[at].first_ends(now, &self.sizes);
             self.gather(start, &mut fill);
             if self.picked.is_empty() {
                 continue;
@@ -152,9 +161,9 @@ impl Scheduler {
         loop {
             let candidates =
                 self.replicas.iter().enumerate().filter(|(_, replica)| replica.has_room_behind());
-            let first = candidates.min_by_key(|(_, replica)| replica.first_ends(now, &self.latency));
+            let first = candidates.min_by_key(|(_, replica)| replica.first_ends(now, &self.sizes));
             let (at, _) = first?;
-            let start = self.replicas[at].first_ends(now, &self.latency);
+            let start = self.replicas[at].first_ends(now, &self.sizes);
             let head = self.settle_head(now, start, actions)?;
             if self.hold(at, start, head) {
                 return None;
@@ -174,7 +183,7 @@ impl Scheduler {
             if idle == 0 {
                 return;
             }
-            let wait = replica.first_ends(now, &self.latency).since(now);
+            let wait = replica.first_ends(now, &self.sizes).since(now);
             if wait.as_nanos() as f64 <= HAND_OVER_NANOS {
                 continue;
             }
@@ -189,9 +198,11 @@ impl Scheduler {
     /// Most rows of a batch that `head` leads: what has no deadline must not hold up those who come meanwhile and
     /// have one.
     fn cap(&self, head: u32) -> u32 {
-        let unbound = self.table[head].soft == Time::MAX && !self.pace.unreachable;
+        let entry = &self.table[head];
+        let pace = self.sizes.of(entry.size).pace;
+        let unbound = entry.soft == Time::MAX && !pace.unreachable;
         let others_bound = self.config.objective.is_some() || self.steps;
-        if unbound && others_bound { self.pace.rows } else { self.config.batch_rows_max }
+        if unbound && others_bound { pace.rows } else { self.config.batch_rows_max }
     }
 
     /// With several idle replicas: the rows for each, where running together saves little; else no limit.
@@ -202,8 +213,9 @@ impl Scheduler {
         if idle < 2 || together < 2 {
             return u32::MAX;
         }
-        let saved = self.latency.gain(together / 2, together - together / 2);
-        let whole = self.latency.mean(together).unwrap_or(0.0);
+        let latency = &self.sizes.of(self.table[head].size).latency;
+        let saved = latency.gain(together / 2, together - together / 2);
+        let whole = latency.mean(together).unwrap_or(0.0);
         if saved <= 0.1 * whole && whole > HAND_OVER_NANOS {
             u64::from(waiting).div_ceil(idle) as u32
         } else {
@@ -213,8 +225,7 @@ impl Scheduler {
 
     /// Stages the largest batch led by `head` that is done in time if it starts at `start`.
     fn stage(&mut self, now: Time, at: usize, start: Time, head: u32, cap: u32, actions: &mut Vec<Action>) {
-        let shape = self.table[head].shape;
-        let mut fill = Fill { rows: 0, bytes: 0, limit: Time::MAX, shape, cap };
+        let mut fill = Fill::new(&self.table[head], cap);
         self.gather(start, &mut fill);
         self.hand_over(now, at, fill, actions);
     }
@@ -236,6 +247,7 @@ impl Scheduler {
             rows: fill.rows,
             bytes: fill.bytes,
             shape: fill.shape,
+            size: fill.size,
             limit: fill.limit,
             started: now,
             taken: false,
@@ -257,6 +269,7 @@ impl Scheduler {
     pub(crate) fn gather(&mut self, start: Time, fill: &mut Fill) {
         self.picked.clear();
         let mut left = self.queue.rows_of(fill.shape);
+        let latency = &self.sizes.of(fill.size).latency;
         for item in self.queue.iter().take(SCAN_MAX) {
             if item.shape != fill.shape {
                 continue;
@@ -269,9 +282,9 @@ impl Scheduler {
                 break;
             }
             // What can't be met in the smallest batch does not keep the batch small for the others.
-            let own = start + Duration::from_nanos(self.latency.high(item.rows));
+            let own = start + Duration::from_nanos(latency.high(item.rows));
             let limit = if own <= entry.limit() { fill.limit.min(entry.limit()) } else { fill.limit };
-            if !leads && start + Duration::from_nanos(self.latency.high(rows)) > limit {
+            if !leads && start + Duration::from_nanos(latency.high(rows)) > limit {
                 break;
             }
             (fill.rows, fill.bytes, fill.limit) = (rows, bytes, limit);

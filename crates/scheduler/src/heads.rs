@@ -11,12 +11,13 @@ use crate::admission::best_effort_key;
 use crate::forming::{Fill, SCAN_MAX};
 use crate::message::{Action, BatchRule, Refusal};
 use crate::scheduler::Scheduler;
+use crate::sizes::Size;
 use crate::table::Place;
 
 impl Scheduler {
     /// Answers what can't be run within its timeout any more, wherever it stands in the queue.
     pub(crate) fn expire(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let shortest = Duration::from_nanos(self.latency.high(1));
+        let shortest = Duration::from_nanos(self.sizes.shortest());
         while let Some(Reverse((timeout, id))) = self.timeouts.peek().copied() {
             if timeout > now && now + shortest <= timeout {
                 break;
@@ -40,7 +41,7 @@ impl Scheduler {
     pub(crate) fn next_expiry(&self) -> Option<Time> {
         let waiting = !self.queue.is_empty() || self.replicas.iter().any(|replica| replica.second.is_some());
         let Reverse((timeout, _)) = self.timeouts.peek().filter(|_| waiting)?;
-        let shortest = Duration::from_nanos(self.latency.high(1));
+        let shortest = Duration::from_nanos(self.sizes.shortest());
         Some((*timeout).min((*timeout - shortest) + Duration::from_nanos(1)))
     }
 
@@ -63,7 +64,7 @@ impl Scheduler {
         loop {
             let slot = self.queue.first()?.slot;
             let entry = &self.table[slot];
-            let takes = Duration::from_nanos(self.latency.high(entry.rows));
+            let takes = Duration::from_nanos(self.sizes.of(entry.size).latency.high(entry.rows));
             if entry.timeout <= now || (now + takes > entry.timeout && !entry.probe) {
                 self.time_out(slot, actions);
             } else if ours && !entry.demoted && self.is_better_sent_back(start, slot) {
@@ -87,7 +88,7 @@ impl Scheduler {
     /// Whether the head stands in the way: its objective can't be met, or meeting it costs more than it is worth.
     fn is_better_sent_back(&mut self, start: Time, head: u32) -> bool {
         let entry = &self.table[head];
-        let takes = Duration::from_nanos(self.latency.high(entry.rows));
+        let takes = Duration::from_nanos(self.sizes.of(entry.size).latency.high(entry.rows));
         let hopeless = entry.soft < Time::MAX && start + takes > entry.soft;
         hopeless || (entry.limit() < Time::MAX && self.spoils_more_than_it_gains(start, head))
     }
@@ -97,32 +98,36 @@ impl Scheduler {
     /// after them late: under overload the rate would fall to that of lone requests and never recover.
     fn spoils_more_than_it_gains(&mut self, start: Time, head: u32) -> bool {
         let entry = &self.table[head];
-        let shape = entry.shape;
-        let planned = u64::from(self.pace.rows).min(self.queue.rows_of(shape)) as u32;
-        if planned <= entry.rows || start + Duration::from_nanos(self.latency.high(planned)) <= entry.limit()
+        let (shape, size) = (entry.shape, self.sizes.of(entry.size));
+        let pace = size.pace;
+        let planned = u64::from(pace.rows).min(self.queue.rows_of(shape)) as u32;
+        if planned <= entry.rows || start + Duration::from_nanos(size.latency.high(planned)) <= entry.limit()
         {
             return false;
         }
-        let mut fill = Fill { rows: 0, bytes: 0, limit: Time::MAX, shape, cap: self.config.batch_rows_max };
+        let size = entry.size;
+        let mut fill = Fill::new(entry, self.config.batch_rows_max);
         self.gather(start, &mut fill);
         let small = self.picked.len();
-        let most = 3 * self.pace.rows as usize;
+        let most = 3 * pace.rows as usize;
         self.due.clear();
         let same = self.queue.iter().take(SCAN_MAX).filter(|item| item.shape == shape).take(most);
         self.due.extend(same.map(|item| (self.table[item.slot].limit(), item.rows)));
-        let after = start + Duration::from_nanos(self.latency.mean(fill.rows).unwrap_or(0.0) as u64);
-        let with = small + self.met(after, &self.due[small.min(self.due.len())..]);
-        self.met(start, &self.due) > with
+        let after =
+            start + Duration::from_nanos(self.sizes.of(size).latency.mean(fill.rows).unwrap_or(0.0) as u64);
+        let with = small + self.met(after, size, &self.due[small.min(self.due.len())..]);
+        self.met(start, size, &self.due) > with
     }
 
     /// How many of `due`, in this order, are met from `start` on in batches of the planned size that leave out who
     /// can't be.
-    fn met(&self, start: Time, due: &[(Time, u32)]) -> usize {
+    fn met(&self, start: Time, size: u8, due: &[(Time, u32)]) -> usize {
+        let Size { latency, pace, .. } = self.sizes.of(size);
         let mut left: u64 = due.iter().map(|(_, rows)| u64::from(*rows)).sum();
         let (mut time, mut met, mut next) = (start, 0, 0);
         while next < due.len() {
-            let planned = u64::from(self.pace.rows).min(left) as u32;
-            let end = time + Duration::from_nanos(self.latency.high(planned));
+            let planned = u64::from(pace.rows).min(left) as u32;
+            let end = time + Duration::from_nanos(latency.high(planned));
             let mut rows = 0;
             while let Some((limit, more)) =
                 due.get(next).filter(|(_, more)| rows == 0 || rows + more <= planned)
@@ -135,7 +140,7 @@ impl Scheduler {
                 }
             }
             if rows > 0 {
-                time = time + Duration::from_nanos(self.latency.mean(rows).unwrap_or(0.0) as u64);
+                time = time + Duration::from_nanos(latency.mean(rows).unwrap_or(0.0) as u64);
             }
         }
         met

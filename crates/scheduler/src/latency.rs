@@ -17,6 +17,8 @@ const STEP_MIN: f64 = 0.05;
 const CLIP: f64 = 3.0;
 /// A size last seen this many runs ago is no longer believed, if two fresher ones are there.
 const STALE_RUNS: u64 = 10_000;
+/// Runs that set the level of a borrowed curve.
+const BORROWED_RUNS: u32 = 3;
 /// Sizes that get a mean of their own.
 const SIZES_MAX: u32 = 4096;
 /// Runs between two looks at the sketch (more often while it is young).
@@ -50,6 +52,8 @@ pub(crate) struct Latency {
     quantile: f64,
     ratio: f64,
     runs: u64,
+    /// Runs that still set the level of a borrowed curve.
+    borrowed: u32,
 }
 
 impl Latency {
@@ -68,6 +72,7 @@ impl Latency {
             spread,
             quantile,
             runs: 0,
+            borrowed: 0,
         };
         for (rows, time) in profile {
             let known = (*rows as usize).checked_sub(1).and_then(|index| latency.points.get_mut(index));
@@ -78,6 +83,26 @@ impl Latency {
         }
         latency.rebuild();
         latency
+    }
+
+    /// A model that takes another's curve and spread until its own runs tell: the first few set the level of all sizes
+    /// of batches that it has not run itself.
+    pub(crate) fn like(other: &Latency) -> Self {
+        let borrow = |point: &Point| Point { samples: 0, seen: 0, ..*point };
+        Latency {
+            points: other.points.iter().map(borrow).collect(),
+            means: other.means.clone(),
+            highs: other.highs.clone(),
+            spread: other.spread.clone(),
+            runs: 0,
+            borrowed: BORROWED_RUNS,
+            ..*other
+        }
+    }
+
+    /// Whether what is known is its own, or was given.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.known() && (self.borrowed == 0 || self.runs > 0)
     }
 
     /// Whether anything is known.
@@ -93,13 +118,19 @@ impl Latency {
         self.runs += 1;
         self.largest = self.largest.max(rows);
         if let Some(expected) = expected {
-            self.spread.record(time / expected);
+            let ratio = time / expected;
+            if self.borrowed > 0 {
+                self.borrowed -= 1;
+                self.set_level(ratio);
+            } else {
+                self.spread.record(ratio);
+            }
         }
         let moved = match self.points.get_mut(rows as usize - 1) {
             Some(point) => {
                 point.learn(time, self.runs);
                 let mean = point.mean;
-                expected.is_none_or(|expected| (mean / expected - 1.0).abs() > 0.01)
+                expected.is_none_or(|expected| (mean / expected - 1.0).abs() > 0.01 || self.borrowed > 0)
             }
             None => {
                 self.learn_beyond(rows, time);
@@ -139,6 +170,11 @@ impl Latency {
         }
     }
 
+    /// How far runs stray: the ratio to the mean that a share `quantile` of them stays below.
+    pub(crate) fn ratio(&self, quantile: f64) -> f64 {
+        self.spread.quantile(quantile)
+    }
+
     /// `T(rows, quantile)`.
     pub(crate) fn at(&self, rows: u32, quantile: f64) -> Option<Duration> {
         let mean = self.mean(rows)?;
@@ -165,6 +201,13 @@ impl Latency {
             (Some(first), Some(second), Some(both)) => first + second - both,
             _ => 0.0,
         }
+    }
+
+    /// Moves what was borrowed and not run since. The first run is believed, a shorter one after it too: first runs
+    /// often pay for allocations.
+    fn set_level(&mut self, ratio: f64) {
+        let ratio = if self.runs == 1 || ratio < 1.0 { ratio } else { ratio.sqrt() };
+        self.points.iter_mut().filter(|point| point.samples == 0).for_each(|point| point.mean *= ratio);
     }
 
     fn learn_beyond(&mut self, rows: u32, time: f64) {
@@ -352,5 +395,21 @@ mod tests {
         }
         near(latency.mean(100), 100_000.0);
         near(latency.mean(2), 3000.0);
+    }
+
+    #[test]
+    fn a_borrowed_curve_keeps_its_shape_and_takes_its_level_from_the_first_runs() {
+        let known = Latency::new(32, 0.99, &[(1, micros(1000)), (32, micros(4100))]);
+        let mut latency = Latency::like(&known);
+        assert!(latency.known() && !latency.is_measured());
+        near(latency.mean(32), 4100.0);
+        latency.observe(1, micros(9000));
+        assert!(latency.is_measured());
+        near(latency.mean(32), 36_900.0);
+        // The first run had paid for allocations.
+        latency.observe(1, micros(4000));
+        near(latency.mean(1), 4000.0);
+        near(latency.mean(32), 16_400.0);
+        near(known.mean(32), 4100.0);
     }
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod counters;
 mod estimate;
 mod fair;
 mod forming;
@@ -21,6 +22,7 @@ mod replica;
 mod returning;
 mod rules;
 mod scheduler;
+mod sizes;
 mod snapshot;
 mod spread;
 mod table;
@@ -28,6 +30,6 @@ mod waiting;
 
 pub use message::{
     Action, Arrival, BatchRule, Config, CurvePoint, Event, Hedging, Objective, Refusal, ShapeKey, SizeBucket,
-    Snapshot,
+    SizeCurve, Snapshot,
 };
 pub use scheduler::Scheduler;

@@ -324,6 +324,15 @@ pub struct CurvePoint {
     pub samples: u64,
 }
 
+/// The learned latency of requests of one size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SizeCurve {
+    /// Which.
+    pub size: SizeBucket,
+    /// Its curve.
+    pub curve: Vec<CurvePoint>,
+}
+
 /// How things stand, for `explain` and for metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -337,8 +346,13 @@ pub struct Snapshot {
     pub handed_out: usize,
     /// Replicas that take batches.
     pub replicas_ready: usize,
-    /// The latency curve at 1, 2, 4 … rows and at the largest batch; empty while nothing is known.
+    /// The latency curve at 1, 2, 4 … rows and at the largest batch, of the size that ran last; empty while nothing is
+    /// known.
     pub curve: Vec<CurvePoint>,
+    /// The same for each size that came, smallest first.
+    pub buckets: Vec<SizeCurve>,
+    /// How far runs stray: quantiles, ascending, and the ratio to the mean at each.
+    pub spread: Vec<(f64, f64)>,
     /// Rows of recent batches and how many there were of each (the last few hundred), ascending.
     pub recent_batches: Vec<(u32, u64)>,
     /// Requests answered without being run, by reason; reasons that did not occur are left out.

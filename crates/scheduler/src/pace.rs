@@ -55,7 +55,12 @@ impl Pace {
 
     /// Rows a second of one replica.
     pub(crate) fn rate(&self) -> Option<f64> {
-        self.batch_nanos.map(|nanos| f64::from(self.rows) * 1e9 / nanos)
+        self.row_nanos().map(|nanos| 1e9 / nanos)
+    }
+
+    /// What each row of a backlog takes, in nanoseconds.
+    pub(crate) fn row_nanos(&self) -> Option<f64> {
+        self.batch_nanos.map(|nanos| nanos / f64::from(self.rows))
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Queue {
     classes: Vec<Class>,
     /// Rows that wait of each shape.
     shapes: IdMap<u64, u64>,
+    /// Rows that wait of each bucket, by its index.
+    sizes: Vec<u64>,
     rows: u64,
     requests: usize,
     bytes: usize,
@@ -55,6 +57,11 @@ impl Queue {
     /// Rows of one shape.
     pub(crate) fn rows_of(&self, shape: u64) -> u64 {
         self.shapes.get(&shape).copied().unwrap_or(0)
+    }
+
+    /// Rows of each bucket, by its index; those that follow have none.
+    pub(crate) fn by_size(&self) -> &[u64] {
+        &self.sizes
     }
 
     /// Rows that are served before a newcomer of this class, tenant and key.
@@ -112,6 +119,10 @@ impl Queue {
             class.remember(entry.id.0, slot);
         }
         self.rows += u64::from(entry.rows);
+        if self.sizes.len() <= usize::from(entry.size) {
+            self.sizes.resize(usize::from(entry.size) + 1, 0);
+        }
+        self.sizes[usize::from(entry.size)] += u64::from(entry.rows);
         self.requests += 1;
         self.bytes += entry.bytes;
         *self.shapes.entry(entry.shape).or_insert(0) += u64::from(entry.rows);
@@ -141,6 +152,7 @@ impl Queue {
         };
         debug_assert!(found, "a queued request is in the line of its tenant");
         self.rows -= u64::from(entry.rows);
+        self.sizes[usize::from(entry.size)] -= u64::from(entry.rows);
         self.requests -= 1;
         self.bytes -= entry.bytes;
         if let Some(rows) = self.shapes.get_mut(&entry.shape) {

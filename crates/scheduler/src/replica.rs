@@ -4,7 +4,7 @@
 
 use inferd_types::{BatchId, ReplicaId, Time};
 
-use crate::latency::Latency;
+use crate::sizes::Sizes;
 
 /// A batch that a replica holds.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Batch {
     pub(crate) rows: u32,
     pub(crate) bytes: usize,
     pub(crate) shape: u64,
+    /// Its bucket's index.
+    pub(crate) size: u8,
     /// The earliest time at which one of its requests that could be met is late.
     pub(crate) limit: Time,
     /// When it began to run, as far as that is known.
@@ -60,16 +62,16 @@ impl Replica {
     }
 
     /// The predicted end of what executes; now where it is overdue.
-    pub(crate) fn first_ends(&self, now: Time, latency: &Latency) -> Time {
+    pub(crate) fn first_ends(&self, now: Time, sizes: &Sizes) -> Time {
         let Some(first) = &self.first else { return now };
-        let mean = latency.mean(first.rows).unwrap_or(0.0) as u64;
+        let mean = first.mean(sizes) as u64;
         now.max(Time::from_nanos(first.started.as_nanos().saturating_add(mean)))
     }
 
     /// The predicted end of all that it holds.
-    pub(crate) fn free_at(&self, now: Time, latency: &Latency) -> Time {
-        let first = self.first_ends(now, latency);
-        let second = self.second.as_ref().and_then(|batch| latency.mean(batch.rows)).unwrap_or(0.0);
+    pub(crate) fn free_at(&self, now: Time, sizes: &Sizes) -> Time {
+        let first = self.first_ends(now, sizes);
+        let second = self.second.as_ref().map_or(0.0, |batch| batch.mean(sizes));
         Time::from_nanos(first.as_nanos().saturating_add(second as u64))
     }
 
@@ -95,6 +97,11 @@ impl Replica {
 }
 
 impl Batch {
+    /// What it takes on average, in nanoseconds; 0 while nothing is known.
+    fn mean(&self, sizes: &Sizes) -> f64 {
+        sizes.of(self.size).latency.mean(self.rows).unwrap_or(0.0)
+    }
+
     /// Whether the replica has not taken it and nobody asked for it back.
     pub(crate) fn is_open(&self) -> bool {
         !self.taken && !self.withdrawing

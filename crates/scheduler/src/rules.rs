@@ -30,15 +30,15 @@ impl Scheduler {
         let fits = self.config.batch_rule == BatchRule::LargestThatFits;
         let due = self.table[head].promised;
         let left = if fits && due < Time::MAX { due.since(now).as_nanos() as f64 } else { f64::INFINITY };
-        let shape = self.table[head].shape;
-        let mut fill = Fill { rows: 0, bytes: 0, limit: Time::MAX, shape, cap: self.config.batch_rows_max };
+        let mut fill = Fill::new(&self.table[head], self.config.batch_rows_max);
+        let latency = &self.sizes.of(fill.size).latency;
         self.picked.clear();
-        for item in self.queue.iter().filter(|item| item.shape == shape) {
+        for item in self.queue.iter().filter(|item| item.shape == fill.shape) {
             let entry = &self.table[item.slot];
             let rows = fill.rows.saturating_add(item.rows);
             let bytes = fill.bytes.saturating_add(entry.bytes);
             let full = entry.alone || rows > fill.cap || bytes > self.config.batch_max_bytes;
-            if fill.rows > 0 && (full || self.latency.mean(rows).unwrap_or(0.0) > left) {
+            if fill.rows > 0 && (full || latency.mean(rows).unwrap_or(0.0) > left) {
                 break;
             }
             (fill.rows, fill.bytes, fill.limit) = (rows, bytes, fill.limit.min(entry.limit()));

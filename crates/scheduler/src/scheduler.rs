@@ -8,22 +8,18 @@ use std::time::Duration;
 
 use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 
-use crate::latency::Latency;
-use crate::message::{Action, Config, Event, Refusal};
-use crate::pace::Pace;
+use crate::counters::Counters;
+use crate::message::{Action, Config, Event, SizeBucket};
 use crate::queue::Queue;
 use crate::replica::{Batch, Replica};
 use crate::returning::Returning;
+use crate::sizes::Sizes;
 use crate::table::{Place, Table};
 
-/// Batches that the histogram of recent sizes counts.
-const RECENT: usize = 256;
 /// A hang limit is never shorter, whatever the model's speed: a stopped machine is no hung worker.
 const HANG_MIN: Duration = Duration::from_secs(1);
 /// Executions that a hang takes longer than.
 const HANG_FACTOR: u32 = 20;
-/// How much one batch moves the mean of recent sizes.
-const ROWS_STEP: f64 = 0.1;
 /// How much one request moves the horizon.
 const HORIZON_STEP: f64 = 0.02;
 
@@ -36,11 +32,10 @@ pub struct Scheduler {
     pub(crate) table: Table,
     pub(crate) queue: Queue,
     pub(crate) replicas: Vec<Replica>,
-    pub(crate) latency: Latency,
-    pub(crate) pace: Pace,
+    pub(crate) sizes: Sizes,
     /// How long after they come requests are due, lately; the longest there is while none is due at all.
     pub(crate) horizon: Duration,
-    /// The horizon that `pace` was made for.
+    /// The horizon that the plans were made for.
     planned: Duration,
     /// Whether steps of pipelines came, which are due although the model may have no objective.
     pub(crate) steps: bool,
@@ -60,58 +55,20 @@ pub struct Scheduler {
     pub(crate) spare: Vec<Vec<u32>>,
 }
 
-/// What snapshots count.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) arrivals: u64,
-    pub(crate) demoted: u64,
-    pub(crate) missed: u64,
-    pub(crate) refusals: [u64; Refusal::ALL.len()],
-    /// Rows of the last batches, as a ring.
-    pub(crate) recent: Vec<u32>,
-    next: usize,
-    /// Moving means of the rows of a batch and of their square.
-    rows: f64,
-    square: f64,
-}
-
-impl Counters {
-    fn batch(&mut self, rows: u32) {
-        let step = if self.recent.is_empty() { 1.0 } else { ROWS_STEP };
-        let size = f64::from(rows);
-        self.rows += step * (size - self.rows);
-        self.square += step * (size * size - self.square);
-        if self.recent.len() < RECENT {
-            self.recent.push(rows);
-        } else {
-            self.recent[self.next] = rows;
-            self.next = (self.next + 1) % RECENT;
-        }
-    }
-
-    /// The batch that a row found itself in lately, on average; 0 while none ran. Large batches have more rows to
-    /// find themselves there: the mean over batches would be too small.
-    pub(crate) fn rows(&self) -> f64 {
-        if self.rows > 0.0 { self.square / self.rows } else { 0.0 }
-    }
-}
-
 impl Scheduler {
     /// A scheduler with no replica yet: what arrives waits.
     pub fn new(mut config: Config) -> Self {
         config.batch_rows_max = if config.batched { config.batch_rows_max.max(1) } else { 1 };
         let quantile = config.objective.map_or(0.99, |objective| objective.quantile.clamp(0.5, 1.0));
-        let latency = Latency::new(config.batch_rows_max, quantile, &config.profile);
         let horizon = config.objective.map_or(Duration::MAX, |objective| objective.latency);
-        let pace = Pace::new(&latency, config.batch_rows_max, config.objective, horizon);
+        let sizes = Sizes::new(&config, quantile, horizon);
         Scheduler {
             config,
             quantile,
             table: Table::default(),
             queue: Queue::default(),
             replicas: Vec::new(),
-            latency,
-            pace,
+            sizes,
             horizon,
             planned: horizon,
             steps: false,
@@ -148,23 +105,34 @@ impl Scheduler {
         }
     }
 
-    /// `T(rows, quantile)`: within what time a batch of `rows` is executed; `None` while nothing is known.
+    /// `T(rows, quantile)`: within what time a batch of `rows` of the usual size is executed; `None` while nothing is
+    /// known.
     pub fn predict(&self, rows: u32, quantile: f64) -> Option<Duration> {
-        self.latency.at(rows, quantile)
+        self.sizes.usual().latency.at(rows, quantile)
     }
 
-    /// The execution time past which a batch of `rows` counts as hung: twenty times the longest that is usual,
-    /// at least a second, at most `execution_max`, and that while nothing is known.
+    /// The execution time past which a batch of `rows` counts as hung: twenty times the longest that is usual of any
+    /// size, at least a second, at most `execution_max`, and that while something is not known.
     pub fn hang_limit(&self, rows: u32) -> Duration {
-        let longest = self.latency.at(rows, 0.99).map(|longest| longest.saturating_mul(HANG_FACTOR));
+        let longest = self.sizes.longest(rows).map(|longest| longest.saturating_mul(HANG_FACTOR));
         longest
             .map_or(self.config.execution_max, |longest| longest.max(HANG_MIN).min(self.config.execution_max))
     }
 
-    /// Learns from a run that was no batch of this scheduler's (warm-up, profiling).
+    /// Learns from a run that was no batch of this scheduler's (warm-up, profiling), of rows of size 0.
     pub fn observe(&mut self, rows: u32, execution: Duration) {
-        if self.latency.observe(rows, execution) {
-            self.plan();
+        self.observe_size(SizeBucket::default(), rows, execution);
+    }
+
+    /// The same for rows of any size.
+    pub fn observe_size(&mut self, size: SizeBucket, rows: u32, execution: Duration) {
+        let at = self.sizes.index(size, &self.config, self.horizon);
+        self.learn(at, rows, execution);
+    }
+
+    fn learn(&mut self, size: u8, rows: u32, execution: Duration) {
+        if self.sizes.observe(size, rows, execution) {
+            self.sizes.plan(Some(size), &self.config, self.horizon);
         }
     }
 
@@ -185,7 +153,7 @@ impl Scheduler {
 
     fn plan(&mut self) {
         self.planned = self.horizon;
-        self.pace = Pace::new(&self.latency, self.config.batch_rows_max, self.config.objective, self.horizon);
+        self.sizes.plan(None, &self.config, self.horizon);
     }
 
     /// Takes note that a request is due after `due`.
@@ -275,7 +243,7 @@ impl Scheduler {
         self.returning.finished(now, u32::try_from(batch.requests.len()).unwrap_or(u32::MAX), execution);
         self.count.batch(batch.rows);
         if ok {
-            self.observe(batch.rows, execution);
+            self.learn(batch.size, batch.rows, execution);
             self.learned = now;
         }
         for slot in &batch.requests {

@@ -5,8 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::message::{CurvePoint, Refusal, Snapshot};
+use crate::latency::Latency;
+use crate::message::{CurvePoint, Refusal, SizeCurve, Snapshot};
 use crate::scheduler::Scheduler;
+
+/// Where the spread is shown.
+const QUANTILES: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999];
 
 impl Scheduler {
     /// How things stand.
@@ -16,33 +20,44 @@ impl Scheduler {
             *recent.entry(*rows).or_insert(0u64) += 1;
         }
         let counted = Refusal::ALL.into_iter().map(|reason| (reason, self.count.refusals[reason as usize]));
-        let bound = self.config.objective.is_some() && !self.pace.unreachable;
+        let usual = self.sizes.usual();
+        let bound = self.config.objective.is_some() && !usual.pace.unreachable;
         Snapshot {
             queue_requests: self.queue.requests(),
             queue_rows: self.queue.rows() as usize,
             queue_bytes: self.queue.bytes(),
             handed_out: self.table.len() - self.queue.requests(),
             replicas_ready: self.replicas.iter().filter(|replica| !replica.draining).count(),
-            curve: self.curve(),
+            curve: self.curve(&usual.latency),
+            buckets: self.buckets(),
+            spread: QUANTILES.map(|quantile| (quantile, usual.latency.ratio(quantile))).into(),
             recent_batches: recent.into_iter().collect(),
             refusals: counted.filter(|(_, count)| *count > 0).collect(),
             arrivals: self.count.arrivals,
             demoted: self.count.demoted,
             objective_missed: self.count.missed,
-            rate_rows_per_s: self.pace.rate(),
-            batch_rows_within_objective: if bound { self.pace.rows } else { self.config.batch_rows_max },
-            objective_unreachable: self.pace.unreachable,
+            rate_rows_per_s: usual.pace.rate(),
+            batch_rows_within_objective: if bound { usual.pace.rows } else { self.config.batch_rows_max },
+            objective_unreachable: usual.pace.unreachable,
             returning_callers: self.returning.callers(),
         }
     }
 
-    fn curve(&self) -> Vec<CurvePoint> {
+    fn buckets(&self) -> Vec<SizeCurve> {
+        let came = self.sizes.iter().filter(|size| size.came);
+        let mut buckets: Vec<_> =
+            came.map(|size| SizeCurve { size: size.size, curve: self.curve(&size.latency) }).collect();
+        buckets.sort_unstable_by_key(|bucket| bucket.size);
+        buckets
+    }
+
+    fn curve(&self, latency: &Latency) -> Vec<CurvePoint> {
         let largest = self.config.batch_rows_max;
         let powers = (0..u32::BITS).map(|power| 1u32 << power).take_while(|rows| *rows < largest);
         let point = |rows| {
-            let mean = Duration::from_nanos(self.latency.mean(rows)? as u64);
-            let high = self.latency.at(rows, self.quantile)?;
-            Some(CurvePoint { rows, mean, high, samples: self.latency.samples(rows) })
+            let mean = Duration::from_nanos(latency.mean(rows)? as u64);
+            let high = latency.at(rows, self.quantile)?;
+            Some(CurvePoint { rows, mean, high, samples: latency.samples(rows) })
         };
         powers.chain([largest]).filter_map(point).collect()
     }

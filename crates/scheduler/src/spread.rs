@@ -12,7 +12,7 @@ const BINS: usize = 192;
 const GROWTH: f64 = 1.002;
 
 /// See the module. Old ratios fade.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Spread {
     bins: [f64; BINS],
     total: f64,

@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) key: u64,
     pub(crate) tenant: Tenant,
     pub(crate) shape: u64,
+    /// Its bucket's index.
+    pub(crate) size: u8,
     pub(crate) rows: u32,
     pub(crate) bytes: usize,
     /// The class that it is queued in: its own, or a better one after ageing.

@@ -20,9 +20,10 @@ impl Scheduler {
         let (until, missing) = self.returning.expected().filter(|(until, _)| *until > now)?;
         let (waiting, more) = self.room_to_grow(head, missing)?;
         let wait = until.since(now).as_nanos() as f64;
-        let late = until + Duration::from_nanos(self.latency.high(waiting + more)) > self.table[head].limit();
+        let latency = &self.sizes.of(self.table[head].size).latency;
+        let late = until + Duration::from_nanos(latency.high(waiting + more)) > self.table[head].limit();
         // The callers are mostly back long before the window ends: half of it is a generous guess of the cost.
-        (self.latency.gain(waiting, more) > wait / 2.0 && !late).then_some(until)
+        (latency.gain(waiting, more) > wait / 2.0 && !late).then_some(until)
     }
 
     /// Whether to stage nothing behind a running batch, because its callers will be back right after it and a
@@ -33,16 +34,22 @@ impl Scheduler {
         };
         let back = self.returning.will_return(first.requests.len());
         let Some((waiting, more)) = self.room_to_grow(head, back) else { return false };
-        let size = Duration::from_nanos(self.latency.high(waiting + more));
+        let latency = &self.sizes.of(self.table[head].size).latency;
+        let size = Duration::from_nanos(latency.high(waiting + more));
         let late = start + size + size / 5 > self.table[head].limit();
-        self.latency.gain(waiting, more) > HAND_OVER_NANOS && !late
+        latency.gain(waiting, more) > HAND_OVER_NANOS && !late
     }
 
     /// Until when to stage nothing behind a running batch because tenants share the queue: one that comes meanwhile and
     /// has had less would stand behind a batch of those who had more.
     pub(crate) fn stage_late(&self, now: Time, at: usize, start: Time) -> Option<Time> {
         let first = self.replicas[at].first.as_ref().filter(|_| self.queue.is_shared())?;
-        let takes = self.latency.mean(first.rows).filter(|takes| *takes > 10.0 * HAND_OVER_NANOS)?;
+        let takes = self
+            .sizes
+            .of(first.size)
+            .latency
+            .mean(first.rows)
+            .filter(|takes| *takes > 10.0 * HAND_OVER_NANOS)?;
         let until = start - Duration::from_nanos((takes / 10.0).max(2.0 * HAND_OVER_NANOS) as u64);
         (until > now).then_some(until)
     }

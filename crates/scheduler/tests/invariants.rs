@@ -5,8 +5,8 @@ mod driver;
 use std::time::Duration;
 
 use driver::{Fate, Request, Setup, World};
-use inferd_scheduler::{Config, Objective, ShapeKey};
-use inferd_types::{Priority, RequestId, Tenant, Time};
+use inferd_scheduler::{BatchRule, Config, Objective, ShapeKey, SizeBucket};
+use inferd_types::{Due, Priority, RequestId, Tenant, Time};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -22,6 +22,7 @@ struct Case {
     append_fails: f64,
     shapes: u64,
     tenants: u64,
+    rule: BatchRule,
     timeouts: bool,
     objective: bool,
     large: bool,
@@ -31,7 +32,15 @@ struct Case {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let load = (any::<u64>(), any::<bool>(), 1u32..40, 1u32..4, 0usize..40, 20u64..3000, (1u64..4, 1u64..5));
+    let load = (
+        any::<u64>(),
+        any::<bool>(),
+        1u32..40,
+        1u32..4,
+        0usize..40,
+        20u64..3000,
+        (1u64..4, 1u64..5, 0u32..8),
+    );
     let faults = (any::<bool>(), any::<bool>(), 0.0..0.5f64, any::<bool>(), any::<bool>(), any::<bool>());
     let model = (20usize..300, 1u64..2000, 1u64..500);
     (load, faults, model).prop_map(|(load, faults, model)| Case {
@@ -43,6 +52,12 @@ fn cases() -> impl Strategy<Value = Case> {
         open_loop_micros: load.5,
         shapes: load.6.0,
         tenants: load.6.1,
+        rule: match load.6.2 {
+            0 => BatchRule::One,
+            1 => BatchRule::Fixed(3),
+            2 => BatchRule::LargestThatFits,
+            _ => BatchRule::Slack,
+        },
         losses: faults.0,
         cancellations: faults.1,
         append_fails: faults.2,
@@ -67,6 +82,7 @@ fn world(case: Case) -> World {
         batch_rows_max: case.rows_max,
         queue_rows_max: case.queue_rows,
         objective: case.objective.then_some(objective),
+        batch_rule: case.rule,
         ..Config::default()
     };
     let (alpha, beta) = (case.alpha, case.beta);
@@ -82,6 +98,12 @@ fn world(case: Case) -> World {
     setup.stop_at = Time::ZERO + Duration::from_millis(150);
     setup.shape_request = Box::new(move |random, now, arrival| {
         arrival.shape = ShapeKey(random.below(case.shapes));
+        arrival.size = SizeBucket(arrival.shape.0 as u8 / 2);
+        arrival.due = match random.below(8) {
+            0 => Due::At(now + Duration::from_micros(random.below(20_000))),
+            1 => Due::Never,
+            _ => Due::Objective,
+        };
         arrival.priority = Priority(random.below(3) as u8);
         arrival.tenant = tenant(random, case.tenants);
         if case.large {

@@ -113,6 +113,8 @@ pub(crate) struct Setup {
     /// Whether open-loop arrivals come in bursts (hyperexponential, coefficient of variation 4).
     pub(crate) bursty: bool,
     pub(crate) execution: Execution,
+    /// How many times as long a batch of requests of this shape takes.
+    pub(crate) slowdown: fn(ShapeKey) -> f64,
     pub(crate) shape_request: ShapeRequest,
     /// Mean time between losses of a replica, cancellations; none if zero.
     pub(crate) losses: Duration,
@@ -133,6 +135,7 @@ impl Setup {
             open_loop: None,
             bursty: false,
             execution: Box::new(execution),
+            slowdown: |_| 1.0,
             shape_request: Box::new(|_, _, _| {}),
             losses: Duration::ZERO,
             cancellations: Duration::ZERO,
@@ -318,7 +321,8 @@ impl World {
         replica.executing = true;
         let batch_id = batch.id;
         let rows = batch.requests.iter().map(|id| self.requests[id.0 as usize].arrival.rows.max(1)).sum();
-        let execution = (self.setup.execution)(rows, &mut self.random);
+        let shape = self.requests[batch.requests[0].0 as usize].arrival.shape;
+        let execution = (self.setup.execution)(rows, &mut self.random).mul_f64((self.setup.slowdown)(shape));
         self.after(execution, Happening::End(id, batch_id, execution));
         self.after(DOORBELL, Happening::Tell(Event::Taken { replica: id, batch: batch_id }));
     }

@@ -1,5 +1,6 @@
 """The compiled part of inferd. Private: use ``inferd``. A test compares this with the built module."""
 
+from collections.abc import Callable
 from typing import final
 
 __version__: str
@@ -9,6 +10,9 @@ def error_classes() -> list[str]:
 
 def run_onnx_worker(fd: int) -> int:
     """Serve batches of an ONNX model until the gateway closes the channel; returns the exit status."""
+
+def simulate(scenario: str, progress: Callable[[float], object] | None = None) -> str:
+    """Run a scenario to its end; ``progress`` is told the share of its time that has passed, and may raise."""
 
 @final
 class DataPlane:

@@ -12,17 +12,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CRATES = ROOT / "crates"
 
-# types ← {protocol, scheduler, transport} ← dispatcher ← gateway ← native, and onnx beside the dispatcher. The
-# dispatcher never sees protocol: what a request looked like on the wire must not decide how it is scheduled.
+# types ← {protocol, scheduler, transport} ← dispatcher ← gateway ← native, with onnx beside the dispatcher and the
+# simulator beside all but the scheduler. The dispatcher never sees protocol: what a request looked like on the wire must not decide how it is scheduled.
 ALLOWED = {
     "types": set(),
     "protocol": {"types"},
     "scheduler": {"types"},
+    "simulator": {"types", "scheduler"},
     "transport": {"types"},
     "onnx": {"types", "transport"},
     "dispatcher": {"types", "scheduler", "transport"},
     "gateway": {"types", "protocol", "dispatcher"},
-    "native": {"types", "transport", "onnx", "dispatcher", "gateway"},
+    "native": {"types", "simulator", "transport", "onnx", "dispatcher", "gateway"},
 }
 # Tests may reach one level further: the gateway's run real workers.
 ALLOWED_IN_TESTS = {"gateway": {"transport"}}
@@ -31,6 +32,7 @@ FOREIGN = {
     "types": {"tokio", "hyper", "tonic", "rustix", "libc"},
     "scheduler": {"tokio", "rustix", "libc", "inferd-transport", "rand"},
     "protocol": {"tokio", "hyper", "socket2", "rustix", "libc"},
+    "simulator": {"tokio", "rustix", "libc"},
 }
 UNSAFE_CRATES = {"transport", "onnx"}
 UNSAFE_FILES = {Path("native/src/view.rs")}

@@ -10,6 +10,7 @@ mod data_plane;
 mod errors;
 mod logging;
 mod runtime;
+mod simulate;
 mod status;
 mod view;
 mod worker_channel;
@@ -30,6 +31,8 @@ mod _native {
     use super::errors::error_classes;
     #[pymodule_export]
     use super::run_onnx_worker;
+    #[pymodule_export]
+    use super::simulate::simulate;
     #[pymodule_export]
     use super::worker_channel::{WorkerBatch, WorkerChannel};
 

@@ -324,23 +324,40 @@ impl Deadlines {
             Policy::EqualDivision => now + self.objective.mul_f64(self.part[step]),
             Policy::StaticWeighted | Policy::Grandslam => arrived + self.objective.mul_f64(self.part[step]),
             Policy::TimetraderFixed(_) | Policy::TimetraderDynamic => arrived + self.objective,
-            Policy::Slack => arrived + self.objective - self.rest(step, estimates),
+            Policy::Slack => {
+                let end = arrived + self.objective;
+                end - self.rest(step, end.since(now), estimates)
+            }
         }
     }
 
-    /// What the steps after `step` take, from its end to that of the pipeline.
-    fn rest(&self, step: usize, estimates: &[StepEstimate]) -> Duration {
-        if self.graph.successors(step).is_empty() {
+    /// What the steps after `step` take, from its end to that of the pipeline, if `left` remains for all.
+    fn rest(&self, step: usize, left: Duration, estimates: &[StepEstimate]) -> Duration {
+        let Some(here) = estimates.get(step).filter(|_| !self.graph.successors(step).is_empty()) else {
             return Duration::ZERO;
+        };
+        // Whoever waits here together goes on together: the next batches will be as large as the one here, whatever
+        // the recent ones were. But no batch here is larger than one that is still in time at the end.
+        let (mut rows, mut most) = (here.rows, here.rows_max.min(here.waiting + 1));
+        while rows < most {
+            let middle = rows + (most - rows).div_ceil(2);
+            if here.high_with(middle) + self.after(step, middle, estimates) <= left {
+                rows = middle;
+            } else {
+                most = middle - 1;
+            }
         }
-        // Whoever waits here together goes on together: the next batches are as large, whatever the recent ones were.
-        let here = estimates.get(step).map_or(1, |estimate| estimate.waiting + 1);
-        let rest = self.graph.after(|step| {
+        self.after(step, rows, estimates)
+    }
+
+    /// The same for batches of `rows`, or of the recent size where that is larger.
+    fn after(&self, step: usize, rows: u32, estimates: &[StepEstimate]) -> Duration {
+        let takes = |step: usize| {
             estimates.get(step).map_or(0.0, |estimate| {
-                (estimate.queueing + estimate.high_with(here.min(estimate.rows_max))).as_secs_f64()
+                (estimate.queueing.min(estimate.mean) + estimate.high_with(rows)).as_secs_f64()
             })
-        });
-        Duration::from_secs_f64(rest[step])
+        };
+        Duration::from_secs_f64(self.graph.after(takes)[step])
     }
 
     /// How long a request that comes now is predicted to take from end to end: for refusing it at the door.

@@ -7,14 +7,31 @@ The only user of the native module here; knows nothing of files and flags.
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd import _native
 from inferd._native import __version__
 from inferd.errors import InferdError
 from inferd.types import Signature
 
-__all__ = ["DataPlane", "Loaded", "__version__"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["DataPlane", "Loaded", "__version__", "simulate"]
+
+
+def simulate(scenario: dict[str, Any], progress: Callable[[float], object] | None = None) -> dict[str, Any]:
+    """What would come of a load: the report of the crate ``simulator`` for one of its scenarios.
+
+    Args:
+        scenario: ``Scenario`` of the crate ``simulator``.
+        progress: told now and then what share of the simulated time has passed; what it raises ends the simulation.
+
+    Raises:
+        InvalidInput: the scenario makes no sense.
+    """
+    report: dict[str, Any] = json.loads(_native.simulate(json.dumps(scenario), progress))
+    return report
 
 
 class Loaded(NamedTuple):

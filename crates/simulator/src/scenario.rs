@@ -1,0 +1,392 @@
+//! What is simulated: models, pipelines over them, and what comes in.
+//!
+//! Read from JSON by whoever asks; checked here. Knows nothing of files and flags.
+
+use std::time::Duration;
+
+use inferd_scheduler::pipeline::{Graph, GraphFault, Policy};
+use inferd_types::{Error, ErrorKind, Result};
+use serde::Deserialize;
+
+/// Everything that a simulation depends on: equal scenarios give equal reports.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What runs.
+    pub models: Vec<Model>,
+    /// What is composed of models.
+    #[serde(default)]
+    pub pipelines: Vec<Pipeline>,
+    /// What comes in.
+    pub arrivals: Vec<Source>,
+    /// How deadlines are shared and batches are formed: a name of [`Policy`].
+    #[serde(default = "default_policy")]
+    pub policy: String,
+    /// What all randomness is drawn from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Until when requests come, in seconds; those that came are answered.
+    pub duration_s: f64,
+}
+
+fn default_policy() -> String {
+    Policy::Slack.to_string()
+}
+
+/// One model and the replicas of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Its name.
+    pub name: String,
+    /// Replicas.
+    #[serde(default = "one")]
+    pub replicas: u32,
+    /// Rows and the mean time of a batch of so many, in seconds; lines between them and beyond.
+    pub curve: Vec<(u32, f64)>,
+    /// Quantile and the ratio to the mean that so many runs stay below; empty: every run takes the mean.
+    #[serde(default)]
+    pub spread: Vec<(f64, f64)>,
+    /// What handing a batch over and back takes besides, in seconds.
+    #[serde(default)]
+    pub overhead_batch_s: f64,
+    /// What a request takes outside the scheduler, in seconds.
+    #[serde(default)]
+    pub overhead_request_s: f64,
+    /// Whether requests share a run.
+    #[serde(default = "yes")]
+    pub batched: bool,
+    /// Most rows of a batch.
+    #[serde(default = "usual_rows")]
+    pub batch_rows_max: u32,
+    /// Most rows that wait.
+    #[serde(default = "usual_queue")]
+    pub queue_rows_max: usize,
+    /// Whether small batches may wait for returning callers.
+    #[serde(default = "yes")]
+    pub linger: bool,
+    /// The objective of requests that come to this model itself.
+    #[serde(default)]
+    pub objective: Option<Objective>,
+    /// How much slower than the curve each replica is; as the curve where the list is short.
+    #[serde(default)]
+    pub slowness: Vec<f64>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn usual_rows() -> u32 {
+    32
+}
+
+fn usual_queue() -> usize {
+    4096
+}
+
+/// A latency objective.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Objective {
+    /// From the first byte to the answer, in seconds.
+    pub latency_s: f64,
+    /// For so many of a hundred.
+    #[serde(default = "usual_percentile")]
+    pub percentile: f64,
+}
+
+fn usual_percentile() -> f64 {
+    99.0
+}
+
+/// Steps over models, and one objective for the whole.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Its name.
+    pub name: String,
+    /// Its objective, from end to end.
+    #[serde(default)]
+    pub objective: Option<Objective>,
+    /// Its steps.
+    pub steps: Vec<Step>,
+    /// What each step takes at a realistic batch, for the policies with shares; empty: the model's time at half of
+    /// its largest batch.
+    #[serde(default)]
+    pub weights: Vec<f64>,
+}
+
+/// One step of a pipeline.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Names of models with their weights: one of them runs the step.
+    pub models: Vec<(String, f64)>,
+    /// Positions of the steps that it follows.
+    #[serde(default)]
+    pub after: Vec<usize>,
+    /// How likely it is to run. A step whose predecessors were all left out is left out too.
+    #[serde(default = "surely")]
+    pub probability: f64,
+}
+
+fn surely() -> f64 {
+    1.0
+}
+
+/// Requests to one model or pipeline.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The model or pipeline, by name.
+    pub target: String,
+    /// When they come.
+    pub process: Process,
+    /// Rows of each.
+    #[serde(default = "one")]
+    pub rows: u32,
+}
+
+/// When requests come.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Process {
+    /// Independently of each other, so many a second.
+    Poisson {
+        /// A second.
+        rate: f64,
+    },
+    /// With gamma-distributed times between them.
+    Gamma {
+        /// A second.
+        rate: f64,
+        /// Coefficient of variation of the times between them; 1 is Poisson, above it are bursts.
+        cv: f64,
+    },
+    /// So many, all at the start.
+    AtOnce {
+        /// How many.
+        count: u64,
+    },
+    /// At these times.
+    Trace {
+        /// (seconds, rows, tenant), in order of time.
+        requests: Vec<(f64, u32, u32)>,
+    },
+}
+
+impl Scenario {
+    /// The policy by its name.
+    pub(crate) fn policy(&self) -> Result<Policy> {
+        self.policy.parse().map_err(|fault| wrong(format!("{fault}")))
+    }
+
+    /// Finds what would make no sense later.
+    pub(crate) fn check(&self) -> Result<()> {
+        positive("duration_s", self.duration_s)?;
+        if self.models.is_empty() || self.arrivals.is_empty() {
+            return Err(wrong("nothing to simulate: name at least one model, and what comes to it"));
+        }
+        self.models.iter().try_for_each(Model::check)?;
+        self.pipelines.iter().try_for_each(Pipeline::check)?;
+        self.arrivals.iter().try_for_each(Source::check)
+    }
+}
+
+impl Model {
+    fn check(&self) -> Result<()> {
+        let Model { name, .. } = self;
+        let times = self.curve.iter().all(|(rows, time)| *rows > 0 && *time > 0.0 && time.is_finite());
+        if self.curve.is_empty() || !times || !self.curve.is_sorted_by(|first, second| first.0 < second.0) {
+            return Err(wrong(format!(
+                "model '{name}' needs a curve: pairs of rows and seconds above 0, rows ascending"
+            )));
+        }
+        let ratios = self.spread.iter().all(|(_, ratio)| *ratio > 0.0 && ratio.is_finite());
+        let ascending = self.spread.is_sorted_by(|first, second| first.0 < second.0 && first.1 <= second.1);
+        if !ratios || !ascending {
+            return Err(wrong(format!(
+                "the spread of model '{name}' needs pairs of quantile and ratio, both ascending"
+            )));
+        }
+        if self.replicas == 0 || self.batch_rows_max == 0 {
+            return Err(wrong(format!(
+                "model '{name}' needs at least one replica and batches of at least 1 row"
+            )));
+        }
+        self.slowness.iter().try_for_each(|factor| positive("slowness", *factor))?;
+        for (what, value) in
+            [("overhead_batch_s", self.overhead_batch_s), ("overhead_request_s", self.overhead_request_s)]
+        {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(wrong(format!("{what} of model '{name}' is {value}; it must be at least 0")));
+            }
+        }
+        self.objective.map_or(Ok(()), Objective::check)
+    }
+
+    /// Mean time of a batch of `rows`.
+    pub(crate) fn mean(&self, rows: u32) -> Duration {
+        let rows = f64::from(rows);
+        let (first, last) = (self.curve[0], self.curve[self.curve.len() - 1]);
+        if self.curve.len() == 1 {
+            return seconds(first.1 * rows / f64::from(first.0));
+        }
+        // The two points that it lies between, or the nearest two.
+        let right = self.curve.iter().position(|point| f64::from(point.0) >= rows);
+        let right = right.unwrap_or(self.curve.len() - 1).max(1);
+        let ((x0, y0), (x1, y1)) = (self.curve[right - 1], self.curve[right]);
+        let line = y0 + (y1 - y0) * (rows - f64::from(x0)) / f64::from(x1 - x0);
+        let least =
+            if rows > f64::from(last.0) { last.1 } else { first.1 * rows / f64::from(first.0).max(rows) };
+        seconds(line.max(least))
+    }
+}
+
+impl Objective {
+    fn check(self) -> Result<()> {
+        positive("an objective's latency_s", self.latency_s)?;
+        if !(1.0..100.0).contains(&self.percentile) {
+            return Err(wrong(format!("percentile {} is not from 1 to below 100", self.percentile)));
+        }
+        Ok(())
+    }
+}
+
+impl Pipeline {
+    fn check(&self) -> Result<()> {
+        let Pipeline { name, .. } = self;
+        if self.steps.is_empty() || self.steps.len() > 64 {
+            return Err(wrong(format!(
+                "pipeline '{name}' has {} steps; 1 to 64 can be simulated",
+                self.steps.len()
+            )));
+        }
+        for step in &self.steps {
+            let weights = step.models.iter().all(|(_, weight)| *weight >= 0.0 && weight.is_finite());
+            if step.models.is_empty() || !weights || !(0.0..=1.0).contains(&step.probability) {
+                return Err(wrong(format!(
+                    "step '{}' of pipeline '{name}' needs models with weights of at least 0, and a probability \
+                     from 0 to 1",
+                    step.name
+                )));
+            }
+        }
+        self.graph()?;
+        self.objective.map_or(Ok(()), Objective::check)
+    }
+
+    /// Which step follows which.
+    pub(crate) fn graph(&self) -> Result<Graph> {
+        let before = self.steps.iter().map(|step| step.after.clone()).collect();
+        Graph::new(before).map_err(|fault| match fault {
+            GraphFault::Unknown { step, predecessor } => wrong(format!(
+                "step '{}' of pipeline '{}' follows step number {predecessor}; there are {}, from 0",
+                self.steps[step].name,
+                self.name,
+                self.steps.len()
+            )),
+            GraphFault::Cycle(steps) => {
+                let names: Vec<_> = steps.iter().map(|step| self.steps[*step].name.as_str()).collect();
+                wrong(format!("steps of pipeline '{}' wait for each other: {}", self.name, names.join(", ")))
+            }
+        })
+    }
+}
+
+impl Source {
+    fn check(&self) -> Result<()> {
+        match &self.process {
+            Process::Poisson { rate } => positive("rate", *rate),
+            Process::Gamma { rate, cv } => positive("rate", *rate).and_then(|()| positive("cv", *cv)),
+            Process::AtOnce { .. } => Ok(()),
+            Process::Trace { requests } => {
+                let times = requests.iter().all(|(time, ..)| *time >= 0.0 && time.is_finite());
+                if !times || !requests.is_sorted_by(|first, second| first.0 <= second.0) {
+                    return Err(wrong(format!(
+                        "the trace of '{}' has times that are negative or not ascending",
+                        self.target
+                    )));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A fault of the scenario.
+pub(crate) fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message.into())
+}
+
+/// `seconds` as a duration; as long as there is where it is longer than that.
+pub(crate) fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+}
+
+fn positive(what: &str, value: f64) -> Result<()> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(wrong(format!("{what} is {value}; it must be above 0")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(curve: &[(u32, f64)]) -> Model {
+        Model {
+            name: "m".into(),
+            replicas: 1,
+            curve: curve.into(),
+            spread: Vec::new(),
+            overhead_batch_s: 0.0,
+            overhead_request_s: 0.0,
+            batched: true,
+            batch_rows_max: 32,
+            queue_rows_max: 100,
+            linger: true,
+            objective: None,
+            slowness: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn times_lie_on_the_lines_between_points_and_beyond_them() {
+        let model = model(&[(2, 0.010), (4, 0.014), (8, 0.030)]);
+        for (rows, millis) in [(1, 8), (2, 10), (3, 12), (6, 22), (16, 62)] {
+            assert_eq!(model.mean(rows).as_millis(), millis, "{rows} rows");
+        }
+        assert_eq!(super::tests::model(&[(4, 0.008)]).mean(1), Duration::from_millis(2));
+    }
+
+    #[test]
+    fn a_curve_that_makes_no_sense_is_refused_with_what_would() {
+        for curve in [vec![], vec![(0, 1.0)], vec![(2, 0.1), (1, 0.2)], vec![(1, f64::NAN)]] {
+            let fault = model(&curve).check().expect_err("nonsense");
+            assert!(fault.to_string().contains("rows ascending"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_cycle_is_told_by_the_names_of_its_steps() {
+        let step = |name: &str, after: &[usize]| Step {
+            name: name.into(),
+            models: vec![("m".into(), 1.0)],
+            after: after.into(),
+            probability: 1.0,
+        };
+        let steps = vec![step("a", &[]), step("b", &[0, 2]), step("c", &[1])];
+        let pipeline = Pipeline { name: "p".into(), objective: None, steps, weights: Vec::new() };
+        let fault = pipeline.check().expect_err("a cycle").to_string();
+        assert!(fault.contains("b, c") && !fault.contains("a, b"), "{fault}");
+    }
+}

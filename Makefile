@@ -55,6 +55,12 @@ test-python: $(VENV)/.built $(MODELS)/.made
 bench: $(VENV)/.dist ## Compare with other servers, side by side, in the form that is released
 	$(BIN)/python benchmarks/run.py
 
+.PHONY: bench-scheduler
+bench-scheduler: $(VENV)/.built ## Time and instructions that scheduling a request costs (needs valgrind)
+	$(CARGO) bench -p inferd-scheduler --bench cost -- --quiet
+	$(CARGO) build --quiet --release -p inferd-scheduler --example instructions
+	$(BIN)/python benchmarks/scheduler.py "$${CARGO_TARGET_DIR:-target}/release/examples/instructions"
+
 .PHONY: fix
 fix: $(VENV)/.built ## Format, and repair what linters can repair
 	$(CARGO) fmt --all

@@ -75,7 +75,7 @@ impl Scheduler {
         if parts.len() == 1 {
             return each;
         }
-        let running = self.replicas.len().clamp(1, self.config.running_max as usize);
+        let running = self.replicas.len().min(self.config.running_max as usize).max(1);
         each.saturating_mul(parts.len().div_ceil(running) as u64)
     }
 

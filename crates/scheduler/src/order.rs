@@ -81,7 +81,12 @@ impl Order {
         if at == self.chunks.len() {
             return self.rows;
         }
-        let whole: u64 = self.sums.range(..at).sum();
+        // From the nearer end.
+        let whole: u64 = if at <= self.sums.len() / 2 {
+            self.sums.range(..at).sum()
+        } else {
+            self.rows - self.sums.range(at..).sum::<u64>()
+        };
         let part = &self.chunks[at];
         let within = part.partition_point(|item| item.key <= key);
         whole + part.range(..within).map(|item| u64::from(item.rows)).sum::<u64>()

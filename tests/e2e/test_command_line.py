@@ -153,3 +153,28 @@ def test_a_model_whose_batches_are_not_right_runs_unbatched_and_the_table_says_w
     )
     with Inferd(folder / "run", folder / "mean.py") as server:
         assert re.search(r"mean .*off: .*changes", server.output())
+
+
+def test_explain_says_what_was_learned_and_what_was_refused(folder: Path) -> None:
+    with Inferd(folder / "run", folder / "fraud.onnx", "--slo", "20ms") as server:
+        for _ in range(20):
+            answers(server, "fraud", "1")
+        hasty = {**json.loads(four_columns(3)), "parameters": {"timeout": 1}}
+        late = httpx.post(f"{server.url}/v2/models/fraud/infer", json=hasty)
+        assert late.status_code == 504
+        text = typed(f"inferd explain fraud --url {server.metrics_url}", folder)
+        for expected in (
+            "fraud 1: ready, replicas: ready",
+            "Objective: 99 % of the requests within 20ms. Within it one replica sustains",
+            "Batching: up to 32 rows.",
+            "Requests: 21 came",
+            "Refused: 1 because their timeout was shorter than the model takes (timeout_too_short).",
+            "ROWS",
+        ):
+            assert expected in text, text
+        told = json.loads(typed(f"inferd explain --json --url {server.metrics_url}", folder))
+        explained = told["models"][0]["explain"]
+        assert explained["curve"][0]["mean_s"] > 0
+        assert [quantile for quantile, _ in explained["spread"]] == sorted(q for q, _ in explained["spread"])
+        assert "it serves fraud" in typed(f"inferd explain other --url {server.metrics_url}", folder, status=1)
+    assert "--url" in typed(f"inferd explain --url {server.metrics_url}", folder, status=1)

@@ -9,8 +9,11 @@ use inferd_scheduler::Scheduler;
 use inferd_types::settings::ModelSettings;
 use serde_json::{Map, Value, json};
 
+/// Quantiles at which the spread is told.
+const SPREAD: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999];
+
 /// The learned curve, recent batches and refusals, with units in the names.
-pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings) -> Value {
+pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead: Duration) -> Value {
     let snapshot = scheduler.snapshot();
     let curve: Vec<Value> = snapshot
         .curve
@@ -24,6 +27,12 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings) -> Value 
             })
         })
         .collect();
+    // Relative to the mean, the same for all sizes.
+    let ratio = |quantile: f64| {
+        Some(scheduler.predict(1, quantile)?.as_secs_f64() / snapshot.curve.first()?.mean.as_secs_f64())
+    };
+    let spread: Vec<(f64, f64)> =
+        SPREAD.iter().filter_map(|quantile| Some((*quantile, ratio(*quantile)?))).collect();
     let refusals: Map<String, Value> =
         snapshot.refusals.iter().map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect();
     json!({
@@ -42,6 +51,8 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings) -> Value 
         },
         "replicas_ready": snapshot.replicas_ready,
         "curve": curve,
+        "spread": spread,
+        "overhead_s": { "batch": seconds(overhead) },
         "recent_batches": snapshot.recent_batches,
         "arrivals": snapshot.arrivals,
         "refusals": refusals,

@@ -17,6 +17,7 @@ mod quarantine;
 mod registry;
 mod replica;
 mod statistics;
+mod status;
 mod synthetic;
 mod task;
 mod ticket;

@@ -63,6 +63,8 @@ pub(crate) struct Batch {
     pub(crate) rows: u32,
     pub(crate) staged: Time,
     pub(crate) taken: bool,
+    /// Nothing ran when it was handed over: what it took beyond its execution is what handing over costs.
+    pub(crate) at_once: bool,
     /// When the first of its callers stops listening.
     pub(crate) timeout: Option<Time>,
 }

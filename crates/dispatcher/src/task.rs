@@ -13,6 +13,7 @@ mod results;
 mod suspects;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use inferd_scheduler::{Action, Config, Event, Scheduler};
 use inferd_transport::Exit;
@@ -73,6 +74,8 @@ pub(crate) struct Task<L: Launcher> {
     changed: bool,
     /// When something last happened.
     active: Time,
+    /// What a batch takes from its hand-over to its answer beyond the execution, lately.
+    overhead: Duration,
     next_replica: u32,
     next_batch: u64,
     mail: Mail,
@@ -119,6 +122,7 @@ impl<L: Launcher> Task<L> {
             undecided: false,
             changed: false,
             active: clock.now(),
+            overhead: Duration::ZERO,
             next_replica: 0,
             next_batch: 0,
             mail: Mail::default(),
@@ -253,7 +257,11 @@ impl<L: Launcher> Task<L> {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Explain(reply) => {
-                let _gone = reply.send(crate::explain::explain(&self.scheduler, &self.shared.settings));
+                let _gone = reply.send(crate::explain::explain(
+                    &self.scheduler,
+                    &self.shared.settings,
+                    self.overhead,
+                ));
             }
             Command::Drain(done) => self.begin_drain(done),
             Command::Stop(done) => self.stop(done),

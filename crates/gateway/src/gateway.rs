@@ -81,7 +81,12 @@ pub async fn serve(
     });
     let places = Arc::new(Semaphore::new(places_max as usize));
     if let Some(scraped) = scraped {
-        tokio::spawn(metrics::server::serve(scraped, metrics, shared.phase.subscribe()));
+        tokio::spawn(metrics::server::serve(
+            scraped,
+            metrics,
+            shared.registry.clone(),
+            shared.phase.subscribe(),
+        ));
     }
     let accepting = tokio::spawn(listener::accept(data, shared.clone(), places.clone()));
     let accepting = tokio::sync::Mutex::new(Some(accepting));

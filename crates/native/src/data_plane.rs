@@ -20,7 +20,6 @@ use tokio::runtime::Handle;
 use crate::errors::{raise, raise_unreadable};
 use crate::logging::{self, LogSettings};
 use crate::runtime::{Threads, wait_on};
-use crate::status::status;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,7 +85,7 @@ impl DataPlane {
     /// Models, states, replicas, profiles and what the schedulers know, as JSON.
     fn status(&self, py: Python<'_>) -> PyResult<String> {
         let registry = self.running.registry.clone();
-        self.wait(py, async move { status(&registry).await.to_string() })
+        self.wait(py, async move { registry.status(None).await.to_string() })
     }
 
     /// Admit nothing more and answer what was admitted; returns how many were not answered in time.

@@ -11,7 +11,6 @@ mod errors;
 mod logging;
 mod runtime;
 mod simulate;
-mod status;
 mod view;
 mod worker_channel;
 

@@ -1,4 +1,4 @@
-"""``inferd serve``, ``inferd check``, ``inferd settings``.
+"""``inferd serve``, ``inferd check``, ``inferd explain``, ``inferd settings``.
 
 Reads arguments, drives the control plane, prints. Exit status: 0 done, 1 failed, 2 wrong usage or specification.
 Knows nothing of how models are found, resolved or run.
@@ -98,6 +98,21 @@ def settings(json_schema: bool) -> None:
     from inferd.spec import describe
 
     click.echo(json.dumps(describe.json_schema(), indent=2) if json_schema else describe.reference(), nl=json_schema)
+
+
+@app.command()
+@click.argument("model", required=False)
+@click.option("--url", default="http://127.0.0.1:8002", show_default=True, help="Where the server's metrics are.")
+@click.option("--json", "as_json", is_flag=True, help="Everything it says, for programs and for inferd simulate.")
+def explain(model: str | None, url: str, as_json: bool) -> None:
+    """Say why a running server does what it does: what it learned, promises, refuses.
+
+    MODEL is one of its models; without it, all are explained.
+    """
+    from inferd.cli.explain import ask, report
+
+    told = ask(url, model)
+    click.echo(json.dumps(told, indent=2) if as_json else report(told))
 
 
 def _plan(paths: tuple[Path, ...], flags: dict[str, Any]) -> tuple[Plan, Machine]:

@@ -99,7 +99,17 @@ impl<L: Launcher> Task<L> {
         let rows = members.iter().fold(0u32, |rows, (_, more)| rows.saturating_add(*more));
         self.hold(
             place,
-            Batch { id, slot, purpose, members, rows, staged: Time::ZERO, taken: false, timeout },
+            Batch {
+                id,
+                slot,
+                purpose,
+                members,
+                rows,
+                staged: Time::ZERO,
+                taken: false,
+                at_once: false,
+                timeout,
+            },
         );
         Ok(())
     }
@@ -117,7 +127,17 @@ impl<L: Launcher> Task<L> {
         let members = Vec::new();
         self.hold(
             place,
-            Batch { id, slot, purpose, members, rows, staged: Time::ZERO, taken: false, timeout: None },
+            Batch {
+                id,
+                slot,
+                purpose,
+                members,
+                rows,
+                staged: Time::ZERO,
+                taken: false,
+                at_once: false,
+                timeout: None,
+            },
         );
         Ok(())
     }
@@ -126,6 +146,7 @@ impl<L: Launcher> Task<L> {
         let now = self.clock.now();
         batch.staged = now;
         let replica = &mut self.replicas[place];
+        batch.at_once = replica.batches.is_empty();
         replica.batches.push(batch);
         if replica.batches.len() == 1 {
             self.watch_for_hang(place, now);

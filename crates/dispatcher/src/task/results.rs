@@ -107,6 +107,10 @@ impl<L: Launcher> Task<L> {
                 let index = self.replicas[place].index;
                 self.seats[index].backoff.succeeded();
                 self.event(Event::Finished { replica, batch: batch.id, execution, ok: true });
+                if batch.at_once {
+                    let around = now.since(batch.staged).saturating_sub(execution);
+                    self.overhead = (self.overhead * 15 + around) / 16;
+                }
                 self.share_out(replica, now, batch, execution, shares);
             }
             // One of several may be at fault: each runs once more alone, so that its neighbours don't pay for it.

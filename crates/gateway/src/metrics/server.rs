@@ -1,6 +1,7 @@
-//! The port that Prometheus reads: `GET /metrics`, and nothing that changes anything.
+//! The port that Prometheus and `inferd explain` read: `GET /metrics`, `GET /explain[/MODEL]`, and nothing that
+//! changes anything.
 //!
-//! Reads [`Metrics`], hands out text on loopback. Knows nothing of the data port.
+//! Reads [`Metrics`] and the registry, hands out text on loopback. Knows nothing of the data port.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use inferd_dispatcher::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -20,12 +22,19 @@ use crate::metrics::Metrics;
 use crate::shared::Phase;
 
 const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const JSON: &str = "application/json";
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Scrapers at once; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 16;
 
 /// Serves scrapes until the server is closed: a draining server is still watched.
-pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, mut phase: watch::Receiver<Phase>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    registry: Registry,
+    mut phase: watch::Receiver<Phase>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -39,10 +48,10 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, mut phas
             crate::listener::after_accept_error().await;
             continue;
         };
-        let metrics = metrics.clone();
+        let (metrics, registry) = (metrics.clone(), registry.clone());
         let mut phase = phase.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(metrics.clone(), request));
+            let service = service_fn(move |request| answer(metrics.clone(), registry.clone(), request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(60))
@@ -58,18 +67,27 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, mut phas
 
 async fn answer(
     metrics: Arc<Metrics>,
+    registry: Registry,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::default());
-    if request.uri().path() != "/metrics" {
-        *response.status_mut() = StatusCode::NOT_FOUND;
-        *response.body_mut() = Full::from("metrics are at /metrics\n");
-    } else if matches!(*request.method(), Method::GET | Method::HEAD) {
-        *response.body_mut() = Full::from(metrics.encode());
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
-    } else {
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-    }
+    let (kind, body) = match request.uri().path() {
+        _ if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return Ok(response);
+        }
+        "/metrics" => (TEXT, metrics.encode()),
+        "/explain" => (JSON, registry.status(None).await.to_string()),
+        path => match path.strip_prefix("/explain/") {
+            Some(name) => (JSON, registry.status(Some(name)).await.to_string()),
+            None => {
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                (PLAIN, "metrics are at /metrics, what each model does and why at /explain\n".to_owned())
+            }
+        },
+    };
+    *response.body_mut() = Full::from(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
 }

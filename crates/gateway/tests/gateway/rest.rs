@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{Client, INFER, ask, get, post, row};
 use crate::model::{self, FAIL, WAIT};
@@ -311,7 +311,12 @@ async fn the_metrics_port_only_reads() {
     let answer = get(at, "/metrics").await;
     assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
     assert!(answer.text().contains(r#"inferd_replicas{model="double",version="3",state="ready"} 1"#));
+    let explained: Value = serde_json::from_str(&get(at, "/explain/double").await.text()).unwrap();
+    assert_eq!(explained["models"][0]["name"], "double");
+    assert!(explained["models"][0]["explain"]["overhead_s"]["batch"].is_number());
+    assert_eq!(get(at, "/explain/other").await.text(), r#"{"models":[]}"#);
     assert_eq!(get(at, "/v2").await.status, 404);
     assert_eq!(ask(at, "POST", "/metrics").await.status, 405);
+    assert_eq!(ask(at, "POST", "/explain").await.status, 405);
     server.stop().await;
 }

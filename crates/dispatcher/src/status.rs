@@ -1,17 +1,23 @@
-//! What the data plane does now, as JSON.
+//! What every model does now and why, as JSON.
 //!
 //! Reads the registry's models, hands on one value. Knows nothing of who asks.
 
-use inferd_dispatcher::{ModelHandle, ModelState, Registry};
 use serde_json::{Value, json};
 
-/// `{"models": [...]}`, by name and version.
-pub(crate) async fn status(registry: &Registry) -> Value {
-    let mut models = Vec::new();
-    for model in registry.models() {
-        models.push(of_model(&model).await);
+use crate::handle::{ModelHandle, ModelState};
+use crate::registry::Registry;
+
+impl Registry {
+    /// `{"models": [...]}`, by name and version; of `name` alone where one is given, which may be none.
+    pub async fn status(&self, name: Option<&str>) -> Value {
+        let mut models = Vec::new();
+        for model in self.models() {
+            if name.is_none_or(|name| name == model.name()) {
+                models.push(of_model(&model).await);
+            }
+        }
+        json!({ "models": models })
     }
-    json!({ "models": models })
 }
 
 async fn of_model(model: &ModelHandle) -> Value {
@@ -32,7 +38,10 @@ async fn of_model(model: &ModelHandle) -> Value {
         "state": state,
         "reason": reason,
         "signature": model.signature().as_deref(),
+        "platform": model.settings().platform,
         "facts": model.facts(),
+        "batch_rows_max": model.settings().batch_rows_max,
+        "running_max": model.settings().running_max,
         "replicas": replicas,
         "profile": model.profile(),
         "explain": model.explain().await,

@@ -15,13 +15,16 @@ impl Scheduler {
     pub fn estimate(&self, now: Time) -> StepEstimate {
         let open: u64 =
             self.servers().filter_map(Replica::open_batch).map(|batch| u64::from(batch.rows)).sum();
-        let waiting = self.queue.rows() + open;
+        let waiting = self.queue.prompt_rows() + open;
         let rows = self.expected_rows(waiting);
         let latency = &self.sizes.usual().latency;
         let mean = latency.mean(rows).unwrap_or(0.0);
         // Of one size, a backlog is worked off in such batches; of several, as planned for each.
         let mixed = (!self.sizes.is_one()).then(|| self.sizes.per_row(self.queue.by_size())).flatten();
-        let work = waiting as f64 * mixed.unwrap_or(mean / f64::from(rows));
+        let work = match mixed {
+            Some(each) => waiting as f64 * each,
+            None => (waiting as f64 / f64::from(rows)).floor() * mean,
+        };
         StepEstimate {
             queueing: Duration::from_nanos(self.level(now, work) as u64),
             high: Duration::from_nanos(latency.high(rows)),

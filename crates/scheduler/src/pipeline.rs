@@ -14,6 +14,10 @@ use inferd_types::Time;
 
 use crate::message::BatchRule;
 
+/// The part of the objective that a newcomer's predicted completion may use up. Estimates know neither who comes next
+/// nor in which order; without room for that, a lasting overload makes nearly everyone late by a little.
+const DOOR_PART: f64 = 0.95;
+
 /// How a pipeline's objective is shared among its steps, and how each step forms batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
@@ -116,11 +120,21 @@ pub struct StepEstimate {
 }
 
 impl StepEstimate {
+    /// What a batch of one row takes at most.
+    fn high_alone(&self) -> Duration {
+        self.high.saturating_sub(self.high_per_row().saturating_mul(self.rows.saturating_sub(1)))
+    }
+
+    /// What each further row adds at most.
+    fn high_per_row(&self) -> Duration {
+        let scale = if self.mean.is_zero() { 1.0 } else { self.high.as_secs_f64() / self.mean.as_secs_f64() };
+        self.per_row.mul_f64(scale.max(1.0))
+    }
+
     /// What a batch of `rows` takes, or one of the recent size if that is larger.
     fn high_with(&self, rows: u32) -> Duration {
         let more = rows.min(self.rows_max).saturating_sub(self.rows);
-        let scale = if self.mean.is_zero() { 1.0 } else { self.high.as_secs_f64() / self.mean.as_secs_f64() };
-        self.high + self.per_row.mul_f64(scale.max(1.0)).saturating_mul(more)
+        self.high + self.high_per_row().saturating_mul(more)
     }
 }
 
@@ -351,6 +365,9 @@ impl Deadlines {
     }
 
     /// The same for batches of `rows`, or of the recent size where that is larger.
+    ///
+    /// What waits at a later step now has mostly run until the request is there: of its queueing no more counts than
+    /// one batch, which is what a busy replica makes a newcomer wait for.
     fn after(&self, step: usize, rows: u32, estimates: &[StepEstimate]) -> Duration {
         let takes = |step: usize| {
             estimates.get(step).map_or(0.0, |estimate| {
@@ -360,14 +377,45 @@ impl Deadlines {
         Duration::from_secs_f64(self.graph.after(takes)[step])
     }
 
-    /// How long a request that comes now is predicted to take from end to end: for refusing it at the door.
+    /// By how much a request that came at `arrived` is predicted to be late from end to end; `None` where it is in
+    /// time, and where refusing it would help nobody: nothing waits, or the objective can't be met even alone. For
+    /// refusing it at the door. Published systems have none.
+    pub fn lateness(&self, arrived: Time, now: Time, estimates: &[StepEstimate]) -> Option<Duration> {
+        let waits = estimates.iter().any(|estimate| !estimate.queueing.is_zero());
+        if self.policy != Policy::Slack || !waits {
+            return None;
+        }
+        let promised = self.objective.mul_f64(DOOR_PART);
+        if self.through(|estimate, _| estimate.high_alone(), estimates) > promised {
+            return None;
+        }
+        let late = (now + self.completion(estimates)).since(arrived + promised);
+        (!late.is_zero()).then_some(late)
+    }
+
+    /// How long a request that comes now is predicted to take from end to end.
+    ///
+    /// What waits at a later step drains while the request is on its way there.
     pub fn completion(&self, estimates: &[StepEstimate]) -> Duration {
-        let takes = |step: usize| {
-            estimates.get(step).map_or(0.0, |estimate| (estimate.queueing + estimate.high).as_secs_f64())
-        };
-        let after = self.graph.after(takes);
-        let longest = (0..self.graph.len()).map(|step| takes(step) + after[step]).fold(0.0, f64::max);
-        Duration::from_secs_f64(longest)
+        let takes =
+            |estimate: &StepEstimate, before| estimate.queueing.saturating_sub(before) + estimate.high;
+        self.through(takes, estimates)
+    }
+
+    /// When the last step ends, if each takes what `takes` says of it and of the time at which it is entered.
+    fn through(
+        &self,
+        takes: impl Fn(&StepEstimate, Duration) -> Duration,
+        estimates: &[StepEstimate],
+    ) -> Duration {
+        let mut done = vec![Duration::ZERO; self.graph.len()];
+        for step in self.graph.order() {
+            let before = self.graph.predecessors(*step).iter().map(|before| done[*before]);
+            let entered = before.max().unwrap_or_default();
+            let estimate = estimates.get(*step).copied().unwrap_or_default();
+            done[*step] = entered + takes(&estimate, entered);
+        }
+        done.into_iter().max().unwrap_or_default()
     }
 }
 
@@ -456,7 +504,33 @@ mod tests {
         assert_eq!(deadlines.due(0, at(0), at(0), &estimates), at(400 - 20 - 1 - 70));
         assert_eq!(deadlines.due(1, at(0), at(90), &estimates), at(330));
         assert_eq!(deadlines.due(3, at(0), at(90), &estimates), at(400));
-        assert_eq!(deadlines.completion(&estimates), millis(10 + 20 + 1 + 70));
+    }
+
+    #[test]
+    fn what_waits_at_later_steps_drains_on_the_way_there() {
+        let deadlines = Deadlines::new(Policy::Slack, diamond(), millis(100), &[]);
+        let mut estimates = [step(5, 10), step(0, 10), step(0, 20), step(30, 40), step(0, 1)];
+        assert_eq!(deadlines.completion(&estimates), millis(5 + 10 + 20 + 1 + 40));
+        assert_eq!(deadlines.lateness(at(0), at(0), &estimates), None);
+        estimates[3].queueing = millis(56);
+        assert_eq!(deadlines.completion(&estimates), millis(56 + 40));
+        assert_eq!(deadlines.lateness(at(0), at(0), &estimates), Some(millis(1)));
+        assert_eq!(deadlines.lateness(at(0), at(4), &estimates), Some(millis(5)));
+    }
+
+    #[test]
+    fn the_door_refuses_nobody_where_that_would_help_nobody() {
+        let refuses = |policy, objective, estimates: &[StepEstimate]| {
+            let deadlines = Deadlines::new(policy, Graph::chain(2), millis(objective), &[]);
+            deadlines.lateness(at(0), at(0), estimates).is_some()
+        };
+        let busy = [step(100, 10), step(0, 20)];
+        assert!(refuses(Policy::Slack, 100, &busy));
+        assert!(!refuses(Policy::Grandslam, 100, &busy));
+        // An objective that can't be met even alone: best effort.
+        assert!(!refuses(Policy::Slack, 20, &busy));
+        // Nothing waits: run it, to learn whether the estimates are still right.
+        assert!(!refuses(Policy::Slack, 25, &[step(0, 10), step(0, 20)]));
     }
 
     #[test]

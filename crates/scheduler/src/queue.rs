@@ -42,6 +42,11 @@ impl Queue {
         self.rows
     }
 
+    /// Rows of those that can still be met, as far as is known.
+    pub(crate) fn prompt_rows(&self) -> u64 {
+        self.rows - self.classes.iter().map(|class| class.late.rows()).sum::<u64>()
+    }
+
     pub(crate) fn requests(&self) -> usize {
         self.requests
     }

@@ -232,11 +232,25 @@ impl World {
             over: false,
         };
         let number = self.requests.push(request);
+        if self.is_hopeless(target) {
+            self.refuse(number);
+            return;
+        }
         for position in 0..self.targets[target].steps.len() {
             if self.targets[target].graph.predecessors(position).is_empty() {
                 self.enter(number, position);
             }
         }
+    }
+
+    /// Whether a pipeline's door refuses a newcomer.
+    fn is_hopeless(&mut self, target: usize) -> bool {
+        if self.policy != Policy::Slack || self.targets[target].deadlines.is_none() {
+            return false;
+        }
+        self.estimate(target);
+        let deadlines = self.targets[target].deadlines.as_ref();
+        deadlines.is_some_and(|deadlines| deadlines.lateness(self.now, self.now, &self.estimates).is_some())
     }
 
     /// Fills `estimates` with those of the target's steps.

@@ -28,9 +28,8 @@ struct Line {
     order: Order,
     /// The start tag of its first item; its last finish tag while it is empty.
     start: u64,
-    /// Rows of its demoted, which wait elsewhere.
+    /// Rows of those that were demoted.
     late: u64,
-    /// Bytes of all of them.
     bytes: usize,
 }
 
@@ -50,6 +49,15 @@ pub(crate) struct Fair {
     latest: u64,
     rows: u64,
     len: usize,
+}
+
+/// Whose an item is, and what else counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Whose {
+    pub(crate) tenant: Tenant,
+    pub(crate) bytes: usize,
+    /// Its rows if it was demoted, else none.
+    pub(crate) late: u32,
 }
 
 /// What a tenant has waiting.
@@ -75,10 +83,10 @@ impl Fair {
         self.lines.len() > 1
     }
 
-    /// What `tenant` has waiting, demoted included.
+    /// What `tenant` has waiting.
     pub(crate) fn held_by(&self, tenant: Tenant) -> Held {
         let line = self.find(tenant).map(|at| &self.lines[at as usize]);
-        line.map_or(Held::default(), |line| Held { rows: line.order.rows() + line.late, bytes: line.bytes })
+        line.map_or(Held::default(), |line| Held { rows: line.order.rows(), bytes: line.bytes })
     }
 
     /// Whoever is served next.
@@ -108,8 +116,11 @@ impl Fair {
         }
     }
 
-    /// Rows that are served before a newcomer of `tenant` with `key`: its own that are due before it and its demoted,
-    /// and of the others' no more than their shares of that time.
+    /// Rows that are served before a newcomer of `tenant` with `key`: its own that are due before it, and of the
+    /// others' no more than their shares of that time.
+    ///
+    /// Its demoted stand behind it, but they will be run: whoever counted on their never running would soon find the
+    /// line full of them.
     pub(crate) fn rows_before(&self, tenant: Tenant, key: u64) -> u64 {
         let line = self.find(tenant).map(|at| &self.lines[at as usize]);
         let (own, late) = line.map_or((0, 0), |line| (line.order.rows_until(key), line.late));
@@ -123,54 +134,34 @@ impl Fair {
     }
 
     /// Puts an item in its tenant's line.
-    pub(crate) fn insert(&mut self, tenant: Tenant, bytes: usize, item: Item) {
-        let at = self.line(tenant);
+    pub(crate) fn insert(&mut self, whose: Whose, item: Item) {
+        let at = self.line(whose.tenant);
         self.leave(at);
         let clock = self.clock;
         let line = &mut self.lines[at as usize];
         if line.order.is_empty() {
             line.start = line.start.max(clock);
         }
-        line.tenant.weight = tenant.weight.clamp(1, 1 << ROW);
-        line.bytes += bytes;
+        line.tenant.weight = whose.tenant.weight.clamp(1, 1 << ROW);
+        line.bytes += whose.bytes;
+        line.late += u64::from(whose.late);
         self.rows += u64::from(item.rows);
         self.len += 1;
         line.order.insert(item);
         self.join(at);
     }
 
-    /// Takes an item out without its having been served.
-    pub(crate) fn remove(&mut self, tenant: Tenant, bytes: usize, key: u64, id: u64) -> bool {
-        self.take(tenant, bytes, key, id, false)
-    }
-
-    /// Takes an item out to be served: its tenant's next turn comes after the others'.
-    pub(crate) fn serve(&mut self, tenant: Tenant, bytes: usize, key: u64, id: u64) -> bool {
-        self.take(tenant, bytes, key, id, true)
-    }
-
-    /// Counts `rows` and `bytes` of the tenant that wait elsewhere because they are late.
-    pub(crate) fn add_late(&mut self, tenant: Tenant, rows: u32, bytes: usize) {
-        let at = self.line(tenant) as usize;
-        self.lines[at].late += u64::from(rows);
-        self.lines[at].bytes += bytes;
-    }
-
-    /// Takes them off again.
-    pub(crate) fn remove_late(&mut self, tenant: Tenant, rows: u32, bytes: usize) {
-        let at = self.line(tenant) as usize;
-        self.lines[at].late -= u64::from(rows);
-        self.lines[at].bytes -= bytes;
-    }
-
-    fn take(&mut self, tenant: Tenant, bytes: usize, key: u64, id: u64, served: bool) -> bool {
-        let Some(at) = self.find(tenant) else { return false };
+    /// Takes an item out; if to be `served`, its tenant's next turn comes after the others'. `false` where it is not
+    /// there.
+    pub(crate) fn take(&mut self, whose: Whose, key: u64, id: u64, served: bool) -> bool {
+        let Some(at) = self.find(whose.tenant) else { return false };
         self.leave(at);
         let shared = self.is_shared();
         let line = &mut self.lines[at as usize];
         let taken = line.order.remove(key, id);
         if let Some(rows) = taken {
-            line.bytes -= bytes;
+            line.bytes -= whose.bytes;
+            line.late -= u64::from(whose.late);
             self.rows -= u64::from(rows);
             self.len -= 1;
             if served && shared {
@@ -312,6 +303,10 @@ mod tests {
         Tenant { id, weight: 1 + id % 4 }
     }
 
+    fn whose(id: u32) -> Whose {
+        Whose { tenant: tenant(id), bytes: 1, late: 0 }
+    }
+
     fn item(key: u64, id: u64, rows: u32) -> Item {
         Item { key, id, shape: 0, slot: 0, rows }
     }
@@ -320,7 +315,7 @@ mod tests {
     fn served(fair: &mut Fair, of: &[(u32, u64, u32)]) -> Vec<u64> {
         let mut ids = Vec::new();
         while let Some(first) = fair.first().copied() {
-            assert!(fair.serve(tenant(of[first.id as usize].0), 1, first.key, first.id));
+            assert!(fair.take(whose(of[first.id as usize].0), first.key, first.id, true));
             ids.push(first.id);
         }
         ids
@@ -334,11 +329,11 @@ mod tests {
         ) {
             let mut fair = Fair::default();
             for (id, (of, key, rows)) in of.iter().enumerate() {
-                fair.insert(tenant(*of), 1, item(*key, id as u64, *rows));
+                fair.insert(whose(*of), item(*key, id as u64, *rows));
             }
             for _ in 0..before.min(of.len()) {
                 let first = *fair.first().expect("more are in it");
-                fair.serve(tenant(of[first.id as usize].0), 1, first.key, first.id);
+                fair.take(whose(of[first.id as usize].0), first.key, first.id, true);
             }
             let rows: u32 = fair.iter().map(|item| item.rows).sum();
             prop_assert_eq!(u64::from(rows), fair.rows());
@@ -354,14 +349,14 @@ mod tests {
             let mut fair = Fair::default();
             let of: Vec<_> = rows.iter().enumerate().map(|(id, rows)| (id as u32 % 4, id as u64, *rows)).collect();
             for (id, (of, key, rows)) in of.iter().enumerate() {
-                fair.insert(tenant(*of), 1, item(*key, id as u64, *rows));
+                fair.insert(whose(*of), item(*key, id as u64, *rows));
             }
             let mut got = [0.0f64; 4];
             for _ in 0..100 {
                 let first = *fair.first().expect("a quarter is served");
-                let whose = of[first.id as usize].0;
-                fair.serve(tenant(whose), 1, first.key, first.id);
-                got[whose as usize] += f64::from(first.rows) / f64::from(tenant(whose).weight);
+                let of_whom = of[first.id as usize].0;
+                fair.take(whose(of_whom), first.key, first.id, true);
+                got[of_whom as usize] += f64::from(first.rows) / f64::from(tenant(of_whom).weight);
                 for (one, other) in [(0, 1), (1, 2), (2, 3), (3, 0)] {
                     let most = 8.0 / f64::from(tenant(one).weight) + 8.0 / f64::from(tenant(other).weight);
                     prop_assert!((got[one as usize] - got[other as usize]).abs() <= most, "{got:?}");
@@ -376,10 +371,10 @@ mod tests {
         ) {
             let mut fair = Fair::default();
             for (id, (of, key, rows)) in of.iter().enumerate() {
-                fair.insert(tenant(*of), 1, item(*key, id as u64, *rows));
+                fair.insert(whose(*of), item(*key, id as u64, *rows));
             }
             let told = fair.rows_before(tenant(newcomer.0), newcomer.1);
-            fair.insert(tenant(newcomer.0), 1, item(newcomer.1, of.len() as u64, 1));
+            fair.insert(whose(newcomer.0), item(newcomer.1, of.len() as u64, 1));
             let place = fair.iter().position(|item| item.id == of.len() as u64).expect("just put in") as u64;
             // A turn of each other tenant may come at the same tag.
             prop_assert!(place <= told + 6, "{place} instead of {told}");
@@ -390,10 +385,10 @@ mod tests {
     #[test]
     fn who_comes_into_a_long_backlog_of_another_is_next() {
         let mut fair = Fair::default();
-        (0..1000).for_each(|id| fair.insert(tenant(0), 1, item(id, id, 1)));
+        (0..1000).for_each(|id| fair.insert(whose(0), item(id, id, 1)));
         assert_eq!(fair.rows_before(tenant(4), 5000), 0);
         assert_eq!(fair.rows_before(tenant(0), 5000), 1000);
-        fair.insert(tenant(4), 1, item(5000, 1000, 1));
+        fair.insert(whose(4), item(5000, 1000, 1));
         assert!(fair.iter().take(2).any(|item| item.id == 1000));
         assert_eq!(fair.held_by(tenant(4)), Held { rows: 1, bytes: 1 });
     }
@@ -402,18 +397,18 @@ mod tests {
     fn a_tenant_owes_nothing_for_what_it_got_while_nobody_else_waited() {
         let mut fair = Fair::default();
         for id in 0..100 {
-            fair.insert(tenant(4), 1, item(id, id, 1));
-            fair.insert(tenant(8), 1, item(id, 1000 + id, 1));
+            fair.insert(whose(4), item(id, id, 1));
+            fair.insert(whose(8), item(id, 1000 + id, 1));
             if id > 0 {
-                assert!(fair.serve(tenant(8), 1, id - 1, 999 + id));
+                assert!(fair.take(whose(8), id - 1, 999 + id, true));
             }
         }
         while let Some(first) = fair.first().copied() {
-            fair.serve(tenant(if first.id < 1000 { 4 } else { 8 }), 1, first.key, first.id);
+            fair.take(whose(if first.id < 1000 { 4 } else { 8 }), first.key, first.id, true);
         }
-        fair.insert(tenant(8), 1, item(0, 0, 1));
-        fair.insert(tenant(4), 1, item(1, 1, 1));
-        fair.insert(tenant(8), 1, item(2, 2, 1));
+        fair.insert(whose(8), item(0, 0, 1));
+        fair.insert(whose(4), item(1, 1, 1));
+        fair.insert(whose(8), item(2, 2, 1));
         assert_eq!(fair.iter().map(|item| item.id).take(2).sum::<u64>(), 1);
     }
 }

@@ -29,7 +29,7 @@ pub enum BatchRule {
     One,
     /// This many requests, or all that wait.
     Fixed(u32),
-    /// The largest whose mean time fits what is left to the first in line, at least one.
+    /// The largest whose mean time fits what the first in line was given when it came, at least one.
     LargestThatFits,
 }
 

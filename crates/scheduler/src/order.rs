@@ -50,11 +50,6 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// Items in it.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
@@ -183,7 +178,8 @@ mod tests {
                     prop_assert_eq!(order.remove(key, id), Some(rows));
                     prop_assert_eq!(order.remove(key, id), None);
                 }
-                prop_assert_eq!(order.len(), model.len());
+                prop_assert_eq!(order.iter().count(), model.len());
+                prop_assert_eq!(order.is_empty(), model.is_empty());
                 prop_assert_eq!(order.first().map(Item::rank), model.first().map(|item| (item.0, item.1)));
                 let until: u64 = model.iter().filter(|item| item.0 <= key).map(|item| u64::from(item.2)).sum();
                 prop_assert_eq!(order.rows_until(key), until);

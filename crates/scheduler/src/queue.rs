@@ -8,17 +8,14 @@ use std::collections::VecDeque;
 
 use inferd_types::Tenant;
 
-use crate::fair::{Fair, Held};
-use crate::order::{Item, Order};
+use crate::fair::{Fair, Held, Whose};
+use crate::order::Item;
 use crate::table::{Entry, IdMap, Place, Table};
 
 #[derive(Debug)]
 struct Class {
     priority: u8,
-    /// Those that can still be met, as far as is known.
-    prompt: Fair,
-    /// Those that were demoted, whoever's they are: behind all others, until their patience ends.
-    late: Order,
+    fair: Fair,
     /// (id, slot) in the order of arrival, to find who waits longest. Those who left are dropped when met.
     elders: VecDeque<(u64, u32)>,
 }
@@ -33,6 +30,8 @@ pub(crate) struct Queue {
     /// Rows that wait of each bucket, by its index.
     sizes: Vec<u64>,
     rows: u64,
+    /// Of these, those that were demoted.
+    demoted: u64,
     requests: usize,
     bytes: usize,
 }
@@ -44,7 +43,7 @@ impl Queue {
 
     /// Rows of those that can still be met, as far as is known.
     pub(crate) fn prompt_rows(&self) -> u64 {
-        self.rows - self.classes.iter().map(|class| class.late.rows()).sum::<u64>()
+        self.rows - self.demoted
     }
 
     pub(crate) fn requests(&self) -> usize {
@@ -71,14 +70,12 @@ impl Queue {
 
     /// Rows that are served before a newcomer of this class, tenant and key.
     ///
-    /// Its tenant's demoted stand behind it, but they will be run: whoever counted on their never running would soon
-    /// find the queue full of them.
     pub(crate) fn rows_ahead(&self, priority: u8, tenant: Tenant, key: u64) -> u64 {
         let mut rows = 0;
         for class in &self.classes {
             match class.priority.cmp(&priority) {
-                Ordering::Less => rows += class.prompt.rows() + class.late.rows(),
-                Ordering::Equal => rows += class.prompt.rows_before(tenant, key),
+                Ordering::Less => rows += class.fair.rows(),
+                Ordering::Equal => rows += class.fair.rows_before(tenant, key),
                 Ordering::Greater => break,
             }
         }
@@ -89,23 +86,23 @@ impl Queue {
     pub(crate) fn held_by(&self, priority: u8, tenant: Tenant) -> Option<Held> {
         let found = self.classes.binary_search_by_key(&priority, |class| class.priority);
         let class = found.ok().map(|at| &self.classes[at]);
-        let shared = tenant.id != 0 || class.is_some_and(|class| class.prompt.is_shared());
-        shared.then(|| class.map_or(Held::default(), |class| class.prompt.held_by(tenant)))
+        let shared = tenant.id != 0 || class.is_some_and(|class| class.fair.is_shared());
+        shared.then(|| class.map_or(Held::default(), |class| class.fair.held_by(tenant)))
     }
 
     /// Whether more than one tenant was seen in a class that something waits in.
     pub(crate) fn is_shared(&self) -> bool {
-        self.classes.iter().any(|class| class.prompt.len() > 0 && class.prompt.is_shared())
+        self.classes.iter().any(|class| class.fair.len() > 0 && class.fair.is_shared())
     }
 
     /// The first in line.
     pub(crate) fn first(&self) -> Option<Item> {
-        self.classes.iter().find_map(|class| class.first().copied())
+        self.classes.iter().find_map(|class| class.fair.first().copied())
     }
 
     /// All in line.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Item> {
-        self.classes.iter().flat_map(Class::iter)
+        self.classes.iter().flat_map(|class| class.fair.iter())
     }
 
     /// Puts a request in line, at the place that its class, tenant and key give it.
@@ -113,17 +110,13 @@ impl Queue {
         let at = self.class(entry.class);
         let class = &mut self.classes[at];
         let item = Item { key: entry.key, id: entry.id.0, shape: entry.shape, slot, rows: entry.rows };
-        if entry.demoted {
-            class.late.insert(item);
-            class.prompt.add_late(entry.tenant, entry.rows, entry.bytes);
-        } else {
-            class.prompt.insert(entry.tenant, entry.bytes, item);
-        }
+        class.fair.insert(entry.into(), item);
         // The first class can't rise; whoever is in it when a better one appears is listed then.
         if at > 0 {
             class.remember(entry.id.0, slot);
         }
         self.rows += u64::from(entry.rows);
+        self.demoted += if entry.demoted { u64::from(entry.rows) } else { 0 };
         if self.sizes.len() <= usize::from(entry.size) {
             self.sizes.resize(usize::from(entry.size) + 1, 0);
         }
@@ -146,17 +139,10 @@ impl Queue {
     fn take(&mut self, entry: &Entry, served: bool) {
         let at = self.class(entry.class);
         let class = &mut self.classes[at];
-        let (tenant, bytes, key, id) = (entry.tenant, entry.bytes, entry.key, entry.id.0);
-        let found = if entry.demoted {
-            class.prompt.remove_late(tenant, entry.rows, bytes);
-            class.late.remove(key, id).is_some()
-        } else if served {
-            class.prompt.serve(tenant, bytes, key, id)
-        } else {
-            class.prompt.remove(tenant, bytes, key, id)
-        };
+        let found = class.fair.take(entry.into(), entry.key, entry.id.0, served);
         debug_assert!(found, "a queued request is in the line of its tenant");
         self.rows -= u64::from(entry.rows);
+        self.demoted -= if entry.demoted { u64::from(entry.rows) } else { 0 };
         self.sizes[usize::from(entry.size)] -= u64::from(entry.rows);
         self.requests -= 1;
         self.bytes -= entry.bytes;
@@ -192,38 +178,26 @@ impl Queue {
     }
 }
 
+impl From<&Entry> for Whose {
+    fn from(entry: &Entry) -> Whose {
+        let late = if entry.demoted { entry.rows } else { 0 };
+        Whose { tenant: entry.tenant, bytes: entry.bytes, late }
+    }
+}
+
 impl Class {
     fn new(priority: u8) -> Class {
-        Class { priority, prompt: Fair::default(), late: Order::default(), elders: VecDeque::new() }
-    }
-
-    fn first(&self) -> Option<&Item> {
-        let (prompt, late) = (self.prompt.first(), self.late.first());
-        match (prompt, late) {
-            (Some(prompt), Some(late)) => Some(if late.rank() < prompt.rank() { late } else { prompt }),
-            (prompt, late) => prompt.or(late),
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Item> {
-        let (mut prompt, mut late) = (self.prompt.iter().peekable(), self.late.iter().peekable());
-        std::iter::from_fn(move || {
-            let Some(first) = late.peek() else { return prompt.next() };
-            match prompt.peek() {
-                Some(other) if other.rank() < first.rank() => prompt.next(),
-                _ => late.next(),
-            }
-        })
+        Class { priority, fair: Fair::default(), elders: VecDeque::new() }
     }
 
     fn list_elders(&mut self) {
-        let mut elders: Vec<_> = self.iter().map(|item| (item.id, item.slot)).collect();
+        let mut elders: Vec<_> = self.fair.iter().map(|item| (item.id, item.slot)).collect();
         elders.sort_unstable();
         self.elders = elders.into();
     }
 
     fn remember(&mut self, id: u64, slot: u32) {
-        if self.elders.len() > 64 + 4 * (self.prompt.len() + self.late.len()) {
+        if self.elders.len() > 64 + 4 * self.fair.len() {
             self.list_elders();
         } else if self.elders.front().is_some_and(|front| id < front.0) {
             self.elders.push_front((id, slot));

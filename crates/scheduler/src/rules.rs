@@ -14,22 +14,22 @@ impl Scheduler {
     pub(crate) fn fill_by_rule(&mut self, now: Time, actions: &mut Vec<Action>) {
         while let Some(at) = self.idle_replica() {
             let Some(head) = self.settle_head(now, now, actions) else { return };
-            let fill = self.gather_by_rule(now, head);
+            let fill = self.gather_by_rule(head);
             self.hand_over(now, at, fill, actions);
         }
     }
 
     /// Picks `head` and those of its shape that the rule runs with it, in order, into `picked`.
-    fn gather_by_rule(&mut self, now: Time, head: u32) -> Fill {
+    fn gather_by_rule(&mut self, head: u32) -> Fill {
         let most = match self.config.batch_rule {
             BatchRule::One => 1,
             BatchRule::Fixed(requests) => requests.max(1) as usize,
             BatchRule::LargestThatFits | BatchRule::Slack => usize::MAX,
         };
-        // As published: what is left to the head from now on, whatever else runs or waits; the mean, no quantile.
+        // As published: what the head was given when it came, whatever it has waited since; the mean, no quantile.
         let fits = self.config.batch_rule == BatchRule::LargestThatFits;
-        let due = self.table[head].promised;
-        let left = if fits && due < Time::MAX { due.since(now).as_nanos() as f64 } else { f64::INFINITY };
+        let (due, arrived) = (self.table[head].promised, self.table[head].arrived);
+        let left = if fits && due < Time::MAX { due.since(arrived).as_nanos() as f64 } else { f64::INFINITY };
         let mut fill = Fill::new(&self.table[head], self.config.batch_rows_max);
         let latency = &self.sizes.of(fill.size).latency;
         self.picked.clear();

@@ -11,6 +11,13 @@ use crate::scheduler::Scheduler;
 /// What handing a batch to an idle replica costs; the least that merging two batches must save.
 pub(crate) const HAND_OVER_NANOS: f64 = 100_000.0;
 
+/// How long before the end of a running batch the next is staged, at least and as a part of its time, so that no
+/// prediction that is a little wrong leaves the replica idle. Who runs no longer than that has the next at once.
+const LEAD: Duration = Duration::from_millis(5);
+const LEAD_PART: f64 = 0.1;
+/// The same where tenants share the queue.
+const LEAD_SHARED: Duration = Duration::from_micros(200);
+
 impl Scheduler {
     /// Until when to hold a small batch although a replica is idle: callers of the last batch are about to return.
     pub(crate) fn linger(&self, now: Time, head: u32) -> Option<Time> {
@@ -40,17 +47,14 @@ impl Scheduler {
         latency.gain(waiting, more) > HAND_OVER_NANOS && !late
     }
 
-    /// Until when to stage nothing behind a running batch because tenants share the queue: one that comes meanwhile and
-    /// has had less would stand behind a batch of those who had more.
+    /// Until when to stage nothing behind a batch that runs for long: who comes meanwhile and is more urgent, or of a
+    /// tenant that had less, would stand behind a batch that was sealed too soon and for a moment that has passed.
     pub(crate) fn stage_late(&self, now: Time, at: usize, start: Time) -> Option<Time> {
-        let first = self.replicas[at].first.as_ref().filter(|_| self.queue.is_shared())?;
-        let takes = self
-            .sizes
-            .of(first.size)
-            .latency
-            .mean(first.rows)
-            .filter(|takes| *takes > 10.0 * HAND_OVER_NANOS)?;
-        let until = start - Duration::from_nanos((takes / 10.0).max(2.0 * HAND_OVER_NANOS) as u64);
+        let first = self.replicas[at].first.as_ref()?;
+        let takes = self.sizes.of(first.size).latency.mean(first.rows)?;
+        let shared = takes > 10.0 * HAND_OVER_NANOS && self.queue.is_shared();
+        let least = if shared { LEAD_SHARED } else { LEAD };
+        let until = start - Duration::from_nanos((takes * LEAD_PART) as u64).max(least);
         (until > now).then_some(until)
     }
 

@@ -9,23 +9,23 @@
 //! served next and the virtual time `v` is that tag. Tags belong to lines, not to items, so that who comes later but
 //! is due earlier runs first inside its line. While there is one line only, no tag is kept at all.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, btree_set};
+use std::collections::BTreeSet;
 
 use inferd_types::Tenant;
 
 use crate::octaves::Octaves;
-use crate::order::{self, Item, Order};
+use crate::order::{Item, Order};
 use crate::table::IdMap;
+use crate::turns::{Iter, Turns};
 
 /// A tag's unit: a row of a tenant of weight 1 is this many. Weights may differ by as much.
 const ROW: u32 = 16;
 
 /// One tenant's.
 #[derive(Debug)]
-struct Line {
-    tenant: Tenant,
-    order: Order,
+pub(crate) struct Line {
+    pub(crate) tenant: Tenant,
+    pub(crate) order: Order,
     /// The start tag of its first item; its last finish tag while it is empty.
     start: u64,
     /// Rows of those that were demoted.
@@ -103,16 +103,7 @@ impl Fair {
         match self.lines.as_slice() {
             [] => Iter::None,
             [line] => Iter::One(line.order.iter()),
-            _ => Iter::Several(
-                Turns {
-                    lines: &self.lines,
-                    fresh: self.turns.iter(),
-                    next: None,
-                    begun: BinaryHeap::new(),
-                    places: Vec::new(),
-                }
-                .start(),
-            ),
+            lines => Iter::Several(Turns::new(lines, &self.turns)),
         }
     }
 
@@ -166,7 +157,7 @@ impl Fair {
             self.len -= 1;
             if served && shared {
                 self.clock = self.clock.max(line.start);
-                line.start += tag(u64::from(rows), line.tenant.weight).max(1);
+                line.start += tag(u64::from(rows), line.tenant.weight);
                 self.latest = self.latest.max(line.start);
             }
         }
@@ -225,72 +216,9 @@ impl Fair {
     }
 }
 
-/// What serving `rows` adds to a tag.
-fn tag(rows: u64, weight: u32) -> u64 {
-    (rows << ROW) / u64::from(weight.clamp(1, 1 << ROW))
-}
-
-/// Items in the order of service.
-pub(crate) enum Iter<'a> {
-    None,
-    One(order::Iter<'a>),
-    Several(Turns<'a>),
-}
-
-impl<'a> Iterator for Iter<'a> {
-    type Item = &'a Item;
-
-    fn next(&mut self) -> Option<&'a Item> {
-        match self {
-            Iter::None => None,
-            Iter::One(line) => line.next(),
-            Iter::Several(turns) => turns.next(),
-        }
-    }
-}
-
-/// Plays the turns out without changing anything. Lines are looked at when their first turn comes, so that a few
-/// items cost a few steps, however many lines there are.
-pub(crate) struct Turns<'a> {
-    lines: &'a [Line],
-    fresh: btree_set::Iter<'a, (u64, u32)>,
-    /// The next of `fresh`.
-    next: Option<(u64, u32)>,
-    /// (tag, line, place) of the lines that had a turn.
-    begun: BinaryHeap<Reverse<(u64, u32, usize)>>,
-    places: Vec<order::Iter<'a>>,
-}
-
-impl<'a> Turns<'a> {
-    fn start(mut self) -> Self {
-        self.next = self.fresh.next().copied();
-        self
-    }
-}
-
-impl<'a> Iterator for Turns<'a> {
-    type Item = &'a Item;
-
-    fn next(&mut self) -> Option<&'a Item> {
-        loop {
-            let begun = self.begun.peek().map(|Reverse((tag, line, _))| (*tag, *line));
-            let (tag_now, line, place) = match (self.next, begun) {
-                (Some(next), begun) if begun.is_none_or(|begun| next < begun) => {
-                    self.next = self.fresh.next().copied();
-                    self.places.push(self.lines[next.1 as usize].order.iter());
-                    (next.0, next.1, self.places.len() - 1)
-                }
-                _ => self.begun.pop()?.0,
-            };
-            // A line that has ended takes no further part.
-            if let Some(item) = self.places[place].next() {
-                let after =
-                    tag_now + tag(u64::from(item.rows), self.lines[line as usize].tenant.weight).max(1);
-                self.begun.push(Reverse((after, line, place)));
-                return Some(item);
-            }
-        }
-    }
+/// What serving `rows` adds to a tag; at least one, so that turns pass.
+pub(crate) fn tag(rows: u64, weight: u32) -> u64 {
+    (rows << ROW).div_ceil(u64::from(weight.clamp(1, 1 << ROW)))
 }
 
 #[cfg(test)]

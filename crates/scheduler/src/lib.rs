@@ -16,6 +16,7 @@ mod octaves;
 mod order;
 mod pace;
 pub mod pipeline;
+mod points;
 mod queue;
 mod refusal;
 mod replica;
@@ -26,6 +27,7 @@ mod sizes;
 mod snapshot;
 mod spread;
 mod table;
+mod turns;
 mod waiting;
 
 pub use message::{

@@ -21,8 +21,8 @@ pub struct SizeBucket(pub u8);
 /// How many requests a replica is given at once. Those of published systems are there to be compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BatchRule {
-    /// The largest that meets every deadline in it, queueing counted in; held back under load where one more would
-    /// still fit; heads that are past help are passed over. The product's own.
+    /// The largest that meets every deadline in it, queueing counted in; held back for callers that are about to
+    /// return; heads that are past help are passed over. The product's own.
     #[default]
     Slack,
     /// One request.

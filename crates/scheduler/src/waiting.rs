@@ -1,6 +1,13 @@
-//! What is better left waiting for a moment: small batches whose callers are about to return.
+//! What is better left waiting for a moment: small batches whose callers are about to return, and whatever would stand
+//! behind a batch that still runs for long.
 //!
 //! Reads the queue, the latency model and how many callers return. Stages nothing.
+//!
+//! Tried and dropped: holding a batch on an idle replica until the last moment at which one more would still fit
+//! (`limit - T(b + 1, q)`, Symphony's frontrun), while arrivals are faster than batches of this size sustain. In
+//! simulation (1, 4 and 8 replicas, objectives of 12 and 25 ms, Poisson and bursty, loads from 0.1 to 2) the highest
+//! load met at 99 % and the rate met under overload stayed the same or fell: under load a queue forms by itself, and
+//! batches are as large as they need to be without anyone idling.
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ fn tenants_take_turns_by_weight_and_each_runs_its_earliest_deadline_first() {
     desk.arrive(0, (0..20).map(|id| of(1, 1, due(id, 90_000 - id))));
     desk.arrive(0, (20..40).map(|id| of(2, 3, due(id, 900_000 - id))));
     desk.tell(1, Event::ReplicaReady(ReplicaId(0)));
-    assert_eq!(desk.decide(1)[0], "stage 0 on 0: 19 39 38 37 36 18 35 34");
+    assert_eq!(desk.decide(1)[0], "stage 0 on 0: 19 39 38 37 18 36 35 34");
 }
 
 #[test]

@@ -85,7 +85,7 @@ $(VENV)/.created:
 $(VENV)/.packages: pyproject.toml $(VENV)/.created
 	$(BIN)/python -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	  extras = p["optional-dependencies"]; \
-	  wanted = p["dependencies"] + extras["test"] + extras["dev"] + extras["examples"]; \
+	  wanted = p["dependencies"] + extras["test"] + extras["dev"] + extras["examples"] + extras["plot"]; \
 	  print(*(w for w in wanted if not re.match(r"inferd\b", w)), sep="\n")' > $(VENV)/packages.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/packages.txt
 	touch $@

@@ -42,6 +42,9 @@ pub struct Model {
     /// Replicas.
     #[serde(default = "one")]
     pub replicas: u32,
+    /// Most replicas that execute at the same time; `None`: all.
+    #[serde(default)]
+    pub running_max: Option<u32>,
     /// Rows and the mean time of a batch of so many, in seconds; lines between them and beyond.
     pub curve: Vec<(u32, f64)>,
     /// Quantile and the ratio to the mean that so many runs stay below; empty: every run takes the mean.
@@ -346,6 +349,7 @@ mod tests {
         Model {
             name: "m".into(),
             replicas: 1,
+            running_max: None,
             curve: curve.into(),
             spread: Vec::new(),
             overhead_batch_s: 0.0,

@@ -96,6 +96,7 @@ impl Station {
             queue_max_bytes: usize::MAX,
             objective,
             linger: model.linger,
+            running_max: model.running_max.unwrap_or(u32::MAX).max(1),
             batch_rule: policy.batch_rule(),
             seed,
             ..Config::default()

@@ -1,4 +1,4 @@
-"""``inferd serve``, ``inferd check``, ``inferd explain``, ``inferd settings``.
+"""``inferd serve``, ``inferd check``, ``inferd explain``, ``inferd simulate``, ``inferd settings``.
 
 Reads arguments, drives the control plane, prints. Exit status: 0 done, 1 failed, 2 wrong usage or specification.
 Knows nothing of how models are found, resolved or run.
@@ -15,7 +15,9 @@ import click
 
 from inferd.cli import show
 from inferd.cli.flags import given_by, setting_flags
+from inferd.control.traces import FORMS
 from inferd.errors import InferdError, SpecError
+from inferd.spec.units import parse_duration
 
 if TYPE_CHECKING:
     from inferd.control.resolve import Plan
@@ -113,6 +115,43 @@ def explain(model: str | None, url: str, as_json: bool) -> None:
 
     told = ask(url, model)
     click.echo(json.dumps(told, indent=2) if as_json else report(told))
+
+
+@app.command(name="simulate")
+@_paths
+@click.option("--trace", "traces", multiple=True, required=True, metavar="[NAME=]TRACE", help=f"What comes: {FORMS}.")
+@click.option("--profile", type=click.Path(path_type=Path), help="What 'inferd explain --json' said of the models.")
+@click.option("--policy", default="slack", show_default=True, help="How batches are formed; others to compare with.")
+@click.option("--find", type=click.Choice(["replicas"]), help="The fewest that hold every objective.")
+@click.option("--duration", metavar="DURATION", help="Until when requests come.  [default: 60s, or as the file says]")
+@click.option("--seed", default=0, show_default=True, help="Equal seeds give equal results.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw latencies and batch sizes into this file.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole report into this file.")
+@setting_flags
+def simulate_load(paths: tuple[Path, ...], traces: tuple[str, ...], **options: Any) -> int:
+    """Say what a load would do to a server: the scheduler itself, under a virtual clock.
+
+    PATH is what serve takes. TRACE is a rate, or a file of arrivals; with several models, NAME=TRACE for each.
+    """
+    from inferd.cli.simulate import Options, run
+
+    own = {name: options.pop(name) for name in ("profile", "policy", "find", "duration", "seed", "plot", "json_file")}
+    try:
+        duration_s = None if own["duration"] is None else parse_duration(own.pop("duration"), unit_needed=True)
+    except ValueError as fault:
+        raise SpecError([f"--duration: {fault}"]) from None
+    plan, machine = _plan(paths, options)
+    chosen = Options(
+        traces,
+        own["profile"],
+        own["policy"],
+        own["find"],
+        own["seed"],
+        duration_s,
+        own["plot"],
+        own["json_file"],
+    )
+    return run(plan, machine, chosen)
 
 
 def _plan(paths: tuple[Path, ...], flags: dict[str, Any]) -> tuple[Plan, Machine]:

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::points::{CLIP, Point, slope};
+use crate::points::{CLIP, Point, never_falling, slope};
 use crate::spread::Spread;
 
 /// A size last seen this many runs ago is no longer believed, if two fresher ones are there.
@@ -216,7 +216,7 @@ impl Latency {
     fn rebuild(&mut self) {
         let fresh = |point: &Point| point.mean > 0.0 && self.runs - point.seen < STALE_RUNS;
         let enough = self.points.iter().filter(|point| fresh(point)).count() >= 2;
-        let known: Vec<(f64, f64, f64)> = self
+        let mut known: Vec<(f64, f64, f64)> = self
             .points
             .iter()
             .enumerate()
@@ -224,6 +224,7 @@ impl Latency {
             .map(|(index, point)| ((index + 1) as f64, point.mean, (point.samples.clamp(1, 20)) as f64))
             .collect();
         let (Some(first), Some(last)) = (known.first().copied(), known.last().copied()) else { return };
+        never_falling(&mut known);
         self.slope = slope(&known);
         // One point says nothing of a fixed part: above it assume none, below it a half, to err on the long side.
         let below = if known.len() == 1 { self.slope / 2.0 } else { self.slope };

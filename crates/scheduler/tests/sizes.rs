@@ -89,9 +89,9 @@ fn mixed(load: f64, told: bool) -> [f64; 2] {
 
 #[test]
 fn what_is_known_of_sizes_lets_more_of_them_meet_the_objective() {
-    for load in [0.3, 0.7] {
+    for load in [0.7, 0.8] {
         let (told, untold) = (mixed(load, true), mixed(load, false));
-        assert!(told.iter().all(|met| *met > 0.99), "load {load}: {told:?}");
+        assert!(told.iter().all(|met| *met > 0.98), "load {load}: {told:?}");
         assert!(told[0] > untold[0] && told[1] > untold[1], "load {load}: {told:?} {untold:?}");
     }
 }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Unimplemented,
         WorkerLost,
     )
+    from inferd.spec.pipelines import Pipeline, Step
     from inferd.types import Signature, TensorSpec
 
 __all__ = [
@@ -45,10 +46,12 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Overloaded",
+    "Pipeline",
     "RateLimited",
     "Server",
     "Signature",
     "SpecError",
+    "Step",
     "TensorSpec",
     "Unauthenticated",
     "Unavailable",
@@ -59,8 +62,10 @@ __all__ = [
 
 _HOMES = {
     "ModelInfo": "inferd.control.server",
+    "Pipeline": "inferd.spec.pipelines",
     "Server": "inferd.control.server",
     "Signature": "inferd.types",
+    "Step": "inferd.spec.pipelines",
     "TensorSpec": "inferd.types",
     "__version__": "inferd.control.dataplane",
 }

@@ -4,19 +4,22 @@
 //! Knows nothing of how a model is run.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use inferd_transport::Spawner;
-use inferd_types::settings::ModelSettings;
+use inferd_types::settings::{ModelSettings, PipelineSettings};
 use inferd_types::{Clock, Error, ErrorKind, Result};
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-use crate::handle::{ModelHandle, ModelState, Shared};
+use crate::handle::{Kind, ModelHandle};
 use crate::inbox::Command;
 use crate::observer::Observer;
+use crate::pipeline::Pipeline;
+use crate::shared::{ModelState, Shared};
 use crate::task::Task;
 use crate::worker::Processes;
 
@@ -68,12 +71,13 @@ impl Registry {
     /// The worker's own message where the model does not load; `InvalidInput` where it is loaded already.
     pub async fn load(&self, settings: ModelSettings) -> Result<ModelHandle> {
         let observer = self.0.observer.model(&settings.name, settings.version);
-        let handle = ModelHandle { shared: Arc::new(Shared::new(settings, observer)) };
+        let shared = Arc::new(Shared::new(settings, observer));
+        let handle = ModelHandle(Kind::Model(shared.clone()));
         self.insert(&handle)?;
         // Whoever waits may go away: the model is then loaded all the same, or forgotten by this.
         let (registry, loading) = (self.clone(), handle.clone());
         let task = self.0.runtime.spawn(async move {
-            let result = registry.run(&loading).await;
+            let result = registry.run(shared).await;
             if result.is_err() {
                 registry.remove(&loading);
             }
@@ -88,8 +92,7 @@ impl Registry {
     }
 
     /// Starts the task of one model; returns when it has loaded, or ended because it could not.
-    async fn run(&self, handle: &ModelHandle) -> Result<()> {
-        let shared = handle.shared.clone();
+    async fn run(&self, shared: Arc<Shared>) -> Result<()> {
         let launcher = Processes::new(self.0.spawner.clone(), shared.settings.clone())?;
         let (loaded, is_loaded) = oneshot::channel();
         let task = Task::new(shared, self.0.clock, launcher, loaded)?;
@@ -98,16 +101,54 @@ impl Registry {
         is_loaded.await.unwrap_or_else(gone)
     }
 
+    /// Serves a pipeline over models that are loaded, each step in the greatest version of its model now.
+    ///
+    /// # Errors
+    /// `InvalidInput` where its steps don't fit each other or its name is taken; `NotFound` for an unknown model.
+    pub fn load_pipeline(&self, settings: PipelineSettings) -> Result<ModelHandle> {
+        if self.0.models.load().contains_key(&settings.name) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "'{}' is the name of a model or pipeline already; give the pipeline another",
+                    settings.name
+                ),
+            ));
+        }
+        let observer = self.0.observer.model(&settings.name, 1);
+        let pipeline = Pipeline::plan(settings, self.0.clock, observer, |model| self.find(model, None))?;
+        let handle = ModelHandle(Kind::Pipeline(Arc::new(pipeline)));
+        self.insert(&handle)?;
+        Ok(handle)
+    }
+
     /// Drains one version and forgets it.
     ///
     /// # Errors
-    /// `NotFound` where it is not loaded.
+    /// `NotFound` where it is not loaded, `InvalidInput` where a pipeline runs on it.
     pub async fn unload(&self, name: &str, version: u64) -> Result<()> {
         let handle = self.version(name, version)?;
-        let (done, is_done) = oneshot::channel();
-        if handle.shared.inbox.command(Command::Drain(done)).is_ok() {
-            // An error means that the task has ended: then there is nothing left to drain.
-            let _ended = is_done.await;
+        if let Some(user) = self.pipelines().find(|pipeline| pipeline.uses(name, version)) {
+            let user = &user.settings.name;
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "pipeline '{user}' runs on version {version} of model '{name}'; unload the pipeline first"
+                ),
+            ));
+        }
+        match &handle.0 {
+            Kind::Model(shared) => {
+                let (done, is_done) = oneshot::channel();
+                if shared.inbox.command(Command::Drain(done)).is_ok() {
+                    // An error means that the task has ended: then there is nothing left to drain.
+                    let _ended = is_done.await;
+                }
+            }
+            Kind::Pipeline(pipeline) => {
+                pipeline.close();
+                pipeline.idle().await;
+            }
         }
         self.remove(&handle);
         Ok(())
@@ -137,9 +178,16 @@ impl Registry {
 
     /// Admits nothing more in any model, answers what was admitted, and ends all workers `within` this time.
     pub async fn drain(&self, within: Duration) -> Drained {
-        let drained = self.each(Command::Drain);
         let all = async {
-            for done in drained {
+            // What pipelines admitted needs their models still.
+            self.models().iter().filter_map(ModelHandle::model).for_each(|model| {
+                model.steps_only.store(true, Ordering::Release);
+            });
+            for pipeline in self.pipelines() {
+                pipeline.close();
+                pipeline.idle().await;
+            }
+            for done in self.each(Command::Drain) {
                 // An error means that the task has ended.
                 let _ended = done.await;
             }
@@ -167,9 +215,13 @@ impl Registry {
         let models = self.models();
         let send = |handle: ModelHandle| {
             let (done, is_done) = oneshot::channel();
-            handle.shared.inbox.command(command(done)).ok().map(|()| is_done)
+            handle.model()?.inbox.command(command(done)).ok().map(|()| is_done)
         };
         models.into_iter().filter_map(send).collect()
+    }
+
+    fn pipelines(&self) -> impl Iterator<Item = Arc<Pipeline>> {
+        self.models().into_iter().filter_map(|handle| handle.pipeline().cloned())
     }
 
     fn version(&self, name: &str, version: u64) -> Result<ModelHandle> {
@@ -208,8 +260,7 @@ impl Registry {
         let _writing = self.writing();
         let mut models = Models::clone(&self.0.models.load());
         if let Some(versions) = models.get_mut(handle.name()) {
-            if versions.get(&handle.version()).is_some_and(|found| Arc::ptr_eq(&found.shared, &handle.shared))
-            {
+            if versions.get(&handle.version()).is_some_and(|found| found.is(handle)) {
                 versions.remove(&handle.version());
             }
             if versions.is_empty() {
@@ -240,10 +291,12 @@ fn greatest(name: &str, versions: &BTreeMap<u64, ModelHandle>) -> Result<ModelHa
 }
 
 fn loaded(handle: &ModelHandle) -> Result<ModelHandle> {
-    if handle.shared.signature().is_none() || handle.state() == ModelState::Loading {
-        return Err(handle.shared.refusal().unwrap_or_else(|| unknown_model(handle.name())));
+    match handle.model() {
+        Some(shared) if shared.signature().is_none() || shared.state() == ModelState::Loading => {
+            Err(shared.refusal().unwrap_or_else(|| unknown_model(handle.name())))
+        }
+        _ => Ok(handle.clone()),
     }
-    Ok(handle.clone())
 }
 
 fn unknown_model(name: &str) -> Error {

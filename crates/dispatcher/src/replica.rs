@@ -7,7 +7,7 @@ use inferd_transport::SlotId;
 use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 use smallvec::SmallVec;
 
-use crate::handle::ReplicaState;
+use crate::shared::ReplicaState;
 use crate::worker::{Done, Polled, Worker};
 
 /// What a replica is for at the moment.

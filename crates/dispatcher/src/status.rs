@@ -4,8 +4,9 @@
 
 use serde_json::{Value, json};
 
-use crate::handle::{ModelHandle, ModelState};
+use crate::handle::ModelHandle;
 use crate::registry::Registry;
+use crate::shared::ModelState;
 
 impl Registry {
     /// `{"models": [...]}`, by name and version; of `name` alone where one is given, which may be none.
@@ -38,10 +39,10 @@ async fn of_model(model: &ModelHandle) -> Value {
         "state": state,
         "reason": reason,
         "signature": model.signature().as_deref(),
-        "platform": model.settings().platform,
+        "platform": model.platform(),
         "facts": model.facts(),
-        "batch_rows_max": model.settings().batch_rows_max,
-        "running_max": model.settings().running_max,
+        "batch_rows_max": model.settings().map(|settings| settings.batch_rows_max),
+        "running_max": model.settings().and_then(|settings| settings.running_max),
         "replicas": replicas,
         "profile": model.profile(),
         "explain": model.explain().await,

@@ -26,11 +26,11 @@ use self::ending::Phase;
 use self::lifecycle::Seat;
 use crate::alarm::Alarm;
 use crate::flight::{Door, Flights};
-use crate::handle::Shared;
 use crate::inbox::{Command, Mail, Submission};
 use crate::profiler::Profiler;
 use crate::quarantine::Quarantine;
 use crate::replica::{Replica, Seen};
+use crate::shared::Shared;
 use crate::worker::{Launcher, Worker};
 
 /// Passes over the mail before a decision falls even though more keeps coming: the reactor was given this many
@@ -179,6 +179,8 @@ impl<L: Launcher> Task<L> {
             self.replicas.iter().flat_map(|replica| &replica.batches).map(|b| u64::from(b.rows)).sum();
         let waiting = self.flights.rows().saturating_sub(staged);
         self.shared.observer.queue_rows(usize::try_from(waiting).unwrap_or(usize::MAX));
+        let (scheduler, clock) = (&self.scheduler, &self.clock);
+        self.shared.publish(|| scheduler.estimate(clock.now()));
     }
 
     async fn sleep(&mut self) {
@@ -229,7 +231,7 @@ impl<L: Launcher> Task<L> {
     fn arrive(&mut self, submission: Submission) {
         if !matches!(self.phase, Phase::Serving) {
             self.shared.observer.refused("draining");
-            let error = crate::handle::draining(&self.shared.settings.name);
+            let error = crate::shared::draining(&self.shared.settings.name);
             // Who has gone in this moment gets nothing.
             let _gone = submission.reply.send(Err(error));
             return;
@@ -305,10 +307,10 @@ impl<L: Launcher> Drop for Task<L> {
     /// Also on panic: nobody may wait for a task that is gone.
     fn drop(&mut self) {
         let error = match self.phase {
-            Phase::Stopping(_) => crate::handle::draining(&self.shared.settings.name),
+            Phase::Stopping(_) => crate::shared::draining(&self.shared.settings.name),
             _ => Error::new(ErrorKind::Internal, "the model's dispatcher has failed; load the model again"),
         };
-        self.shared.set_state(crate::handle::ModelState::Draining);
+        self.shared.set_state(crate::shared::ModelState::Draining);
         for submission in self.shared.inbox.close(error.clone()).submissions {
             let _gone = submission.reply.send(Err(error.clone()));
         }

@@ -3,6 +3,7 @@
 //! Reads the answer from the model's task, hands it to whoever awaits; dropped before, it cancels.
 //! Knows nothing of why an answer is what it is.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,11 +17,9 @@ use crate::inbox::Inbox;
 pub(crate) type Answer = Result<InferResponse, Error>;
 
 /// The answer to come of one submitted request. Dropping it cancels the request.
-#[derive(Debug)]
 #[must_use = "a ticket that is dropped cancels its request"]
 pub struct Ticket(State);
 
-#[derive(Debug)]
 enum State {
     /// Refused before it reached the task.
     Refused(Error),
@@ -29,12 +28,18 @@ enum State {
         answer: oneshot::Receiver<Answer>,
         inbox: Arc<Inbox>,
     },
+    /// Runs as it is awaited: a pipeline.
+    Running(Pin<Box<dyn Future<Output = Answer> + Send>>),
     Done,
 }
 
 impl Ticket {
     pub(crate) fn refused(error: Error) -> Ticket {
         Ticket(State::Refused(error))
+    }
+
+    pub(crate) fn running(future: Pin<Box<dyn Future<Output = Answer> + Send>>) -> Ticket {
+        Ticket(State::Running(future))
     }
 
     pub(crate) fn waiting(id: RequestId, answer: oneshot::Receiver<Answer>, inbox: Arc<Inbox>) -> Ticket {
@@ -50,11 +55,18 @@ impl Future for Ticket {
             State::Waiting { answer, .. } => {
                 ready!(Pin::new(answer).poll(context)).unwrap_or_else(|_| Err(gone()))
             }
+            State::Running(future) => ready!(future.as_mut().poll(context)),
             State::Refused(error) => Err(error.clone()),
             State::Done => Err(gone()),
         };
         self.0 = State::Done;
         Poll::Ready(answer)
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").finish_non_exhaustive()
     }
 }
 

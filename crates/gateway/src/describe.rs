@@ -39,10 +39,10 @@ pub(crate) fn model<T>(
         name: target.model.name(),
         version: target.model.version(),
         versions: &versions,
-        platform: &settings.platform,
+        platform: target.model.platform(),
         signature: &target.signature,
-        batch_rows_max: settings.batch_rows_max,
-        replicas: settings.replicas,
+        batch_rows_max: settings.map_or(0, |settings| settings.batch_rows_max),
+        replicas: settings.map_or(0, |settings| settings.replicas),
         gpus: &[],
         parameters: &parameters,
     }))

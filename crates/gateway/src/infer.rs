@@ -9,14 +9,14 @@ use http::HeaderValue;
 use inferd_dispatcher::ModelHandle;
 use inferd_protocol::RequestOptions;
 use inferd_types::{
-    Error, ErrorKind, InferRequest, InferResponse, Priority, Result, Signature, Tensor, Time, Timing,
+    Error, ErrorKind, InferRequest, InferResponse, Priority, Result, Signature, Tensor, Time,
 };
 use smallvec::SmallVec;
 
 use crate::log::Of;
 use crate::metrics::ModelMetrics;
 use crate::shared::Shared;
-use crate::spans::Finished;
+use crate::spans::{Answered, Finished};
 use crate::trace::{Context, Parent};
 
 /// What is known of a request before its body.
@@ -93,7 +93,7 @@ impl Target {
             (header, parameter) => header.or(parameter),
         };
         let timeout = wait.map(|wait| asked.arrived + wait);
-        let priority = Priority(options.priority.unwrap_or(self.model.settings().priority_default));
+        let priority = Priority(options.priority.unwrap_or(self.model.priority_default()));
         let ticket = self.model.submit(InferRequest {
             inputs,
             arrived: asked.arrived,
@@ -122,7 +122,7 @@ pub(crate) fn finished(
     shared: &Shared,
     asked: &Asked,
     target: Option<&Target>,
-    outcome: Result<Timing, &Error>,
+    outcome: Result<&Answered, &Error>,
 ) {
     let now = shared.clock.now();
     let metrics = target.map_or_else(|| shared.metrics.unrouted(), |target| &target.metrics);

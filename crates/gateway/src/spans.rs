@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use inferd_types::{Error, ErrorKind, Result, Time, Timing};
+use inferd_types::{Error, ErrorKind, InferResponse, Result, StepTiming, Time, Timing};
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
@@ -37,7 +37,22 @@ pub(crate) struct Finished<'a> {
     pub(crate) arrived: Time,
     pub(crate) answered: Time,
     /// Where the time went, or why there is no answer.
-    pub(crate) outcome: std::result::Result<Timing, &'a Error>,
+    pub(crate) outcome: std::result::Result<&'a Answered, &'a Error>,
+}
+
+/// Where the time of an answered request went.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) timing: Timing,
+    /// Of a pipeline: its steps.
+    pub(crate) steps: Vec<StepTiming>,
+}
+
+impl Answered {
+    /// Takes the times out of `response`.
+    pub(crate) fn of(response: &mut InferResponse) -> Answered {
+        Answered { timing: response.timing, steps: std::mem::take(&mut response.steps) }
+    }
 }
 
 impl Spans {
@@ -73,7 +88,11 @@ impl Spans {
             KeyValue::new("inferd.model", of.model.to_owned()),
             KeyValue::new("inferd.version", of.version as i64),
         ];
-        if let Ok(timing) = of.outcome {
+        if let Ok(Answered { steps, .. }) = of.outcome
+            && !steps.is_empty()
+        {
+            self.steps(ids, of, steps, &model);
+        } else if let Ok(Answered { timing, .. }) = of.outcome {
             let wait = (of.arrived, timing.started);
             self.child(ids, of, "queue wait", wait, model.to_vec());
             let mut attributes = model.to_vec();
@@ -83,7 +102,7 @@ impl Spans {
         let mut attributes = model.to_vec();
         attributes.push(KeyValue::new("inferd.request_id", of.request_id.to_owned()));
         let status = match of.outcome {
-            Ok(timing) => {
+            Ok(Answered { timing, .. }) => {
                 attributes.push(KeyValue::new("inferd.batch_rows", i64::from(timing.batch_rows)));
                 Status::Ok
             }
@@ -102,6 +121,24 @@ impl Spans {
         self.processor.on_end(span);
     }
 
+    /// A span for each step, from when it was entered, with its wait and its run inside it.
+    fn steps(&self, ids: &Ids, of: &Finished<'_>, steps: &[StepTiming], model: &[KeyValue]) {
+        for StepTiming { step, entered, timing } in steps {
+            let mut attributes = model.to_vec();
+            attributes.push(KeyValue::new("inferd.step", step.to_string()));
+            attributes.push(KeyValue::new("inferd.batch_rows", i64::from(timing.batch_rows)));
+            let whole = self.child(ids, of, "step", (*entered, timing.finished), attributes.clone());
+            let within = |name, when| self.span(&of.context, ids.number(), name, when, attributes.clone());
+            for mut span in [
+                within("queue wait", (*entered, timing.started)),
+                within("batch execution", (timing.started, timing.finished)),
+            ] {
+                span.parent_span_id = whole;
+                self.processor.on_end(span);
+            }
+        }
+    }
+
     fn child(
         &self,
         ids: &Ids,
@@ -109,10 +146,12 @@ impl Spans {
         name: &'static str,
         when: (Time, Time),
         attributes: Vec<KeyValue>,
-    ) {
+    ) -> SpanId {
         let mut span = self.span(&of.context, ids.number(), name, when, attributes);
         span.parent_span_id = SpanId::from_bytes(of.context.span.to_be_bytes());
+        let id = span.span_context.span_id();
         self.processor.on_end(span);
+        id
     }
 
     fn span(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use inferd_dispatcher::{Registry, Spawner};
 use inferd_gateway::{Gateway, Metrics};
-use inferd_types::settings::{GatewaySettings, ModelSettings};
+use inferd_types::settings::{GatewaySettings, ModelSettings, PipelineSettings};
 use inferd_types::{Clock, Error, ErrorKind, Result};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -69,6 +69,15 @@ impl DataPlane {
         let registry = self.running.registry.clone();
         let model = self.wait(py, async move { registry.load(settings).await })?.map_err(raise)?;
         Ok(json!({ "signature": model.signature().as_deref(), "facts": model.facts() }).to_string())
+    }
+
+    /// Serve a pipeline over models that are loaded.
+    fn load_pipeline(&self, py: Python<'_>, settings: &str) -> PyResult<String> {
+        let settings: PipelineSettings = serde_json::from_str(settings)
+            .map_err(|error| raise_unreadable("the pipeline's settings", &error))?;
+        let registry = self.running.registry.clone();
+        let pipeline = self.wait(py, async move { registry.load_pipeline(settings) })?.map_err(raise)?;
+        Ok(json!({ "signature": pipeline.signature().as_deref(), "facts": pipeline.facts() }).to_string())
     }
 
     /// Drain one model version and forget it.

@@ -60,6 +60,7 @@ fn response() -> InferResponse {
         outputs: [tensor(DataType::Uint8, &[9]), tensor(DataType::Bf16, &[0, 1])].into_iter().collect(),
         timing: Timing::default(),
         replica: ReplicaId(0),
+        steps: Vec::new(),
     }
 }
 

@@ -29,6 +29,7 @@ fn response(tensor: &Tensor) -> InferResponse {
         outputs: [tensor.clone()].into_iter().collect(),
         timing: Timing::default(),
         replica: ReplicaId(0),
+        steps: Vec::new(),
     }
 }
 

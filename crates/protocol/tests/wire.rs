@@ -110,6 +110,7 @@ fn every_rest_answer_encodes_to_the_bytes_of_its_sample() {
             outputs: sample["outputs"].as_array().unwrap().iter().map(tensor).collect(),
             timing: Timing::default(),
             replica: ReplicaId(0),
+            steps: Vec::new(),
         };
         let result = rest::encode_infer(("m", 3), sample["id"].as_str(), signature, &options, &response);
         if !sample["error"].is_null() {

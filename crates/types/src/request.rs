@@ -1,5 +1,6 @@
 //! One inference, asked and answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,19 @@ pub struct InferResponse {
     pub outputs: SmallVec<[Tensor; 2]>,
     /// Where the time went.
     pub timing: Timing,
-    /// Which replica answered.
+    /// Which replica answered; of a pipeline, that of its last step.
     pub replica: ReplicaId,
+    /// Of a pipeline: the steps that ran, in the order of their ends.
+    pub steps: Vec<StepTiming>,
+}
+
+/// Where the time of one step of a pipeline went.
+#[derive(Clone, Debug)]
+pub struct StepTiming {
+    /// The step.
+    pub step: Arc<str>,
+    /// When everything that it needs was there.
+    pub entered: Time,
+    /// From then on.
+    pub timing: Timing,
 }

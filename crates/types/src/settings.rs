@@ -143,6 +143,60 @@ pub struct ModelSettings {
     pub linger: bool,
 }
 
+/// Settings of a pipeline: steps over models that are loaded, one name, one objective.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineSettings {
+    /// The name in every path.
+    pub name: String,
+    /// The end-to-end objective; `None`: best effort.
+    pub slo: Option<Objective>,
+    /// Class of requests that don't say.
+    pub priority_default: u8,
+    /// The steps, in any order: each begins when what it needs is there.
+    pub steps: Vec<StepSettings>,
+    /// What the pipeline gives: names, and where each comes from (the first of these that ran).
+    pub outputs: Vec<(String, Vec<String>)>,
+}
+
+/// One step of a pipeline. A tensor is named `step.output`, or by the name of an input of the pipeline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepSettings {
+    /// Its name in the pipeline.
+    pub name: String,
+    /// The models that run it, with the share of requests that each gets.
+    pub models: Vec<(String, u32)>,
+    /// For each input of the model, the tensor that it gets: the first of these whose step ran.
+    pub inputs: Vec<(String, Vec<String>)>,
+    /// When it runs; `None`: always.
+    pub when: Option<When>,
+    /// Whether the pipeline goes on without it when it fails.
+    pub optional: bool,
+}
+
+/// A condition on a tensor's value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct When {
+    /// The tensor. All its elements must pass, or none.
+    pub tensor: String,
+    /// What passes.
+    pub test: Test,
+}
+
+/// What values pass.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Test {
+    /// Those in this list: numbers, or text for BYTES.
+    In(Vec<serde_json::Value>),
+    /// Numbers greater than this.
+    Above(f64),
+    /// Numbers less than this.
+    Below(f64),
+}
+
 /// What a worker tells when its model is loaded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

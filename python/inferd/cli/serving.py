@@ -102,6 +102,9 @@ def _announce(supervisor: Supervisor, took_s: float) -> None:
     first = plan.models[0]
     signature = supervisor.loaded[first.name, first.version].signature
     click.echo(show.serving_table(plan, supervisor.loaded))
+    if plan.pipelines:
+        click.echo("")
+        click.echo(show.pipeline_table(plan, supervisor.pipelines))
     click.echo("")
     click.echo(show.address_lines(addresses))
     click.echo(f"try            {show.curl_line(addresses['data'], first.name, signature)}")

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from inferd.errors import InferdError
     from inferd.types import Signature, TensorSpec
 
-__all__ = ["address_lines", "curl_line", "error_text", "event_line", "plan_table", "serving_table", "table"]
+__all__ = [
+    "address_lines",
+    "curl_line",
+    "error_text",
+    "event_line",
+    "pipeline_table",
+    "plan_table",
+    "serving_table",
+    "table",
+]
 
 # Longer bodies are no help on a command line.
 _CURL_ELEMENTS_MAX = 64
@@ -32,6 +41,18 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def pipeline_table(plan: Plan, loaded: Mapping[str, Loaded]) -> str:
+    """The pipelines: what each takes, its steps, what it gives."""
+    rows = [("PIPELINE", "STEPS", "INPUTS", "OUTPUTS", "SLO")]
+    for pipeline in plan.pipelines:
+        signature = loaded[pipeline["name"]].signature
+        steps = ", ".join(map(_step, pipeline["steps"]))
+        slo = pipeline["slo"]
+        promised = "-" if slo is None else f"p{slo['percentile']:g} {format_duration(slo['latency_s'])}"
+        rows.append((pipeline["name"], steps, _tensors(signature.inputs), _tensors(signature.outputs), promised))
+    return table(rows)
 
 
 def serving_table(plan: Plan, loaded: Mapping[tuple[str, int], Loaded]) -> str:
@@ -96,6 +117,11 @@ def error_text(error: InferdError | str, detail: str | None = None) -> str:
     """An error as it is printed: every fault on a line, then what only the operator reads."""
     text = f"error: {error}"
     return f"{text}\n{detail.rstrip()}" if detail else text
+
+
+def _step(step: dict[str, Any]) -> str:
+    models = [model for model, _ in step["models"]]
+    return step["name"] if models == [step["name"]] else f"{step['name']} ({' | '.join(models)})"
 
 
 def _zeros(spec: TensorSpec) -> dict[str, Any]:

@@ -72,6 +72,18 @@ class DataPlane:
         loaded = json.loads(self._native.load(json.dumps(settings)))
         return Loaded(Signature.from_json(loaded["signature"]), loaded["facts"])
 
+    def load_pipeline(self, settings: dict[str, Any]) -> Loaded:
+        """Serve a pipeline over models that are loaded.
+
+        Args:
+            settings: ``PipelineSettings`` of the crate ``types``.
+
+        Raises:
+            InvalidInput: its steps don't fit each other; every fault with its step and tensor.
+        """
+        loaded = json.loads(self._native.load_pipeline(json.dumps(settings)))
+        return Loaded(Signature.from_json(loaded["signature"]), loaded["facts"])
+
     def unload(self, name: str, version: int) -> None:
         """Drain one model version and forget it."""
         self._native.unload(name, version)

@@ -6,7 +6,7 @@ Knows nothing of the machine and of defaults: what was not given is not filled i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.runtimes.registry import ENDINGS
 from inferd.spec.files import Given, ModelEntry, load_model_file, load_server_file
@@ -39,6 +39,8 @@ class Repository(NamedTuple):
     models: list[Found]
     server: Given
     """What ``server:`` of an ``inferd.yaml`` sets."""
+    pipelines: list[dict[str, Any]]
+    """``PipelineSettings`` of the data plane."""
 
 
 def discover(paths: list[Path], overrides: Given, faults: list[str]) -> Repository:
@@ -51,17 +53,19 @@ def discover(paths: list[Path], overrides: Given, faults: list[str]) -> Reposito
     """
     models: list[Found] = []
     server: Given = {}
+    pipelines: list[dict[str, Any]] = []
     for path in paths:
         file = path / SERVER_FILE if path.is_dir() and (path / SERVER_FILE).exists() else path
         if file.suffix in (".yaml", ".yml"):
             read = load_server_file(file, faults)
             server |= read.server
+            pipelines += read.pipelines
             for entry in read.models:
                 models += _entry(entry, read.defaults, overrides, faults)
         else:
             models += _entry(ModelEntry(path, {}, str(path)), {}, overrides, faults)
     _refuse_doubles(models, faults)
-    return Repository(models, server)
+    return Repository(models, server, pipelines)
 
 
 def _entry(entry: ModelEntry, defaults: Given, overrides: Given, faults: list[str]) -> list[Found]:

@@ -12,9 +12,11 @@ from inferd.control.repository import Found, Repository, discover
 from inferd.control.resources import Machine, pin, share_threads, worker_environment
 from inferd.errors import NotFound, SpecError
 from inferd.runtimes.registry import ENDINGS, LAUNCHERS
+from inferd.spec.convert import nearest
 from inferd.spec.settings import ModelSpec, ServerSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from inferd.spec.files import Given
@@ -42,9 +44,19 @@ class Plan(NamedTuple):
     """``GatewaySettings`` of the data plane."""
     log: dict[str, Any]
     models: list[PlannedModel]
+    pipelines: list[dict[str, Any]]
+    """``PipelineSettings`` of the data plane."""
 
 
-def make_plan(paths: list[Path], server: Given, model: Given, machine: Machine, *, ports_free: bool = False) -> Plan:
+def make_plan(
+    paths: list[Path],
+    server: Given,
+    model: Given,
+    machine: Machine,
+    *,
+    pipelines: Sequence[dict[str, Any]] = (),
+    ports_free: bool = False,
+) -> Plan:
     """What is to run.
 
     Args:
@@ -52,6 +64,7 @@ def make_plan(paths: list[Path], server: Given, model: Given, machine: Machine, 
         server: server settings that stand above every file's.
         model: model settings that stand above every file's, for all models.
         machine: what this process may use.
+        pipelines: those that are in no file.
         ports_free: take free ports where none is given.
 
     Raises:
@@ -64,10 +77,27 @@ def make_plan(paths: list[Path], server: Given, model: Given, machine: Machine, 
     planned = [_plan_model(found, machine, faults) for found in repository.models]
     if model.get("name") and len({found.place for found in repository.models}) > 1:
         faults.append(f"'name' was given for {len(repository.models)} models; write it at the model in inferd.yaml")
+    every_pipeline = [*repository.pipelines, *pipelines]
+    _check_pipelines(every_pipeline, repository.models, faults)
     if faults:
         raise SpecError(faults)
     log = {"format": spec.log_format, "level": spec.log_level}
-    return Plan(spec, _gateway(spec, machine), log, [one for one in planned if one is not None])
+    return Plan(spec, _gateway(spec, machine), log, [one for one in planned if one is not None], every_pipeline)
+
+
+def _check_pipelines(pipelines: list[dict[str, Any]], models: list[Found], faults: list[str]) -> None:
+    names = sorted({found.name for found in models})
+    taken = set(names)
+    for pipeline in pipelines:
+        if pipeline["name"] in taken:
+            faults.append(f"pipeline '{pipeline['name']}': a model or pipeline has this name; give it another")
+        taken.add(pipeline["name"])
+        faults.extend(
+            f"pipeline '{pipeline['name']}', step '{step['name']}': there is no model '{model}'{nearest(model, names)}"
+            for step in pipeline["steps"]
+            for model, _ in step["models"]
+            if model not in names
+        )
 
 
 def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedModel | None:

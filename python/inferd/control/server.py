@@ -15,6 +15,7 @@ from inferd.control.supervisor import Supervisor
 from inferd.errors import InferdError, SpecError
 from inferd.spec.convert import Source, read_settings
 from inferd.spec.declare import settings_of
+from inferd.spec.pipelines import read_pipelines
 from inferd.spec.settings import ModelSpec, ServerSpec
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Server:
         paths: what ``inferd serve`` takes: model files, folders of models, ``inferd.yaml``.
         settings: any setting of the server or of models, by name. ``port`` and ``metrics_port`` are 0 unless given
             here or in a file: a free port, since a notebook must not fail for another one that is open.
+            ``pipelines`` is a list of :class:`inferd.Pipeline`.
 
     Raises:
         SpecError: settings or folders are wrong.
@@ -52,6 +54,7 @@ class Server:
     """
 
     def __init__(self, *paths: str | os.PathLike[str], **settings: Any) -> None:
+        pipelines = settings.pop("pipelines", ())
         if not paths:
             raise SpecError(["no model was named; for instance Server('model.onnx')"])
         faults: list[str] = []
@@ -62,10 +65,13 @@ class Server:
         known = tuple(names)
         server = read_settings(ServerSpec, server_given, source, faults)
         model = read_settings(ModelSpec, model_given, source, faults, besides=known)
+        steps = read_pipelines(pipelines, source, faults)
         if faults:
             raise SpecError(faults)
         self._machine = observe()
-        self._plan = make_plan([Path(path) for path in paths], server, model, self._machine, ports_free=True)
+        self._plan = make_plan(
+            [Path(path) for path in paths], server, model, self._machine, pipelines=steps, ports_free=True
+        )
         self._supervisor: Supervisor | None = None
 
     def __enter__(self) -> Server:
@@ -114,7 +120,8 @@ class Server:
     @property
     def models(self) -> list[ModelInfo]:
         """What is served, by name and version."""
-        return [ModelInfo(*key, *loaded) for key, loaded in sorted(self._running.loaded.items())]
+        loaded = {**self._running.loaded, **{(name, 1): one for name, one in self._running.pipelines.items()}}
+        return [ModelInfo(*key, *one) for key, one in sorted(loaded.items())]
 
     def status(self) -> dict[str, Any]:
         """States, replicas and what the scheduler knows, of every model."""

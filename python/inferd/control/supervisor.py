@@ -45,6 +45,7 @@ class Supervisor:
     def __init__(self, plan: Plan, machine: Machine, on_event: Callable[[Event], None] = lambda _: None) -> None:
         self.plan = plan
         self.loaded: dict[tuple[str, int], Loaded] = {}
+        self.pipelines: dict[str, Loaded] = {}
         self._profiles = ProfileCache(machine.cache / "profiles")
         self._on_event = on_event
         self._telling = threading.Lock()
@@ -55,6 +56,7 @@ class Supervisor:
 
         Raises:
             ModelFailed: models could not be loaded; every one of them is named.
+            InvalidInput: the steps of a pipeline don't fit each other.
         """
         failed: list[Event] = []
         threads = [
@@ -68,6 +70,8 @@ class Supervisor:
             thread.join()
         if failed:
             raise _summary(failed)
+        for pipeline in self.plan.pipelines:
+            self.pipelines[pipeline["name"]] = self.data_plane.load_pipeline(pipeline)
         self.data_plane.set_ready(True)
 
     def stop(self) -> int:

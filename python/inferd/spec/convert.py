@@ -190,6 +190,55 @@ def _tensors(value: Any) -> tuple[TensorSpec, ...]:
         raise ValueError(f"{_expected(str(fault))}; write - {{name: x, datatype: FP32, shape: [-1, 30]}}") from None
 
 
+def _shares(value: Any) -> dict[str, int]:
+    """Models by name, with the share of each."""
+    shares = {value: 1} if isinstance(value, str) else value
+    if not isinstance(shares, Mapping) or not shares or not all(isinstance(name, str) for name in shares):
+        raise ValueError(f"{value!r} names no model; write a name, or names with shares: {{new: 1, old: 9}}")
+    for name, share in shares.items():
+        if (
+            isinstance(share, bool)
+            or not isinstance(share, int)
+            or not 0 <= share <= 1_000_000
+            or not any(shares.values())
+        ):
+            raise ValueError(f"the share of '{name}' is {share!r}; write whole numbers, not all 0: {{new: 1, old: 9}}")
+    return dict(shares)
+
+
+def _sources(value: Any) -> dict[str, list[str]]:
+    """Tensors by name, each with the places that it may come from."""
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("write NAME: tensor for each, a tensor as step.output or the name of a pipeline's input")
+    sources = {str(name): [source] if isinstance(source, str) else source for name, source in value.items()}
+    for name, source in sources.items():
+        if not isinstance(source, list) or not source or not all(isinstance(one, str) and one for one in source):
+            raise ValueError(f"'{name}' comes from {source!r}; write step.output, or a list of such")
+    return sources
+
+
+_TESTS = ("equals", "in", "above", "below")
+
+
+def _when(value: Any) -> dict[str, Any]:
+    example = "write {tensor: step.output, equals: 3}, or in: [1, 2], above: 0.5, below: 0.5"
+    if not isinstance(value, Mapping) or len(value) != 2 or not isinstance(value.get("tensor"), str):
+        raise ValueError(f"{value!r} is no condition; {example}")
+    (test,) = set(value) - {"tensor"}
+    if test not in _TESTS:
+        raise ValueError(f"unknown test '{test}'{nearest(str(test), list(_TESTS))}; {example}")
+    wanted = value[test]
+    if test in ("above", "below"):
+        if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
+            raise ValueError(f"{test}: {wanted!r} is no number; {example}")
+        return {"tensor": value["tensor"], "test": {test: float(wanted)}}
+    values = wanted if test == "in" else [wanted]
+    if not isinstance(values, list) or not all(isinstance(one, (str, int, float)) for one in values):
+        raise ValueError(f"{test}: {wanted!r} are no numbers or texts; {example}")
+    plain = [float(one) if isinstance(one, bool) else one for one in values]
+    return {"tensor": value["tensor"], "test": {"in": plain}}
+
+
 def _seconds(value: Any) -> float:
     seconds = parse_duration(value)
     if seconds <= 0:
@@ -204,4 +253,7 @@ _PARSERS: dict[Kind, Callable[[Any], Any]] = {
     "versions": _versions,
     "batching": _batching,
     "tensors": _tensors,
+    "shares": _shares,
+    "sources": _sources,
+    "when": _when,
 }

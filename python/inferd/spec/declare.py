@@ -13,7 +13,9 @@ import msgspec
 
 __all__ = ["Kind", "Scope", "Setting", "about", "settings_of"]
 
-Kind = Literal["plain", "duration", "size", "objective", "versions", "batching", "tensors"]
+Kind = Literal[
+    "plain", "duration", "size", "objective", "versions", "batching", "tensors", "shares", "sources", "when", "steps"
+]
 """How a value is written. ``plain`` is as its type says."""
 
 Scope = Literal["all", "one"]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from inferd.spec.declare import Setting, settings_of
+from inferd.spec.pipelines import Pipeline, Step
 from inferd.spec.settings import ModelSpec, Objective, ServerSpec, Versions
 from inferd.spec.units import format_duration, format_size
 
@@ -66,6 +67,33 @@ _KINDS: dict[str, dict[str, Any]] = {
         ]
     },
     "batching": {"enum": ["auto", "on", "off", True, False]},
+    "shares": {
+        "anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}]
+    },
+    "sources": {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {
+            "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]
+        },
+    },
+    "when": {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {
+                    "tensor": {"type": "string"},
+                    "equals": {},
+                    "in": {"type": "array"},
+                    "above": {"type": "number"},
+                    "below": {"type": "number"},
+                },
+                "required": ["tensor"],
+                "additionalProperties": False,
+            },
+            {"type": "null"},
+        ]
+    },
     "tensors": {"anyOf": [{"type": "array", "items": _TENSOR}, {"type": "null"}]},
 }
 
@@ -82,6 +110,7 @@ def json_schema() -> dict[str, Any]:
             "server": _object(ServerSpec),
             "defaults": _object(ModelSpec, scope="all"),
             "models": {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, entry]}},
+            "pipelines": {"type": "array", "items": _object(Pipeline)},
         },
         "required": ["models"],
         "additionalProperties": False,
@@ -91,7 +120,12 @@ def json_schema() -> dict[str, Any]:
 def reference() -> str:
     """Every setting as Markdown tables: name, flag, default, meaning, and why that default."""
     parts = []
-    for title, spec in (("Settings of the server", ServerSpec), ("Settings of a model", ModelSpec)):
+    for title, spec in (
+        ("Settings of the server", ServerSpec),
+        ("Settings of a model", ModelSpec),
+        ("Settings of a pipeline", Pipeline),
+        ("Settings of a pipeline's step", Step),
+    ):
         rows = [
             f"## {title}",
             "",
@@ -103,7 +137,7 @@ def reference() -> str:
             cells = [
                 f"`{setting.key}`",
                 flag,
-                f"`{show(setting, setting.default)}`",
+                "" if setting.required else f"`{show(setting, setting.default)}`",
                 setting.meaning,
                 setting.why,
             ]
@@ -146,14 +180,21 @@ def _show_versions(versions: Versions) -> str:
 def _object(spec: type[msgspec.Struct], scope: str = "one") -> dict[str, Any]:
     settings = settings_of(spec).values()
     properties = {setting.key: _property(setting) for setting in settings if scope == "one" or setting.scope == "all"}
-    return {"type": "object", "properties": properties, "additionalProperties": False}
+    required = [setting.key for setting in settings if setting.required]
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**schema, "required": required} if required else schema
 
 
 def _property(setting: Setting) -> dict[str, Any]:
-    described = {"description": f"{setting.meaning} {setting.why}", "default": show(setting, setting.default)}
+    described = {"description": f"{setting.meaning} {setting.why}"}
+    if setting.kind == "steps":
+        return {"type": "array", "minItems": 1, "items": _object(Step), **described}
+    if not setting.required:
+        described["default"] = show(setting, setting.default)
     if setting.kind != "plain":
         return {**_KINDS[setting.kind], **described}
     schema = msgspec.json.schema(setting.type)
     bounds = {"minimum": setting.ge, "maximum": setting.le, "pattern": setting.pattern}
-    described["default"] = setting.default
+    if not setting.required:
+        described["default"] = setting.default
     return {**schema, **{key: bound for key, bound in bounds.items() if bound is not None}, **described}

@@ -10,6 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.spec.convert import Path, Source, nearest, read_settings
+from inferd.spec.pipelines import read_pipelines
 from inferd.spec.settings import ModelSpec, ServerSpec
 
 if TYPE_CHECKING:
@@ -38,14 +39,16 @@ class ServerFile(NamedTuple):
     server: Given
     defaults: Given
     models: list[ModelEntry]
+    pipelines: list[dict[str, Any]]
+    """``PipelineSettings`` of the data plane."""
 
 
 def load_server_file(file: FilePath, faults: list[str]) -> ServerFile:
     """Read ``inferd.yaml``. Faults are added to ``faults``; what is sound is handed on all the same."""
     data, source = _load(file, faults)
     if data is None:
-        return ServerFile({}, {}, [])
-    sections = ["server", "defaults", "models"]
+        return ServerFile({}, {}, [], [])
+    sections = ["server", "defaults", "models", "pipelines"]
     faults.extend(
         f"{source.at((key,))}: unknown section '{key}'{nearest(str(key), sections)}"
         for key in data
@@ -58,7 +61,8 @@ def load_server_file(file: FilePath, faults: list[str]) -> ServerFile:
         faults.append(f"{source.at(('models',))}: no models; write models: and under it - path: model.onnx")
         models = []
     entries = (_entry(entry, position, file, source, faults) for position, entry in enumerate(models))
-    return ServerFile(server, defaults, [entry for entry in entries if entry is not None])
+    found = [entry for entry in entries if entry is not None]
+    return ServerFile(server, defaults, found, read_pipelines(data.get("pipelines"), source, faults))
 
 
 def load_model_file(file: FilePath, faults: list[str]) -> Given:

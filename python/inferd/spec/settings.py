@@ -13,9 +13,11 @@ import msgspec
 from inferd.spec.declare import about
 from inferd.types import TensorSpec  # noqa: TC001 (msgspec reads the annotations)
 
-__all__ = ["ModelSpec", "Objective", "ServerSpec", "Versions"]
+__all__ = ["NAME_PATTERN", "ModelSpec", "Objective", "ServerSpec", "Versions"]
 
 KiB, MiB, GiB = 2**10, 2**20, 2**30
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 
 class Objective(msgspec.Struct, frozen=True):
@@ -157,7 +159,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
             "The model's name in every path. null: the name of its file or folder.",
             why="What one would have typed.",
             scope="one",
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+            pattern=NAME_PATTERN,
         ),
     ] = None
     file: Annotated[

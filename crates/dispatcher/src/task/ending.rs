@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 use super::Task;
 use super::lifecycle::Seat;
-use crate::handle::{ModelState, draining};
 use crate::replica::Role;
+use crate::shared::{ModelState, draining};
 use crate::worker::{Launcher, Worker};
 
 /// Between asking a worker to end and killing it: it has nothing left to do.

@@ -11,10 +11,10 @@ use inferd_types::{Error, ErrorKind, ReplicaId, Time};
 
 use super::Task;
 use super::results::timed_out;
-use crate::handle::ReplicaState;
 use crate::observer::LossReason;
 use crate::quarantine::{Cause, Suspect};
 use crate::replica::{Batch, Hang, Purpose, Replica, Role};
+use crate::shared::ReplicaState;
 use crate::worker::{Launcher, Worker};
 
 /// Between asking a runtime to stop and killing its worker.

@@ -12,10 +12,10 @@ use super::faults::too_slow;
 use super::{Control, Task};
 use crate::backoff::Backoff;
 use crate::flight::Door;
-use crate::handle::{ModelState, ReplicaState, ReplicaStatus};
 use crate::observer::ReplicaCounts;
 use crate::profiler::Profiler;
 use crate::replica::{Purpose, Replica, Role};
+use crate::shared::{ModelState, ReplicaState, ReplicaStatus};
 use crate::worker::{Launcher, Worker};
 
 /// Failed starts in a row, with nothing that serves, after which those who wait are told.

@@ -162,7 +162,7 @@ impl<L: Launcher> Task<L> {
                 observer.objective_missed();
             }
             statistics.answered(flight.arrived, rows, &timing);
-            flight.answer(Ok(InferResponse { outputs, timing, replica }));
+            flight.answer(Ok(InferResponse { outputs, timing, replica, steps: Vec::new() }));
         }
         drop(statistics);
         for flight in late {

@@ -13,7 +13,8 @@ use inferd_types::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::Task;
-use crate::handle::{ModelHandle, Shared};
+use crate::handle::{Kind, ModelHandle};
+use crate::shared::Shared;
 use crate::ticket::Ticket;
 use crate::worker::{Done, Launcher, Polled, Shares, Split, Worker};
 
@@ -215,7 +216,7 @@ async fn load(retry: bool) -> (ModelHandle, Fakes) {
     let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), loaded).unwrap();
     tokio::spawn(task.run());
     is_loaded.await.unwrap().unwrap();
-    (ModelHandle { shared }, fakes)
+    (ModelHandle(Kind::Model(shared)), fakes)
 }
 
 /// One row; returns when the task has dealt with it.
@@ -323,8 +324,8 @@ async fn nobody_waits_for_a_task_that_is_gone() {
     let (loaded, _is_loaded) = oneshot::channel();
     let mut task = Task::new(shared.clone(), Clock::start(), fakes, loaded).unwrap();
     task.event(Event::ReplicaReady(inferd_types::ReplicaId(1)));
-    shared.set_state(crate::handle::ModelState::Ready);
-    let handle = ModelHandle { shared };
+    shared.set_state(crate::shared::ModelState::Ready);
+    let handle = ModelHandle(Kind::Model(shared));
     let tensor = Tensor::new(DataType::Int8, [1].into_iter().collect(), vec![0].into()).unwrap();
     let inputs = [tensor].into_iter().collect();
     let request = InferRequest { inputs, arrived: Time::ZERO, ..InferRequest::default() };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use inferd_protocol::pb::inference as pb;
 use inferd_protocol::pb::inference::grpc_inference_service_server::GrpcInferenceService;
 use inferd_protocol::{Decoded, describe as wire, grpc as codec};
-use inferd_types::{Error, ErrorKind, Result, Timing};
+use inferd_types::{Error, ErrorKind, Result};
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -18,6 +18,7 @@ use crate::describe;
 use crate::infer::{Asked, Target, finished, refused_here};
 use crate::inflight::Held;
 use crate::shared::Shared;
+use crate::spans::Answered;
 
 /// One call.
 pub(super) struct Inference {
@@ -40,7 +41,7 @@ pub(super) async fn infer(
             finished(shared, asked, None, Err(error));
         })?;
     let answered = run(shared, asked, &target, message).await;
-    finished(shared, asked, Some(&target), answered.as_ref().map(|(timing, _)| *timing));
+    finished(shared, asked, Some(&target), answered.as_ref().map(|(answered, _)| answered));
     answered.map(|(_, message)| message)
 }
 
@@ -49,11 +50,11 @@ async fn run(
     asked: &Asked,
     target: &Target,
     message: pb::ModelInferRequest,
-) -> Result<(Timing, pb::ModelInferResponse)> {
+) -> Result<(Answered, pb::ModelInferResponse)> {
     let Decoded { id, inputs, options } = decode(target, message).await?;
-    let response = target.run(shared, asked, inputs, &options).await?;
+    let mut response = target.run(shared, asked, inputs, &options).await?;
     let message = codec::encode_infer(target.name(), id.as_deref(), &target.signature, &options, &response)?;
-    Ok((response.timing, message))
+    Ok((Answered::of(&mut response), message))
 }
 
 /// Raw contents are only cut up; typed ones are turned into bytes one by one, which may take long.

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use inferd_protocol::rest::{self as wire, EncodedBody};
 use inferd_protocol::{Decoded, RequestOptions};
-use inferd_types::{InferResponse, Result, Timing};
+use inferd_types::{InferResponse, Result};
 
 use super::head::Head;
 use super::number;
@@ -20,6 +20,7 @@ use crate::infer::{Asked, Target, finished, refused_here};
 use crate::inflight::Held;
 use crate::router::ModelPath;
 use crate::shared::Shared;
+use crate::spans::Answered;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -43,8 +44,8 @@ pub(super) async fn answer(
         }
     };
     match run(shared, &target, head, asked, body, delivery).await {
-        Ok((timing, response)) => {
-            finished(shared, asked, Some(&target), Ok(timing));
+        Ok((answered, response)) => {
+            finished(shared, asked, Some(&target), Ok(&answered));
             response
         }
         Err(error) => {
@@ -61,7 +62,7 @@ async fn run(
     asked: &mut Asked,
     body: Incoming,
     delivery: Delivery,
-) -> Result<(Timing, HttpResponse)> {
+) -> Result<(Answered, HttpResponse)> {
     // Until the answer is encoded: dropped, also when the client goes away.
     let held = Held::none(&shared.inflight);
     let body = read(shared, head, body, delivery, &held).await?;
@@ -72,8 +73,8 @@ async fn run(
     } else {
         Box::pin(decode_large(shared, target, body, json_length)).await?
     };
-    let response = target.run(shared, asked, inputs, &options).await?;
-    let timing = response.timing;
+    let mut response = target.run(shared, asked, inputs, &options).await?;
+    let answered = Answered::of(&mut response);
     let bytes: usize = response.outputs.iter().map(|tensor| tensor.data.len()).sum();
     let response = if bytes <= LARGE_BYTES {
         let id = id.as_deref();
@@ -82,7 +83,7 @@ async fn run(
     } else {
         Box::pin(encode_large(target, id, options, response, head.pack())).await?
     };
-    Ok((timing, response))
+    Ok((answered, response))
 }
 
 /// Reads a body whole and unpacks it.

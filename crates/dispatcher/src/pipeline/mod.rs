@@ -1,0 +1,111 @@
+//! Several models behind one name: a graph of steps with one objective.
+//!
+//! Reads settings and the handles of the models that the steps run, hands back answers like a model's.
+//! Owns no worker and no queue: steps share those of their models with everyone else who asks them.
+
+mod condition;
+mod plan;
+mod run;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inferd_scheduler::pipeline::Deadlines;
+use inferd_types::settings::PipelineSettings;
+use inferd_types::{Clock, Error, InferRequest, Signature};
+use tokio::sync::watch;
+
+use self::condition::Condition;
+use crate::handle::ModelHandle;
+use crate::observer::ModelObserver;
+use crate::shared::{ModelState, draining};
+use crate::statistics::ModelStatistics;
+use crate::ticket::Ticket;
+
+/// Where a tensor comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// An input of the pipeline.
+    Input(usize),
+    /// An output of a step.
+    Output { step: usize, output: usize },
+}
+
+/// One tensor that is needed, from the first of these places that has it.
+type Sources = Vec<Source>;
+
+struct Step {
+    name: Arc<str>,
+    /// Which models it may run on, with their shares.
+    models: Vec<(ModelHandle, u32)>,
+    /// For each input of its models, in their order.
+    inputs: Vec<Sources>,
+    condition: Option<(Source, Condition)>,
+    /// Whether others do without it when it fails.
+    optional: bool,
+    /// Requests that it has run, to share them among its models.
+    count: AtomicU64,
+}
+
+/// A loaded pipeline.
+pub(crate) struct Pipeline {
+    pub(crate) settings: PipelineSettings,
+    pub(crate) signature: Arc<Signature>,
+    steps: Vec<Step>,
+    outputs: Vec<Sources>,
+    deadlines: Deadlines,
+    clock: Clock,
+    observer: Arc<dyn ModelObserver>,
+    statistics: Mutex<ModelStatistics>,
+    closed: AtomicBool,
+    /// Requests under way, so that their steps' models are drained after them.
+    running: watch::Sender<usize>,
+}
+
+impl Pipeline {
+    /// The worst state of all its models: it serves only where each of them does.
+    pub(crate) fn state(&self) -> ModelState {
+        if self.closed.load(Ordering::Acquire) {
+            return ModelState::Draining;
+        }
+        let models = self.steps.iter().flat_map(|step| &step.models);
+        let unready = models.map(|(model, _)| model.state()).find(|state| *state != ModelState::Ready);
+        unready.unwrap_or(ModelState::Ready)
+    }
+
+    /// Whether a step runs `model`.
+    pub(crate) fn uses(&self, name: &str, version: u64) -> bool {
+        let mut models = self.steps.iter().flat_map(|step| &step.models);
+        models.any(|(model, _)| (model.name(), model.version()) == (name, version))
+    }
+
+    /// Runs one request. The steps begin when the ticket is first awaited; dropping it cancels all of them.
+    pub(crate) fn submit(self: &Arc<Self>, request: InferRequest) -> Ticket {
+        if self.closed.load(Ordering::Acquire) {
+            return Ticket::refused(draining(&self.settings.name));
+        }
+        Ticket::running(Box::pin(run::run(self.clone(), request)))
+    }
+
+    /// Admits nothing more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Returns when no request is under way.
+    pub(crate) async fn idle(&self) {
+        // The sender is this pipeline's own: it lives as long as the wait.
+        let mut running = self.running.subscribe();
+        let _ended = running.wait_for(|running| *running == 0).await;
+    }
+
+    pub(crate) fn statistics(&self) -> MutexGuard<'_, ModelStatistics> {
+        // Counters are valid after every single addition.
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `error` with the step that it happened in.
+    fn at_step(&self, step: usize, error: Error) -> Error {
+        error.within(format_args!("step '{}' of pipeline '{}'", self.steps[step].name, self.settings.name))
+    }
+}

@@ -1,0 +1,288 @@
+//! Settings into a pipeline: names become places, and what does not fit is said before anything runs.
+//!
+//! Reads settings and loaded models, hands back a [`Pipeline`] or every reason why there is none.
+//! Knows nothing of requests.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use inferd_scheduler::pipeline::{Deadlines, Graph, GraphFault, Policy};
+use inferd_types::settings::{PipelineSettings, StepSettings};
+use inferd_types::{Batching, Clock, Error, ErrorKind, Result, Signature, TensorSpec};
+use tokio::sync::watch;
+
+use super::condition::Condition;
+use super::{Pipeline, Source, Sources, Step};
+use crate::handle::ModelHandle;
+use crate::observer::ModelObserver;
+
+/// Stands for no objective where only the times that remain are asked for.
+const NO_OBJECTIVE: Duration = Duration::from_secs(24 * 3600);
+
+impl Pipeline {
+    /// Finds every step's models with `find` and checks that their tensors fit each other.
+    ///
+    /// # Errors
+    /// `InvalidInput` with the step and tensor of every fault; what `find` says of an unknown model.
+    pub(crate) fn plan(
+        settings: PipelineSettings,
+        clock: Clock,
+        observer: Arc<dyn ModelObserver>,
+        find: impl Fn(&str) -> Result<ModelHandle>,
+    ) -> Result<Pipeline> {
+        let mut planner = Planner::new(&settings);
+        let models = planner.models(find)?;
+        let mut steps = Vec::with_capacity(settings.steps.len());
+        for (step, models) in settings.steps.iter().zip(models) {
+            steps.push(planner.step(step, models));
+        }
+        let outputs = planner.outputs();
+        let graph = planner.graph(&steps)?;
+        let (faults, inputs) = (planner.faults, planner.inputs);
+        if !faults.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput, faults.join("\n")));
+        }
+        let (sources, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
+        let signature = Signature {
+            inputs: inputs.into_iter().flatten().collect(),
+            outputs,
+            batching: Batching::Off { reason: "each step batches by itself".to_owned() },
+        };
+        let objective = settings.slo.map_or(NO_OBJECTIVE, |slo| slo.latency_s.0);
+        Ok(Pipeline {
+            signature: Arc::new(signature),
+            steps,
+            outputs: sources,
+            deadlines: Deadlines::new(Policy::Slack, graph, objective, &[]),
+            clock,
+            observer,
+            statistics: Mutex::default(),
+            closed: AtomicBool::new(false),
+            running: watch::Sender::new(0),
+            settings,
+        })
+    }
+}
+
+struct Planner<'a> {
+    settings: &'a PipelineSettings,
+    /// The pipeline's own inputs in the order of their first use; `None` until a step says what one is.
+    names: Vec<&'a str>,
+    inputs: Vec<Option<TensorSpec>>,
+    /// What each step gives.
+    given: BTreeMap<&'a str, (usize, Vec<TensorSpec>)>,
+    faults: Vec<String>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(settings: &'a PipelineSettings) -> Planner<'a> {
+        Planner {
+            settings,
+            names: Vec::new(),
+            inputs: Vec::new(),
+            given: BTreeMap::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    fn fault(&mut self, step: &str, what: &str) {
+        self.faults.push(format!("pipeline '{}', step '{step}': {what}", self.settings.name));
+    }
+
+    /// The models of every step. They must take and give the same, for a request may go to any of them.
+    fn models(&mut self, find: impl Fn(&str) -> Result<ModelHandle>) -> Result<Vec<Vec<(ModelHandle, u32)>>> {
+        let mut all = Vec::new();
+        for (index, step) in self.settings.steps.iter().enumerate() {
+            let mut models = Vec::new();
+            for (name, weight) in &step.models {
+                let model = find(name).map_err(|error| {
+                    error.within(format_args!("pipeline '{}', step '{}'", self.settings.name, step.name))
+                })?;
+                models.push((model, *weight));
+            }
+            let signatures: Vec<_> = models.iter().filter_map(|(model, _)| model.signature()).collect();
+            let Some(first) = signatures.first() else {
+                self.fault(&step.name, "it names no model; write model: NAME");
+                all.push(models);
+                continue;
+            };
+            let same =
+                |other: &Arc<Signature>| (&other.inputs, &other.outputs) == (&first.inputs, &first.outputs);
+            if !signatures.iter().all(same) {
+                self.fault(
+                    &step.name,
+                    "its models take or give different tensors; name models of one signature",
+                );
+            }
+            if self.given.insert(&step.name, (index, first.outputs.clone())).is_some() {
+                self.fault(&step.name, "there are two steps of this name; rename one");
+            }
+            all.push(models);
+        }
+        Ok(all)
+    }
+
+    fn step(&mut self, settings: &'a StepSettings, models: Vec<(ModelHandle, u32)>) -> Step {
+        let wanted = models.first().and_then(|(model, _)| model.signature());
+        let wanted = wanted.map(|signature| signature.inputs.clone()).unwrap_or_default();
+        for (name, _) in &settings.inputs {
+            if !wanted.iter().any(|spec| *spec.name == **name) {
+                let known = names(&wanted);
+                self.fault(&settings.name, &format!("its model has no input '{name}'; it takes {known}"));
+            }
+        }
+        let mut inputs = Vec::with_capacity(wanted.len());
+        for spec in &wanted {
+            let Some((_, from)) = settings.inputs.iter().find(|(name, _)| **name == *spec.name) else {
+                self.fault(&settings.name, &format!("input '{}' of its model is not given", spec.name));
+                inputs.push(Sources::new());
+                continue;
+            };
+            let sources = from.iter().filter_map(|from| self.source(&settings.name, from, Some(spec)));
+            inputs.push(sources.collect());
+        }
+        let condition = settings.when.as_ref().and_then(|when| {
+            let source = self.source(&settings.name, &when.tensor, None)?;
+            Some((source, Condition { tensor: when.tensor.clone(), test: when.test.clone() }))
+        });
+        Step {
+            name: settings.name.as_str().into(),
+            models,
+            inputs,
+            condition,
+            optional: settings.optional,
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// The place that `from` names: `step.output`, or an input of the pipeline. `spec`: what is wanted of it.
+    fn source(&mut self, step: &str, from: &'a str, spec: Option<&TensorSpec>) -> Option<Source> {
+        // A tensor's name may have dots too: the longest step's name that fits is meant.
+        let of_step = self.given.iter().filter_map(|(name, (index, outputs))| {
+            Some((name.len(), *index, outputs, from.strip_prefix(name)?.strip_prefix('.')?))
+        });
+        let Some((_, index, outputs, output)) = of_step.max_by_key(|(length, ..)| *length) else {
+            return self.input(step, from, spec);
+        };
+        let Some(position) = outputs.iter().position(|spec| *spec.name == *output) else {
+            let known = names(outputs);
+            self.fault(step, &format!("'{from}' is given by no step; that step gives {known}"));
+            return None;
+        };
+        if let Some((wanted, given)) = spec.map(|wanted| (wanted, &outputs[position]))
+            && !fits(wanted, given)
+        {
+            let (want, have) = (shown(wanted), shown(given));
+            self.fault(step, &format!("input '{}' takes {want}, but '{from}' is {have}", wanted.name));
+        }
+        Some(Source::Output { step: index, output: position })
+    }
+
+    fn input(&mut self, step: &str, name: &'a str, spec: Option<&TensorSpec>) -> Option<Source> {
+        let position = self.names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.names.push(name);
+            self.inputs.push(None);
+            self.names.len() - 1
+        });
+        match (&mut self.inputs[position], spec) {
+            (here @ None, Some(spec)) => *here = Some(TensorSpec { name: name.into(), ..spec.clone() }),
+            (Some(known), Some(spec))
+                if known.datatype != spec.datatype || known.shape.len() != spec.shape.len() =>
+            {
+                let (want, have) = (shown(spec), shown(known));
+                self.fault(
+                    step,
+                    &format!("input '{}' takes {want}, but '{name}' is {have} elsewhere", spec.name),
+                );
+            }
+            (Some(known), Some(spec)) => {
+                // What is fixed anywhere is fixed for all.
+                for (have, want) in known.shape.iter_mut().zip(&spec.shape) {
+                    *have = if *have < 0 { *want } else { *have };
+                }
+            }
+            (_, None) => {}
+        }
+        Some(Source::Input(position))
+    }
+
+    fn outputs(&mut self) -> Vec<(Sources, TensorSpec)> {
+        let mut outputs = Vec::new();
+        for (name, from) in &self.settings.outputs {
+            let sources: Sources =
+                from.iter().filter_map(|from| self.source("outputs", from, None)).collect();
+            let specs: Vec<_> = sources.iter().filter_map(|source| self.spec(*source)).collect();
+            let Some(first) = specs.first() else { continue };
+            if let Some(other) = specs.iter().find(|spec| !fits(first, spec)) {
+                let (first, other) = (shown(first), shown(other));
+                self.fault("outputs", &format!("'{name}' is {first} or {other}; give one type and rank"));
+            }
+            outputs.push((sources, TensorSpec { name: name.as_str().into(), ..first.clone() }));
+        }
+        for (position, name) in self.names.iter().enumerate() {
+            if self.inputs[position].is_none() {
+                let known = self.given.keys().copied().collect::<Vec<_>>().join(", ");
+                self.faults.push(format!(
+                    "pipeline '{}': nothing says what '{name}' is; it is no input of a step's model, and the steps are \
+                     {known}",
+                    self.settings.name
+                ));
+            }
+        }
+        outputs
+    }
+
+    fn spec(&self, source: Source) -> Option<TensorSpec> {
+        match source {
+            Source::Input(position) => self.inputs[position].clone(),
+            Source::Output { step, output } => {
+                let (_, outputs) = self.given.values().find(|(index, _)| *index == step)?;
+                outputs.get(output).cloned()
+            }
+        }
+    }
+
+    fn graph(&self, steps: &[Step]) -> Result<Graph> {
+        let before = |step: &Step| {
+            let needed =
+                step.inputs.iter().flatten().chain(step.condition.as_ref().map(|(source, _)| source));
+            let mut before: Vec<usize> = needed
+                .filter_map(|source| match source {
+                    Source::Output { step, .. } => Some(*step),
+                    Source::Input(_) => None,
+                })
+                .collect();
+            before.sort_unstable();
+            before.dedup();
+            before
+        };
+        Graph::new(steps.iter().map(before).collect()).map_err(|fault| {
+            let message = match fault {
+                GraphFault::Cycle(on) => {
+                    let names: Vec<_> = on.iter().map(|step| format!("'{}'", steps[*step].name)).collect();
+                    format!("steps {} wait for each other; break the cycle", names.join(", "))
+                }
+                GraphFault::Unknown { .. } => fault.to_string(),
+            };
+            Error::new(ErrorKind::InvalidInput, format!("pipeline '{}': {message}", self.settings.name))
+        })
+    }
+}
+
+/// Whether a tensor of `given` may be one of `wanted`: same type and rank, no dimension that differs.
+fn fits(wanted: &TensorSpec, given: &TensorSpec) -> bool {
+    let agree = |(want, have): (&i64, &i64)| *want < 0 || *have < 0 || want == have;
+    wanted.datatype == given.datatype
+        && wanted.shape.len() == given.shape.len()
+        && wanted.shape.iter().zip(&given.shape).all(agree)
+}
+
+fn shown(spec: &TensorSpec) -> String {
+    format!("{}{:?}", spec.datatype, spec.shape)
+}
+
+fn names(specs: &[TensorSpec]) -> String {
+    specs.iter().map(|spec| format!("'{}'", spec.name)).collect::<Vec<_>>().join(", ")
+}

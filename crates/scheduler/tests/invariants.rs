@@ -93,6 +93,7 @@ fn world(case: Case) -> World {
     (setup.seed, setup.replicas, setup.callers) = (case.seed, case.replicas, case.callers);
     setup.open_loop = Some(Duration::from_micros(case.open_loop_micros));
     setup.append_fails = case.append_fails;
+    setup.in_parts = if case.large { 0.2 } else { 0.0 };
     setup.losses = if case.losses { Duration::from_millis(7) } else { Duration::ZERO };
     setup.cancellations = if case.cancellations { Duration::from_micros(400) } else { Duration::ZERO };
     setup.stop_at = Time::ZERO + Duration::from_millis(150);

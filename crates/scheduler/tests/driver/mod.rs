@@ -3,41 +3,21 @@
 //! Carries out actions as a dispatcher does, with the delays of doorbells and threads, and checks every one.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod actions;
+mod faults;
+mod random;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
-use inferd_scheduler::{Action, Arrival, Config, Event, Refusal, Scheduler, ShapeKey, SizeBucket};
+pub(crate) use random::Random;
+
+use inferd_scheduler::{Arrival, Config, Event, Refusal, Scheduler, ShapeKey, SizeBucket};
 use inferd_types::{BatchId, Due, Priority, ReplicaId, RequestId, Tenant, Time};
 
 /// From a batch being ready to the replica running it, and from its end to the dispatcher knowing.
 pub(crate) const DOORBELL: Duration = Duration::from_micros(30);
-
-/// A small generator (xorshift), so that a seed replays exactly.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// In [0, 1).
-    pub(crate) fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// Exponentially distributed.
-    pub(crate) fn exponential(&mut self, mean: Duration) -> Duration {
-        mean.mul_f64(-(1.0 - self.unit()).ln())
-    }
-}
 
 /// What the caller of a request lived to see.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,6 +101,8 @@ pub(crate) struct Setup {
     pub(crate) cancellations: Duration,
     /// The share of appends that find no room.
     pub(crate) append_fails: f64,
+    /// The share of requests that come in three parts.
+    pub(crate) in_parts: f64,
     pub(crate) stop_at: Time,
 }
 
@@ -140,6 +122,7 @@ impl Setup {
             losses: Duration::ZERO,
             cancellations: Duration::ZERO,
             append_fails: 0.0,
+            in_parts: 0.0,
             stop_at: Time::ZERO + Duration::from_secs(2),
         }
     }
@@ -299,8 +282,13 @@ impl World {
             timeout: None,
         };
         (self.setup.shape_request)(&mut self.random, self.now, &mut arrival);
-        self.requests.push(Request { arrival, at: self.now, fate: Fate::Queued, caller });
-        self.tell(Event::Arrived(arrival));
+        let one = Request { arrival, at: self.now, fate: Fate::Queued, caller };
+        self.requests.push(one.clone());
+        if self.setup.in_parts > 0.0 && self.random.unit() < self.setup.in_parts {
+            self.arrive_in_parts(one);
+        } else {
+            self.tell(Event::Arrived(arrival));
+        }
         if let Some(mean) = self.setup.open_loop.filter(|_| caller.is_none()) {
             // Two exponentials, balanced so that the mean stays and the coefficient of variation is 4.
             const RARE: f64 = 0.0302;
@@ -311,6 +299,25 @@ impl World {
             };
             let next = self.random.exponential(mean.mul_f64(part));
             self.after(next, Happening::Arrive { caller: None });
+        }
+    }
+
+    /// Two more like the one that was just put down; a refusal of the first is one of all.
+    fn arrive_in_parts(&mut self, first: Request) {
+        let mut parts = vec![first.arrival];
+        for _ in 0..2 {
+            let request = RequestId(self.requests.len() as u64);
+            parts.push(Arrival { request, ..first.arrival });
+            let arrival = Arrival { request, ..first.arrival };
+            self.requests.push(Request { arrival, caller: None, ..first.clone() });
+        }
+        let first = first.arrival.request.0 as usize;
+        self.tell(Event::ArrivedInParts(parts));
+        if let Fate::Answered(..) = self.requests[first].fate {
+            for part in 1..=2 {
+                assert_eq!(self.requests[first + part].fate, Fate::Queued);
+                self.requests[first + part].fate = self.requests[first].fate;
+            }
         }
     }
 
@@ -369,157 +376,6 @@ impl World {
         if let Some(caller) = self.requests[request.0 as usize].caller {
             let think = self.random.exponential(self.setup.think / 2) + self.setup.think / 2;
             self.after(think, Happening::Arrive { caller: Some(caller) });
-        }
-    }
-
-    /// Ends a replica; the innocent and (after a while) the suspects come back, a new one starts.
-    fn lose(&mut self) {
-        if !self.running() {
-            return;
-        }
-        let ids: Vec<_> = self.replicas.keys().copied().collect();
-        if !ids.is_empty() {
-            let id = ids[self.random.below(ids.len() as u64) as usize];
-            let lost = self.replicas.remove(&id).expect("just listed");
-            self.tell(Event::ReplicaLost(id));
-            let (mut innocent, mut suspects) = (Vec::new(), Vec::new());
-            for batch in lost.slots.into_iter().chain(lost.done) {
-                for request in batch.requests {
-                    let known = &mut self.requests[request.0 as usize];
-                    if known.fate == Fate::Staged(id, batch.id) {
-                        known.fate = Fate::Away;
-                        if batch.taken { suspects.push(request) } else { innocent.push(request) }
-                    }
-                }
-            }
-            self.give_back(&innocent);
-            // One suspect is condemned, the others may run again.
-            if let Some(condemned) = suspects.pop() {
-                self.requests[condemned.0 as usize].fate = Fate::Done(self.now);
-                self.tell(Event::Removed(condemned));
-                self.call_again(condemned);
-            }
-            self.give_back(&suspects);
-            self.after(Duration::from_millis(3), Happening::Start);
-        }
-        let next = self.random.exponential(self.setup.losses);
-        self.after(next, Happening::Lose);
-    }
-
-    fn give_back(&mut self, requests: &[RequestId]) {
-        requests.iter().for_each(|request| self.requests[request.0 as usize].fate = Fate::Queued);
-        self.tell(Event::Returned { requests: requests.to_vec() });
-    }
-
-    fn cancel(&mut self) {
-        if !self.running() {
-            return;
-        }
-        let recent = 1 + self.random.below(64).min(self.requests.len() as u64);
-        if let Some(at) = self.requests.len().checked_sub(recent as usize) {
-            let request = RequestId(at as u64);
-            let held = matches!(self.requests[at].fate, Fate::Queued | Fate::Staged(..) | Fate::Away);
-            if held {
-                self.requests[at].fate = Fate::Cancelled;
-                self.tell(Event::Cancelled(request));
-                self.call_again(request);
-            }
-        }
-        let next = self.random.exponential(self.setup.cancellations);
-        self.after(next, Happening::Cancel);
-    }
-
-    fn carry_out(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Stage { replica, batch, requests, .. } => self.stage(replica, batch, requests),
-                Action::Append { replica, batch, requests } => self.append(replica, batch, requests),
-                Action::Withdraw { replica, batch } => self.withdraw(replica, batch),
-                Action::Answer { request, reason, .. } => {
-                    let known = &mut self.requests[request.0 as usize];
-                    assert_eq!(known.fate, Fate::Queued, "{request} was answered ({reason:?})");
-                    known.fate = Fate::Answered(reason, self.now);
-                    self.call_again(request);
-                }
-                Action::Hedge { .. } => unreachable!("hedging is off"),
-                Action::WakeAt(at) => {
-                    assert!(at > self.now, "woken at once: {at:?} at {:?}", self.now);
-                    self.after(at.since(self.now), Happening::Wake(self.wake));
-                }
-            }
-        }
-    }
-
-    fn hand_out(&mut self, replica: ReplicaId, batch: BatchId, requests: &[RequestId]) {
-        assert!(!requests.is_empty());
-        for request in requests {
-            let known = &mut self.requests[request.0 as usize];
-            assert_eq!(known.fate, Fate::Queued, "{request} was handed out");
-            known.fate = Fate::Staged(replica, batch);
-        }
-    }
-
-    fn check_batch(&self, requests: &[RequestId]) {
-        let of = |request: &RequestId| &self.requests[request.0 as usize].arrival;
-        let rows: u32 = requests.iter().map(|request| of(request).rows.max(1)).sum();
-        let config = &self.setup.config;
-        assert!(
-            rows <= config.batch_rows_max || requests.len() == 1,
-            "{rows} rows of {} requests",
-            requests.len()
-        );
-        assert!(config.batched || requests.len() == 1);
-        assert!(
-            requests.iter().all(|request| of(request).shape == of(&requests[0]).shape),
-            "shapes are mixed"
-        );
-    }
-
-    fn stage(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
-        self.check_batch(&requests);
-        if let Some(check) = self.check_stage {
-            check(&requests, &self.requests);
-        }
-        self.hand_out(id, batch, &requests);
-        let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
-        assert!(!replica.draining, "a draining replica gets nothing");
-        assert!(replica.slots.len() + replica.done.len() < 2, "{id} has no free slot");
-        replica.slots.push(Batch { id: batch, requests, taken: false, told: false, refused_append: false });
-        if replica.slots.len() == 1 {
-            self.after(DOORBELL, Happening::Take(id));
-        }
-    }
-
-    fn append(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
-        self.hand_out(id, batch, &requests);
-        let full = self.random.unit() < self.setup.append_fails;
-        let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
-        let ended = replica.done.iter_mut();
-        let batch =
-            replica.slots.iter_mut().chain(ended).find(|slot| slot.id == batch).expect("appended to a batch");
-        assert!(!batch.told, "appended to a batch that was known to be taken");
-        assert!(!batch.refused_append, "appended again after a refusal");
-        if batch.taken || full {
-            batch.refused_append = true;
-            self.give_back(&requests);
-        } else {
-            batch.requests.extend(&requests);
-            let all = batch.requests.clone();
-            self.check_batch(&all);
-        }
-    }
-
-    fn withdraw(&mut self, id: ReplicaId, batch: BatchId) {
-        let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
-        let at = replica.slots.iter().position(|slot| slot.id == batch && !slot.taken);
-        if let Some(at) = at {
-            let gone = replica.slots.remove(at);
-            let mut requests = gone.requests;
-            requests.retain(|request| self.requests[request.0 as usize].fate == Fate::Staged(id, batch));
-            requests.iter().for_each(|request| self.requests[request.0 as usize].fate = Fate::Queued);
-            self.tell(Event::Withdrawn { replica: id, batch, requests });
-        } else {
-            self.told(Event::Taken { replica: id, batch });
         }
     }
 }

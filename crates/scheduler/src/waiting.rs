@@ -3,11 +3,12 @@
 //!
 //! Reads the queue, the latency model and how many callers return. Stages nothing.
 //!
-//! Tried and dropped: holding a batch on an idle replica until the last moment at which one more would still fit
-//! (`limit - T(b + 1, q)`, Symphony's frontrun), while arrivals are faster than batches of this size sustain. In
-//! simulation (1, 4 and 8 replicas, objectives of 12 and 25 ms, Poisson and bursty, loads from 0.1 to 2) the highest
-//! load met at 99 % and the rate met under overload stayed the same or fell: under load a queue forms by itself, and
-//! batches are as large as they need to be without anyone idling.
+//! Tried and left out: holding a batch on an idle replica until the last moment at which one more would still fit
+//! (`limit - T(b + 1, q)`, Symphony's frontrun), while arrivals are faster than batches of this size sustain. Simulated
+//! with one model (1.75 ms and 0.25 ms a row), three variants, 1, 4 and 8 replicas, objectives of 12 and 25 ms, Poisson
+//! and bursty arrivals, eight paired seeds. One replica met up to 2.4 points less under bursts. Several met the same
+//! within about half a point either way. Their median fell by up to two fifths at medium load, but rose by a tenth for
+//! eight replicas under bursts at a load of 0.1, where batching must cost nothing.
 
 use std::time::Duration;
 

@@ -8,7 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
+from outside import models
 from outside.metrics import Metrics
 from outside.models import NOTHING, SLEEP
 from outside.traffic import Background, all_at_once, four_columns, orders, row_of, send, tensor
@@ -167,3 +169,17 @@ def test_an_arena_that_may_not_grow_further_names_its_limit(serve, files: Path) 
         assert "arena_max_bytes" in answer.json()["error"]
         [answer] = send(server.address, "/v2/models/identity/infer", [four_columns(3)])
         assert answer.data() == row_of(3)
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_a_request_of_more_rows_than_run_together_runs_in_parts(datatype: str, serve, tmp_path: Path) -> None:
+    models.identity(tmp_path / "rows.onnx", datatype, ["n", 2])
+    with serve(tmp_path / "rows.onnx", "--batch-rows-max", "8", "--batching", "on", "--no-profiling") as server:
+        rows = [[f"{row}", ""] if datatype == "BYTES" else [row, -row] for row in range(100)]
+        body = {"inputs": [tensor("x", datatype, [cell for row in rows for cell in row], [100, 2])]}
+        before = Metrics(server.metrics_url).value("inferd_batch_rows_count", model="rows")
+        answer = httpx.post(f"{server.url}/v2/models/rows/infer", json=body)
+        assert answer.status_code == 200, answer.text
+        output = answer.json()["outputs"][0]
+        assert (output["shape"], output["data"]) == ([100, 2], body["inputs"][0]["data"])
+        assert Metrics(server.metrics_url).value("inferd_batch_rows_count", model="rows") - before == 13

@@ -15,7 +15,7 @@ mod suspects;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferd_scheduler::{Action, Config, Event, Scheduler};
+use inferd_scheduler::{Action, Arrival, Config, Event, Scheduler};
 use inferd_transport::Exit;
 use inferd_types::settings::LoadedModel;
 use inferd_types::{Clock, Error, ErrorKind, ReplicaId, RequestId, Result, Time};
@@ -218,6 +218,10 @@ impl<L: Launcher> Task<L> {
         for submission in mail.submissions.drain(..) {
             self.arrive(submission);
         }
+        for parts in mail.parted.drain(..) {
+            self.arrive_in_parts(parts);
+        }
+        mail.parts = 0;
         for id in mail.cancelled.drain(..) {
             self.cancel(id);
         }
@@ -229,23 +233,36 @@ impl<L: Launcher> Task<L> {
     }
 
     fn arrive(&mut self, submission: Submission) {
+        if let Some(arrival) = self.enter(submission) {
+            self.event(Event::Arrived(arrival));
+        }
+    }
+
+    /// The parts of one request. One that is not let in ends the whole: its caller then cancels the others.
+    fn arrive_in_parts(&mut self, parts: Vec<Submission>) {
+        let arrivals: Vec<_> = parts.into_iter().filter_map(|part| self.enter(part)).collect();
+        self.event(Event::ArrivedInParts(arrivals));
+    }
+
+    /// Takes a request in hand, unless it is answered at once.
+    fn enter(&mut self, submission: Submission) -> Option<Arrival> {
         if !matches!(self.phase, Phase::Serving) {
             self.shared.observer.refused("draining");
             let error = crate::shared::draining(&self.shared.settings.name);
             // Who has gone in this moment gets nothing.
             let _gone = submission.reply.send(Err(error));
-            return;
+            return None;
         }
-        let Some(door) = &self.door else { return };
         let (now, id) = (self.clock.now(), submission.id);
-        match door.admit(now, submission) {
+        match self.door.as_ref()?.admit(now, submission) {
             Ok((flight, arrival)) => {
                 self.flights.insert(id, flight);
-                self.event(Event::Arrived(arrival));
+                Some(arrival)
             }
             Err(refused) => {
                 let (flight, error) = *refused;
                 self.fail(flight, error);
+                None
             }
         }
     }

@@ -295,7 +295,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     batch_rows_max: Annotated[
         int,
         about(
-            "Most rows that run together. A larger request runs alone.",
+            "Most rows that run together. A larger request runs in parts.",
             why="Past 32 rows most models gain little and every caller waits longer.",
             ge=1,
             le=65536,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use inferd_dispatcher::{ModelState, ReplicaState};
 use inferd_types::ErrorKind;
+use inferd_types::settings::ModelSettings;
 
 use crate::fixture::{Fixture, kind, request, settings, submit, until, until_ready, values, with, within};
 use crate::worker::{HANG, HELD, INVALID};
@@ -157,10 +158,24 @@ async fn an_invalid_request_does_not_harm_those_it_shares_a_batch_with() {
 #[tokio::test]
 async fn a_request_that_no_arena_holds_is_refused_with_the_setting_to_change() {
     let fixture = Fixture::new();
-    let handle = fixture.load(|settings| settings.arena_max_bytes = 1 << 20).await;
-    let error = handle.submit(request(&vec![1.0; 400_000])).await.unwrap_err();
+    let settings = |settings: &mut ModelSettings| {
+        (settings.arena_max_bytes, settings.batch_rows_max) = (1 << 20, 1_000_000);
+    };
+    let handle = fixture.load(settings).await;
+    let Err(error) = handle.submit(request(&vec![1.0; 400_000])).await else { panic!("it was run") };
     assert!(matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Overloaded), "{error}");
     assert_eq!(values(submit(&handle, 1.0).await), [2.0]);
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn a_request_of_more_rows_than_run_together_comes_back_whole() {
+    let fixture = Fixture::new();
+    let handle = fixture.load(|settings| settings.batch_rows_max = 8).await;
+    let numbers: Vec<f32> = (0u8..100).map(f32::from).collect();
+    let doubled: Vec<f32> = numbers.iter().map(|number| number * 2.0).collect();
+    assert_eq!(values(handle.submit(request(&numbers)).await), doubled);
+    assert!(handle.statistics().batches.keys().all(|rows| *rows <= 8));
     fixture.end().await;
 }
 

@@ -173,8 +173,8 @@ async fn a_request_of_more_rows_than_run_together_comes_back_whole() {
     let fixture = Fixture::new();
     let handle = fixture.load(|settings| settings.batch_rows_max = 8).await;
     let numbers: Vec<f32> = (0u8..100).map(f32::from).collect();
-    let doubled: Vec<f32> = numbers.iter().map(|number| number * 2.0).collect();
-    assert_eq!(values(handle.submit(request(&numbers)).await), doubled);
+    let answers: Vec<f32> = numbers.iter().map(|number| number + 1.0).collect();
+    assert_eq!(values(handle.submit(request(&numbers)).await), answers);
     assert!(handle.statistics().batches.keys().all(|rows| *rows <= 8));
     fixture.end().await;
 }

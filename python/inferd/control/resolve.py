@@ -166,6 +166,8 @@ _GATEWAY_AS_GIVEN = (
     "otlp_endpoint",
     "port",
     "streams_max",
+    "tenant_header",
+    "tenants",
 )
 
 

@@ -45,6 +45,7 @@ impl Scheduler {
             }
         }
         let rows = parts.iter().map(|part| u64::from(part.rows.max(1))).sum();
+        self.inflow.came(now, rows, self.horizon);
         if let Some(reason) = self.is_full(first, rows, parts.iter().map(|part| part.bytes).sum()) {
             return self.refuse_full(now, first, reason, actions);
         }

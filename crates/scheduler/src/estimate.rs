@@ -25,8 +25,13 @@ impl Scheduler {
             Some(each) => waiting as f64 * each,
             None => (waiting as f64 / f64::from(rows)).floor() * mean,
         };
+        let queueing = Duration::from_nanos(self.level(now, work) as u64);
+        // Beside a newcomer run those that are left over from whole batches, and those that come while it waits.
+        let beside = waiting % u64::from(rows) + self.inflow.within(queueing);
+        let joined = rows.min(u32::try_from(beside + 1).unwrap_or(u32::MAX));
         StepEstimate {
-            queueing: Duration::from_nanos(self.level(now, work) as u64),
+            queueing,
+            joined: Duration::from_nanos(latency.high(joined)),
             high: Duration::from_nanos(latency.high(rows)),
             mean: Duration::from_nanos(mean as u64),
             rows,

@@ -132,7 +132,7 @@ impl Scheduler {
                 limit: open.limit,
                 shape: open.shape,
                 size: open.size,
-                cap: self.config.batch_rows_max,
+                cap: open.cap,
             };
             if fill.rows >= fill.cap || self.queue.rows_of(fill.shape) == 0 {
                 continue;
@@ -227,7 +227,23 @@ impl Scheduler {
     fn stage(&mut self, now: Time, at: usize, start: Time, head: u32, cap: u32, actions: &mut Vec<Action>) {
         let mut fill = Fill::new(&self.table[head], cap);
         self.gather(start, &mut fill);
+        if let Some(half) = self.half_of_two(&fill) {
+            fill = Fill::new(&self.table[head], half);
+            self.gather(start, &mut fill);
+        }
         self.hand_over(now, at, fill, actions);
+    }
+
+    /// The rows of one of two batches, where a deadline left so few for the second that they would have to wait for a
+    /// batch nearly twice theirs, and no more come to fill it up: two halves end no later, and the first ends sooner.
+    fn half_of_two(&self, fill: &Fill) -> Option<u32> {
+        let all = self.queue.prompt_rows().min(self.queue.rows_of(fill.shape));
+        if fill.limit == Time::MAX || fill.rows >= fill.cap || all <= u64::from(fill.rows) {
+            return None;
+        }
+        let takes = self.sizes.of(fill.size).latency.mean(fill.rows).unwrap_or(0.0);
+        let all = all + self.inflow.within(Duration::from_nanos(takes as u64));
+        (all < 2 * u64::from(fill.rows)).then_some(all.div_ceil(2) as u32)
     }
 
     /// Stages what was picked.
@@ -249,6 +265,7 @@ impl Scheduler {
             shape: fill.shape,
             size: fill.size,
             limit: fill.limit,
+            cap: fill.cap,
             started: now,
             taken: false,
             closed: !self.config.batched || slots.iter().any(|slot| self.table[*slot].alone),

@@ -10,6 +10,7 @@ mod estimate;
 mod fair;
 mod forming;
 mod heads;
+mod inflow;
 mod latency;
 mod message;
 mod octaves;

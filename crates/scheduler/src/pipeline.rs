@@ -16,7 +16,7 @@ use crate::message::BatchRule;
 
 /// The part of the objective that a newcomer's predicted completion may use up. Estimates know neither who comes next
 /// nor in which order; without room for that, a lasting overload makes nearly everyone late by a little.
-const DOOR_PART: f64 = 0.95;
+const DOOR_PART: f64 = 0.97;
 
 /// How a pipeline's objective is shared among its steps, and how each step forms batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,6 +105,8 @@ impl FromStr for Policy {
 pub struct StepEstimate {
     /// How long a newcomer waits until its batch begins, on average.
     pub queueing: Duration,
+    /// What the batch that a newcomer joins takes at most, with those who come until it begins.
+    pub joined: Duration,
     /// What a batch as large as the recent ones takes at most (at the quantile of promises).
     pub high: Duration,
     /// The same on average.
@@ -397,8 +399,10 @@ impl Deadlines {
     ///
     /// What waits at a later step drains while the request is on its way there.
     pub fn completion(&self, estimates: &[StepEstimate]) -> Duration {
-        let takes =
-            |estimate: &StepEstimate, before| estimate.queueing.saturating_sub(before) + estimate.high;
+        let takes = |estimate: &StepEstimate, before: Duration| {
+            let own = if before.is_zero() { estimate.joined } else { estimate.high };
+            estimate.queueing.saturating_sub(before) + own
+        };
         self.through(takes, estimates)
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Batch {
     pub(crate) size: u8,
     /// The earliest time at which one of its requests that could be met is late.
     pub(crate) limit: Time,
+    /// Most rows that it may grow to.
+    pub(crate) cap: u32,
     /// When it began to run, as far as that is known.
     pub(crate) started: Time,
     /// The replica said that it took it.

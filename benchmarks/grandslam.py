@@ -254,7 +254,8 @@ TAIL = """
 
 The two tables of open loops say the highest rate in requests a second over the whole mix, and as a share of the bound, at
 which 99 % of all requests are answered in time; arrivals are independent of answers, in the proportions of the counts.
-The *bound* is what the busiest service can do in endlessly large batches, whatever the policy. Under Poisson arrivals
+The *bound* is what the busiest service can do in endlessly large batches, whatever the policy; one in a hundred may be
+refused or late, so that a load a little above it can still be held. Under Poisson arrivals
 `slack` sustains at least {least} of it in every workload; in WL4 that is {gain} times what division into equal parts
 without batches does. Best values are bold.
 

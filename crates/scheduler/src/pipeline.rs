@@ -438,6 +438,7 @@ mod tests {
     fn step(queueing: u64, high: u64) -> StepEstimate {
         StepEstimate {
             queueing: millis(queueing),
+            joined: millis(high),
             high: millis(high),
             mean: millis(high),
             rows: 4,
@@ -516,10 +517,14 @@ mod tests {
         let mut estimates = [step(5, 10), step(0, 10), step(0, 20), step(30, 40), step(0, 1)];
         assert_eq!(deadlines.completion(&estimates), millis(5 + 10 + 20 + 1 + 40));
         assert_eq!(deadlines.lateness(at(0), at(0), &estimates), None);
-        estimates[3].queueing = millis(56);
-        assert_eq!(deadlines.completion(&estimates), millis(56 + 40));
+        estimates[3].queueing = millis(58);
+        assert_eq!(deadlines.completion(&estimates), millis(58 + 40));
         assert_eq!(deadlines.lateness(at(0), at(0), &estimates), Some(millis(1)));
         assert_eq!(deadlines.lateness(at(0), at(4), &estimates), Some(millis(5)));
+        // A small batch to join is sooner done than one of the recent size.
+        estimates[0].joined = millis(3);
+        estimates[3].queueing = Duration::ZERO;
+        assert_eq!(deadlines.completion(&estimates), millis(5 + 3 + 20 + 1 + 40));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 
 use crate::counters::Counters;
+use crate::inflow::Inflow;
 use crate::message::{Action, Config, Event, SizeBucket};
 use crate::queue::Queue;
 use crate::replica::{Batch, Replica};
@@ -40,7 +41,7 @@ pub struct Scheduler {
     /// Whether steps of pipelines came, which are due although the model may have no objective.
     pub(crate) steps: bool,
     pub(crate) returning: Returning,
-    pub(crate) inflow: crate::inflow::Inflow,
+    pub(crate) inflow: Inflow,
     /// (timeout, id) of what may expire before it runs. Those who left are dropped when met.
     pub(crate) timeouts: BinaryHeap<Reverse<(Time, u64)>>,
     /// Rows that may still rise to a better class by ageing.
@@ -74,7 +75,7 @@ impl Scheduler {
             planned: horizon,
             steps: false,
             returning: Returning::default(),
-            inflow: crate::inflow::Inflow::default(),
+            inflow: Inflow::default(),
             timeouts: BinaryHeap::new(),
             ageing_credit: 0,
             next_batch: 0,

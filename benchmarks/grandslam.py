@@ -1,7 +1,8 @@
 """The workloads of GrandSLAm in the simulator, under every policy: ``python benchmarks/grandslam.py``.
 
 Writes ``docs/grandslam.md`` and ``docs/grandslam.png``; equal on every machine. Chains, objectives and counts are those
-of the authors' simulator, times are lines through points of its stored output: development data, not the paper's figures.
+of the authors' simulator, times are lines through points of its stored output: development data, not the paper's
+figures.
 """
 
 from __future__ import annotations
@@ -242,8 +243,8 @@ HEAD = """# The GrandSLAm workloads under every policy
 
 Microservices that are shared by chains with objectives from end to end, as in *GrandSLAm: Guaranteeing SLAs for Jobs in
 Microservices Execution Frameworks* (Kannan et al., EuroSys 2019), in [inferd's simulator](how-to/plan-capacity.md).
-`slack` is inferd's own policy, the default; the others are those of published systems. Chains, objectives and counts are
-those of the authors' own simulator, execution times are lines fitted to points of its stored output, II and HH are
+`slack` is inferd's own policy, the default; the others are those of published systems. Chains, objectives and counts
+are those of the authors' own simulator, execution times are lines fitted to points of its stored output, II and HH are
 assumed, WL4 is added because batching matters in it. **These are not the paper's figures.**
 
 Objectives met when every request is there at once:
@@ -252,23 +253,24 @@ Objectives met when every request is there at once:
 TAIL = """
 ![Attainment over load](grandslam.png)
 
-The two tables of open loops say the highest rate in requests a second over the whole mix, and as a share of the bound, at
-which 99 % of all requests are answered in time; arrivals are independent of answers, in the proportions of the counts.
-The *bound* is what the busiest service can do in endlessly large batches, whatever the policy; one in a hundred may be
-refused or late, so that a load a little above it can still be held. Under Poisson arrivals
+The two tables of open loops say the highest rate in requests a second over the whole mix, and as a share of the bound,
+at which 99 % of all requests are answered in time; arrivals are independent of answers, in the proportions of the
+counts. The *bound* is what the busiest service can do in endlessly large batches, whatever the policy; one in a hundred
+may be refused or late, so that a load a little above it can still be held. Under Poisson arrivals
 `slack` sustains at least {least} of it in every workload; in WL4 that is {gain} times what division into equal parts
 without batches does. Best values are bold.
 
 How the policies are read:
 
-- Shares of a stage are its mean time over batches of 10 to 31 (30 to 44 in WL3) by the sum over its chain, as published.
-- Queues of all policies are ordered by the deadline of the step. The batch of `grandslam` and `timetrader_dynamic` is the
-  largest whose time fits what the head was given when it came to the stage: queueing behind earlier batches of the same
-  stage is not subtracted, as published. (If it is, both collapse to batches of one as soon as a head is late.)
+- The share of a stage is its mean time over batches of 10 to 31 (30 to 44 in WL3) by the sum over its chain, as
+  published.
+- Queues of all policies are ordered by the deadline of the step. The batch of `grandslam` and `timetrader_dynamic` is
+  the largest whose time fits what the head was given when it came to the stage: queueing behind earlier batches of the
+  same stage is not subtracted, as published. (If it is, both collapse to batches of one as soon as a head is late.)
 - Published policies refuse nobody and drop nobody. `slack` refuses at the pipeline's door who is predicted to be late,
   and runs last who can't be met any more; whoever is refused counts as missed.
-- Times are exact, one instance runs each service, batches hold at most 128. Each rate: {seeds} seeds of about {requests}
-  requests.
+- Times are exact, one instance runs each service, batches hold at most 128. Each rate: {seeds} seeds of about
+  {requests} requests.
 """
 
 

@@ -183,18 +183,3 @@ def test_a_request_of_more_rows_than_run_together_runs_in_parts(datatype: str, s
         output = answer.json()["outputs"][0]
         assert (output["shape"], output["data"]) == ([100, 2], body["inputs"][0]["data"])
         assert Metrics(server.metrics_url).value("inferd_batch_rows_count", model="rows") - before == 13
-
-
-def test_one_tenants_burst_costs_that_tenant(serve, files: Path, tmp_path: Path) -> None:
-    (tmp_path / "inferd.yaml").write_text(
-        f"server: {{tenant_header: X-Tenant, tenants: {{quiet: 2}}}}\nmodels: [{files / 'moody.py'}]\n"
-    )
-    with serve(tmp_path / "inferd.yaml", "--batching", "off") as server:
-        bodies = [orders((SLEEP, 0.05))] * 60
-        flood = Background(lambda: all_at_once(server.address, MOODY, bodies, 60, {"X-Tenant": "noisy"}))
-        wait_for(lambda: queued(server) > 50, "the flood")
-        answer = send(server.address, MOODY, [orders((SLEEP, 0))], **{"X-Tenant": "quiet"})[0]
-        assert answer.status == 200
-        # It came last and waited for one or two of them, not for all.
-        assert queued(server) > 40
-        assert {one.status for one in flood.answers()} == {200}

@@ -132,7 +132,7 @@ impl Door {
             rows: flight.rows,
             bytes: flight.bytes,
             shape: self.shape(id, &flight),
-            size: self.size(&flight),
+            size: SizeBucket::default(),
             priority: request.priority,
             tenant: request.tenant,
             due: request.due,
@@ -162,16 +162,6 @@ impl Door {
         u32::try_from(first).map_err(|_| {
             Error::new(ErrorKind::TooLarge, format!("a request of {first} rows is too large; split it"))
         })
-    }
-
-    /// The elements of a row as a power of two, where rows differ in size.
-    fn size(&self, flight: &Flight) -> SizeBucket {
-        if self.one_shape {
-            return SizeBucket::default();
-        }
-        let row = |input: &Tensor| input.shape.iter().skip(1).fold(1u64, |all, dim| all.saturating_mul(*dim));
-        let elements = flight.inputs.iter().map(row).fold(1u64, u64::saturating_add);
-        SizeBucket(elements.ilog2() as u8)
     }
 
     fn shape(&self, id: RequestId, flight: &Flight) -> ShapeKey {

@@ -22,7 +22,6 @@ use crate::log::FailureLog;
 use crate::metrics::{self, Metrics};
 use crate::shared::{Phase, Shared};
 use crate::spans::Spans;
-use crate::tenants::Tenants;
 use crate::trace::Ids;
 
 /// How long connections have to write their last answers when the time for draining is over already.
@@ -58,7 +57,6 @@ pub async fn serve(
         .map(|port| listener::bind(&LOOPBACK.to_string(), port, "metrics_port"))
         .transpose()?;
     let metrics_addr = scraped.as_ref().map(address).transpose()?;
-    let tenants = Tenants::new(&settings)?;
     let epoch = epoch(clock);
     let spans = settings.otlp_endpoint.as_deref().map(|endpoint| Spans::new(endpoint, epoch)).transpose()?;
     let inflight = Inflight::new(settings.inflight_max_bytes);
@@ -70,7 +68,6 @@ pub async fn serve(
         clock,
         metrics: metrics.clone(),
         inflight,
-        tenants,
         ids: Ids::new(),
         log: FailureLog::default(),
         spans: spans.map(Arc::new),

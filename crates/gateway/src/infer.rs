@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use inferd_dispatcher::ModelHandle;
 use inferd_protocol::RequestOptions;
 use inferd_types::{
-    Error, ErrorKind, InferRequest, InferResponse, Priority, Result, Signature, Tenant, Tensor, Time,
+    Error, ErrorKind, InferRequest, InferResponse, Priority, Result, Signature, Tensor, Time,
 };
 use smallvec::SmallVec;
 
@@ -30,8 +30,6 @@ pub(crate) struct Asked {
     pub(crate) context: Option<Context>,
     /// How long the caller waits, from headers. The body may say less.
     pub(crate) timeout: Option<Duration>,
-    /// On whose behalf it comes.
-    pub(crate) tenant: Tenant,
 }
 
 impl Asked {
@@ -40,12 +38,10 @@ impl Asked {
         arrived: Time,
         request_id: Option<&HeaderValue>,
         traceparent: Option<&HeaderValue>,
-        headers: &HeaderMap,
     ) -> Asked {
         let parent = traceparent.and_then(Parent::parse);
         let context = (parent.is_some() || shared.spans.is_some()).then(|| shared.ids.context(parent));
-        let tenant = shared.tenants.as_ref().map(|tenants| tenants.of(headers)).unwrap_or_default();
-        Asked { arrived, request_id: shared.ids.request_id(request_id), context, timeout: None, tenant }
+        Asked { arrived, request_id: shared.ids.request_id(request_id), context, timeout: None }
     }
 
     fn request_id(&self) -> &str {
@@ -103,7 +99,6 @@ impl Target {
             arrived: asked.arrived,
             timeout,
             priority,
-            tenant: asked.tenant,
             ..InferRequest::default()
         });
         let Some(timeout) = timeout else { return ticket.await };

@@ -22,7 +22,6 @@ mod router;
 mod service;
 mod shared;
 mod spans;
-mod tenants;
 mod trace;
 
 pub use gateway::{Gateway, serve};

@@ -16,7 +16,6 @@ use crate::inflight::Inflight;
 use crate::log::FailureLog;
 use crate::metrics::Metrics;
 use crate::spans::Spans;
-use crate::tenants::Tenants;
 use crate::trace::Ids;
 
 /// Where the gateway is in its life. It only ever moves on.
@@ -36,8 +35,6 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) inflight: Arc<Inflight>,
-    /// Who is told apart; `None`: nobody.
-    pub(crate) tenants: Option<Tenants>,
     pub(crate) ids: Ids,
     pub(crate) log: FailureLog,
     pub(crate) spans: Option<Arc<Spans>>,

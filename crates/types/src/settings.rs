@@ -60,10 +60,6 @@ pub struct GatewaySettings {
     pub drain_timeout_s: Seconds,
     /// Where spans go (OTLP over gRPC); `None` makes none.
     pub otlp_endpoint: Option<String>,
-    /// The header that names the tenant; `None`: all callers are one.
-    pub tenant_header: Option<String>,
-    /// Shares of tenants by name; others have 1.
-    pub tenants: BTreeMap<String, u32>,
 }
 
 /// A latency objective: `percentile` of the requests within `latency_s`.

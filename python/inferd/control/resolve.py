@@ -166,8 +166,6 @@ _GATEWAY_AS_GIVEN = (
     "otlp_endpoint",
     "port",
     "streams_max",
-    "tenant_header",
-    "tenants",
 )
 
 

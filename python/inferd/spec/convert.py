@@ -217,17 +217,6 @@ def _sources(value: Any) -> dict[str, list[str]]:
     return sources
 
 
-def _weights(value: Any) -> dict[str, int]:
-    """Shares by name."""
-    weights = dict(value) if isinstance(value, Mapping) else {"": 0}
-    for name, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= 1_000_000:
-            raise ValueError(f"{value!r} are no shares; write whole numbers from 1: {{gold: 4, iron: 1}}")
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"{name!r} is no name; put it in quotes")
-    return weights
-
-
 _TESTS = ("equals", "in", "above", "below")
 
 
@@ -265,7 +254,6 @@ _PARSERS: dict[Kind, Callable[[Any], Any]] = {
     "batching": _batching,
     "tensors": _tensors,
     "shares": _shares,
-    "weights": _weights,
     "sources": _sources,
     "when": _when,
 }

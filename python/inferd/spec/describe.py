@@ -70,7 +70,6 @@ _KINDS: dict[str, dict[str, Any]] = {
     "shares": {
         "anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}]
     },
-    "weights": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
     "sources": {
         "type": "object",
         "minProperties": 1,

@@ -137,22 +137,6 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
             why="Tracing is opt-in.",
         ),
     ] = None
-    tenant_header: Annotated[
-        str | None,
-        about(
-            "The header that names the tenant of a request, e.g. X-Tenant. null: all callers are one.",
-            why="Who can be trusted to set it is known only where it is set.",
-        ),
-    ] = None
-    tenants: Annotated[
-        dict[str, int],
-        about(
-            "Shares of tenants under load, by name; a tenant that is not named has 1.",
-            why="Equal, until someone says otherwise.",
-            kind="weights",
-            flag=False,
-        ),
-    ] = msgspec.field(default_factory=dict)
     log_format: Annotated[
         Literal["text", "json"],
         about("Form of the log on stderr.", why="A person reads it first; collectors want json."),

@@ -27,7 +27,7 @@ pub(crate) fn settings() -> GatewaySettings {
         "host": "127.0.0.1", "port": 0, "metrics_port": 0, "gateway_threads": 1,
         "body_max_bytes": 1 << 20, "inflight_max_bytes": 1 << 22, "header_max_bytes": 16384, "json_depth_max": 32,
         "connections_max": 100, "streams_max": 100, "header_timeout_s": 30.0, "body_timeout_s": 30.0,
-        "drain_timeout_s": 10.0, "otlp_endpoint": null, "tenant_header": null, "tenants": {},
+        "drain_timeout_s": 10.0, "otlp_endpoint": null,
     }))
     .unwrap()
 }

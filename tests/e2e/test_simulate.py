@@ -81,6 +81,31 @@ def test_what_a_server_says_of_itself_is_what_is_simulated(folder: Path, capsys:
     assert "yes" in capsys.readouterr().out
 
 
+def test_a_pipeline_is_simulated_step_by_step_over_models_that_it_shares(
+    measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (measured / "both.yaml").write_text(
+        """
+models:
+  - path: fraud.onnx
+pipelines:
+  - name: twice
+    slo: 25ms
+    steps:
+      - {name: once, model: fraud, inputs: {x: x}}
+      - {name: again, model: fraud, inputs: {x: once.y}}
+    outputs: {y: again.y}
+"""
+    )
+    line = "simulate both.yaml --profile measured.json --trace poisson:200 --trace fraud=poisson:50 --json both.json"
+    assert run([*line.split(), "--duration", "20s"]) == 0
+    twice, alone = json.loads((measured / "both.json").read_text())["targets"]
+    assert [step["name"] for step in twice["steps"]] == ["once", "again"]
+    assert twice["holds"]
+    assert alone["latency"]["p50_s"] < twice["latency"]["p50_s"]
+    assert "  again" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

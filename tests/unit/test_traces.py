@@ -5,7 +5,7 @@ from inferd.errors import SpecError
 
 
 def of(*traces, known=("m",), duration_s=None):
-    return read_traces(traces, list(known), duration_s)
+    return read_traces(traces, list(known), duration_s, known[0] if len(known) == 1 else None)
 
 
 def test_rates_bursts_and_counts_go_to_the_only_model_or_to_the_one_named():

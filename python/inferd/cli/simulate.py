@@ -45,8 +45,10 @@ class Options(NamedTuple):
 def run(plan: Plan, machine: Machine, options: Options) -> int:
     """Simulate, print, write what was asked for; the exit status."""
     scenario = make_scenario(plan, read_profile(options.profile), machine)
-    known = [model["name"] for model in scenario["models"]]
-    arrivals, duration_s = read_traces(options.traces, known, options.duration_s)
+    # Who serves one pipeline asks about it, not about the models that it is made of.
+    pipelines, models = ([one["name"] for one in scenario[kind]] for kind in ("pipelines", "models"))
+    usual = next((names[0] for names in (pipelines, models) if len(names) == 1), None)
+    arrivals, duration_s = read_traces(options.traces, [*pipelines, *models], options.duration_s, usual)
     scenario |= {"arrivals": arrivals, "duration_s": duration_s, "seed": options.seed, "policy": options.policy}
     if options.plot is not None:
         # Whoever lacks the package should know before waiting.

@@ -71,7 +71,7 @@ def make_scenario(plan: Plan, profile: dict[str, dict[str, Any]], machine: Machi
             models.append(_model(model) | measured)
     if faults:
         raise SpecError(faults)
-    return {"models": models, "pipelines": [], "arrivals": []}
+    return {"models": models, "pipelines": [_pipeline(pipeline) for pipeline in plan.pipelines], "arrivals": []}
 
 
 def simulate(scenario: Scenario, progress: Callable[[float], object] | None = None) -> Report:
@@ -158,6 +158,20 @@ def _model(model: PlannedModel) -> dict[str, Any]:
         "linger": model.spec.linger,
         "objective": None if slo is None else {"latency_s": slo.latency_s, "percentile": slo.percentile},
     }
+
+
+def _pipeline(pipeline: dict[str, Any]) -> dict[str, Any]:
+    """A pipeline as the simulator takes it. Conditions count as met: how often they are, nobody has measured."""
+    positions = {step["name"]: position for position, step in enumerate(pipeline["steps"])}
+
+    def follows(step: dict[str, Any]) -> list[int]:
+        tensors = [tensor for _, sources in step["inputs"] for tensor in sources]
+        tensors += [step["when"]["tensor"]] if step["when"] else []
+        before = {tensor.partition(".")[0] for tensor in tensors if "." in tensor}
+        return sorted(positions[name] for name in before)
+
+    steps = [{"name": step["name"], "models": step["models"], "after": follows(step)} for step in pipeline["steps"]]
+    return {"name": pipeline["name"], "objective": pipeline["slo"], "steps": steps}
 
 
 def _measured(model: PlannedModel, told: dict[str, Any] | None, cache: ProfileCache) -> dict[str, Any] | None:

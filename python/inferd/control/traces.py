@@ -18,13 +18,16 @@ FORMS = "poisson:RATE, bursty:RATE,CV, at-once:COUNT, or a .csv file with the co
 Source = dict[str, Any]
 
 
-def read_traces(traces: tuple[str, ...], known: list[str], duration_s: float | None) -> tuple[list[Source], float]:
+def read_traces(
+    traces: tuple[str, ...], known: list[str], duration_s: float | None, usual: str | None
+) -> tuple[list[Source], float]:
     """The sources that ``traces`` describe, and until when requests come, in seconds.
 
     Args:
-        traces: each ``[NAME=]FORM``; without a name it means the only model there is.
+        traces: each ``[NAME=]FORM``.
         known: names of models and pipelines.
         duration_s: until when, where it is given; else a minute, or the length of the longest file.
+        usual: whose requests they are where no name is given.
 
     Raises:
         SpecError: with every fault of all of them.
@@ -36,11 +39,11 @@ def read_traces(traces: tuple[str, ...], known: list[str], duration_s: float | N
         name, form = _split(trace)
         try:
             if form.endswith(".csv"):
-                found = _read_file(Path(form), _target(name, known) if name or len(known) == 1 else None, known)
+                found = _read_file(Path(form), _target(name, known) if name else usual, known)
                 longest_s = max(longest_s, *(source["process"]["trace"]["requests"][-1][0] for source in found))
             else:
                 process = _process(form)
-                found = [{"target": _target(name, known), "process": process}]
+                found = [{"target": _target(name or usual, known), "process": process}]
             sources += found
         except ValueError as fault:
             faults.append(f"--trace {trace}: {fault}")
@@ -57,9 +60,7 @@ def _split(trace: str) -> tuple[str | None, str]:
 
 def _target(name: str | None, known: list[str]) -> str:
     if name is None:
-        if len(known) != 1:
-            raise ValueError(f"whose requests? write NAME=TRACE with a NAME of {', '.join(known)}")
-        return known[0]
+        raise ValueError(f"whose requests? write NAME=TRACE with a NAME of {', '.join(known)}")
     if name not in known:
         raise ValueError(f"'{name}' is not served; known are {', '.join(known)}")
     return name

@@ -2,103 +2,20 @@
 //!
 //! Reads the graph of steps and what each step's scheduler estimates now, hands back times. Knows nothing of models,
 //! tensors or of how a step is run. The server and the simulator ask the same functions.
-//!
-//! Beside the product's own policy stand those of published systems, to be compared with: equal division and static
-//! weights, TimeTrader (all that remains goes to the step at hand) and GrandSLAm (Kannan et al., EuroSys 2019).
 
-use std::fmt;
-use std::str::FromStr;
+mod graph;
+mod policy;
+
 use std::time::Duration;
 
 use inferd_types::Time;
 
-use crate::message::BatchRule;
+pub use graph::{Graph, GraphFault};
+pub use policy::{Policy, UnknownPolicy};
 
 /// The part of the objective that a newcomer's predicted completion may use up. Estimates know neither who comes next
 /// nor in which order; without room for that, a lasting overload makes nearly everyone late by a little.
 const DOOR_PART: f64 = 0.97;
-
-/// How a pipeline's objective is shared among its steps, and how each step forms batches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// Each step may take an equal part, one request at a time.
-    EqualDivision,
-    /// Each step may take its share of the time, and what those before it left; one request at a time.
-    StaticWeighted,
-    /// Each step may take all that remains; batches of a fixed size.
-    TimetraderFixed(u32),
-    /// Each step may take all that remains; the largest batch that fits it.
-    TimetraderDynamic,
-    /// Shares as in `StaticWeighted`; the largest batch that fits what is left to the first in line.
-    Grandslam,
-    /// What remains when the steps after it have had what they take now, queueing counted in. The product's own.
-    #[default]
-    Slack,
-}
-
-impl Policy {
-    /// One of each, with the sizes of fixed batches that are compared.
-    pub const ALL: [Policy; 9] = [
-        Policy::EqualDivision,
-        Policy::StaticWeighted,
-        Policy::TimetraderFixed(1),
-        Policy::TimetraderFixed(10),
-        Policy::TimetraderFixed(30),
-        Policy::TimetraderFixed(50),
-        Policy::TimetraderDynamic,
-        Policy::Grandslam,
-        Policy::Slack,
-    ];
-
-    /// How the steps' schedulers form batches.
-    pub const fn batch_rule(self) -> BatchRule {
-        match self {
-            Policy::EqualDivision | Policy::StaticWeighted => BatchRule::One,
-            Policy::TimetraderFixed(rows) => BatchRule::Fixed(rows),
-            Policy::TimetraderDynamic | Policy::Grandslam => BatchRule::LargestThatFits,
-            Policy::Slack => BatchRule::Slack,
-        }
-    }
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Policy::EqualDivision => f.write_str("equal_division"),
-            Policy::StaticWeighted => f.write_str("static_weighted"),
-            Policy::TimetraderFixed(rows) => write!(f, "timetrader_fixed_{rows}"),
-            Policy::TimetraderDynamic => f.write_str("timetrader_dynamic"),
-            Policy::Grandslam => f.write_str("grandslam"),
-            Policy::Slack => f.write_str("slack"),
-        }
-    }
-}
-
-/// A name that no policy has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownPolicy(String);
-
-impl fmt::Display for UnknownPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = Policy::ALL.iter().map(Policy::to_string).collect();
-        write!(f, "unknown policy '{}'; known are {}", self.0, names.join(", "))
-    }
-}
-
-impl std::error::Error for UnknownPolicy {}
-
-impl FromStr for Policy {
-    type Err = UnknownPolicy;
-
-    fn from_str(name: &str) -> Result<Policy, UnknownPolicy> {
-        let fixed = name.strip_prefix("timetrader_fixed_").and_then(|rows| rows.parse().ok());
-        if let Some(rows) = fixed.filter(|rows| *rows > 0) {
-            return Ok(Policy::TimetraderFixed(rows));
-        }
-        let known = Policy::ALL.into_iter().find(|policy| policy.to_string() == name);
-        known.ok_or_else(|| UnknownPolicy(name.to_owned()))
-    }
-}
 
 /// What a step's scheduler expects now of a request that would enter it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,154 +55,6 @@ impl StepEstimate {
         let more = rows.min(self.rows_max).saturating_sub(self.rows);
         self.high + self.high_per_row().saturating_mul(more)
     }
-}
-
-/// Why steps make no pipeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GraphFault {
-    /// `step` names a predecessor that there is not.
-    Unknown {
-        /// Who names it.
-        step: usize,
-        /// What it names.
-        predecessor: usize,
-    },
-    /// These steps wait for each other, each for one of the others.
-    Cycle(Vec<usize>),
-}
-
-impl fmt::Display for GraphFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GraphFault::Unknown { step, predecessor } => {
-                write!(f, "step {step} follows step {predecessor}, which there is not")
-            }
-            GraphFault::Cycle(steps) => write!(f, "steps {steps:?} wait for each other"),
-        }
-    }
-}
-
-impl std::error::Error for GraphFault {}
-
-/// Which step follows which: no cycles.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Graph {
-    predecessors: Vec<Vec<usize>>,
-    successors: Vec<Vec<usize>>,
-    order: Vec<usize>,
-}
-
-impl Graph {
-    /// The graph in which each step follows its `predecessors`.
-    ///
-    /// # Errors
-    /// A predecessor that there is not, or a cycle with its steps.
-    pub fn new(predecessors: Vec<Vec<usize>>) -> Result<Graph, GraphFault> {
-        let count = predecessors.len();
-        let mut successors = vec![Vec::new(); count];
-        let mut missing = vec![0usize; count];
-        for (step, before) in predecessors.iter().enumerate() {
-            for predecessor in before {
-                let after: &mut Vec<usize> = successors
-                    .get_mut(*predecessor)
-                    .ok_or(GraphFault::Unknown { step, predecessor: *predecessor })?;
-                if !after.contains(&step) {
-                    after.push(step);
-                    missing[step] += 1;
-                }
-            }
-        }
-        let mut order: Vec<usize> = (0..count).filter(|step| missing[*step] == 0).collect();
-        let mut next = 0;
-        while let Some(step) = order.get(next).copied() {
-            next += 1;
-            for after in &successors[step] {
-                missing[*after] -= 1;
-                if missing[*after] == 0 {
-                    order.push(*after);
-                }
-            }
-        }
-        if order.len() < count {
-            return Err(GraphFault::Cycle(on_a_cycle(&missing, &successors)));
-        }
-        Ok(Graph { predecessors, successors, order })
-    }
-
-    /// One step after the other.
-    pub fn chain(steps: usize) -> Graph {
-        Graph {
-            predecessors: (0..steps).map(|step| step.checked_sub(1).into_iter().collect()).collect(),
-            successors: (1..=steps)
-                .map(|step| (step < steps).then_some(step).into_iter().collect())
-                .collect(),
-            order: (0..steps).collect(),
-        }
-    }
-
-    /// Steps in it.
-    pub fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// Whether there is no step.
-    pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-
-    /// The steps, each after all that it follows.
-    pub fn order(&self) -> &[usize] {
-        &self.order
-    }
-
-    /// What a step waits for.
-    pub fn predecessors(&self, step: usize) -> &[usize] {
-        &self.predecessors[step]
-    }
-
-    /// What waits for a step.
-    pub fn successors(&self, step: usize) -> &[usize] {
-        &self.successors[step]
-    }
-
-    /// For each step, the most that `weight` sums to over the steps that lead to it, itself left out.
-    fn before(&self, weight: impl Fn(usize) -> f64) -> Vec<f64> {
-        let mut before = vec![0.0f64; self.len()];
-        for step in &self.order {
-            let through = before[*step] + weight(*step);
-            self.successors[*step].iter().for_each(|after| before[*after] = before[*after].max(through));
-        }
-        before
-    }
-
-    /// For each step, the most that `weight` sums to over the steps that follow it, itself left out.
-    fn after(&self, weight: impl Fn(usize) -> f64) -> Vec<f64> {
-        let mut after = vec![0.0f64; self.len()];
-        for step in self.order.iter().rev() {
-            let through = after[*step] + weight(*step);
-            self.predecessors[*step].iter().for_each(|before| after[*before] = after[*before].max(through));
-        }
-        after
-    }
-}
-
-/// Of the steps that were never free, those that stand on a cycle (not those that only follow one).
-fn on_a_cycle(missing: &[usize], successors: &[Vec<usize>]) -> Vec<usize> {
-    let reaches_itself = |start: usize| {
-        let (mut seen, mut open) = (vec![false; missing.len()], vec![start]);
-        while let Some(step) = open.pop() {
-            for after in &successors[step] {
-                if *after == start {
-                    return true;
-                }
-                if !std::mem::replace(&mut seen[*after], true) {
-                    open.push(*after);
-                }
-            }
-        }
-        false
-    };
-    (0..missing.len()).filter(|step| missing[*step] > 0 && reaches_itself(*step)).collect()
 }
 
 /// When each step of a pipeline should be done. One for each pipeline; holds nothing of single requests.
@@ -425,6 +194,7 @@ impl Deadlines {
 
 #[cfg(test)]
 mod tests {
+    use super::graph::tests::diamond;
     use super::*;
 
     fn millis(millis: u64) -> Duration {
@@ -446,36 +216,6 @@ mod tests {
             per_row: millis(1),
             rows_max: 32,
         }
-    }
-
-    /// 0 → {1, 2} → 3, and 2 → 4 → 3.
-    fn diamond() -> Graph {
-        Graph::new(vec![vec![], vec![0], vec![0], vec![1, 4], vec![2]]).expect("no cycle")
-    }
-
-    #[test]
-    fn every_policy_has_a_name_that_reads_back() {
-        for policy in Policy::ALL.into_iter().chain([Policy::TimetraderFixed(7)]) {
-            assert_eq!(policy.to_string().parse(), Ok(policy));
-        }
-        let fault = "timetrader_fixed_0".parse::<Policy>().expect_err("no batch of nothing").to_string();
-        assert!(fault.contains("timetrader_fixed_0") && fault.contains("grandslam"), "{fault}");
-    }
-
-    #[test]
-    fn steps_stand_after_all_that_they_follow() {
-        assert_eq!(diamond().order(), [0, 1, 2, 4, 3]);
-        assert_eq!(Graph::chain(3), Graph::new(vec![vec![], vec![0], vec![1]]).expect("a chain"));
-        assert_eq!(Graph::new(vec![vec![], vec![0, 0]]).expect("one twice").order(), [0, 1]);
-    }
-
-    #[test]
-    fn a_cycle_is_named_without_those_that_only_follow_it() {
-        let fault = Graph::new(vec![vec![], vec![0, 3], vec![1], vec![2], vec![3]]);
-        assert_eq!(fault, Err(GraphFault::Cycle(vec![1, 2, 3])));
-        let fault = Graph::new(vec![vec![2]]);
-        assert_eq!(fault, Err(GraphFault::Unknown { step: 0, predecessor: 2 }));
-        assert_eq!(Graph::new(vec![vec![0]]), Err(GraphFault::Cycle(vec![0])));
     }
 
     #[test]

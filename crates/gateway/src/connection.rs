@@ -3,13 +3,16 @@
 //! Reads a TCP stream, hands each request to `service`, ends the connection when it is slow, idle or the server
 //! stops. Knows nothing of paths or models.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -86,33 +89,76 @@ async fn http1(began: Began, shared: Arc<Shared>, mut phase: watch::Receiver<Pha
     let mut tick = pin!(sleep(limit));
     let mut idle_since = None;
     let mut wanted = Phase::Draining;
+    let bell = Arc::new(Bell::default());
     loop {
-        tokio::select! {
+        let moved_on = async {
+            tokio::select! {
+                () = changed(&mut phase, wanted) => true,
+                () = tick.as_mut() => false,
+            }
+        };
+        let moved_on = tokio::select! {
             biased;
             _result = connection.as_mut() => return,
-            () = changed(&mut phase, wanted) => {
-                if *phase.borrow() == Phase::Closed {
-                    return;
-                }
-                wanted = Phase::Closed;
-                connection.as_mut().graceful_shutdown();
+            moved_on = seldom(&bell, moved_on) => moved_on,
+        };
+        if moved_on {
+            if *phase.borrow() == Phase::Closed {
+                return;
             }
-            () = tick.as_mut() => {
-                let now = shared.clock.now();
-                let next = match activity.seen() {
-                    Seen::Head { since } if now.since(since) >= limit => return,
-                    Seen::Head { since } => limit - now.since(since),
-                    Seen::Request => { idle_since = None; limit }
-                    Seen::Nothing { after } => match idle_since {
-                        Some((same, since)) if same == after && now.since(since) >= IDLE_MAX => return,
-                        Some((same, _)) if same == after => limit,
-                        _ => { idle_since = Some((after, now)); limit }
-                    },
-                };
-                tick.as_mut().reset(tokio::time::Instant::now() + next);
-            }
+            wanted = Phase::Closed;
+            connection.as_mut().graceful_shutdown();
+            continue;
         }
+        let now = shared.clock.now();
+        let next = match activity.seen() {
+            Seen::Head { since } if now.since(since) >= limit => return,
+            Seen::Head { since } => limit - now.since(since),
+            Seen::Request => {
+                idle_since = None;
+                limit
+            }
+            Seen::Nothing { after } => match idle_since {
+                Some((same, since)) if same == after && now.since(since) >= IDLE_MAX => return,
+                Some((same, _)) if same == after => limit,
+                _ => {
+                    idle_since = Some((after, now));
+                    limit
+                }
+            },
+        };
+        tick.as_mut().reset(tokio::time::Instant::now() + next);
     }
+}
+
+/// Wakes a task, and remembers that it did.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Release);
+        self.task.wake();
+    }
+}
+
+/// `inner`, looked at only when it has something to say: beside a connection that wakes the task a hundred thousand
+/// times a second, what ends it once would else be asked every time.
+async fn seldom<T>(bell: &Arc<Bell>, inner: impl Future<Output = T>) -> T {
+    let mut inner = pin!(inner);
+    let waker = Waker::from(bell.clone());
+    bell.rung.store(true, Release);
+    poll_fn(|context| {
+        if !bell.rung.swap(false, AcqRel) {
+            return Poll::Pending;
+        }
+        bell.task.register(context.waker());
+        inner.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
 }
 
 async fn http2(began: Began, shared: Arc<Shared>, mut phase: watch::Receiver<Phase>) {

@@ -77,8 +77,14 @@ def test_tensors_without_elements_keep_their_shape(client: Client) -> None:
         assert result.as_numpy("y").shape == (3, 0)
 
 
-def test_a_batch_of_no_rows_is_refused(client: Client) -> None:
-    status, message = client.refusal("infer", "four", [client.input("x", np.zeros((0, 4), np.float32), "FP32")])
+def test_a_batch_of_no_rows_is_answered_with_none(client: Client) -> None:
+    result = client.infer("four", [client.input("x", np.zeros((0, 4), np.float32), "FP32")])
+    assert result.as_numpy("y").shape == (0, 4)
+
+
+def test_a_batch_of_no_rows_is_refused_where_only_a_run_would_tell_the_shape_of_the_answer(client: Client) -> None:
+    wrong = client.input("x", np.zeros((0, 4), np.float32), "FP32")
+    status, message = client.refusal("infer", "identity_fp32", [wrong])
     assert (status, "'x'" in message, "[0, 4]" in message) == (400, True, True), message
 
 

@@ -72,6 +72,39 @@ def busy(path: Path, width: int = 1024, layers: int = 4) -> Path:
     return save(path, nodes, [x], [y], weights)
 
 
+def masked(path: Path, width: int = 256) -> Path:
+    """``total`` is the sum of ``x`` where ``mask`` is 1 and ``shifted`` is ``x`` less that sum; both have a free length.
+
+    What stands where ``mask`` is 0 changes neither. It takes its time, so that others can share the batch.
+    """
+    random = np.random.default_rng(2)
+    weights = [
+        numpy_helper.from_array(np.array([1], np.int64), "axis"),
+        numpy_helper.from_array(np.ones((1, width), np.float32), "wide"),
+        numpy_helper.from_array(random.normal(size=(width, width)).astype(np.float32), "w"),
+        numpy_helper.from_array(np.float32(0), "zero"),
+    ]
+    nodes = [
+        helper.make_node("Mul", ["x", "mask"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "axis"], ["sum"], keepdims=1),
+        helper.make_node("MatMul", ["sum", "wide"], ["h0"]),
+    ]
+    for layer in range(8):
+        nodes.append(helper.make_node("Tanh", [f"h{layer}"], [f"t{layer}"]))
+        nodes.append(helper.make_node("MatMul", [f"t{layer}", "w"], [f"h{layer + 1}"]))
+    nodes += [
+        helper.make_node("ReduceMean", ["h8"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["sum", "nothing"], ["total"]),
+        helper.make_node("Sub", ["x", "total"], ["shifted"]),
+    ]
+    x, mask, shifted = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", "t"]) for name in ("x", "mask", "shifted")
+    )
+    total = helper.make_tensor_value_info("total", TensorProto.FLOAT, ["n", 1])
+    return save(path, nodes, [x, mask], [total, shifted], weights)
+
+
 def save(
     path: Path,
     nodes: list[onnx.NodeProto],

@@ -43,6 +43,7 @@ SIGNATURES = {
     ),
     "free": signature([spec("x", "FP32", [-1, -1])], [spec("y", "FP32", [-1, -1])], False),
     "scalar": signature([spec("x", "FP32", [])], [spec("y", "FP32", [])], False),
+    "long": signature([spec("x", "FP32", [-1, 3])], [spec("y", "FP32", [-1, -1])], True),
     "half": signature([spec("x", "BF16", [-1])], [spec("y", "BF16", [-1])], True),
 }
 for _datatype in [*NUMPY, "BYTES"]:
@@ -163,6 +164,7 @@ def written_good() -> list[dict[str, Any]]:
              fp32([1, 3], [np.nan, np.inf, -np.inf])),
         text("zero-size in a dimension that may have any size", "free", one("[[],[]]", "[2,0]"), fp32([2, 0], [])),
         text("zero rows without batching", "free", one("[]", "[0,4]"), fp32([0, 4], [])),
+        text("zero rows of a batched model", "FP32", one("[]", "[0,3]"), fp32([0, 3], [])),
         text("a scalar", "scalar", one("4.5", "[]"), fp32([], [4.5])),
         text("strings with escapes", "BYTES", one('["a\\u0000b","\\ud83d\\ude00\\n","é"]', datatype="BYTES"),
              good([tensor("BYTES", [1, 3], raw_texts([b"a\0b", "😀\n".encode(), "é".encode()]))])),
@@ -187,7 +189,8 @@ def written_bad() -> list[dict[str, Any]]:
         text("a wrong shape", "FP32", one("[1,2]", "[1,2]"), bad(invalid, "'x'", "[1, 2]", "[-1, 3]")),
         text("a negative dimension", "FP32", one("[1,2,3]", "[-1,3]"), bad(invalid, "dimension 0 is -1")),
         text("a shape that overflows", "free", one("[1]", "[4611686018427387904,4]"), bad(invalid, "counted")),
-        text("zero rows of a batched model", "FP32", one("[]", "[0,3]"), bad(invalid, "at least one row")),
+        text("zero rows of which only a run would tell the answer's shape", "long", one("[]", "[0,3]"),
+             bad(invalid, "at least one row")),
         text("rows that disagree", "two", f'{{"inputs":[{X},{N.replace("[1,1]", "[2,1]").replace("[7]", "[7,8]")}]}}',
              bad(invalid, "'n' has 2 rows", "'x' has 1")),
         text("too few elements", "FP32", one("[1,2]"), bad(invalid, "'x'", "2 elements", "takes 3")),

@@ -1,40 +1,61 @@
 //! The requests that were admitted and not yet answered.
 //!
-//! Reads submissions, hands back their inputs while they are staged and their callers when there is an answer.
+//! Reads submissions, hands back their inputs while they are staged and their callers when there is an answer. What is
+//! too large to run at once is held as parts, which are flights of their own.
 //! Knows nothing of replicas or batches.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use inferd_scheduler::{Arrival, ShapeKey, SizeBucket};
-use inferd_types::{Error, ErrorKind, InferRequest, RequestId, Result, Signature, Tensor, Time};
+use inferd_types::settings::ModelSettings;
+use inferd_types::{
+    Error, ErrorKind, InferRequest, InferResponse, RequestId, Result, Shape, Signature, Tensor, Time,
+};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::inbox::Submission;
+use crate::padding::Padding;
+use crate::parts::{Whole, cut};
 use crate::ticket::Answer;
 
-/// One admitted request.
+/// One admitted request, or a part of one.
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(crate) inputs: SmallVec<[Tensor; 2]>,
     pub(crate) rows: u32,
     pub(crate) bytes: usize,
+    /// How long its padded inputs are; 0 where the model has none.
+    pub(crate) length: u64,
     pub(crate) arrived: Time,
     pub(crate) admitted: Time,
     pub(crate) timeout: Option<Time>,
+    caller: Caller,
+}
+
+/// Who gets the answer.
+#[derive(Debug)]
+enum Caller {
+    Itself(oneshot::Sender<Answer>),
+    /// The whole of this name, as its part of this number.
+    Whole(RequestId, usize),
+}
+
+/// A caller whose answer is there.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) answer: Answer,
+    pub(crate) rows: u32,
+    pub(crate) arrived: Time,
+    pub(crate) admitted: Time,
     reply: oneshot::Sender<Answer>,
 }
 
-impl Flight {
-    /// Whether nobody listens any more: looked at before each piece of work.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
-    }
-
-    pub(crate) fn answer(self, answer: Answer) {
+impl Answered {
+    pub(crate) fn send(self) {
         // Who has gone in this moment gets nothing.
-        let _gone = self.reply.send(answer);
+        let _gone = self.reply.send(self.answer);
     }
 }
 
@@ -42,8 +63,13 @@ impl Flight {
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
     by_id: HashMap<RequestId, Flight, BuildHasherDefault<IdHasher>>,
+    /// Requests in parts, by the name that their caller has for them.
+    wholes: HashMap<RequestId, Whole, BuildHasherDefault<IdHasher>>,
     rows: u64,
 }
+
+/// Names of parts but the first, which has the whole's: the upper half of the numbers is theirs.
+const PARTS: u64 = 1 << 63;
 
 impl Flights {
     pub(crate) fn insert(&mut self, id: RequestId, flight: Flight) {
@@ -61,9 +87,78 @@ impl Flights {
         Some(flight)
     }
 
+    /// Holds `flight` as parts of at most `rows_max` rows and hands on what the scheduler needs to know of each.
+    pub(crate) fn insert_in_parts(
+        &mut self,
+        flight: Flight,
+        arrival: Arrival,
+        rows_max: u32,
+        parts_so_far: &mut u64,
+    ) -> Vec<Arrival> {
+        let id = arrival.request;
+        let Caller::Itself(reply) = flight.caller else { return Vec::new() };
+        let (mut ids, mut arrivals) = (Vec::new(), Vec::new());
+        for (index, (rows, inputs)) in cut(&flight.inputs, flight.rows, rows_max).into_iter().enumerate() {
+            let part = if index == 0 {
+                id
+            } else {
+                *parts_so_far += 1;
+                RequestId(PARTS | *parts_so_far)
+            };
+            let bytes = inputs.iter().map(|input| input.data.len()).sum();
+            ids.push(part);
+            arrivals.push(Arrival { request: part, rows, bytes, ..arrival });
+            self.insert(part, Flight { inputs, rows, bytes, caller: Caller::Whole(id, index), ..flight });
+        }
+        let whole = Whole::new(reply, flight.rows, flight.arrived, flight.admitted, ids);
+        self.wholes.insert(id, whole);
+        arrivals
+    }
+
+    /// Takes the answer to what was removed. `None`: other parts of it are still to come, or nobody waits.
+    pub(crate) fn finish(&mut self, flight: Flight, response: InferResponse) -> Option<Answered> {
+        let (id, index) = match flight.caller {
+            Caller::Itself(_) => return Some(flight.told(Ok(response))),
+            Caller::Whole(id, index) => (id, index),
+        };
+        let complete = self.wholes.get_mut(&id)?.keep(index, response);
+        if !complete {
+            return None;
+        }
+        let whole = self.wholes.remove(&id)?;
+        let (rows, arrived, admitted) = (whole.rows, whole.arrived, whole.admitted);
+        let (reply, answer) = whole.join();
+        Some(Answered { answer, rows, arrived, admitted, reply })
+    }
+
+    /// Takes the error of what was removed: the whole request's. `None`: it was told before.
+    pub(crate) fn fail(&mut self, flight: Flight, error: Error) -> (Option<Answered>, Vec<RequestId>) {
+        let Caller::Whole(id, _) = flight.caller else { return (Some(flight.told(Err(error))), Vec::new()) };
+        let Some(whole) = self.wholes.remove(&id) else { return (None, Vec::new()) };
+        let Whole { reply, rows, arrived, admitted, ids, .. } = whole;
+        (Some(Answered { answer: Err(error), rows, arrived, admitted, reply }), ids)
+    }
+
+    /// Forgets what its caller calls `id`, and says under which names it was held.
+    pub(crate) fn cancel(&mut self, id: RequestId) -> SmallVec<[RequestId; 1]> {
+        let ids = match self.wholes.remove(&id) {
+            Some(whole) => whole.ids.into_iter().collect(),
+            None => SmallVec::from_buf([id]),
+        };
+        ids.into_iter().filter(|id| self.remove(*id).is_some()).collect()
+    }
+
+    /// Whether somebody listens: looked at before each piece of work.
+    pub(crate) fn is_awaited(&self, id: RequestId) -> bool {
+        self.get(id).is_some_and(|flight| match &flight.caller {
+            Caller::Itself(reply) => !reply.is_closed(),
+            Caller::Whole(id, _) => self.wholes.get(id).is_some_and(|whole| !whole.reply.is_closed()),
+        })
+    }
+
     /// Those of `ids` that still wait for an answer.
     pub(crate) fn waiting(&self, ids: impl IntoIterator<Item = RequestId>) -> Vec<RequestId> {
-        ids.into_iter().filter(|id| self.get(*id).is_some_and(|flight| !flight.is_abandoned())).collect()
+        ids.into_iter().filter(|id| self.is_awaited(*id)).collect()
     }
 
     pub(crate) fn ids(&self) -> Vec<RequestId> {
@@ -85,6 +180,17 @@ impl Flights {
     }
 }
 
+impl Flight {
+    fn told(self, answer: Answer) -> Answered {
+        let Flight { rows, arrived, admitted, caller, .. } = self;
+        match caller {
+            Caller::Itself(reply) => Answered { answer, rows, arrived, admitted, reply },
+            // Parts are answered by their whole; nobody holds the other end of this one.
+            Caller::Whole(..) => Answered { answer, rows, arrived, admitted, reply: oneshot::channel().0 },
+        }
+    }
+}
+
 /// Turns submissions into flights: what depends on the signature is worked out once, at load.
 #[derive(Debug)]
 pub(crate) struct Door {
@@ -92,15 +198,32 @@ pub(crate) struct Door {
     batched: bool,
     /// Every row of every input has the same size: all requests may share a batch.
     one_shape: bool,
+    /// Most rows of one flight; a request of more is held in parts.
+    pub(crate) rows_max: u32,
+    pub(crate) padding: Option<Padding>,
+    /// What no rows give; `None` where the shape of a row is not known before.
+    nothing: Option<SmallVec<[Tensor; 2]>>,
 }
 
 impl Door {
-    pub(crate) fn new(signature: &Signature) -> Door {
-        Door {
+    /// # Errors
+    /// `InvalidInput` where the settings ask for a padding that the model can't have.
+    pub(crate) fn new(signature: &Signature, settings: &ModelSettings) -> Result<Door> {
+        let batched = signature.batched();
+        let padding = settings.padding.as_ref().filter(|_| batched);
+        Ok(Door {
             inputs: signature.inputs.len(),
-            batched: signature.batched(),
+            batched,
             one_shape: signature.inputs.iter().all(|input| input.shape.iter().skip(1).all(|dim| *dim >= 0)),
-        }
+            rows_max: if batched { settings.batch_rows_max.max(1) } else { u32::MAX },
+            padding: padding.map(|padding| Padding::new(padding, signature)).transpose()?,
+            nothing: nothing(signature).filter(|_| signature.answers_no_rows()),
+        })
+    }
+
+    /// The outputs of a request without rows, where the signature says what they are.
+    pub(crate) fn nothing(&self) -> Option<SmallVec<[Tensor; 2]>> {
+        self.nothing.clone()
     }
 
     /// The flight and what the scheduler needs to know of it; or the caller's answer.
@@ -117,22 +240,27 @@ impl Door {
         let mut flight = Flight {
             bytes: request.inputs.iter().map(|input| input.data.len()).sum(),
             rows: 0,
+            length: 0,
             inputs: request.inputs,
             arrived: request.arrived,
             admitted: now,
             timeout: request.timeout,
-            reply,
+            caller: Caller::Itself(reply),
         };
         flight.rows = match rows {
             Ok(rows) => rows,
+            Err(error) => return Err(Box::new((flight, error))),
+        };
+        let size = match self.size(&mut flight) {
+            Ok(size) => size,
             Err(error) => return Err(Box::new((flight, error))),
         };
         let arrival = Arrival {
             request: id,
             rows: flight.rows,
             bytes: flight.bytes,
-            shape: self.shape(id, &flight),
-            size: SizeBucket::default(),
+            shape: self.shape(id, &flight, size),
+            size,
             priority: request.priority,
             tenant: request.tenant,
             due: request.due,
@@ -164,7 +292,23 @@ impl Door {
         })
     }
 
-    fn shape(&self, id: RequestId, flight: &Flight) -> ShapeKey {
+    /// How large its rows are: by the length of what is padded, else by their bytes.
+    fn size(&self, flight: &mut Flight) -> Result<SizeBucket> {
+        if self.one_shape || flight.rows == 0 {
+            return Ok(SizeBucket::default());
+        }
+        let size = match &self.padding {
+            Some(padding) => {
+                flight.length = padding.length(&flight.inputs)?;
+                flight.length
+            }
+            None => flight.bytes as u64 / u64::from(flight.rows),
+        };
+        // Rounded up: the longest of a bucket is less than twice its shortest.
+        Ok(SizeBucket((u64::BITS - size.saturating_sub(1).leading_zeros()) as u8))
+    }
+
+    fn shape(&self, id: RequestId, flight: &Flight, size: SizeBucket) -> ShapeKey {
         if flight.rows == 0 {
             // An empty request has no row to find its answer by: it runs alone.
             return ShapeKey(!id.0);
@@ -173,13 +317,28 @@ impl Door {
             return ShapeKey(0);
         }
         let mut hasher = IdHasher::default();
-        for input in &flight.inputs {
+        size.hash(&mut hasher);
+        for (index, input) in flight.inputs.iter().enumerate() {
             input.datatype.hash(&mut hasher);
-            input.shape.get(1..).hash(&mut hasher);
+            for (axis, dim) in input.shape.iter().enumerate().skip(1) {
+                let any = self.padding.as_ref().is_some_and(|padding| padding.is_padded(index, axis));
+                hasher.write_u64(if any { u64::MAX } else { *dim });
+            }
         }
         // The upper half is left to the keys of empty requests.
         ShapeKey(hasher.finish() >> 1)
     }
+}
+
+fn nothing(signature: &Signature) -> Option<SmallVec<[Tensor; 2]>> {
+    let empty = |spec: &inferd_types::TensorSpec| {
+        let mut shape: Shape = SmallVec::from_slice(&[0]);
+        for dim in spec.shape.iter().skip(1) {
+            shape.push(u64::try_from(*dim).ok()?);
+        }
+        Some(Tensor { datatype: spec.datatype, shape, data: bytes::Bytes::new() })
+    };
+    signature.outputs.iter().map(empty).collect()
 }
 
 /// A hash for numbers that are counted up: ids need no defence against being chosen, and shapes that collide are

@@ -35,10 +35,6 @@ pub(crate) enum Command {
 #[derive(Debug, Default)]
 pub(crate) struct Mail {
     pub(crate) submissions: Vec<Submission>,
-    /// Requests that were cut into parts.
-    pub(crate) parted: Vec<Vec<Submission>>,
-    /// How many parts they are together.
-    pub(crate) parts: usize,
     /// Bounded by the number of admitted requests: each is cancelled at most once.
     pub(crate) cancelled: Vec<RequestId>,
     pub(crate) commands: Vec<Command>,
@@ -46,10 +42,7 @@ pub(crate) struct Mail {
 
 impl Mail {
     pub(crate) fn is_empty(&self) -> bool {
-        self.submissions.is_empty()
-            && self.parted.is_empty()
-            && self.cancelled.is_empty()
-            && self.commands.is_empty()
+        self.submissions.is_empty() && self.cancelled.is_empty() && self.commands.is_empty()
     }
 }
 
@@ -100,7 +93,7 @@ impl Inbox {
         if let Some(error) = &state.closed {
             return Err(Refused::Closed(error.clone()));
         }
-        if state.mail.submissions.len() + state.mail.parts >= self.submissions_max {
+        if state.mail.submissions.len() >= self.submissions_max {
             return Err(Refused::Full);
         }
         let id = RequestId(state.next_id);
@@ -108,30 +101,6 @@ impl Inbox {
         state.mail.submissions.push(Submission { id, request, reply });
         wake(state);
         Ok(id)
-    }
-
-    /// As `submit`, for the parts of one request: they get in together or not at all.
-    pub(crate) fn submit_parts(
-        &self,
-        parts: Vec<(InferRequest, oneshot::Sender<Answer>)>,
-    ) -> Result<Vec<RequestId>, Refused> {
-        let mut state = self.lock();
-        if let Some(error) = &state.closed {
-            return Err(Refused::Closed(error.clone()));
-        }
-        // One of many parts is let in where nothing waits: else it never would be.
-        let waiting = state.mail.submissions.len() + state.mail.parts;
-        if waiting > 0 && waiting + parts.len() > self.submissions_max {
-            return Err(Refused::Full);
-        }
-        let first = state.next_id;
-        state.next_id += parts.len() as u64;
-        state.mail.parts += parts.len();
-        let ids: Vec<_> = (first..state.next_id).map(RequestId).collect();
-        let submission = |((request, reply), id): (_, &RequestId)| Submission { id: *id, request, reply };
-        state.mail.parted.push(parts.into_iter().zip(&ids).map(submission).collect());
-        wake(state);
-        Ok(ids)
     }
 
     pub(crate) fn cancel(&self, id: RequestId) {

@@ -12,6 +12,7 @@ mod flight;
 mod handle;
 mod inbox;
 mod observer;
+mod padding;
 mod parts;
 mod pipeline;
 mod profiler;

@@ -1,186 +1,184 @@
-//! Requests of more rows than run together: cut into parts, and put together again.
+//! Requests of more rows than run together: cut into parts on the way in, put together on the way out.
 //!
-//! Reads one request, hands back the parts' requests; reads their answers, hands back one. The parts are admitted as
-//! one and fail as one. Knows nothing of where they run.
+//! Reads inputs and the answers to their parts, hands back inputs of fewer rows and one answer. Functions of values.
+//! Knows nothing of when or where the parts run.
 
 use bytes::{Bytes, BytesMut};
-use inferd_types::{DataType, Error, ErrorKind, InferRequest, InferResponse, Result, Tensor, Timing};
+use inferd_types::{
+    Error, ErrorKind, InferResponse, RequestId, Result, Tensor, Time, Timing, bytes_prefix, element_count,
+};
 use smallvec::SmallVec;
+use tokio::sync::oneshot;
 
-use crate::ticket::{Answer, Ticket};
+use crate::ticket::Answer;
 
-/// The parts of `request`, each of at most `rows_max` rows, in order; `None` where it is no larger, or where its
-/// inputs do not agree about the rows (which is found out at the model's door).
-pub(crate) fn split(request: &InferRequest, rows_max: u32) -> Option<Vec<InferRequest>> {
-    let rows = |tensor: &Tensor| tensor.shape.first().copied().unwrap_or(0);
-    let total = request.inputs.first().map(rows)?;
-    let rows_max = u64::from(rows_max.max(1));
-    if total <= rows_max || request.inputs.iter().any(|input| rows(input) != total) {
-        return None;
-    }
-    let mut inputs: Vec<Rows<'_>> = request.inputs.iter().map(Rows::new).collect();
-    let mut parts = Vec::new();
-    let mut left = total;
-    while left > 0 {
-        let take = left.min(rows_max);
-        let inputs: Option<SmallVec<[Tensor; 2]>> = inputs.iter_mut().map(|rows| rows.take(take)).collect();
-        let InferRequest { arrived, timeout, priority, tenant, due, .. } = *request;
-        parts.push(InferRequest { inputs: inputs?, arrived, timeout, priority, tenant, due });
-        left -= take;
-    }
-    Some(parts)
+/// One request whose parts are flights of their own.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    pub(crate) reply: oneshot::Sender<Answer>,
+    pub(crate) rows: u32,
+    pub(crate) arrived: Time,
+    pub(crate) admitted: Time,
+    /// Its parts, in the order of their rows.
+    pub(crate) ids: Vec<RequestId>,
+    /// What they brought so far.
+    answers: Vec<Option<InferResponse>>,
 }
 
-/// The rows of a tensor that are left.
-struct Rows<'a> {
-    tensor: &'a Tensor,
-    data: Bytes,
-}
-
-impl<'a> Rows<'a> {
-    fn new(tensor: &'a Tensor) -> Rows<'a> {
-        Rows { tensor, data: tensor.data.clone() }
+impl Whole {
+    pub(crate) fn new(
+        reply: oneshot::Sender<Answer>,
+        rows: u32,
+        arrived: Time,
+        admitted: Time,
+        ids: Vec<RequestId>,
+    ) -> Whole {
+        let answers = ids.iter().map(|_| None).collect();
+        Whole { reply, rows, arrived, admitted, ids, answers }
     }
 
-    /// The next `rows`; `None` where the bytes are not those of its shape.
-    fn take(&mut self, rows: u64) -> Option<Tensor> {
-        let mut shape = self.tensor.shape.clone();
-        *shape.first_mut()? = rows;
-        let elements = shape.iter().try_fold(1u64, |all, dim| all.checked_mul(*dim))?;
-        let length = match self.tensor.datatype {
-            DataType::Bytes => texts(&self.data, elements)?,
-            fixed => usize::try_from(elements).ok()?.checked_mul(fixed.size()?)?,
-        };
-        if length > self.data.len() {
-            return None;
+    /// Keeps the answer of one part; true when it was the last.
+    pub(crate) fn keep(&mut self, index: usize, answer: InferResponse) -> bool {
+        if let Some(place) = self.answers.get_mut(index) {
+            *place = Some(answer);
         }
-        Some(Tensor { datatype: self.tensor.datatype, shape, data: self.data.split_to(length) })
+        self.answers.iter().all(Option::is_some)
+    }
+
+    /// The caller and what it is told, once every part has brought its own.
+    pub(crate) fn join(self) -> (oneshot::Sender<Answer>, Answer) {
+        (self.reply, join(self.answers.into_iter().flatten().collect()))
     }
 }
 
-/// The length of the first `count` elements of BYTES data: each its length in four bytes, then itself.
-fn texts(data: &[u8], count: u64) -> Option<usize> {
-    let mut rest = data;
-    for _ in 0..count {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        rest = after.get(u32::from_le_bytes(*length) as usize..)?;
+/// `inputs` of `rows` rows, which are at least one, as parts of at most `rows_max`. Shares their bytes.
+pub(crate) fn cut(inputs: &[Tensor], rows: u32, rows_max: u32) -> Vec<(u32, SmallVec<[Tensor; 2]>)> {
+    let sizes = (0..rows.div_ceil(rows_max)).map(|part| rows_max.min(rows - part * rows_max));
+    let mut parts: Vec<_> = sizes.map(|rows| (rows, SmallVec::new())).collect();
+    for input in inputs {
+        let row_elements = element_count(input.shape.get(1..).unwrap_or_default()).unwrap_or(0);
+        let row_bytes = input.data.len() / rows as usize;
+        let mut start = 0;
+        for (rows, part) in &mut parts {
+            let len = match input.datatype.size() {
+                Some(_) => row_bytes * *rows as usize,
+                None => bytes_prefix(&input.data[start..], row_elements * u64::from(*rows)),
+            };
+            let mut shape = input.shape.clone();
+            shape[0] = u64::from(*rows);
+            let data = input.data.slice(start..start + len);
+            part.push(Tensor { datatype: input.datatype, shape, data });
+            start += len;
+        }
     }
-    Some(data.len() - rest.len())
+    parts
 }
 
-/// The answer to all parts; the first error of one, which cancels those after it.
-pub(crate) async fn join(tickets: Vec<Ticket>) -> Answer {
-    let mut parts = Vec::with_capacity(tickets.len());
-    // They run whether they are awaited or not, so the order costs nothing.
-    for ticket in tickets {
-        parts.push(ticket.await?);
-    }
-    together(parts)
-}
-
-fn together(parts: Vec<InferResponse>) -> Answer {
-    let Some(first) = parts.first() else {
-        return Err(Error::new(ErrorKind::Internal, "a request was cut into no parts"));
+fn join(answers: Vec<InferResponse>) -> Answer {
+    let mut answers = answers.into_iter();
+    let Some(mut whole) = answers.next() else {
+        return Err(Error::new(ErrorKind::Internal, "a request in parts has none; report this"));
     };
-    let mut outputs = SmallVec::new();
-    for output in 0..first.outputs.len() {
-        outputs.push(concatenated(&parts, output)?);
+    let rest: Vec<InferResponse> = answers.collect();
+    for (index, output) in whole.outputs.iter_mut().enumerate() {
+        join_output(index, output, &rest)?;
     }
-    let timing = parts.iter().map(|part| part.timing).reduce(over_all).unwrap_or_default();
-    Ok(InferResponse { outputs, timing, replica: first.replica, steps: Vec::new() })
+    for part in &rest {
+        whole.timing = together(whole.timing, part.timing);
+        whole.replica = part.replica;
+    }
+    Ok(whole)
 }
 
-fn concatenated(parts: &[InferResponse], output: usize) -> Result<Tensor> {
-    let mut tensors = parts.iter().filter_map(|part| part.outputs.get(output));
-    let Some(first) = tensors.next() else {
-        return Err(Error::new(ErrorKind::Internal, "the parts of a request gave no output"));
-    };
-    let (mut shape, mut data) = (first.shape.clone(), BytesMut::from(&first.data[..]));
-    for tensor in tensors {
-        if tensor.shape.get(1..) != shape.get(1..) {
+fn join_output(index: usize, whole: &mut Tensor, rest: &[InferResponse]) -> Result<()> {
+    let mut data = BytesMut::with_capacity(whole.data.len() * (rest.len() + 1));
+    data.extend_from_slice(&whole.data);
+    for part in rest {
+        let same = |part: &&Tensor| part.datatype == whole.datatype && part.shape[1..] == whole.shape[1..];
+        let Some(part) = part.outputs.get(index).filter(same) else {
             return Err(Error::new(
                 ErrorKind::ModelFailed,
-                "the request was run in parts, and the model gave them outputs of different shapes; send fewer rows at \
-                 once, or raise batch_rows_max",
+                format!(
+                    "output {index} has rows of another shape in one part of the request than in another, so they \
+                     make no tensor; send at most batch_rows_max rows at once"
+                ),
             ));
-        }
-        if let (Some(rows), Some(more)) = (shape.first_mut(), tensor.shape.first()) {
-            *rows += more;
-        }
-        data.extend_from_slice(&tensor.data);
+        };
+        data.extend_from_slice(&part.data);
+        whole.shape[0] += part.shape[0];
     }
-    Ok(Tensor { datatype: first.datatype, shape, data: data.freeze() })
+    whole.data = Bytes::from(data);
+    Ok(())
 }
 
-/// From the first part's hand-over to the last one's end.
-fn over_all(one: Timing, other: Timing) -> Timing {
+/// From the first hand-over to the last end; parts that ran at the same time are counted both.
+fn together(one: Timing, other: Timing) -> Timing {
     Timing {
         staged: one.staged.min(other.staged),
         started: one.started.min(other.started),
         finished: one.finished.max(other.finished),
-        execution: one.execution.max(other.execution),
+        execution: one.execution.saturating_add(other.execution),
         batch_rows: one.batch_rows.max(other.batch_rows),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use inferd_types::ReplicaId;
+    use inferd_types::{DataType, ReplicaId};
+    use proptest::prelude::*;
 
     use super::*;
 
-    fn tensor(datatype: DataType, shape: &[u64], data: Vec<u8>) -> Tensor {
-        Tensor::new(datatype, shape.iter().copied().collect(), data.into()).expect("data of this shape")
+    fn answer(outputs: SmallVec<[Tensor; 2]>) -> InferResponse {
+        InferResponse { outputs, timing: Timing::default(), replica: ReplicaId(1), steps: Vec::new() }
     }
 
-    fn numbers(shape: &[u64]) -> Tensor {
-        let count = shape.iter().product::<u64>();
-        tensor(DataType::Int32, shape, (0..count).flat_map(|number| (number as i32).to_le_bytes()).collect())
+    fn numbers(rows: u64, width: u64) -> Tensor {
+        let data: Vec<u8> = (0..rows * width * 2).map(|byte| byte as u8).collect();
+        Tensor::new(DataType::Int16, [rows, width].into_iter().collect(), data.into()).unwrap()
     }
 
-    fn words(words: &[&str]) -> Tensor {
-        let data = words.iter().flat_map(|word| {
-            (word.len() as u32).to_le_bytes().into_iter().chain(word.bytes()).collect::<Vec<_>>()
+    fn words(rows: u64) -> Tensor {
+        let data = (0..rows).flat_map(|row| {
+            let word = vec![b'x'; (row % 5) as usize];
+            [(word.len() as u32).to_le_bytes().to_vec(), word].concat()
         });
-        tensor(DataType::Bytes, &[words.len() as u64, 1], data.collect())
+        Tensor::new(DataType::Bytes, [rows, 1].into_iter().collect(), data.collect::<Vec<u8>>().into())
+            .unwrap()
     }
 
-    fn request(inputs: impl IntoIterator<Item = Tensor>) -> InferRequest {
-        InferRequest { inputs: inputs.into_iter().collect(), ..InferRequest::default() }
-    }
-
-    #[test]
-    fn what_fits_is_not_cut() {
-        assert!(split(&request([numbers(&[4, 3])]), 4).is_none());
-        assert!(split(&request([numbers(&[9, 3]), numbers(&[8, 3])]), 4).is_none());
-    }
-
-    #[test]
-    fn rows_come_back_in_their_order_whatever_they_are_made_of() {
-        let whole = request([numbers(&[5, 3]), words(&["a", "", "long word", "d", "e"])]);
-        let parts = split(&whole, 2).expect("five rows are more than two");
-        assert_eq!(parts.iter().map(|part| part.inputs[0].shape[0]).collect::<Vec<_>>(), [2, 2, 1]);
-        let answered = |part: InferRequest| InferResponse {
-            outputs: part.inputs,
-            timing: Timing::default(),
-            replica: ReplicaId(0),
-            steps: Vec::new(),
-        };
-        let response = together(parts.into_iter().map(answered).collect()).expect("equal shapes");
-        for (output, input) in response.outputs.iter().zip(&whole.inputs) {
-            assert_eq!((&output.shape, &output.data), (&input.shape, &input.data));
+    proptest! {
+        #[test]
+        fn what_was_cut_is_whole_again_when_put_together(rows in 1u32..70, max in 1u32..40, width in 0u64..4) {
+            let inputs = [numbers(rows.into(), width), words(rows.into())];
+            let parts = cut(&inputs, rows, max);
+            prop_assert!(parts.iter().all(|(rows, _)| (1..=max).contains(rows)));
+            for (rows, tensors) in &parts {
+                for tensor in tensors {
+                    prop_assert_eq!(tensor.shape[0], u64::from(*rows));
+                    Tensor::new(tensor.datatype, tensor.shape.clone(), tensor.data.clone()).unwrap();
+                }
+            }
+            let joined = join(parts.into_iter().map(|(_, tensors)| answer(tensors)).collect()).unwrap();
+            prop_assert_eq!(&joined.outputs[..], &inputs[..]);
         }
     }
 
     #[test]
-    fn outputs_that_can_not_be_one_tensor_are_an_error() {
-        let part = |shape: &[u64]| InferResponse {
-            outputs: [numbers(shape)].into_iter().collect(),
-            timing: Timing::default(),
-            replica: ReplicaId(0),
-            steps: Vec::new(),
-        };
-        let error = together(vec![part(&[2, 3]), part(&[1, 4])]).unwrap_err();
-        assert!(error.kind() == ErrorKind::ModelFailed && error.message().contains("batch_rows_max"));
+    fn parts_whose_rows_have_other_shapes_are_an_error_and_not_a_tensor() {
+        let parts = vec![
+            answer([numbers(2, 3)].into_iter().collect()),
+            answer([numbers(2, 4)].into_iter().collect()),
+        ];
+        assert_eq!(join(parts).unwrap_err().kind(), ErrorKind::ModelFailed);
+    }
+
+    #[test]
+    fn a_whole_is_complete_with_its_last_part_in_whatever_order_they_come() {
+        let (reply, _caller) = oneshot::channel();
+        let mut whole = Whole::new(reply, 4, Time::ZERO, Time::ZERO, vec![RequestId(1), RequestId(2)]);
+        assert!(!whole.keep(1, answer([numbers(1, 2)].into_iter().collect())));
+        assert!(whole.keep(0, answer([numbers(3, 2)].into_iter().collect())));
+        assert_eq!(whole.join().1.unwrap().outputs[0].shape[..], [4, 2]);
     }
 }

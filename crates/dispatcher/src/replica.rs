@@ -61,6 +61,8 @@ pub(crate) struct Batch {
     /// In the order of their rows. Who has left stays in: the rows are in the arena.
     pub(crate) members: Vec<(RequestId, u32)>,
     pub(crate) rows: u32,
+    /// How long the padded inputs are in it: as the longest when it was opened. 0 where the model has none.
+    pub(crate) length: u64,
     pub(crate) staged: Time,
     pub(crate) taken: bool,
     /// Nothing ran when it was handed over: what it took beyond its execution is what handing over costs.

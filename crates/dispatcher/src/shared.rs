@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 
 use crate::inbox::{Inbox, Refused};
 use crate::observer::ModelObserver;
-use crate::parts;
 use crate::statistics::ModelStatistics;
 use crate::ticket::Ticket;
 
@@ -133,41 +132,19 @@ impl Shared {
             self.observer.refused(refusal.kind().label());
             return Ticket::refused(refusal);
         }
-        if self.signature().is_some_and(|signature| signature.batched())
-            && let Some(parts) = parts::split(&request, self.settings.batch_rows_max)
-        {
-            return self.submit_parts(parts);
-        }
         let (reply, answer) = oneshot::channel();
         match self.inbox.submit(request, reply) {
             Ok(id) => Ticket::waiting(id, answer, self.inbox.clone()),
-            Err(refused) => Ticket::refused(self.not_taken(refused)),
-        }
-    }
-
-    fn submit_parts(&self, parts: Vec<InferRequest>) -> Ticket {
-        let (replies, answers): (Vec<_>, Vec<_>) = parts.iter().map(|_| oneshot::channel()).unzip();
-        match self.inbox.submit_parts(parts.into_iter().zip(replies).collect()) {
-            Ok(ids) => {
-                let ticket = |(id, answer)| Ticket::waiting(id, answer, self.inbox.clone());
-                Ticket::running(Box::pin(parts::join(ids.into_iter().zip(answers).map(ticket).collect())))
-            }
-            Err(refused) => Ticket::refused(self.not_taken(refused)),
-        }
-    }
-
-    fn not_taken(&self, refused: Refused) -> Error {
-        match refused {
-            Refused::Closed(error) => error,
-            Refused::Full => {
+            Err(Refused::Closed(error)) => Ticket::refused(error),
+            Err(Refused::Full) => {
                 self.observer.refused("inbox_full");
-                Error::new(
+                Ticket::refused(Error::new(
                     ErrorKind::Overloaded,
                     format!(
                         "model '{}' has more requests than it can admit; send fewer, or raise queue_rows_max",
                         self.settings.name
                     ),
-                )
+                ))
             }
         }
     }

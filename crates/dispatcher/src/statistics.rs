@@ -76,7 +76,7 @@ impl ModelStatistics {
     /// Counts one answered request of `rows` rows.
     pub(crate) fn answered(&mut self, arrived: Time, rows: u32, timing: &Timing) {
         let parts = Parts::of(timing);
-        self.inference_count += u64::from(rows.max(1));
+        self.inference_count += u64::from(rows);
         self.success.add(1, timing.finished.since(arrived));
         self.queue.add(1, timing.staged.since(arrived));
         self.compute_input.add(1, parts.input);

@@ -25,7 +25,7 @@ use tokio::task::yield_now;
 use self::ending::Phase;
 use self::lifecycle::Seat;
 use crate::alarm::Alarm;
-use crate::flight::{Door, Flights};
+use crate::flight::{Door, Flight, Flights};
 use crate::inbox::{Command, Mail, Submission};
 use crate::profiler::Profiler;
 use crate::quarantine::Quarantine;
@@ -78,6 +78,8 @@ pub(crate) struct Task<L: Launcher> {
     overhead: Duration,
     next_replica: u32,
     next_batch: u64,
+    /// Parts that requests were cut into, their firsts not counted.
+    parts: u64,
     mail: Mail,
     actions: Vec<Action>,
     seen: Vec<Seen<<L::Worker as Worker>::Outputs>>,
@@ -125,6 +127,7 @@ impl<L: Launcher> Task<L> {
             overhead: Duration::ZERO,
             next_replica: 0,
             next_batch: 0,
+            parts: 0,
             mail: Mail::default(),
             actions: Vec::new(),
             seen: Vec::new(),
@@ -218,10 +221,6 @@ impl<L: Launcher> Task<L> {
         for submission in mail.submissions.drain(..) {
             self.arrive(submission);
         }
-        for parts in mail.parted.drain(..) {
-            self.arrive_in_parts(parts);
-        }
-        mail.parts = 0;
         for id in mail.cancelled.drain(..) {
             self.cancel(id);
         }
@@ -233,42 +232,40 @@ impl<L: Launcher> Task<L> {
     }
 
     fn arrive(&mut self, submission: Submission) {
-        if let Some(arrival) = self.enter(submission) {
-            self.event(Event::Arrived(arrival));
-        }
-    }
-
-    /// The parts of one request. One that is not let in ends the whole: its caller then cancels the others.
-    fn arrive_in_parts(&mut self, parts: Vec<Submission>) {
-        let arrivals: Vec<_> = parts.into_iter().filter_map(|part| self.enter(part)).collect();
-        self.event(Event::ArrivedInParts(arrivals));
-    }
-
-    /// Takes a request in hand, unless it is answered at once.
-    fn enter(&mut self, submission: Submission) -> Option<Arrival> {
         if !matches!(self.phase, Phase::Serving) {
             self.shared.observer.refused("draining");
             let error = crate::shared::draining(&self.shared.settings.name);
             // Who has gone in this moment gets nothing.
             let _gone = submission.reply.send(Err(error));
-            return None;
+            return;
         }
-        let (now, id) = (self.clock.now(), submission.id);
-        match self.door.as_ref()?.admit(now, submission) {
-            Ok((flight, arrival)) => {
-                self.flights.insert(id, flight);
-                Some(arrival)
+        let Some(door) = &self.door else { return };
+        let now = self.clock.now();
+        let admitted = door.admit(now, submission);
+        match admitted {
+            Ok((flight, arrival)) if flight.rows == 0 => match door.nothing() {
+                Some(outputs) => self.answer_without_rows(now, flight, outputs),
+                None => self.admitted(flight, arrival),
+            },
+            Ok((flight, arrival)) if flight.rows > door.rows_max => {
+                let parts = self.flights.insert_in_parts(flight, arrival, door.rows_max, &mut self.parts);
+                self.event(Event::ArrivedInParts(parts));
             }
+            Ok((flight, arrival)) => self.admitted(flight, arrival),
             Err(refused) => {
                 let (flight, error) = *refused;
                 self.fail(flight, error);
-                None
             }
         }
     }
 
+    fn admitted(&mut self, flight: Flight, arrival: Arrival) {
+        self.flights.insert(arrival.request, flight);
+        self.event(Event::Arrived(arrival));
+    }
+
     fn cancel(&mut self, id: RequestId) {
-        if self.flights.remove(id).is_some() {
+        for id in self.flights.cancel(id) {
             self.event(Event::Cancelled(id));
         }
     }

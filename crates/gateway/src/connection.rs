@@ -51,7 +51,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let limit = shared.settings.header_timeout_s.0;
     let began = tokio::select! {
         began = timeout(limit, Began::read(stream)) => began,
-        () = changed(&mut phase, Phase::Draining) => return,
+        () = changed(&mut phase, Phase::Ending) => return,
     };
     let Ok(Ok(Some(began))) = began else {
         // Nothing was asked, so nobody is answered: closed at once, cut short or slow.

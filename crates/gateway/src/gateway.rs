@@ -22,6 +22,7 @@ use crate::log::FailureLog;
 use crate::metrics::{self, Metrics};
 use crate::shared::{Phase, Shared};
 use crate::spans::Spans;
+use crate::tenants::Tenants;
 use crate::trace::Ids;
 
 /// How long connections have to write their last answers when the time for draining is over already.
@@ -71,6 +72,7 @@ pub async fn serve(
         ids: Ids::new(),
         log: FailureLog::default(),
         spans: spans.map(Arc::new),
+        tenants: Tenants::new(settings.tenant_header.as_deref(), &settings.tenants)?,
         reflection: Reflection::new()?,
         epoch_ms: epoch
             .duration_since(UNIX_EPOCH)
@@ -114,16 +116,17 @@ impl Gateway {
         self.shared.is_ready()
     }
 
-    /// Stops: not ready from now on, takes no new connection, answers what was admitted, closes the rest `within`
-    /// this time, ends the workers, sends the last spans.
+    /// Stops: not ready from now on, refuses what comes, answers what was admitted, takes no new connection after that,
+    /// closes the rest `within` this time, ends the workers, sends the last spans.
     pub async fn drain(&self, within: Duration) -> Drained {
         let began = self.shared.clock.now();
         self.move_on(Phase::Draining);
+        let drained = self.shared.registry.drain(within).await;
+        self.move_on(Phase::Ending);
         if let Some(accepting) = self.accepting.lock().await.take() {
             // It ends by itself, and with it the listener; a failure means that it has ended.
             let _ = accepting.await;
         }
-        let drained = self.shared.registry.drain(within).await;
         // The dispatcher has answered; what remains is to write the answers.
         let left = within.saturating_sub(self.shared.clock.now().since(began)).max(LAST_WORDS);
         let _ = timeout(left, self.places.acquire_many(self.places_max)).await;

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use inferd_dispatcher::ModelHandle;
 use inferd_protocol::RequestOptions;
 use inferd_types::{
-    Error, ErrorKind, InferRequest, InferResponse, Priority, Result, Signature, Tensor, Time,
+    Error, ErrorKind, InferRequest, InferResponse, Priority, Result, Signature, Tenant, Tensor, Time,
 };
 use smallvec::SmallVec;
 
@@ -30,18 +30,22 @@ pub(crate) struct Asked {
     pub(crate) context: Option<Context>,
     /// How long the caller waits, from headers. The body may say less.
     pub(crate) timeout: Option<Duration>,
+    /// On whose behalf it comes.
+    pub(crate) tenant: Tenant,
 }
 
 impl Asked {
     pub(crate) fn new(
         shared: &Shared,
         arrived: Time,
+        headers: &HeaderMap,
         request_id: Option<&HeaderValue>,
         traceparent: Option<&HeaderValue>,
     ) -> Asked {
+        let tenant = shared.tenants.of(headers);
         let parent = traceparent.and_then(Parent::parse);
         let context = (parent.is_some() || shared.spans.is_some()).then(|| shared.ids.context(parent));
-        Asked { arrived, request_id: shared.ids.request_id(request_id), context, timeout: None }
+        Asked { arrived, request_id: shared.ids.request_id(request_id), context, timeout: None, tenant }
     }
 
     fn request_id(&self) -> &str {
@@ -99,6 +103,7 @@ impl Target {
             arrived: asked.arrived,
             timeout,
             priority,
+            tenant: asked.tenant,
             ..InferRequest::default()
         });
         let Some(timeout) = timeout else { return ticket.await };
@@ -127,6 +132,9 @@ pub(crate) fn finished(
     let now = shared.clock.now();
     let metrics = target.map_or_else(|| shared.metrics.unrouted(), |target| &target.metrics);
     metrics.answered(outcome.map(drop).map_err(Error::kind), now.since(asked.arrived));
+    if let Some(tenant) = shared.tenants.label(asked.tenant) {
+        shared.metrics.tenant_answered(tenant, outcome.map(drop).map_err(Error::kind));
+    }
     let (model, version) = target.map_or(("", 0), Target::name);
     if let Err(error) = outcome {
         let trace = asked.context.map(|context| context.trace);

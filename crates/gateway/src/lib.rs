@@ -22,6 +22,7 @@ mod router;
 mod service;
 mod shared;
 mod spans;
+mod tenants;
 mod trace;
 
 pub use gateway::{Gateway, serve};

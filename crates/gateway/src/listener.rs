@@ -56,13 +56,13 @@ fn resolve(host: &str, port: u16) -> std::io::Result<SocketAddr> {
     first.copied().ok_or_else(|| std::io::Error::other("the name has no address"))
 }
 
-/// Accepts until the server drains; `places` bounds the open connections.
+/// Accepts until all that was admitted is answered; `places` bounds the open connections.
 pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, places: Arc<Semaphore>) {
     let mut phase = shared.phase.subscribe();
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
+            _ = phase.wait_for(|phase| *phase >= Phase::Ending) => return,
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _peer)) = accepted else {

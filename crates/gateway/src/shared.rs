@@ -16,6 +16,7 @@ use crate::inflight::Inflight;
 use crate::log::FailureLog;
 use crate::metrics::Metrics;
 use crate::spans::Spans;
+use crate::tenants::Tenants;
 use crate::trace::Ids;
 
 /// Where the gateway is in its life. It only ever moves on.
@@ -23,8 +24,11 @@ use crate::trace::Ids;
 pub(crate) enum Phase {
     /// Takes connections and requests.
     Serving,
-    /// Takes no new connection; answers what was admitted.
+    /// Admits nothing more; answers what was admitted, and who comes now is told that this server is about to stop:
+    /// a port that listens no more would look like a fault to whoever checks it.
     Draining,
+    /// All that was admitted is answered: takes no new connection.
+    Ending,
     /// Closes what is still open.
     Closed,
 }
@@ -38,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) ids: Ids,
     pub(crate) log: FailureLog,
     pub(crate) spans: Option<Arc<Spans>>,
+    pub(crate) tenants: Tenants,
     pub(crate) reflection: Reflection,
     /// Milliseconds from 1970 to the start of `clock`.
     pub(crate) epoch_ms: u64,

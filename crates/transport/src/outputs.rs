@@ -4,7 +4,9 @@
 //! Knows nothing of slots: the worker may already be overwriting them.
 
 use bytes::Bytes;
-use inferd_types::{DataType, Error, ErrorKind, Result, Shape, Tensor, bytes_elements, element_count};
+use inferd_types::{
+    DataType, Error, ErrorKind, Result, Shape, Tensor, bytes_elements, bytes_prefix, element_count,
+};
 use smallvec::SmallVec;
 
 use crate::descriptor::{Fault, Located};
@@ -87,7 +89,7 @@ impl Outputs {
             let row_elements = element_count(&output.shape[1..]).unwrap_or(0);
             for (answer, rows) in answers.iter_mut().zip(rows) {
                 let len = match output.datatype {
-                    DataType::Bytes => skip_elements(&self.data[start..], row_elements * u64::from(*rows)),
+                    DataType::Bytes => bytes_prefix(&self.data[start..], row_elements * u64::from(*rows)),
                     _ => row_bytes * *rows as usize,
                 };
                 answer.push(self.tensor(output, with_rows(&output.shape, *rows), start, len));
@@ -100,16 +102,6 @@ impl Outputs {
     fn tensor(&self, output: &Output, shape: Shape, start: usize, len: usize) -> Tensor {
         Tensor { datatype: output.datatype, shape, data: self.data.slice(start..start + len) }
     }
-}
-
-/// The bytes that the first `count` length-prefixed elements of `data` take. The elements are known to be whole.
-fn skip_elements(data: &[u8], count: u64) -> usize {
-    let mut at = 0;
-    for _ in 0..count {
-        let Some(length) = data[at..].first_chunk::<4>() else { break };
-        at += 4 + u32::from_le_bytes(*length) as usize;
-    }
-    at
 }
 
 #[cfg(test)]

@@ -19,5 +19,5 @@ pub use error::{Error, ErrorKind, Result, RetryHint};
 pub use ids::{BatchId, ReplicaId, RequestId, Tenant};
 pub use request::{Due, InferRequest, InferResponse, Priority, StepTiming, Timing};
 pub use signature::{Batching, Signature, TensorSpec};
-pub use tensor::{Shape, Tensor, bytes_elements, element_count};
+pub use tensor::{Shape, Tensor, bytes_elements, bytes_prefix, element_count};
 pub use time::{Clock, Time};

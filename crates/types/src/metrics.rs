@@ -18,6 +18,8 @@ pub const REPLICAS: &str = "inferd_replicas";
 pub const REFUSALS_TOTAL: &str = "inferd_refusals_total";
 /// Requests that were answered later than the model's objective.
 pub const OBJECTIVE_MISSED_TOTAL: &str = "inferd_objective_missed_total";
+/// Requests of tenants that the settings name, by outcome.
+pub const TENANT_REQUESTS_TOTAL: &str = "inferd_tenant_requests_total";
 /// Workers that ended without being asked to, by reason (`exit`, `signal`, `hang`).
 pub const WORKER_LOSSES_TOTAL: &str = "inferd_worker_losses_total";
 /// Bytes of requests that are being read, queued or run.

@@ -60,6 +60,11 @@ pub struct GatewaySettings {
     pub drain_timeout_s: Seconds,
     /// Where spans go (OTLP over gRPC); `None` makes none.
     pub otlp_endpoint: Option<String>,
+    /// Header that names the tenant of a request; `None`: nobody is told from anybody.
+    pub tenant_header: Option<String>,
+    /// Shares of tenants relative to each other and to unknown ones, which have 1.
+    #[serde(default)]
+    pub tenants: BTreeMap<String, u32>,
 }
 
 /// A latency objective: `percentile` of the requests within `latency_s`.
@@ -70,6 +75,34 @@ pub struct Objective {
     pub latency_s: Seconds,
     /// In per cent, e.g. 99.
     pub percentile: f64,
+}
+
+/// Which dimension of an input may be filled up, so that requests of different lengths share a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaddedInput {
+    /// The dimension, which the signature leaves free; not the first.
+    pub axis: usize,
+    /// What it is filled up with.
+    pub value: f64,
+}
+
+/// Which dimension of an output is as long as the padded inputs, and is cut back to what each request sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CutOutput {
+    /// The dimension.
+    pub axis: usize,
+}
+
+/// How inputs of different lengths are made equal; by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaddingSettings {
+    /// Inputs that are filled up; those of one request have one length.
+    pub inputs: BTreeMap<String, PaddedInput>,
+    /// Outputs that are cut back.
+    pub outputs: BTreeMap<String, CutOutput>,
 }
 
 /// How a worker process comes to be.
@@ -115,6 +148,8 @@ pub struct ModelSettings {
     pub pin_cpus: Vec<Vec<usize>>,
     /// Most rows that run together.
     pub batch_rows_max: u32,
+    /// How inputs of different lengths share a batch; `None`: only equal ones do.
+    pub padding: Option<PaddingSettings>,
     /// The objective; `None`: best effort.
     pub slo: Option<Objective>,
     /// Class of requests that don't say.

@@ -65,6 +65,11 @@ impl Signature {
     pub fn batched(&self) -> bool {
         self.batching == Batching::On
     }
+
+    /// Whether the answer to a request without rows is known without a run: of every output the shape of a row is.
+    pub fn answers_no_rows(&self) -> bool {
+        self.batched() && self.outputs.iter().all(|output| output.shape.iter().skip(1).all(|dim| *dim >= 0))
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +86,18 @@ mod tests {
         assert_eq!(spec(DataType::Fp32, &[-1]).row_bytes(), Some(4));
         assert_eq!(spec(DataType::Fp32, &[-1, -1]).row_bytes(), None);
         assert_eq!(spec(DataType::Bytes, &[-1, 1]).row_bytes(), None);
+    }
+
+    #[test]
+    fn no_rows_have_an_answer_where_the_shape_of_a_row_is_known() {
+        let signature = |shape: &[i64], batching| Signature {
+            inputs: vec![spec(DataType::Fp32, &[-1, -1])],
+            outputs: vec![spec(DataType::Fp32, shape)],
+            batching,
+        };
+        assert!(signature(&[-1, 4], Batching::On).answers_no_rows());
+        assert!(!signature(&[-1, -1], Batching::On).answers_no_rows());
+        assert!(!signature(&[-1, 4], Batching::Off { reason: "test".into() }).answers_no_rows());
     }
 
     #[test]

@@ -95,6 +95,16 @@ pub fn bytes_elements(mut data: &[u8]) -> Result<u64> {
     Ok(count)
 }
 
+/// The bytes that the first `count` length-prefixed elements of `data` take. The elements are known to be whole.
+pub fn bytes_prefix(data: &[u8], count: u64) -> usize {
+    let mut at = 0;
+    for _ in 0..count {
+        let Some(length) = data.get(at..).and_then(|rest| rest.first_chunk::<4>()) else { break };
+        at += 4 + u32::from_le_bytes(*length) as usize;
+    }
+    at
+}
+
 fn overflow(shape: &[u64]) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("shape {shape:?} has more elements than can be counted"))
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from inferd.control.repository import Found, Repository, discover
 from inferd.control.resources import Machine, pin, share_threads, worker_environment
 from inferd.errors import NotFound, SpecError
@@ -125,6 +127,7 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
         "running_max": spec.running_max or _turns(machine, runtime, spec, threads),
         "pin_cpus": pin(machine.cpus, spec.replicas, threads) if spec.pin else [],
         "slo": None if spec.slo is None else {"latency_s": spec.slo.latency_s, "percentile": spec.slo.percentile},
+        "padding": msgspec.to_builtins(spec.padding),
         "profile": [],
         **{name: getattr(spec, name) for name in _AS_GIVEN},
     }
@@ -166,6 +169,8 @@ _GATEWAY_AS_GIVEN = (
     "otlp_endpoint",
     "port",
     "streams_max",
+    "tenant_header",
+    "tenants",
 )
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from inferd.errors import InvalidInput
 from inferd.spec.declare import Kind, Scope, Setting, settings_of
-from inferd.spec.settings import Objective, Versions
+from inferd.spec.settings import Objective, Padding, Versions
 from inferd.spec.units import parse_duration, parse_size
 from inferd.types import TensorSpec
 
@@ -239,6 +239,14 @@ def _when(value: Any) -> dict[str, Any]:
     return {"tensor": value["tensor"], "test": {"in": plain}}
 
 
+def _padding(value: Any) -> Padding:
+    try:
+        return msgspec.convert(value, Padding, strict=True)
+    except msgspec.ValidationError as fault:
+        form = "{inputs: {tokens: {axis: 1, value: 0}}, outputs: {scores: {axis: 1}}}"
+        raise ValueError(f"{_expected(str(fault))}; write {form}") from None
+
+
 def _seconds(value: Any) -> float:
     seconds = parse_duration(value)
     if seconds <= 0:
@@ -253,6 +261,7 @@ _PARSERS: dict[Kind, Callable[[Any], Any]] = {
     "versions": _versions,
     "batching": _batching,
     "tensors": _tensors,
+    "padding": _padding,
     "shares": _shares,
     "sources": _sources,
     "when": _when,

@@ -39,6 +39,14 @@ _TENSOR = {
     "required": ["name", "datatype", "shape"],
     "additionalProperties": False,
 }
+_AXIS = {"axis": {"type": "integer", "minimum": 1}}
+
+
+def _by_name(properties: dict[str, Any]) -> dict[str, Any]:
+    entry = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {"type": "object", "additionalProperties": entry}
+
+
 _KINDS: dict[str, dict[str, Any]] = {
     "duration": _DURATION,
     "size": _SIZE,
@@ -67,6 +75,20 @@ _KINDS: dict[str, dict[str, Any]] = {
         ]
     },
     "batching": {"enum": ["auto", "on", "off", True, False]},
+    "padding": {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {
+                    "inputs": {**_by_name({**_AXIS, "value": {"type": "number"}}), "minProperties": 1},
+                    "outputs": _by_name(_AXIS),
+                },
+                "required": ["inputs"],
+                "additionalProperties": False,
+            },
+            {"type": "null"},
+        ]
+    },
     "shares": {
         "anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}]
     },

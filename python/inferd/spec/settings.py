@@ -13,7 +13,7 @@ import msgspec
 from inferd.spec.declare import about
 from inferd.types import TensorSpec  # noqa: TC001 (msgspec reads the annotations)
 
-__all__ = ["NAME_PATTERN", "ModelSpec", "Objective", "ServerSpec", "Versions"]
+__all__ = ["NAME_PATTERN", "CutOutput", "ModelSpec", "Objective", "PaddedInput", "Padding", "ServerSpec", "Versions"]
 
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 
@@ -32,6 +32,26 @@ class Versions(msgspec.Struct, frozen=True):
 
     latest: int | None = 1
     listed: tuple[int, ...] = ()
+
+
+class PaddedInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input whose dimension ``axis`` is filled up with ``value``."""
+
+    axis: Annotated[int, msgspec.Meta(ge=1)] = 1
+    value: float = 0.0
+
+
+class CutOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An output whose dimension ``axis`` is as long as the padded inputs, and is cut back."""
+
+    axis: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+class Padding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How inputs of different lengths are made equal, by name."""
+
+    inputs: Annotated[dict[str, PaddedInput], msgspec.Meta(min_length=1)]
+    outputs: dict[str, CutOutput] = {}
 
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +157,23 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
             why="Tracing is opt-in.",
         ),
     ] = None
+    tenant_header: Annotated[
+        str | None,
+        about(
+            "Header (or gRPC metadata) that names the tenant of a request, e.g. x-tenant; tenants share each model by"
+            " their weights. null: all requests are alike.",
+            why="Only who sets the header before inferd can vouch for it.",
+            pattern=r"^[A-Za-z0-9-]{1,64}$",
+        ),
+    ] = None
+    tenants: Annotated[
+        dict[str, Annotated[int, msgspec.Meta(ge=1, le=1000)]],
+        about(
+            "Weights of tenants: {gold: 4, silver: 2}. Others have 1, and no label in the metrics.",
+            why="Equal shares need no list.",
+            flag=False,
+        ),
+    ] = msgspec.field(default_factory=dict)
     log_format: Annotated[
         Literal["text", "json"],
         about("Form of the log on stderr.", why="A person reads it first; collectors want json."),
@@ -295,12 +332,24 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     batch_rows_max: Annotated[
         int,
         about(
-            "Most rows that run together. A larger request runs in parts.",
+            "Most rows that run together. A larger request is cut into parts and answered whole; where batching is off"
+            " it runs as it came.",
             why="Past 32 rows most models gain little and every caller waits longer.",
             ge=1,
             le=65536,
         ),
     ] = 32
+    padding: Annotated[
+        Padding | None,
+        about(
+            "Inputs of different lengths that share a batch: {inputs: {tokens: {axis: 1, value: 0}, mask: {axis: 1}},"
+            " outputs: {scores: {axis: 1}}}. Each input is filled up to the longest in its batch, each output cut back."
+            " null: only inputs of equal shape share one.",
+            why="Only its owner knows that a model's answer does not depend on the padding.",
+            kind="padding",
+            flag=False,
+        ),
+    ] = None
     batch_tolerance_absolute: Annotated[
         float,
         about(

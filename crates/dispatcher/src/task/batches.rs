@@ -79,14 +79,15 @@ impl<L: Launcher> Task<L> {
         purpose: Purpose,
         requests: &[RequestId],
     ) -> Result<(), Error> {
-        let flights = &self.flights;
-        let live = requests.iter().filter_map(|id| Some((*id, flights.get(*id)?)));
+        let length = self.longest(requests);
+        let padded = self.pad(requests, length);
         let mut members = Vec::with_capacity(requests.len());
         let mut inputs = Inputs::new();
         let mut timeout: Option<Time> = None;
-        for (id, flight) in live {
-            members.push((id, flight.rows));
-            inputs.push(&flight.inputs);
+        for (at, id) in requests.iter().enumerate() {
+            let Some(flight) = self.flights.get(*id) else { continue };
+            members.push((*id, flight.rows));
+            inputs.push(padded.get(at).map_or(&flight.inputs[..], |padded| &padded[..]));
             timeout = [timeout, flight.timeout].into_iter().flatten().min();
         }
         let replica = &mut self.replicas[place];
@@ -105,6 +106,7 @@ impl<L: Launcher> Task<L> {
                 purpose,
                 members,
                 rows,
+                length,
                 staged: Time::ZERO,
                 taken: false,
                 at_once: false,
@@ -112,6 +114,21 @@ impl<L: Launcher> Task<L> {
             },
         );
         Ok(())
+    }
+
+    /// How long the longest padded inputs of `requests` are.
+    fn longest(&self, requests: &[RequestId]) -> u64 {
+        let lengths = requests.iter().filter_map(|id| Some(self.flights.get(*id)?.length));
+        lengths.max().unwrap_or(0)
+    }
+
+    /// The inputs of each of `requests` at `length`; nothing where the model pads none.
+    fn pad(&self, requests: &[RequestId], length: u64) -> Vec<SmallVec<[Tensor; 2]>> {
+        let Some(padding) = self.door.as_ref().and_then(|door| door.padding.as_ref()) else {
+            return Vec::new();
+        };
+        let inputs = |id| self.flights.get(id).map_or(&[][..], |flight| &flight.inputs);
+        requests.iter().map(|id| padding.pad(inputs(*id), length)).collect()
     }
 
     /// Hands over a batch that nobody sent.
@@ -133,6 +150,7 @@ impl<L: Launcher> Task<L> {
                 purpose,
                 members,
                 rows,
+                length: 0,
                 staged: Time::ZERO,
                 taken: false,
                 at_once: false,
@@ -173,14 +191,17 @@ impl<L: Launcher> Task<L> {
     fn append(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         let live = self.flights.waiting(requests);
         let outcome = self.place(id).and_then(|place| {
+            let length = self.replicas[place].batch_mut(batch)?.length;
+            // What is longer than the batch was opened for has no room in it.
+            let padded = if self.longest(&live) > length { return None } else { self.pad(&live, length) };
             let replica = &mut self.replicas[place];
             let held = replica.batches.iter_mut().find(|held| held.id == batch)?;
             let slot = held.slot?;
-            let flights = live.iter().filter_map(|id| Some((*id, self.flights.get(*id)?)));
             let (mut added, mut inputs) = (Vec::with_capacity(live.len()), Inputs::new());
-            for (id, flight) in flights {
-                added.push((id, flight.rows));
-                inputs.push(&flight.inputs);
+            for (at, id) in live.iter().enumerate() {
+                let Some(flight) = self.flights.get(*id) else { continue };
+                added.push((*id, flight.rows));
+                inputs.push(padded.get(at).map_or(&flight.inputs[..], |padded| &padded[..]));
                 held.timeout = [held.timeout, flight.timeout].into_iter().flatten().min();
             }
             let outcome =

@@ -134,8 +134,8 @@ impl<L: Launcher> Task<L> {
             )),
             None => {
                 let batched = loaded.signature.batched();
+                self.door = Some(Door::new(&loaded.signature, settings)?);
                 self.scheduler = Scheduler::new(Config::from_settings(settings, batched));
-                self.door = Some(Door::new(&loaded.signature));
                 if settings.profiling && settings.profile.is_empty() {
                     self.profiler = Some(Profiler::new(batched, settings.batch_rows_max));
                 }

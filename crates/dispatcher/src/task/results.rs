@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use inferd_scheduler::Event;
 use inferd_transport::WorkerFailure;
-use inferd_types::{Error, ErrorKind, InferResponse, ReplicaId, Time, Timing};
+use inferd_types::{Error, ErrorKind, InferResponse, ReplicaId, Tensor, Time, Timing};
+use smallvec::SmallVec;
 
 use super::Task;
 use crate::flight::Flight;
@@ -63,19 +64,24 @@ impl<L: Launcher> Task<L> {
         }
     }
 
-    /// Nobody's outputs need no splitting.
+    /// Each member's own rows, at its own length. Nobody's outputs need no splitting.
     fn split(&self, batch: &Batch, outputs: &<L::Worker as Worker>::Outputs) -> Result<Shares, Error> {
         if batch.members.is_empty() {
             return Ok(Shares::new());
         }
         let rows: Vec<u32> = batch.members.iter().map(|(_, rows)| *rows).collect();
-        outputs.split(&rows).and_then(|shares| {
-            if shares.len() == rows.len() {
-                Ok(shares)
-            } else {
-                Err(Error::new(ErrorKind::Internal, "the outputs of a batch do not match its requests"))
+        let mut shares = outputs.split(&rows)?;
+        if shares.len() != rows.len() {
+            return Err(Error::new(ErrorKind::Internal, "the outputs of a batch do not match its requests"));
+        }
+        if let Some(padding) = self.door.as_ref().and_then(|door| door.padding.as_ref()) {
+            for ((id, _), share) in batch.members.iter().zip(&mut shares) {
+                // Who has left has nothing to be cut back to.
+                let Some(flight) = self.flights.get(*id) else { continue };
+                padding.cut(share, batch.length, flight.length)?;
             }
-        })
+        }
+        Ok(shares)
     }
 
     fn model_error(&self, place: usize, failure: WorkerFailure) -> Error {
@@ -151,18 +157,23 @@ impl<L: Launcher> Task<L> {
         let mut statistics = self.shared.statistics();
         statistics.executed(&timing);
         let mut late = Vec::new();
-        for ((id, rows), outputs) in batch.members.into_iter().zip(shares) {
+        for ((id, _), outputs) in batch.members.into_iter().zip(shares) {
             let Some(flight) = self.flights.remove(id) else { continue };
             if flight.timeout.is_some_and(|timeout| timeout <= now) {
                 late.push(flight);
                 continue;
             }
             observer.queue_wait(started.since(flight.admitted));
-            if objective.is_some_and(|objective| now.since(flight.admitted) > objective) {
+            let response = InferResponse { outputs, timing, replica, steps: Vec::new() };
+            let Some(answered) = self.flights.finish(flight, response) else { continue };
+            if objective.is_some_and(|objective| now.since(answered.admitted) > objective) {
                 observer.objective_missed();
             }
-            statistics.answered(flight.arrived, rows, &timing);
-            flight.answer(Ok(InferResponse { outputs, timing, replica, steps: Vec::new() }));
+            match &answered.answer {
+                Ok(whole) => statistics.answered(answered.arrived, answered.rows, &whole.timing),
+                Err(_) => statistics.failed(now.since(answered.arrived)),
+            }
+            answered.send();
         }
         drop(statistics);
         for flight in late {
@@ -170,10 +181,28 @@ impl<L: Launcher> Task<L> {
         }
     }
 
-    /// Answers one caller with an error.
-    pub(super) fn fail(&self, flight: Flight, error: Error) {
-        self.shared.statistics().failed(self.clock.now().since(flight.arrived));
-        flight.answer(Err(error));
+    /// Answers who asked for no rows: the model is not needed for that.
+    pub(super) fn answer_without_rows(&mut self, now: Time, flight: Flight, outputs: SmallVec<[Tensor; 2]>) {
+        let timing = Timing { staged: now, started: now, finished: now, ..Timing::default() };
+        let response = InferResponse { outputs, timing, replica: ReplicaId(0), steps: Vec::new() };
+        if let Some(answered) = self.flights.finish(flight, response) {
+            self.shared.statistics().answered(answered.arrived, 0, &timing);
+            answered.send();
+        }
+    }
+
+    /// Answers one caller with an error; for a part of a request, the caller of the whole, whose other parts go.
+    pub(super) fn fail(&mut self, flight: Flight, error: Error) {
+        let (answered, parts) = self.flights.fail(flight, error);
+        if let Some(answered) = answered {
+            self.shared.statistics().failed(self.clock.now().since(answered.arrived));
+            answered.send();
+        }
+        for part in parts {
+            if self.flights.remove(part).is_some() {
+                self.event(Event::Cancelled(part));
+            }
+        }
     }
 }
 

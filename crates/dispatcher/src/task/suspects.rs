@@ -85,7 +85,7 @@ impl<L: Launcher> Task<L> {
         let Some(place) = self.replicas.iter().position(free) else { return };
         let mut verdicts = Vec::new();
         let flights = &self.flights;
-        let listens = |id| flights.get(id).is_some_and(|flight| !flight.is_abandoned());
+        let listens = |id| flights.is_awaited(id);
         let group = self.quarantine.next(listens, &mut verdicts);
         if let Some(group) = group {
             let ids: Vec<_> = group.iter().map(|suspect| suspect.request).collect();
@@ -179,6 +179,9 @@ impl<L: Launcher> Task<L> {
                          from now on; set batch_rows_max to keep it so"
                     );
                     self.scheduler.limit_batch_rows(rows);
+                    if let Some(door) = &mut self.door {
+                        door.rows_max = door.rows_max.min(rows.max(1));
+                    }
                 }
             }
         }

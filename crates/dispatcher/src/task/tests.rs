@@ -194,6 +194,7 @@ fn settings(retry: bool) -> ModelSettings {
         running_max: None,
         pin_cpus: Vec::new(),
         batch_rows_max: 8,
+        padding: None,
         slo: None,
         priority_default: 1,
         queue_rows_max: 100,
@@ -333,4 +334,69 @@ async fn nobody_waits_for_a_task_that_is_gone() {
     drop(task);
     assert_eq!(ticket.await.unwrap_err().kind(), ErrorKind::Internal);
     assert!(handle.submit(request).await.is_err());
+}
+
+fn request(rows: u64) -> InferRequest {
+    let data = vec![0; rows as usize].into();
+    let tensor = Tensor::new(DataType::Int8, [rows].into_iter().collect(), data).unwrap();
+    InferRequest { inputs: [tensor].into_iter().collect(), arrived: Time::ZERO, ..InferRequest::default() }
+}
+
+#[tokio::test]
+async fn a_request_of_more_rows_than_run_together_runs_in_parts_and_is_one_answer() {
+    let (handle, fakes) = load(true).await;
+    let ticket = handle.submit(request(20));
+    let fake = fakes.number(0);
+    for _ in 0..3 {
+        until("a part is run", || fake.finish()).await;
+    }
+    let answer = ticket.await.unwrap();
+    assert_eq!(answer.timing.batch_rows, 8);
+    let statistics = handle.statistics();
+    assert_eq!(
+        (statistics.success.count, statistics.inference_count, statistics.execution_count),
+        (1, 20, 3)
+    );
+}
+
+#[tokio::test]
+async fn a_request_in_parts_that_is_given_up_leaves_nothing_that_still_runs() {
+    let (handle, fakes) = load(true).await;
+    let ticket = handle.submit(request(60));
+    settle(&handle).await;
+    let fake = fakes.number(0);
+    until("the first part is run", || fake.finish()).await;
+    settle(&handle).await;
+    drop(ticket);
+    settle(&handle).await;
+    while fake.finish() {}
+    settle(&handle).await;
+    assert_eq!(fake.holds(), 0);
+    let ticket = submit(&handle).await;
+    until("the next request is run", || fake.finish()).await;
+    assert_eq!(ticket.await.unwrap().timing.batch_rows, 1);
+}
+
+#[tokio::test]
+async fn when_one_part_fails_the_whole_request_has_failed_once() {
+    let (handle, fakes) = load(false).await;
+    let ticket = handle.submit(request(60));
+    settle(&handle).await;
+    assert!(fakes.number(0).step(Step::Open, Step::Taken));
+    fakes.number(0).die();
+    assert_eq!(ticket.await.unwrap_err().kind(), ErrorKind::WorkerLost);
+    settle(&handle).await;
+    assert_eq!(handle.statistics().fail.count, 1);
+    until("a worker is started again", || fakes.started.lock().unwrap().len() == 2).await;
+    settle(&handle).await;
+    assert_eq!(fakes.number(1).holds(), 0, "nothing of it is run again");
+}
+
+#[tokio::test]
+async fn no_rows_are_answered_with_no_rows_and_without_a_run() {
+    let (handle, fakes) = load(true).await;
+    let answer = handle.submit(request(0)).await.unwrap();
+    assert_eq!(answer.outputs[0].shape[..], [0]);
+    assert_eq!(fakes.number(0).holds(), 0);
+    assert_eq!(handle.statistics().execution_count, 0);
 }

@@ -118,6 +118,7 @@ pub(crate) fn settings(change: impl FnOnce(&mut ModelSettings)) -> ModelSettings
         running_max: None,
         pin_cpus: Vec::new(),
         batch_rows_max: 32,
+        padding: None,
         slo: None,
         priority_default: 1,
         queue_rows_max: 10_000,

@@ -169,6 +169,22 @@ async fn a_request_that_no_arena_holds_is_refused_with_the_setting_to_change() {
 }
 
 #[tokio::test]
+async fn a_request_of_more_rows_than_the_arena_holds_runs_in_parts_and_is_one_answer() {
+    let fixture = Fixture::new();
+    let set = |settings: &mut ModelSettings| {
+        settings.arena_max_bytes = 1 << 20;
+        settings.queue_rows_max = 1 << 20;
+    };
+    let handle = fixture.load(set).await;
+    let sent: Vec<f32> = (0..200_000).map(|row| row as f32).collect();
+    let (many, one) = (handle.submit(request(&sent)), submit(&handle, 1.0));
+    let expected: Vec<f32> = sent.iter().map(|row| row + 1.0).collect();
+    assert!(values(many.await) == expected, "rows are missing or not in their places");
+    assert_eq!(values(one.await), [2.0]);
+    fixture.end().await;
+}
+
+#[tokio::test]
 async fn a_request_of_more_rows_than_run_together_comes_back_whole() {
     let fixture = Fixture::new();
     let handle = fixture.load(|settings| settings.batch_rows_max = 8).await;

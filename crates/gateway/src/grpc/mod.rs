@@ -35,7 +35,7 @@ const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// Answers one call.
 pub(crate) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, arrived: Time) -> Answered {
     let headers = request.headers();
-    let mut asked = Asked::new(shared, arrived, headers.get(REQUEST_ID), headers.get(TRACEPARENT));
+    let mut asked = Asked::new(shared, arrived, headers, headers.get(REQUEST_ID), headers.get(TRACEPARENT));
     asked.timeout = status::timeout(headers);
     let context = asked.context;
     let request_id = asked.request_id.clone();

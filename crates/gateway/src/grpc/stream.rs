@@ -75,6 +75,7 @@ impl Call {
             context: self.asked.context.map(|context| self.shared.ids.sibling(context)),
             // The call's timeout is for all of it.
             timeout: self.asked.timeout.map(|timeout| (self.asked.arrived + timeout).since(arrived)),
+            tenant: self.asked.tenant,
         };
         let id = message.id.clone();
         match inference::infer(&self.shared, &asked, message).await {

@@ -60,6 +60,12 @@ struct StateLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TenantLabels {
+    tenant: String,
+    outcome: &'static str,
+}
+
 type Histograms = Family<ModelLabels, Histogram, fn() -> Histogram>;
 
 fn times() -> Histogram {
@@ -95,6 +101,7 @@ struct Families {
     batch_rows: Histograms,
     queue_rows: Family<ModelLabels, Gauge>,
     objective_missed: Family<ModelLabels, Counter>,
+    tenants: Family<TenantLabels, Counter>,
 }
 
 impl Families {
@@ -110,6 +117,7 @@ impl Families {
             batch_rows: Family::new_with_constructor(rows),
             queue_rows: Family::default(),
             objective_missed: Family::default(),
+            tenants: Family::default(),
         }
     }
 
@@ -135,6 +143,11 @@ impl Families {
             counter(names::OBJECTIVE_MISSED_TOTAL),
             "Requests answered later than the model's objective",
             self.objective_missed.clone(),
+        );
+        registry.register(
+            counter(names::TENANT_REQUESTS_TOTAL),
+            "Inference requests of the tenants that the settings name, by outcome",
+            self.tenants.clone(),
         );
         registry.register(names::REPLICAS, "Replicas by state", self.replicas.clone());
         registry.register(names::QUEUE_ROWS, "Rows that wait", self.queue_rows.clone());
@@ -218,6 +231,12 @@ impl Metrics {
     /// What is counted where no model is known. Names that only a client has used never become labels.
     pub(crate) fn unrouted(&self) -> &Arc<ModelMetrics> {
         &self.unrouted
+    }
+
+    /// Counts one request of `tenant`, which must be one that the settings name.
+    pub(crate) fn tenant_answered(&self, tenant: &str, outcome: Result<(), ErrorKind>) {
+        let outcome = outcome.map_or_else(ErrorKind::label, |()| "ok");
+        self.families.tenants.get_or_create_owned(&TenantLabels { tenant: tenant.to_owned(), outcome }).inc();
     }
 
     fn add(&self, name: &str, version: u64) -> Arc<ModelMetrics> {
@@ -346,6 +365,7 @@ mod tests {
         model.worker_lost(LossReason::Signal);
         model.objective_missed();
         metrics.unrouted().answered(Err(ErrorKind::NotFound), Duration::ZERO);
+        metrics.tenant_answered("gold", Ok(()));
         let text = metrics.encode();
         for line in [
             r#"inferd_requests_total{model="fraud",version="3",outcome="ok"} 1"#,
@@ -354,6 +374,7 @@ mod tests {
             r#"inferd_refusals_total{model="fraud",version="3",reason="overloaded"} 1"#,
             r#"inferd_worker_losses_total{model="fraud",version="3",reason="signal"} 1"#,
             r#"inferd_objective_missed_total{model="fraud",version="3"} 1"#,
+            r#"inferd_tenant_requests_total{tenant="gold",outcome="ok"} 1"#,
             r#"inferd_queue_rows{model="fraud",version="3"} 7"#,
             r#"inferd_replicas{model="fraud",version="3",state="ready"} 2"#,
             r#"inferd_request_duration_seconds_count{model="fraud",version="3"} 2"#,

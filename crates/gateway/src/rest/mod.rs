@@ -28,7 +28,7 @@ pub(crate) async fn answer(
     delivery: Delivery,
 ) -> HttpResponse {
     let head = Head::read(&parts.headers);
-    let mut asked = Asked::new(shared, arrived, head.request_id, head.traceparent);
+    let mut asked = Asked::new(shared, arrived, &parts.headers, head.request_id, head.traceparent);
     let target = parts.uri.path();
     let checked = head.check_size(
         parts.uri.path_and_query().map_or(0, |target| target.as_str().len()),

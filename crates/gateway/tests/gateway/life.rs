@@ -37,7 +37,7 @@ async fn requests_may_follow_each_other_without_waiting() {
 }
 
 #[tokio::test]
-async fn draining_answers_what_was_admitted_and_takes_nothing_more() {
+async fn draining_answers_what_was_admitted_and_refuses_what_comes_until_then() {
     let server = Server::start().await;
     let mut admitted = Client::connect(server.data).await;
     let mut idle = Client::connect(server.data).await;
@@ -50,13 +50,18 @@ async fn draining_answers_what_was_admitted_and_takes_nothing_more() {
     });
     assert!(idle.is_closed().await, "an idle connection closes at once");
     assert!(!server.gateway.is_ready());
-    until("the port to close", || async { TcpStream::connect(server.data).await.is_err() }).await;
+    post(server.data, INFER, &[], &row(1.0, 2.0)).await.error(503);
+    get(server.data, "/v2/health/ready").await.error(503);
+    assert_eq!(get(server.data, "/v2/health/live").await.status, 200);
+    let silent = TcpStream::connect(server.data).await.unwrap();
     drop(gate);
     let answer = admitted.answer().await.expect("the admitted request is answered");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(admitted.is_closed().await);
+    until("the port to close", || async { TcpStream::connect(server.data).await.is_err() }).await;
     assert_eq!(draining.await.unwrap().unanswered, 0);
+    drop(silent);
     server.registry.shutdown().await;
 }
 

@@ -86,7 +86,8 @@ impl<L: Launcher> Task<L> {
 
     fn model_error(&self, place: usize, failure: WorkerFailure) -> Error {
         let settings = &self.shared.settings;
-        tracing::warn!(
+        // Whoever is told the error logs it, with the request that it is about; those who run again are told nothing.
+        tracing::debug!(
             model = %settings.name,
             version = settings.version,
             replica = self.replicas[place].index,

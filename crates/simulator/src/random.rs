@@ -1,4 +1,4 @@
-//! Randomness from a seed: equal seeds give equal numbers, on every machine.
+//! Randomness from a seed: equal seeds give equal numbers.
 //!
 //! Reads nothing but its seed, hands out draws. Knows nothing of what they decide.
 

@@ -35,13 +35,13 @@ def draw(report: dict[str, Any], file: Path) -> None:
         latency.step(times_ms, [share for _, share in target["distribution"]], where="post", color=color, label=name)
         if target["objective_s"] is not None:
             latency.axvline(1e3 * target["objective_s"], color=color, linestyle=":", linewidth=1)
-    latency.set(
-        xscale="log", ylim=(0, 1.02), xlabel="latency in ms (dotted: objective)", ylabel="share answered within"
-    )
+    latency.set(xlim=(0, _span_ms(report)), ylim=(0, 1.02))
+    latency.set(xlabel="latency in ms (dotted: objective)", ylabel="share of the answered")
     latency.legend(fontsize="small", loc="lower right")
     for model in report["models"]:
-        rows = [rows for rows, _ in model["rows"]]
-        sizes.plot(rows, [rows * count / model["requests"] for rows, count in model["rows"]], "o-", label=model["name"])
+        total = sum(rows * count for rows, count in model["rows"])
+        shares = [rows * count / total for rows, count in model["rows"]]
+        sizes.plot([rows for rows, _ in model["rows"]], shares, "o-", label=model["name"])
     sizes.set(xlabel="rows of the batch", ylabel="share of rows", ylim=(0, None))
     sizes.legend(fontsize="small")
     names = [f"{model['name']} × {model['replicas']}" for model in report["models"]]

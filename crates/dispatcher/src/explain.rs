@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use inferd_scheduler::Scheduler;
+use inferd_scheduler::{CurvePoint, Scheduler};
 use inferd_types::settings::ModelSettings;
 use serde_json::{Map, Value, json};
 
@@ -15,18 +15,9 @@ const SPREAD: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.
 /// The learned curve, recent batches and refusals, with units in the names.
 pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead: Duration) -> Value {
     let snapshot = scheduler.snapshot();
-    let curve: Vec<Value> = snapshot
-        .curve
-        .iter()
-        .map(|point| {
-            json!({
-                "rows": point.rows,
-                "mean_s": seconds(point.mean),
-                "high_s": seconds(point.high),
-                "samples": point.samples,
-            })
-        })
-        .collect();
+    let buckets = snapshot.buckets.iter();
+    let buckets: Vec<Value> =
+        buckets.map(|bucket| json!({ "size": bucket.size.0, "curve": curve(&bucket.curve) })).collect();
     // Relative to the mean, the same for all sizes.
     let ratio = |quantile: f64| {
         Some(scheduler.predict(1, quantile)?.as_secs_f64() / snapshot.curve.first()?.mean.as_secs_f64())
@@ -50,7 +41,8 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead:
             "handed_out": snapshot.handed_out,
         },
         "replicas_ready": snapshot.replicas_ready,
-        "curve": curve,
+        "curve": curve(&snapshot.curve),
+        "buckets": buckets,
         "spread": spread,
         "overhead_s": { "batch": seconds(overhead) },
         "recent_batches": snapshot.recent_batches,
@@ -60,6 +52,18 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead:
         "rate_rows_per_s": snapshot.rate_rows_per_s,
         "returning_callers": snapshot.returning_callers,
     })
+}
+
+fn curve(points: &[CurvePoint]) -> Vec<Value> {
+    let point = |point: &CurvePoint| {
+        json!({
+            "rows": point.rows,
+            "mean_s": seconds(point.mean),
+            "high_s": seconds(point.high),
+            "samples": point.samples,
+        })
+    };
+    points.iter().map(point).collect()
 }
 
 fn seconds(duration: Duration) -> f64 {

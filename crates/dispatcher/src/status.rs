@@ -33,7 +33,9 @@ async fn of_model(model: &ModelHandle) -> Value {
         .iter()
         .map(|replica| json!({ "index": replica.index, "pid": replica.pid, "state": replica.state.label() }))
         .collect();
+    let statistics = model.statistics();
     json!({
+        "answered": { "ok": statistics.success.count, "error": statistics.fail.count },
         "name": model.name(),
         "version": model.version(),
         "state": state,

@@ -9,6 +9,8 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import Counter
+from textwrap import fill, indent
 from typing import Any
 
 from inferd.cli.show import table
@@ -18,6 +20,8 @@ from inferd.spec.units import format_duration
 __all__ = ["ask", "report"]
 
 _TIMEOUT_S = 10.0
+_WIDTH = 100
+_INDENT = " " * 11
 
 # Why requests were answered without being run, by the label that metrics and logs use.
 _REFUSALS = {
@@ -53,85 +57,141 @@ def ask(url: str, model: str | None) -> dict[str, Any]:
 
 def report(told: dict[str, Any]) -> str:
     """A few paragraphs for each model."""
-    return "\n\n".join(_model(model) for model in told["models"])
+    return "\n\n\n".join(_model(model) for model in told["models"])
 
 
 def _model(model: dict[str, Any]) -> str:
     why = model["explain"]
-    replicas = ", ".join(f"{one['state']}" for one in model["replicas"])
-    lines = [f"{model['name']} {model['version']}: {model['state']}, replicas: {replicas or 'none'}"]
     if not why:
-        return lines[0]
-    lines += ["", *_objective(why), *_batching(model, why), *_traffic(why)]
+        what = "a pipeline, whose steps' models decide" if model["platform"] == "ensemble" else "nothing is known yet"
+        return f"{model['name']} {model['version']} is {model['state']}: {what}."
+    states = Counter(one["state"] for one in model["replicas"])
+    replicas = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+    batched = (model["signature"] or {}).get("batching", "on") == "on"
+    sections = [
+        ("Objective", _objective(why, batched=batched)),
+        ("Batching", _batching(model, why)),
+        ("Requests", _requests(model, why)),
+    ]
     if why["curve"]:
-        lines += ["", "What a batch takes, as learned from its runs:", _curve(why["curve"])]
+        sections.append(("Latency", _spread(why)))
+    lines = [f"{model['name']} {model['version']} is {model['state']}; replicas: {replicas}."]
+    for title, sentences in sections:
+        lines += ["", _paragraph(title, " ".join(sentences))]
+    if why["curve"]:
+        buckets = [bucket for bucket in why.get("buckets", ()) if bucket["curve"]]
+        curves = [(f"rows of size {_range(one['size'])}", _measured(one["curve"])) for one in buckets]
+        for name, curve in curves if len(curves) > 1 else [("", why["curve"])]:
+            lines += ["", *([f"{_INDENT}{name}"] if name else []), indent(_curve(curve, why), _INDENT)]
     return "\n".join(lines)
 
 
-def _objective(why: dict[str, Any]) -> list[str]:
+def _paragraph(title: str, text: str) -> str:
+    return fill(text, _WIDTH, initial_indent=f"{title:<{len(_INDENT)}}", subsequent_indent=_INDENT)
+
+
+def _objective(why: dict[str, Any], *, batched: bool) -> list[str]:
     rate = why["rate_rows_per_s"]
     objective = why["objective"]
+    unit = "rows" if batched else "requests"
     if objective is None:
-        known = f" One replica sustains {rate:,.0f} rows/s at full batches." if rate else ""
-        return [f"Objective: none, served as well as can be.{known}"]
-    text = f"Objective: {objective['percentile']:g} % of the requests within {format_duration(objective['latency_s'])}."
+        known = f"One replica sustains {rate:,.0f} {unit}/s{' at full batches' if batched else ''}." if rate else ""
+        return ["None: requests are served as well as can be, none is refused for being late.", known]
+    text = f"{objective['percentile']:g} % of the requests within {format_duration(objective['latency_s'])}."
     if objective["unreachable"]:
-        return [f"{text} One row alone takes longer: it can't be met, and nothing is refused for it."]
-    if rate:
-        text += f" Within it one replica sustains {rate:,.0f} rows/s, in batches of {objective['batch_rows']}."
-    missed = objective["missed"]
-    return [text, f"Missed so far: {missed:,} of {why['arrivals']:,}."]
+        return [text, "One row alone takes longer: it can't be met, and nothing is refused for it."]
+    if not rate:
+        return [text, "What a batch takes is not known yet."]
+    batches = f", in batches of up to {objective['batch_rows']}" if batched else ""
+    return [text, f"Within it one replica sustains {rate:,.0f} {unit}/s{batches}."]
 
 
 def _batching(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
     batching = (model["signature"] or {}).get("batching", "on")
     if batching != "on":
-        return [f"Batching: off, {batching['off']['reason']}."]
-    text = f"Batching: up to {model['batch_rows_max']} rows."
-    if why["recent_batches"]:
-        count = sum(times for _, times in why["recent_batches"])
-        mean = sum(rows * times for rows, times in why["recent_batches"]) / count
-        sizes = ", ".join(f"{times} × {rows}" for rows, times in _commonest(why["recent_batches"]))
-        text += f" The last {count} batches had {mean:.1f} rows on average (most often {sizes})."
+        return [f"Off: {batching['off']['reason']}."]
+    sentences = [f"On, up to {model['batch_rows_max']} rows."]
+    recent = why["recent_batches"]
+    if recent:
+        count = sum(times for _, times in recent)
+        mean = sum(rows * times for rows, times in recent) / count
+        sizes = ", ".join(f"{rows} ({times / count:.0%})" for rows, times in _commonest(recent))
+        sentences.append(f"The last {count} batches had {mean:.1f} rows on average, most often {sizes}.")
     if why["returning_callers"] > 1:
-        text += (
-            f" About {why['returning_callers']:.0f} callers come back as soon as they have their answer; "
-            "small batches wait for them a moment."
+        sentences.append(
+            f"About {why['returning_callers']:.0f} callers come back as soon as they have their answer, and small "
+            "batches wait for them a moment."
         )
-    lines = [text]
     if why["overhead_s"]["batch"]:
-        lines.append(f"Handing a batch over and back takes {why['overhead_s']['batch'] * 1e3:.3f} ms beside its run.")
-    return lines
+        sentences.append(f"Handing a batch over and back takes {_ms(why['overhead_s']['batch'])} ms beside its run.")
+    return sentences
 
 
 def _commonest(batches: list[list[int]]) -> list[list[int]]:
     return sorted(batches, key=lambda batch: -batch[1])[:3]
 
 
-def _traffic(why: dict[str, Any]) -> list[str]:
-    queue = why["queue"]
-    lines = [
-        f"Requests: {why['arrivals']:,} came; {queue['requests']:,} wait now, "
-        f"{queue['handed_out']:,} are with replicas; {why['demoted']:,} were sent back behind those that could still "
-        "be met."
-    ]
-    lines += [
-        f"Refused: {count:,} because {_REFUSALS.get(reason, reason)} ({reason})."
-        for reason, count in why["refusals"].items()
-    ]
-    return lines
+def _requests(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
+    came, queue, refusals = why["arrivals"], why["queue"], why["refusals"]
+    if not came:
+        return ["None came yet."]
+    sentences = [f"{came:,} came; {queue['requests']:,} wait now and {queue['handed_out']:,} are with replicas."]
+    if why["objective"]:
+        sentences.append(f"{_of(why['objective']['missed'], came)} were answered later than the objective.")
+    if why["demoted"]:
+        sentences.append(f"{_of(why['demoted'], came)} could no longer meet it and went behind those that could.")
+    for reason, count in sorted(refusals.items(), key=lambda refusal: -refusal[1]):
+        sentences.append(f"{_of(count, came)} were refused because {_REFUSALS.get(reason, reason)} ({reason}).")
+    if not refusals:
+        sentences.append("None was refused.")
+    failed = model["answered"]["error"] - sum(refusals.values())
+    if failed > 0:
+        sentences.append(f"{failed:,} ended in another error; the server's log has each.")
+    return sentences
 
 
-def _curve(curve: list[dict[str, Any]]) -> str:
-    rows = [("ROWS", "MEAN MS", "HIGH MS", "ROWS/S", "RUNS")]
+def _of(count: int, all_: int) -> str:
+    return f"{count:,} ({count / all_:.1%})"
+
+
+def _spread(why: dict[str, Any]) -> list[str]:
+    spread: dict[float, float] = dict(why["spread"])
+    sentences = ["What a batch takes, as learned from its runs."]
+    if len(why.get("buckets", ())) > 1:
+        sentences.append("Learned for each size: the length of inputs that are padded, else the bytes of a row.")
+    if 0.5 in spread and 0.99 in spread:
+        sentences.append(
+            f"Half of the runs take at most {spread[0.5]:.2f} times the mean, 99 % at most {spread[0.99]:.2f} times."
+        )
+    return sentences
+
+
+def _range(size: int) -> str:
+    """A bucket of sizes: from past half of its end to its end."""
+    least, most = 2 ** (size - 1) + 1 if size else 1, 2**size
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def _measured(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points that were run; all where none was."""
+    return [point for point in curve if point["samples"]] or curve
+
+
+def _curve(curve: list[dict[str, Any]], why: dict[str, Any]) -> str:
+    percentile = why["objective"]["percentile"] if why["objective"] else 99
+    rows = [("ROWS", "MEAN MS", f"P{percentile:g} MS", "ROWS/S", "RUNS")]
     rows += [
         (
             str(point["rows"]),
-            f"{point['mean_s'] * 1e3:.3f}",
-            f"{point['high_s'] * 1e3:.3f}",
+            _ms(point["mean_s"]),
+            _ms(point["high_s"]),
             f"{point['rows'] / point['mean_s']:,.0f}",
             f"{point['samples']:,}" if point["samples"] else "-",
         )
         for point in curve
     ]
     return table(rows)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3f}"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from inferd.spec.files import load_model_file, load_server_file
-from inferd.spec.settings import Objective, Versions
+from inferd.spec.settings import CutOutput, Objective, PaddedInput, Padding, Versions
 
 
 @pytest.fixture
@@ -126,3 +126,18 @@ def test_no_models_at_all_is_a_fault_that_says_how_to_write_one(write):
     load_server_file(write("server: {port: 1}\n"), faults)
     assert len(faults) == 1
     assert "- path: model.onnx" in faults[0]
+
+
+def test_padding_is_read_by_name_and_its_faults_say_what_to_write(write):
+    faults = []
+    file = write(
+        "server: {tenant_header: x-tenant, tenants: {gold: 3}}\n"
+        "models:\n  - path: a\n    padding: {inputs: {x: {value: -1}}, outputs: {y: {axis: 2}}}\n"
+        "  - path: b\n    padding: {inputs: {x: {axis: 0}}}\n"
+        "  - path: c\n    padding: {outputs: {y: {}}}\n"
+    )
+    read = load_server_file(file, faults)
+    assert read.server == {"tenant_header": "x-tenant", "tenants": {"gold": 3}}
+    assert read.models[0].given["padding"] == Padding({"x": PaddedInput(1, -1.0)}, {"y": CutOutput(2)})
+    assert [":6: padding" in faults[0], ":8: padding" in faults[1]] == [True, True], faults
+    assert all("write {inputs: {tokens: {axis: 1, value: 0}}" in fault for fault in faults)

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 WIRE = HERE.parent / "tests" / "wire"
 SIGNATURES = [
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64",
-    "half", "BYTES", "free", "texts", "scalar", "two",
+    "half", "BYTES", "free", "texts", "scalar", "two", "long",
 ]  # fmt: skip
 
 

@@ -316,7 +316,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     device: Annotated[
         str,
         about(
-            "Where the model runs: cpu, or cuda:N.",
+            "Where the model runs: cpu, or cuda:N with onnxruntime-gpu installed (no GPU was at hand to test it on).",
             why="Every machine has one.",
             pattern=r"^(cpu|cuda:[0-9]{1,3})$",
         ),

@@ -81,15 +81,17 @@ impl Pipeline {
 
     /// Runs one request. The steps begin when the ticket is first awaited; dropping it cancels all of them.
     pub(crate) fn submit(self: &Arc<Self>, request: InferRequest) -> Ticket {
-        if self.closed.load(Ordering::Acquire) {
+        // Counted before it is looked whether the door is open: who drains closes first, and then counts.
+        let under_way = UnderWay::begin(self);
+        if self.closed.load(Ordering::SeqCst) {
             return Ticket::refused(draining(&self.settings.name));
         }
-        Ticket::running(Box::pin(run::run(self.clone(), request)))
+        Ticket::running(Box::pin(run::run(under_way, request)))
     }
 
     /// Admits nothing more.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Returns when no request is under way.
@@ -107,5 +109,21 @@ impl Pipeline {
     /// `error` with the step that it happened in.
     fn at_step(&self, step: usize, error: Error) -> Error {
         error.within(format_args!("step '{}' of pipeline '{}'", self.steps[step].name, self.settings.name))
+    }
+}
+
+/// Counts a request as under way until it is dropped.
+struct UnderWay(Arc<Pipeline>);
+
+impl UnderWay {
+    fn begin(pipeline: &Arc<Pipeline>) -> UnderWay {
+        pipeline.running.send_modify(|running| *running += 1);
+        UnderWay(pipeline.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|running| *running -= 1);
     }
 }

@@ -5,7 +5,6 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
@@ -16,17 +15,17 @@ use inferd_types::{
 };
 use smallvec::SmallVec;
 
-use super::{Pipeline, Source, Step};
+use super::{Pipeline, Source, Step, UnderWay};
 use crate::handle::ModelHandle;
 use crate::ticket::{Answer, Ticket};
 
 /// Runs `request`; counts how it went.
-pub(super) async fn run(pipeline: Arc<Pipeline>, request: InferRequest) -> Answer {
-    let _under_way = UnderWay::begin(&pipeline);
+pub(super) async fn run(under_way: UnderWay, request: InferRequest) -> Answer {
+    let pipeline = &under_way.0;
     let arrived = request.arrived;
     let answer = match pipeline.refusal(&request) {
         Some(error) => Err(error),
-        None => Run::new(&pipeline, request).finish().await,
+        None => Run::new(pipeline, request).finish().await,
     };
     let now = pipeline.clock.now();
     let mut statistics = pipeline.statistics();
@@ -43,22 +42,6 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, request: InferRequest) -> Answe
     }
     drop(statistics);
     answer
-}
-
-/// Counts a request as under way until it is dropped.
-struct UnderWay<'a>(&'a Pipeline);
-
-impl UnderWay<'_> {
-    fn begin(pipeline: &Pipeline) -> UnderWay<'_> {
-        pipeline.running.send_modify(|running| *running += 1);
-        UnderWay(pipeline)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.running.send_modify(|running| *running -= 1);
-    }
 }
 
 impl Pipeline {

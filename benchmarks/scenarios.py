@@ -5,12 +5,14 @@ Reads a `Bench`, hands on `Result`s. Knows nothing of how a server is started or
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 from bench import Bench, Result, Samples, Target
 from load import LoadFailed
+from openloop import Arrivals
+from openloop import open_loop as arrive
 from peers import FastApi, Mosec, MosecRaw, MosecUnbatched, Triton, TritonBinary
-from poisson import poisson
 from servers import Inferd, InferdBinary, InferdLingerOff, InferdTwoReplicas, Nginx
 
 if TYPE_CHECKING:
@@ -109,14 +111,18 @@ def open_loop(bench: Bench) -> Result:
     seconds = max(4.0, bench.seconds * 2)
     with bench.running([InferdBinary, InferdLingerOff], MLP) as [on, off]:
         capacity = bench.http(on, 64)()["rate"]
-        seeds = iter(range(1, 10_000))
 
-        def arm(server: Inferd, share: float, seed: list[int]) -> Callable[[], dict[str, float]]:
+        def arm(server: Inferd, share: float) -> Callable[[], dict[str, float]]:
+            seeds = count(1)
+
             def measure() -> dict[str, float]:
                 before = server.cpu_seconds()
-                seen = poisson(server.address, server.request(), capacity * share, seconds, seed[0], bench.load_core)
-                if seen.errors or not seen.latencies_s:
-                    raise LoadFailed(f"{server.name} failed {seen.errors} of its requests at {share:.0%} of capacity")
+                schedule = Arrivals(capacity * share, seconds, next(seeds))
+                seen = arrive(server.address, server.request(), schedule, bench.load_core)
+                if seen.errors or seen.refused or not seen.latencies_s:
+                    raise LoadFailed(
+                        f"{server.name} failed {seen.errors + seen.refused} of its requests at {share:.0%} of capacity"
+                    )
                 cpu = server.cpu_seconds() - before
                 return {
                     "rate": len(seen.latencies_s) / seconds,
@@ -131,9 +137,8 @@ def open_loop(bench: Bench) -> Result:
 
         arms = {}
         for share in (0.3, 0.7):
-            seed = [next(seeds)]
-            arms[f"linger on, {share:.0%}"] = arm(on, share, seed)
-            arms[f"linger off, {share:.0%}"] = arm(off, share, seed)
+            arms[f"linger on, {share:.0%}"] = arm(on, share)
+            arms[f"linger off, {share:.0%}"] = arm(off, share)
         samples = bench.interleave(arms)
     result = Result("open_loop", f"MLP, Poisson arrivals, capacity {capacity:.0f}/s", samples, [])
     for share in ("30%", "70%"):

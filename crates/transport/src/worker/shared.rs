@@ -187,7 +187,9 @@ fn oldest_open(arena: &Arena) -> Option<Taken> {
         let word = Word::unpack(arena.mapping.u64(at).load(Ordering::Acquire))?;
         (word.state == State::Open).then_some(Taken { slot, word })
     };
-    match (open(0), open(1)) {
+    let (one, other) = (open(0), open(1));
+    // Both may have been opened between the two looks, the first one first: it shows to whoever has seen the second.
+    match (one.or_else(|| open(0)), other) {
         (Some(one), Some(other)) => Some(if other.word.older_than(one.word) { other } else { one }),
         (one, other) => one.or(other),
     }

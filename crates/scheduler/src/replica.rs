@@ -60,7 +60,7 @@ impl Replica {
 
     /// The second batch, if newcomers may join it.
     pub(crate) fn open_batch(&self) -> Option<&Batch> {
-        self.second.as_ref().filter(|batch| batch.is_open() && !batch.closed)
+        self.second.as_ref().filter(|batch| !self.draining && batch.is_open() && !batch.closed)
     }
 
     /// The predicted end of what executes; now where it is overdue.

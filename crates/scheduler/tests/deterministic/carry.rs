@@ -1,0 +1,142 @@
+//! Carries out what the scheduler asks for, and checks that it may be asked.
+//!
+//! Reads actions; what they lead to is told once all of them are carried out. Answers nobody by itself.
+
+use inferd_scheduler::{Action, Event};
+use inferd_types::{BatchId, ReplicaId, RequestId};
+
+use crate::ledger::Fate;
+use crate::scenario::often;
+use crate::world::{Batch, DOORBELL, Happening, World};
+
+impl World {
+    pub(crate) fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Stage { replica, batch, requests, .. } => self.stage(replica, batch, requests),
+                Action::Append { replica, batch, requests } => self.append(replica, batch, &requests),
+                Action::Withdraw { replica, batch } => self.withdraw(replica, batch),
+                Action::Hedge { replica, batch, requests } => self.hedge(replica, batch, requests),
+                Action::Answer { request, reason, .. } => {
+                    self.ledger.refuse(self.now, request, reason);
+                    self.call_again(request);
+                }
+                Action::WakeAt(at) => {
+                    assert!(at > self.now, "woken at once: {at:?} at {:?}", self.now);
+                    self.wake = Some(at);
+                }
+            }
+        }
+    }
+
+    fn check_batch(&self, requests: &[RequestId]) {
+        let config = &self.scenario.config;
+        let of = |request: &RequestId| self.ledger.get(*request);
+        let first = of(&requests[0]).arrival;
+        let rows = self.ledger.rows(requests);
+        let bytes: usize = requests.iter().map(|request| of(request).arrival.bytes).sum();
+        if requests.len() == 1 {
+            return;
+        }
+        assert!(config.batched, "a model that is not batched got {} requests at once", requests.len());
+        assert!(rows <= config.batch_rows_max, "{rows} rows, {} may run", config.batch_rows_max);
+        assert!(bytes <= config.batch_max_bytes, "{bytes} bytes, {} may run", config.batch_max_bytes);
+        assert!(requests.iter().all(|request| of(request).arrival.shape == first.shape), "shapes are mixed");
+        assert!(requests.iter().all(|request| of(request).arrival.size == first.size), "sizes are mixed");
+        assert!(!requests.iter().any(|request| of(request).alone), "one that runs alone has company");
+    }
+
+    fn stage(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
+        self.check_batch(&requests);
+        self.ledger.hand_out(self.now, &requests, (id, batch));
+        self.check_slot(id);
+        if often(&mut self.scenario.random, self.scenario.faults.stage_fails) {
+            return self.fail_stage(id, batch, requests);
+        }
+        self.occupy(id, batch, requests);
+    }
+
+    fn check_slot(&self, id: ReplicaId) {
+        let busy = self.replicas.values().filter(|replica| replica.is_busy()).count();
+        let replica = self.replicas.get(&id).expect("no action on a lost replica");
+        assert!(!replica.draining, "a draining replica gets nothing");
+        assert!(replica.slots.len() + replica.done.len() < 2, "{id} has no free slot");
+        let most = self.scenario.config.running_max as usize;
+        assert!(replica.is_busy() || busy < most, "{busy} replicas run, {most} may");
+    }
+
+    fn occupy(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
+        let replica = self.replicas.get_mut(&id).expect("just checked");
+        replica.slots.push(Batch { id: batch, requests, taken: false, told: false, refused_append: false });
+        if replica.slots.len() == 1 {
+            self.after(DOORBELL, Happening::Take(id));
+        }
+    }
+
+    /// It does not fit the arena: alone they may; one that is alone already is answered.
+    fn fail_stage(&mut self, replica: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
+        if let [request] = requests[..] {
+            self.ledger.end(self.now, request, Fate::Failed);
+            self.call_again(request);
+            self.told.push_back(Event::Removed(request));
+            return;
+        }
+        requests.iter().for_each(|request| self.ledger.get_mut(*request).alone = true);
+        self.told.push_back(Event::Withdrawn { replica, batch, requests });
+    }
+
+    fn append(&mut self, id: ReplicaId, batch: BatchId, requests: &[RequestId]) {
+        self.ledger.hand_out(self.now, requests, (id, batch));
+        let full = often(&mut self.scenario.random, self.scenario.faults.append_fails);
+        let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
+        assert!(!replica.draining, "a draining replica gets nothing");
+        let ended = replica.done.iter_mut();
+        let found = replica.slots.iter_mut().chain(ended).find(|slot| slot.id == batch);
+        let found = found.expect("what is appended to was staged");
+        assert!(!found.told, "appended to a batch that was known to be taken");
+        assert!(!found.refused_append, "appended again after a refusal");
+        if found.taken || full {
+            found.refused_append = true;
+            self.told.push_back(Event::Returned { requests: requests.to_vec() });
+        } else {
+            found.requests.extend(requests);
+            let all = found.requests.clone();
+            self.check_batch(&all);
+        }
+    }
+
+    fn withdraw(&mut self, id: ReplicaId, batch: BatchId) {
+        let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
+        let at = replica.slots.iter().position(|slot| slot.id == batch && !slot.taken);
+        let Some(at) = at else {
+            // Too late. Its slot may hold it still, or its end be on the way.
+            if let Some(slot) = replica.slots.iter_mut().find(|slot| slot.id == batch) {
+                slot.told = true;
+            }
+            return self.told.push_back(Event::Taken { replica: id, batch });
+        };
+        let mut requests = replica.slots.remove(at).requests;
+        requests.retain(|request| {
+            let known = self.ledger.get(*request);
+            known.fate == Fate::Held && known.home == Some((id, batch))
+        });
+        self.told.push_back(Event::Withdrawn { replica: id, batch, requests });
+    }
+
+    /// A copy: of what runs elsewhere, on a replica that has nothing else to do.
+    fn hedge(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
+        assert!(self.scenario.config.hedging.is_some(), "hedging is off");
+        self.check_slot(id);
+        assert!(!self.replicas[&id].is_busy(), "a copy stands in nobody's way");
+        for request in &requests {
+            let known = self.ledger.get_mut(*request);
+            assert_eq!((known.fate, known.copy), (Fate::Held, None), "{request} was copied");
+            let (home, first) = known.home.expect("it is held by a batch");
+            assert_ne!(home, id, "copied to where it runs");
+            known.copy = Some((id, batch));
+            let runs = |slot: &Batch| slot.id == first && slot.taken;
+            assert!(self.replicas[&home].slots.iter().chain(&self.replicas[&home].done).any(runs));
+        }
+        self.occupy(id, batch, requests);
+    }
+}

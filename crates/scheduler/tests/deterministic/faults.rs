@@ -1,0 +1,139 @@
+//! What goes wrong: replicas that die, drain or turn slow, callers that go, clocks that jump.
+//!
+//! Reads the scenario's rates; each fault plans the next of its kind while requests come. Checks nothing.
+
+use std::time::Duration;
+
+use inferd_scheduler::Event;
+use inferd_types::{ReplicaId, RequestId, Time};
+
+use crate::ledger::Fate;
+use crate::scenario::log_uniform;
+use crate::world::{Happening, World};
+
+impl World {
+    /// The first fault of each kind.
+    pub(crate) fn plan_faults(&mut self) {
+        let faults = &self.scenario.faults;
+        let firsts = [
+            (faults.losses, Happening::Lose),
+            (faults.cancellations, Happening::Cancel),
+            (faults.drains, Happening::Drain),
+            (faults.jumps, Happening::Jump),
+            (faults.moods, Happening::Mood),
+        ];
+        firsts.into_iter().for_each(|(mean, happening)| self.plan(mean, happening));
+    }
+
+    fn plan(&mut self, mean: Duration, happening: Happening) {
+        if !mean.is_zero() && self.running() {
+            let wait = self.scenario.random.exponential(mean) + Duration::from_nanos(1);
+            self.after(wait, happening);
+        }
+    }
+
+    /// Any replica there is.
+    fn any_replica(&mut self) -> Option<ReplicaId> {
+        let count = self.replicas.len();
+        let at = self.scenario.random.below(count.max(1) as u64) as usize;
+        self.replicas.keys().nth(at).copied()
+    }
+
+    /// Ends a replica; the innocent come back at once, the suspects later but for one; a new replica starts.
+    pub(crate) fn lose(&mut self) {
+        self.plan(self.scenario.faults.losses, Happening::Lose);
+        let Some(id) = self.any_replica() else { return };
+        let lost = self.replicas.remove(&id).expect("just found");
+        self.told.push_back(Event::ReplicaLost(id));
+        let (mut innocent, mut suspects) = (Vec::new(), Vec::new());
+        for batch in lost.slots.into_iter().chain(lost.done) {
+            for request in batch.requests {
+                if self.lost_its_last((id, batch.id), request) {
+                    self.ledger.away(request);
+                    if batch.taken { suspects.push(request) } else { innocent.push(request) }
+                }
+            }
+        }
+        self.told.push_back(Event::Returned { requests: innocent });
+        if let Some(condemned) = suspects.pop() {
+            self.ledger.end(self.now, condemned, Fate::Failed);
+            self.call_again(condemned);
+            self.told.push_back(Event::Removed(condemned));
+        }
+        let later = Duration::from_micros(self.scenario.random.below(5000));
+        self.after(later, Happening::GiveBack(suspects));
+        self.after(Duration::from_millis(3), Happening::Start);
+    }
+
+    /// Whether `request` was held by this batch and by no copy that still runs.
+    fn lost_its_last(&mut self, home: (ReplicaId, inferd_types::BatchId), request: RequestId) -> bool {
+        let known = self.ledger.get_mut(request);
+        if known.fate != Fate::Held {
+            return false;
+        }
+        if known.copy == Some(home) {
+            known.copy = None;
+            false
+        } else if known.home == Some(home) {
+            known.home = known.copy.take();
+            known.home.is_none()
+        } else {
+            false
+        }
+    }
+
+    /// Those whose callers still wait may run again.
+    pub(crate) fn give_back(&mut self, mut requests: Vec<RequestId>) {
+        requests.retain(|request| self.ledger.get(*request).fate == Fate::Away);
+        self.told.push_back(Event::Returned { requests });
+    }
+
+    /// The caller of a recent request goes.
+    pub(crate) fn cancel(&mut self) {
+        self.plan(self.scenario.faults.cancellations, Happening::Cancel);
+        let back = 1 + self.scenario.random.below(64);
+        let Some(id) = (self.ledger.len() as u64).checked_sub(back) else { return };
+        let request = RequestId(id);
+        if self.ledger.waits(request) {
+            self.ledger.end(self.now, request, Fate::Cancelled);
+            self.call_again(request);
+        }
+        // Of those who have ended it changes nothing.
+        self.told.push_back(Event::Cancelled(request));
+    }
+
+    /// A replica takes nothing new for a while.
+    pub(crate) fn drain(&mut self) {
+        self.plan(self.scenario.faults.drains, Happening::Drain);
+        let Some(id) = self.any_replica() else { return };
+        self.replicas.get_mut(&id).expect("just found").draining = true;
+        self.told.push_back(Event::DrainReplica(id));
+        let pause = self.scenario.between * (1 + self.scenario.random.below(500)) as u32;
+        self.after(pause, Happening::Ready(id));
+    }
+
+    /// It takes work again, if it has not been lost meanwhile.
+    pub(crate) fn ready(&mut self, id: ReplicaId) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.draining = false;
+            self.told.push_back(Event::ReplicaReady(id));
+        }
+    }
+
+    /// The machine was stopped: time has passed and nothing has happened.
+    pub(crate) fn jump(&mut self) {
+        self.plan(self.scenario.faults.jumps, Happening::Jump);
+        let stopped =
+            log_uniform(&mut self.scenario.random, Duration::from_millis(1), Duration::from_secs(30));
+        self.now = Time::from_nanos(self.now.as_nanos() + stopped.as_nanos() as u64);
+    }
+
+    /// A replica turns slow, or is its old self again.
+    pub(crate) fn change_mood(&mut self) {
+        self.plan(self.scenario.faults.moods, Happening::Mood);
+        let Some(id) = self.any_replica() else { return };
+        let slow = 2.0 + 18.0 * self.scenario.random.unit();
+        let replica = self.replicas.get_mut(&id).expect("just found");
+        replica.slowness = if replica.slowness > 1.0 { 1.0 } else { slow };
+    }
+}

@@ -1,0 +1,362 @@
+//! The machine around the scheduler, in virtual time: replicas, callers, doorbells.
+//!
+//! Reads a scenario; tells the scheduler what happens, as a dispatcher would, late and in batches of events where the
+//! clock has jumped. Breaks nothing by itself: that is `faults`.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use inferd_scheduler::{Action, Arrival, Event, Scheduler};
+use inferd_types::{BatchId, ReplicaId, RequestId, Time};
+
+use crate::ledger::{Fate, Ledger};
+use crate::scenario::{REQUESTS, Scenario, often};
+
+/// From a batch being ready to the replica running it, and from its end to the dispatcher knowing.
+pub(crate) const DOORBELL: Duration = Duration::from_micros(30);
+/// The longest that work may wait beside an idle replica, for callers that are about to return.
+const LINGER_MAX: Duration = Duration::from_millis(1);
+/// Moments between two looks at what the scheduler counts.
+const LOOK_EVERY: u64 = 64;
+/// A life of [`REQUESTS`] is over long before.
+const MOMENTS_MAX: u64 = 5_000_000;
+
+/// A batch on a replica.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) id: BatchId,
+    pub(crate) requests: Vec<RequestId>,
+    /// The worker has it: nothing can be added or withdrawn any more.
+    pub(crate) taken: bool,
+    /// The scheduler has been told so.
+    pub(crate) told: bool,
+    pub(crate) refused_append: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Replica {
+    /// The first is executing if one is.
+    pub(crate) slots: Vec<Batch>,
+    /// Ended, but the dispatcher has not seen it.
+    pub(crate) done: Vec<Batch>,
+    pub(crate) executing: bool,
+    pub(crate) draining: bool,
+    /// How many times as long as usual it takes.
+    pub(crate) slowness: f64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Happening {
+    Arrive { caller: Option<u64> },
+    Take(ReplicaId),
+    End(ReplicaId, BatchId, Duration),
+    Tell(Event),
+    Wake(u64),
+    Start,
+    GiveBack(Vec<RequestId>),
+    Ready(ReplicaId),
+    Lose,
+    Cancel,
+    Drain,
+    Jump,
+    Mood,
+}
+
+#[derive(Debug)]
+struct Coming {
+    at: Time,
+    sequence: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Coming {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Coming {}
+
+impl PartialOrd for Coming {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Coming {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) ledger: Ledger,
+    pub(crate) now: Time,
+    pub(crate) replicas: BTreeMap<ReplicaId, Replica>,
+    /// What the scheduler is told once the actions at hand are carried out.
+    pub(crate) told: VecDeque<Event>,
+    /// When this round of decisions wants to be woken.
+    pub(crate) wake: Option<Time>,
+    coming: BinaryHeap<Reverse<Coming>>,
+    sequence: u64,
+    rounds: u64,
+    next_replica: u32,
+}
+
+impl World {
+    pub(crate) fn new(scenario: Scenario) -> World {
+        let mut world = World {
+            scheduler: Scheduler::new(scenario.config.clone()),
+            ledger: Ledger::new(&scenario.config),
+            now: Time::ZERO,
+            replicas: BTreeMap::new(),
+            told: VecDeque::new(),
+            wake: None,
+            coming: BinaryHeap::new(),
+            sequence: 0,
+            rounds: 0,
+            next_replica: 0,
+            scenario,
+        };
+        (0..world.scenario.replicas).for_each(|_| world.after(Duration::ZERO, Happening::Start));
+        for caller in 0..world.scenario.callers {
+            world.after(Duration::from_micros(10 * caller + 1), Happening::Arrive { caller: Some(caller) });
+        }
+        world.after(Duration::from_micros(1), Happening::Arrive { caller: None });
+        world.plan_faults();
+        world
+    }
+
+    /// Runs until nothing happens any more; arrivals and faults end with the last request.
+    pub(crate) fn run(&mut self) {
+        let mut moments = 0u64;
+        while let Some(Reverse(coming)) = self.coming.pop() {
+            // Where the clock has jumped, what was due meanwhile happens now.
+            self.now = self.now.max(coming.at);
+            if matches!(coming.happening, Happening::Wake(round) if round != self.rounds) {
+                continue;
+            }
+            self.happen(coming.happening);
+            self.settle();
+            if self.coming.peek().is_none_or(|Reverse(next)| next.at > self.now) {
+                self.decide();
+                moments += 1;
+                assert!(moments < MOMENTS_MAX, "the world does not come to rest");
+                if moments.is_multiple_of(LOOK_EVERY) {
+                    self.ledger.check(&self.scheduler, self.replicas_ready());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn replicas_ready(&self) -> usize {
+        self.replicas.values().filter(|replica| !replica.draining).count()
+    }
+
+    pub(crate) fn after(&mut self, wait: Duration, happening: Happening) {
+        self.sequence += 1;
+        self.coming.push(Reverse(Coming { at: self.now + wait, sequence: self.sequence, happening }));
+    }
+
+    /// Whether requests and faults still come.
+    pub(crate) fn running(&self) -> bool {
+        (self.ledger.len() as u64) < REQUESTS
+    }
+
+    /// Asks for decisions until they lead to nothing that the scheduler must be told.
+    fn decide(&mut self) {
+        loop {
+            let mut actions = Vec::new();
+            self.rounds += 1;
+            self.wake = None;
+            self.scheduler.decide(self.now, &mut actions);
+            let refused = |action: &Action| matches!(action, Action::Answer { .. });
+            assert!(self.ledger.queued() > 0 || !actions.iter().any(refused), "nobody waits to be answered");
+            self.carry_out(actions);
+            if self.told.is_empty() {
+                break;
+            }
+            self.settle();
+        }
+        self.check_work_conserved();
+        if let Some(at) = self.wake {
+            self.after(at.since(self.now), Happening::Wake(self.rounds));
+        }
+    }
+
+    /// No replica stands idle beside work, but for the moment in which callers return.
+    fn check_work_conserved(&self) {
+        let busy = self.replicas.values().filter(|replica| replica.is_busy()).count();
+        let idle = self.replicas.values().any(|replica| !replica.is_busy() && !replica.draining);
+        if self.ledger.queued() == 0 || !idle || busy >= self.scenario.config.running_max as usize {
+            return;
+        }
+        let soon = self.wake.is_some_and(|at| at.since(self.now) <= LINGER_MAX);
+        assert!(soon, "{} wait beside an idle replica until {:?}", self.ledger.queued(), self.wake);
+    }
+
+    /// Tells the scheduler what carrying out its actions led to. What comes back is queued from then on, not before:
+    /// the actions at hand were decided without it.
+    fn settle(&mut self) {
+        while let Some(event) = self.told.pop_front() {
+            if let Event::Returned { requests } | Event::Withdrawn { requests, .. } = &event {
+                requests.iter().for_each(|request| self.ledger.enqueue(*request));
+            }
+            let mut actions = Vec::new();
+            self.scheduler.on_event(self.now, event, &mut actions);
+            self.carry_out(actions);
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrive { caller } => self.arrive(caller),
+            Happening::Take(replica) => self.take(replica),
+            Happening::End(replica, batch, execution) => self.end(replica, batch, execution),
+            Happening::Tell(event) => self.tell(event),
+            Happening::Wake(_) => {}
+            Happening::Start => self.start(),
+            Happening::GiveBack(requests) => self.give_back(requests),
+            Happening::Ready(replica) => self.ready(replica),
+            Happening::Lose => self.lose(),
+            Happening::Cancel => self.cancel(),
+            Happening::Drain => self.drain(),
+            Happening::Jump => self.jump(),
+            Happening::Mood => self.change_mood(),
+        }
+    }
+
+    fn start(&mut self) {
+        let id = ReplicaId(self.next_replica);
+        self.next_replica += 1;
+        let slots = Vec::with_capacity(2);
+        let replica = Replica { slots, done: Vec::new(), executing: false, draining: false, slowness: 1.0 };
+        self.replicas.insert(id, replica);
+        self.told.push_back(Event::ReplicaReady(id));
+    }
+
+    fn arrive(&mut self, caller: Option<u64>) {
+        if !self.running() {
+            return;
+        }
+        let first = RequestId(self.ledger.len() as u64);
+        let arrival = self.scenario.arrival(self.now, first);
+        self.ledger.open(self.now, arrival, caller);
+        let mut parts = vec![arrival];
+        if self.scenario.in_parts() {
+            for part in 1..3 {
+                let part = Arrival { request: RequestId(first.0 + part), ..arrival };
+                self.ledger.open(self.now, part, None);
+                parts.push(part);
+            }
+        }
+        let requests: Vec<_> = parts.iter().map(|part| part.request).collect();
+        let event = if parts.len() == 1 { Event::Arrived(arrival) } else { Event::ArrivedInParts(parts) };
+        let mut actions = Vec::new();
+        self.scheduler.on_event(self.now, event, &mut actions);
+        if actions.is_empty() {
+            self.ledger.admitted(&requests);
+        } else {
+            assert_eq!(actions.len(), 1, "a refusal is one answer");
+            self.carry_out(actions);
+            assert_eq!(self.ledger.get(first).fate, Fate::Refused);
+            // The refusal of the first means all.
+            requests[1..].iter().for_each(|part| self.ledger.end(self.now, *part, Fate::Refused));
+        }
+        if caller.is_none() {
+            self.expect_next();
+        }
+    }
+
+    fn expect_next(&mut self) {
+        let crowds = self.scenario.crowds;
+        let random = &mut self.scenario.random;
+        let crowd = if often(random, crowds) { random.below(100) } else { 0 };
+        let next = random.exponential(self.scenario.between) + Duration::from_nanos(1);
+        // One of a crowd goes on as this one would have; the others end with themselves.
+        for one in 0..crowd {
+            self.after(next, Happening::Arrive { caller: Some(u64::MAX - one) });
+        }
+        self.after(next, Happening::Arrive { caller: None });
+    }
+
+    /// The idle worker takes what is staged first.
+    pub(crate) fn take(&mut self, id: ReplicaId) {
+        let Some(replica) = self.replicas.get_mut(&id).filter(|replica| !replica.executing) else { return };
+        let slowness = replica.slowness;
+        let Some(batch) = replica.slots.first_mut() else { return };
+        batch.taken = true;
+        replica.executing = true;
+        let (batch, rows) = (batch.id, self.ledger.rows(&batch.requests));
+        let (fixed, each, stalls) = (self.scenario.fixed, self.scenario.each, self.scenario.faults.stalls);
+        let random = &mut self.scenario.random;
+        let stalled = if often(random, stalls) { 100.0 } else { 1.0 };
+        let strays = 0.7 + 0.6 * random.unit() * random.unit();
+        let execution = (fixed + each * rows).mul_f64(slowness * stalled * strays);
+        self.after(execution, Happening::End(id, batch, execution));
+        self.after(DOORBELL, Happening::Tell(Event::Taken { replica: id, batch }));
+    }
+
+    fn end(&mut self, id: ReplicaId, batch: BatchId, execution: Duration) {
+        let ok = !often(&mut self.scenario.random, self.scenario.faults.run_fails);
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        replica.executing = false;
+        // The slot stays occupied until the dispatcher has seen the end.
+        let done = replica.slots.remove(0);
+        assert_eq!(done.id, batch);
+        replica.done.push(done);
+        self.take(id);
+        self.after(DOORBELL, Happening::Tell(Event::Finished { replica: id, batch, execution, ok }));
+    }
+
+    /// Hands an event on, unless its replica has been lost meanwhile.
+    fn tell(&mut self, event: Event) {
+        match &event {
+            Event::Finished { replica, batch, ok, .. } => {
+                let Some(place) = self.replicas.get_mut(replica) else { return };
+                let at = place.done.iter().position(|done| done.id == *batch).expect("it ended");
+                let requests = place.done.remove(at).requests;
+                self.answer(&requests, (*replica, *batch), if *ok { Fate::Done } else { Fate::Failed });
+            }
+            Event::Taken { replica, batch } => {
+                let Some(place) = self.replicas.get_mut(replica) else { return };
+                if let Some(batch) = place.slots.iter_mut().find(|slot| slot.id == *batch) {
+                    batch.told = true;
+                }
+            }
+            _ => {}
+        }
+        self.told.push_back(event);
+    }
+
+    /// Answers those who are still held by this batch; of two copies, the first that ends finds them.
+    fn answer(&mut self, requests: &[RequestId], home: (ReplicaId, BatchId), fate: Fate) {
+        for request in requests {
+            let known = self.ledger.get(*request);
+            if known.fate == Fate::Held && (known.home == Some(home) || known.copy == Some(home)) {
+                self.ledger.end(self.now, *request, fate);
+                self.call_again(*request);
+            }
+        }
+    }
+
+    /// A caller that has its answer soon sends its next request.
+    pub(crate) fn call_again(&mut self, request: RequestId) {
+        let callers = self.scenario.callers;
+        if let Some(caller) = self.ledger.get(request).caller.filter(|caller| *caller < callers) {
+            let think = Duration::from_micros(20 + self.scenario.random.below(200));
+            self.after(think, Happening::Arrive { caller: Some(caller) });
+        }
+    }
+}
+
+impl Replica {
+    /// Whether it holds anything, as far as the scheduler can know.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.slots.is_empty() || !self.done.is_empty()
+    }
+}

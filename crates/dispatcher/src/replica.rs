@@ -69,6 +69,9 @@ pub(crate) struct Batch {
     pub(crate) at_once: bool,
     /// When the first of its callers stops listening.
     pub(crate) timeout: Option<Time>,
+    /// The batch that it is a copy of, or that is a copy of it, and where that is. Whoever loses its callers to the
+    /// other has no members left.
+    pub(crate) twin: Option<(ReplicaId, BatchId)>,
 }
 
 /// How a hang is being ended.

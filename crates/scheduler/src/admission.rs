@@ -134,7 +134,7 @@ impl Scheduler {
     }
 
     fn may_probe(&self, now: Time) -> bool {
-        self.queue.is_empty() && now.since(self.learned) >= PROBE_AFTER && self.idle_replica().is_some()
+        self.queue.is_empty() && now.since(self.learned) >= PROBE_AFTER && self.idle_replicas() > 0
     }
 
     /// By how much the backlog, and `before` rows of its own request, put a newcomer past its deadline; `None` where
@@ -142,8 +142,8 @@ impl Scheduler {
     fn predicted_lateness(&mut self, now: Time, entry: &Entry, before: u64) -> Option<Duration> {
         let pace = self.sizes.of(entry.size).pace;
         let planned = u64::from(pace.rows.max(1));
-        let batch = self.batch_of_backlog(pace)?;
-        if self.queue.is_empty() && self.idle_replica().is_some() {
+        let batch = self.batch_of_backlog(pace)? * self.mean_pace();
+        if self.queue.is_empty() && self.idle_replicas() > 0 {
             return None;
         }
         // Demoted requests stand behind, but they will be run: whoever counted on their never running would soon
@@ -176,7 +176,7 @@ impl Scheduler {
     /// making the first in line late. The planned size may be smaller, since it leaves room for a batch before.
     fn joins_next_batch(&self, now: Time, entry: &Entry, ahead: u64) -> bool {
         let rows = ahead + u64::from(entry.rows);
-        let idle = self.idle_replica().is_some();
+        let idle = self.idle_replicas() > 0;
         if !idle || rows > u64::from(self.config.batch_rows_max) {
             return false;
         }
@@ -215,7 +215,7 @@ impl Scheduler {
     /// When everything that waits now will have run.
     pub(crate) fn drain_time(&mut self, now: Time) -> Duration {
         let rows = self.queue.rows() + self.look_at_replicas(now);
-        let each = self.sizes.per_row(self.queue.by_size());
+        let each = self.sizes.per_row(self.queue.by_size()).map(|each| each * self.mean_pace());
         let drained = each.and_then(|each| pace::drained((rows as f64 * each) as u64, &mut self.free));
         drained.map_or(RETRY_UNKNOWN, |drained| drained.since(now).max(RETRY_MIN))
     }

@@ -15,6 +15,8 @@ pub(crate) struct Counters {
     pub(crate) arrivals: u64,
     pub(crate) demoted: u64,
     pub(crate) missed: u64,
+    pub(crate) hedges: u64,
+    pub(crate) ejections: u64,
     pub(crate) refusals: [u64; Refusal::ALL.len()],
     /// Rows of the last batches, as a ring.
     pub(crate) recent: Vec<u32>,

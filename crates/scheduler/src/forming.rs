@@ -30,12 +30,14 @@ pub(crate) struct Fill {
     pub(crate) size: u8,
     /// Most rows.
     pub(crate) cap: u32,
+    /// How many times as long as in the middle its replica takes.
+    pub(crate) pace: f64,
 }
 
 impl Fill {
     /// An empty one, for those that may run with `head`.
     pub(crate) fn new(head: &Entry, cap: u32) -> Fill {
-        Fill { rows: 0, bytes: 0, limit: Time::MAX, shape: head.shape, size: head.size, cap }
+        Fill { rows: 0, bytes: 0, limit: Time::MAX, shape: head.shape, size: head.size, cap, pace: 1.0 }
     }
 }
 
@@ -43,6 +45,7 @@ impl Scheduler {
     /// Forms batches. Call it when there are no more events for this instant, and when a wake-up is due.
     pub fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.returning.advance(now);
+        self.readmit(now);
         self.expire(now, actions);
         self.age(now);
         let mut wake = None;
@@ -55,10 +58,13 @@ impl Scheduler {
                 wake = self.fill_behind(now, actions);
             }
         }
-        if self.queue.is_empty() {
+        let next = if self.queue.is_empty() {
             self.rebalance(now, actions);
-        }
-        if let Some(at) = [wake, self.next_expiry()].into_iter().flatten().min() {
+            self.hedge(now, actions)
+        } else {
+            self.next_back()
+        };
+        if let Some(at) = [wake, self.next_expiry(), next].into_iter().flatten().min() {
             actions.push(Action::WakeAt(at));
         }
     }
@@ -87,7 +93,7 @@ impl Scheduler {
     /// Gives work to idle replicas. `Some` is the time until which a batch is better held for returning callers.
     fn fill_idle(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Time> {
         loop {
-            let at = self.idle_replica()?;
+            let at = self.idle_replica(now)?;
             let head = self.settle_head(now, now, actions)?;
             if let Some(until) = self.linger(now, head) {
                 return Some(until);
@@ -97,19 +103,14 @@ impl Scheduler {
         }
     }
 
-    /// Who runs the next batch at once, if anyone can.
-    pub(crate) fn idle_replica(&self) -> Option<usize> {
-        (self.idle_replicas() > 0).then(|| self.replicas.iter().position(|replica| replica.is_idle()))?
-    }
-
     /// The replicas that work is shared among now: those that run, and of the idle ones as many as may.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Replica> {
         let mut idle = self.idle_replicas();
         self.replicas.iter().filter(move |replica| {
             if replica.first.is_some() {
-                return !replica.draining;
+                return !replica.is_out();
             }
-            let counted = idle > 0 && !replica.draining;
+            let counted = idle > 0 && !replica.is_out();
             idle -= usize::from(counted);
             counted
         })
@@ -133,6 +134,7 @@ impl Scheduler {
                 shape: open.shape,
                 size: open.size,
                 cap: open.cap,
+                pace: self.replicas[at].health.pace(),
             };
             if fill.rows >= fill.cap || self.queue.rows_of(fill.shape) == 0 {
                 continue;
@@ -159,10 +161,7 @@ impl Scheduler {
     /// is better staged late is due.
     fn fill_behind(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Time> {
         loop {
-            let candidates =
-                self.replicas.iter().enumerate().filter(|(_, replica)| replica.has_room_behind());
-            let first = candidates.min_by_key(|(_, replica)| replica.first_ends(now, &self.sizes));
-            let (at, _) = first?;
+            let at = self.route(now, Replica::has_room_behind)?;
             let start = self.replicas[at].first_ends(now, &self.sizes);
             let head = self.settle_head(now, start, actions)?;
             if self.hold(at, start, head) {
@@ -225,10 +224,11 @@ impl Scheduler {
 
     /// Stages the largest batch led by `head` that is done in time if it starts at `start`.
     fn stage(&mut self, now: Time, at: usize, start: Time, head: u32, cap: u32, actions: &mut Vec<Action>) {
-        let mut fill = Fill::new(&self.table[head], cap);
+        let pace = self.replicas[at].health.pace();
+        let mut fill = Fill { pace, ..Fill::new(&self.table[head], cap) };
         self.gather(start, &mut fill);
         if let Some(half) = self.half_of_two(&fill) {
-            fill = Fill::new(&self.table[head], half);
+            fill = Fill { pace, ..Fill::new(&self.table[head], half) };
             self.gather(start, &mut fill);
         }
         self.hand_over(now, at, fill, actions);
@@ -270,8 +270,10 @@ impl Scheduler {
             taken: false,
             closed: !self.config.batched || slots.iter().any(|slot| self.table[*slot].alone),
             withdrawing: false,
+            twin: None,
             requests: slots,
         };
+        self.earn();
         let place = &mut self.replicas[at];
         if place.first.is_none() {
             place.first = Some(staged)
@@ -287,6 +289,8 @@ impl Scheduler {
         self.picked.clear();
         let mut left = self.queue.rows_of(fill.shape);
         let latency = &self.sizes.of(fill.size).latency;
+        let pace = fill.pace;
+        let takes = |rows| Duration::from_nanos((latency.high(rows) as f64 * pace) as u64);
         for item in self.queue.iter().take(SCAN_MAX) {
             if item.shape != fill.shape {
                 continue;
@@ -299,9 +303,9 @@ impl Scheduler {
                 break;
             }
             // What can't be met in the smallest batch does not keep the batch small for the others.
-            let own = start + Duration::from_nanos(latency.high(item.rows));
+            let own = start + takes(item.rows);
             let limit = if own <= entry.limit() { fill.limit.min(entry.limit()) } else { fill.limit };
-            if !leads && start + Duration::from_nanos(latency.high(rows)) > limit {
+            if !leads && start + takes(rows) > limit {
                 break;
             }
             (fill.rows, fill.bytes, fill.limit) = (rows, bytes, limit);

@@ -129,6 +129,10 @@ impl Config {
                 .collect(),
             execution_max: settings.execution_max_s.0,
             running_max: settings.running_max.unwrap_or(u32::MAX).max(1),
+            // Whatever must not run twice is not copied either.
+            hedging: (settings.hedge_budget > 0.0 && settings.retry_on_worker_loss)
+                .then_some(Hedging { quantile: 0.95, budget: settings.hedge_budget }),
+            ejection: settings.ejection,
             ..Config::default()
         }
     }
@@ -233,13 +237,17 @@ pub enum Action {
         /// The earliest time at which one of them is late, where there is one.
         deadline_hint: Option<Time>,
     },
-    /// Run a copy of a batch that executes too long elsewhere. The requests are answered by whichever `Finished`
-    /// comes first; the other is still reported, for its slot and its time.
+    /// Run a copy of a batch that takes too long elsewhere. The requests are answered by whichever `Finished`
+    /// comes first and is `ok`, or by the last; the other is still reported, for its slot and its time. Where the
+    /// replica of one is lost, the requests are the other's alone: they are neither `Returned` nor `Removed` for it.
+    /// A copy that can't be staged is `Withdrawn` with nobody in it.
     Hedge {
         /// Where.
         replica: ReplicaId,
         /// The copy's name.
         batch: BatchId,
+        /// The batch that runs too long.
+        of: (ReplicaId, BatchId),
         /// What it copies.
         requests: Vec<RequestId>,
     },
@@ -344,8 +352,14 @@ pub struct Snapshot {
     pub queue_bytes: usize,
     /// Requests that are staged, executing or with the dispatcher after a loss.
     pub handed_out: usize,
-    /// Replicas that take batches.
+    /// Replicas that take batches, those that are left out for a while included.
     pub replicas_ready: usize,
+    /// Replicas that are left out for a while, because they failed or were far slower than the others.
+    pub replicas_ejected: usize,
+    /// How often one was left out.
+    pub ejections: u64,
+    /// Batches of which a copy was run.
+    pub hedges: u64,
     /// The latency curve at 1, 2, 4 … rows and at the largest batch, of the size that ran last; empty while nothing is
     /// known.
     pub curve: Vec<CurvePoint>,

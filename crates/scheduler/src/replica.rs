@@ -4,6 +4,7 @@
 
 use inferd_types::{BatchId, ReplicaId, Time};
 
+use crate::health::Health;
 use crate::sizes::Sizes;
 
 /// A batch that a replica holds.
@@ -30,6 +31,8 @@ pub(crate) struct Batch {
     pub(crate) closed: bool,
     /// It was asked for back.
     pub(crate) withdrawing: bool,
+    /// The batch that it is a copy of, or that is a copy of it.
+    pub(crate) twin: Option<(ReplicaId, BatchId)>,
 }
 
 /// One replica with its two slots. `second` is filled only while `first` is.
@@ -41,39 +44,52 @@ pub(crate) struct Replica {
     pub(crate) first: Option<Batch>,
     /// Staged behind `first`, open to newcomers.
     pub(crate) second: Option<Batch>,
+    pub(crate) health: Health,
 }
 
 impl Replica {
     pub(crate) fn new(id: ReplicaId) -> Self {
-        Replica { id, draining: false, first: None, second: None }
+        Replica { id, draining: false, first: None, second: None, health: Health::default() }
+    }
+
+    /// Whether it is given nothing at the moment.
+    pub(crate) fn is_out(&self) -> bool {
+        self.draining || self.health.is_out()
     }
 
     /// Whether a batch that is staged now runs at once.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.draining && self.first.is_none()
+        !self.is_out() && self.first.is_none()
     }
 
     /// Whether a second batch may be staged.
     pub(crate) fn has_room_behind(&self) -> bool {
-        !self.draining && self.first.is_some() && self.second.is_none()
+        !self.is_out() && self.first.is_some() && self.second.is_none()
     }
 
     /// The second batch, if newcomers may join it.
     pub(crate) fn open_batch(&self) -> Option<&Batch> {
-        self.second.as_ref().filter(|batch| !self.draining && batch.is_open() && !batch.closed)
+        self.second.as_ref().filter(|batch| !self.is_out() && batch.is_open() && !batch.closed)
     }
 
-    /// The predicted end of what executes; now where it is overdue.
+    /// The predicted end of what executes: now where it is overdue by no more than chance explains, else as long from
+    /// now as it has run already. What stands behind a stalled run would else wait for it, beside replicas that are
+    /// idle.
     pub(crate) fn first_ends(&self, now: Time, sizes: &Sizes) -> Time {
         let Some(first) = &self.first else { return now };
-        let mean = first.mean(sizes) as u64;
-        now.max(Time::from_nanos(first.started.as_nanos().saturating_add(mean)))
+        let after = |nanos: f64| Time::from_nanos(first.started.as_nanos().saturating_add(nanos as u64));
+        let usual = after(first.mean(sizes) * self.health.pace());
+        if now <= usual {
+            return usual;
+        }
+        let longest = after(sizes.of(first.size).latency.high(first.rows) as f64 * self.health.pace());
+        if now <= longest { now } else { now + now.since(first.started) }
     }
 
     /// The predicted end of all that it holds.
     pub(crate) fn free_at(&self, now: Time, sizes: &Sizes) -> Time {
         let first = self.first_ends(now, sizes);
-        let second = self.second.as_ref().map_or(0.0, |batch| batch.mean(sizes));
+        let second = self.second.as_ref().map_or(0.0, |batch| batch.mean(sizes) * self.health.pace());
         Time::from_nanos(first.as_nanos().saturating_add(second as u64))
     }
 

@@ -12,7 +12,7 @@ use crate::scheduler::Scheduler;
 impl Scheduler {
     /// Gives work to idle replicas, by the rule.
     pub(crate) fn fill_by_rule(&mut self, now: Time, actions: &mut Vec<Action>) {
-        while let Some(at) = self.idle_replica() {
+        while let Some(at) = self.idle_replica(now) {
             let Some(head) = self.settle_head(now, now, actions) else { return };
             let fill = self.gather_by_rule(head);
             self.hand_over(now, at, fill, actions);

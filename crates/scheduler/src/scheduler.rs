@@ -47,6 +47,12 @@ pub struct Scheduler {
     /// Rows that may still rise to a better class by ageing.
     pub(crate) ageing_credit: u32,
     pub(crate) next_batch: u64,
+    /// Copies that can be paid for.
+    pub(crate) tokens: f64,
+    /// Runs until replicas are compared again.
+    pub(crate) until_compared: u32,
+    /// What random choices are drawn from.
+    pub(crate) random: u64,
     /// When a run was last learned from.
     pub(crate) learned: Time,
     pub(crate) count: Counters,
@@ -64,6 +70,7 @@ impl Scheduler {
         let quantile = config.objective.map_or(0.99, |objective| objective.quantile.clamp(0.5, 1.0));
         let horizon = config.objective.map_or(Duration::MAX, |objective| objective.latency);
         let sizes = Sizes::new(&config, quantile, horizon);
+        let random = config.seed;
         Scheduler {
             config,
             quantile,
@@ -79,6 +86,9 @@ impl Scheduler {
             timeouts: BinaryHeap::new(),
             ageing_credit: 0,
             next_batch: 0,
+            tokens: 0.0,
+            until_compared: 0,
+            random,
             learned: Time::ZERO,
             count: Counters::default(),
             picked: Vec::new(),
@@ -98,7 +108,7 @@ impl Scheduler {
             Event::ReplicaReady(id) => self.ready(id),
             Event::Taken { replica, batch } => self.taken(now, replica, batch),
             Event::Finished { replica, batch, execution, ok } => {
-                self.finish(now, replica, batch, execution, ok)
+                self.finish(now, (replica, batch), execution, ok, actions)
             }
             Event::Returned { requests } => self.take_back(now, &requests),
             Event::Withdrawn { replica, batch, requests } => self.withdrawn(now, replica, batch, &requests),
@@ -186,6 +196,7 @@ impl Scheduler {
         match self.table[slot].place {
             Place::Queued => self.queue.remove(&self.table[slot]),
             Place::Batch(replica, id) => {
+                self.leave_copy(slot, replica, id);
                 let batch = self.replica_mut(replica).and_then(|replica| replica.batch_mut(id));
                 if let Some(batch) = batch {
                     batch.requests.retain(|other| *other != slot);
@@ -215,6 +226,7 @@ impl Scheduler {
     fn leave_batch(&mut self, now: Time, slot: u32) {
         let (place, rows, bytes) = (self.table[slot].place, self.table[slot].rows, self.table[slot].bytes);
         let Place::Batch(replica, id) = place else { return };
+        self.leave_copy(slot, replica, id);
         let Some(replica) = self.replica_mut(replica) else { return };
         let Some(batch) = replica.batch_mut(id) else { return };
         batch.requests.retain(|other| *other != slot);
@@ -229,6 +241,15 @@ impl Scheduler {
         }
     }
 
+    /// Takes a request out of the copy of its batch, if there is one.
+    fn leave_copy(&mut self, slot: u32, replica: ReplicaId, id: BatchId) {
+        let twin = self.replica_mut(replica).and_then(|replica| replica.batch_mut(id)?.twin);
+        let copy = twin.and_then(|(replica, id)| self.replica_mut(replica)?.batch_mut(id));
+        if let Some(copy) = copy {
+            copy.requests.retain(|other| *other != slot);
+        }
+    }
+
     fn taken(&mut self, now: Time, replica: ReplicaId, batch: BatchId) {
         if let Some(batch) = self.replica_mut(replica).and_then(|replica| replica.batch_mut(batch))
             && !batch.taken
@@ -239,14 +260,29 @@ impl Scheduler {
         }
     }
 
-    fn finish(&mut self, now: Time, replica: ReplicaId, id: BatchId, execution: Duration, ok: bool) {
-        let Some(batch) = self.replica_mut(replica).and_then(|replica| replica.take_out(now, id)) else {
+    fn finish(
+        &mut self,
+        now: Time,
+        (replica, id): (ReplicaId, BatchId),
+        execution: Duration,
+        ok: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(mut batch) = self.replica_mut(replica).and_then(|replica| replica.take_out(now, id)) else {
             return;
         };
+        let expected = self.sizes.of(batch.size).latency.mean(batch.rows);
+        let relative = expected.map_or(1.0, |expected| execution.as_nanos() as f64 / expected);
+        let pace = self.watch_health(now, replica, ok.then_some(relative), actions);
+        if ok {
+            self.settle_twin(&mut batch, actions);
+        } else {
+            self.leave_to_twin(&mut batch);
+        }
         self.returning.finished(now, u32::try_from(batch.requests.len()).unwrap_or(u32::MAX), execution);
         self.count.batch(batch.rows);
         if ok {
-            self.learn(batch.size, batch.rows, execution);
+            self.learn(batch.size, batch.rows, execution.div_f64(pace));
             self.learned = now;
         }
         for slot in &batch.requests {
@@ -260,7 +296,8 @@ impl Scheduler {
 
     fn withdrawn(&mut self, now: Time, replica: ReplicaId, id: BatchId, requests: &[RequestId]) {
         let batch = self.replica_mut(replica).and_then(|replica| replica.take_out(now, id));
-        if let Some(batch) = batch {
+        if let Some(mut batch) = batch {
+            self.leave_to_twin(&mut batch);
             // Nobody asked for it: it could not be staged. Together they would not fit the next time either.
             let alone = !batch.withdrawing && batch.requests.len() > 1;
             for slot in &batch.requests {
@@ -289,7 +326,8 @@ impl Scheduler {
     fn lose(&mut self, id: ReplicaId) {
         let Some(at) = self.replicas.iter().position(|replica| replica.id == id) else { return };
         let lost = self.replicas.swap_remove(at);
-        for batch in [lost.first, lost.second].into_iter().flatten() {
+        for mut batch in [lost.first, lost.second].into_iter().flatten() {
+            self.leave_to_twin(&mut batch);
             for slot in &batch.requests {
                 self.table[*slot].place = Place::Away;
             }

@@ -77,6 +77,10 @@ pub struct ModelReport {
     pub requests: u64,
     /// Batches that ran.
     pub batches: u64,
+    /// Of these, copies of batches that took too long elsewhere.
+    pub copies: u64,
+    /// How often a replica was left out for a while.
+    pub ejections: u64,
     /// Rows of a batch on average; 0 where none ran.
     pub rows_mean: f64,
     /// Rows, and how many batches had so many.
@@ -126,6 +130,8 @@ impl ModelReport {
             replicas,
             requests: counts.requests,
             batches,
+            copies: counts.copies,
+            ejections: station.ejections(),
             rows_mean: if batches > 0 { all as f64 / batches as f64 } else { 0.0 },
             rows,
             utilisation: if available_s > 0.0 { counts.busy.as_secs_f64() / available_s } else { 0.0 },

@@ -68,6 +68,12 @@ pub struct Model {
     /// Whether small batches may wait for returning callers.
     #[serde(default = "yes")]
     pub linger: bool,
+    /// Whether a replica that is far slower than the others is left out for a while.
+    #[serde(default = "yes")]
+    pub ejection: bool,
+    /// Most batches that are copied to an idle replica because they take too long, as a share of all.
+    #[serde(default)]
+    pub hedge_budget: f64,
     /// The objective of requests that come to this model itself.
     #[serde(default)]
     pub objective: Option<Objective>,
@@ -224,6 +230,12 @@ impl Model {
                 "model '{name}' needs at least one replica and batches of at least 1 row"
             )));
         }
+        if !(0.0..=1.0).contains(&self.hedge_budget) {
+            return Err(wrong(format!(
+                "hedge_budget of model '{name}' is {}; it is a share of all batches, from 0 to 1",
+                self.hedge_budget
+            )));
+        }
         self.slowness.iter().try_for_each(|factor| positive("slowness", *factor))?;
         for (what, value) in
             [("overhead_batch_s", self.overhead_batch_s), ("overhead_request_s", self.overhead_request_s)]
@@ -358,6 +370,8 @@ mod tests {
             batch_rows_max: 32,
             queue_rows_max: 100,
             linger: true,
+            ejection: true,
+            hedge_budget: 0.0,
             objective: None,
             slowness: Vec::new(),
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use inferd_scheduler::pipeline::{Policy, StepEstimate};
-use inferd_scheduler::{Action, Arrival, Config, Event, Scheduler};
+use inferd_scheduler::{Action, Arrival, Config, Event, Hedging, Scheduler};
 use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 
 use crate::random::Random;
@@ -61,6 +61,8 @@ struct Machine {
 pub(crate) struct Counts {
     pub(crate) busy: Duration,
     pub(crate) requests: u64,
+    /// Batches that were run a second time elsewhere.
+    pub(crate) copies: u64,
     /// Batches by their rows.
     pub(crate) batches: Vec<u64>,
 }
@@ -96,6 +98,9 @@ impl Station {
             queue_max_bytes: usize::MAX,
             objective,
             linger: model.linger,
+            ejection: model.ejection && policy == Policy::Slack,
+            hedging: (model.hedge_budget > 0.0)
+                .then_some(Hedging { quantile: 0.95, budget: model.hedge_budget }),
             running_max: model.running_max.unwrap_or(u32::MAX).max(1),
             batch_rule: policy.batch_rule(),
             seed,
@@ -160,6 +165,11 @@ impl Station {
         mean.mul_f64(ratio)
     }
 
+    /// How often a replica was left out for a while.
+    pub(crate) fn ejections(&self) -> u64 {
+        self.scheduler.snapshot().ejections
+    }
+
     /// What the scheduler expects of a newcomer.
     pub(crate) fn estimate(&self, now: Time) -> StepEstimate {
         self.scheduler.estimate(now)
@@ -203,8 +213,11 @@ impl Station {
     fn carry_out(&mut self, now: Time, actions: &mut Vec<Action>, effects: &mut Effects) {
         for action in actions.drain(..) {
             match action {
-                Action::Stage { replica, batch, requests, .. }
-                | Action::Hedge { replica, batch, requests } => {
+                Action::Stage { replica, batch, requests, .. } => {
+                    self.stage(now, replica, batch, requests, effects);
+                }
+                Action::Hedge { replica, batch, requests, .. } => {
+                    self.counts.copies += 1;
                     self.stage(now, replica, batch, requests, effects);
                 }
                 Action::Append { replica, batch, requests } => {

@@ -176,3 +176,71 @@ fn progress_is_told_and_can_end_it() {
     let ended = simulate(&load, &mut |_| false).expect_err("ended");
     assert!(ended.to_string().contains("ended"), "{ended}");
 }
+
+/// Four replicas of 2 ms and so many requests a second, with a wide margin to the objective.
+fn four(rate: f64, more: Value) -> Report {
+    let model = with(
+        model("m", 0.002, 0.0),
+        with(json!({"replicas": 4, "batched": false, "objective": {"latency_s": 0.01}}), more),
+    );
+    run(one_model(model, json!({"poisson": {"rate": rate}})))
+}
+
+#[test]
+fn a_replica_that_is_far_slower_than_the_others_is_left_out() {
+    let slow = json!([1.0, 1.0, 1.0, 20.0]);
+    let without = four(650.0, json!({"slowness": slow, "ejection": false}));
+    let with = four(650.0, json!({"slowness": slow}));
+    assert_eq!((without.models[0].ejections, with.models[0].ejections > 1), (0, true), "it is tried again");
+    assert_eq!(with.targets[0].holds, Some(true), "{:?}", with.targets[0]);
+    let missed = |report: &Report| 1.0 - report.targets[0].attainment;
+    assert!(missed(&with) < 0.5 * missed(&without), "{} and {}", missed(&with), missed(&without));
+}
+
+#[test]
+fn the_slower_of_several_idle_replicas_is_given_less() {
+    let report = four(650.0, json!({"slowness": [2.0, 1.0, 1.0, 1.0], "ejection": false}));
+    let as_they_come = four(650.0, json!({}));
+    let mean = |report: &Report| report.targets[0].latency.mean_s.expect("some came");
+    assert!(mean(&report) < 1.1 * mean(&as_they_come), "{} and {}", mean(&report), mean(&as_they_come));
+    assert_eq!(report.models[0].ejections, 0);
+}
+
+#[test]
+fn copies_cut_the_tail_off_and_never_exceed_their_budget() {
+    let stalls = json!({"spread": [[0.0, 0.8], [0.97, 1.2], [0.98, 30.0], [1.0, 30.0]]});
+    let without = four(200.0, stalls.clone());
+    let copied = four(200.0, with(stalls, json!({"hedge_budget": 0.05})));
+    let p99 = |report: &Report| report.targets[0].latency.p99_s.expect("some came");
+    assert!(p99(&copied) < 0.2 * p99(&without), "{} and {}", p99(&copied), p99(&without));
+    let (copies, batches) = (copied.models[0].copies, copied.models[0].batches);
+    assert!(copies > 0 && copies as f64 <= 0.05 * batches as f64 + 4.0, "{copies} of {batches}");
+    assert_eq!(without.models[0].copies, 0);
+}
+
+#[test]
+fn a_storm_of_slow_runs_draws_no_storm_of_copies() {
+    let all_slow =
+        json!({"spread": [[0.0, 0.3], [0.5, 0.3], [0.501, 1.7], [1.0, 1.7]], "hedge_budget": 0.05});
+    let report = four(650.0, all_slow);
+    let (copies, batches) = (report.models[0].copies, report.models[0].batches);
+    assert!(copies as f64 <= 0.05 * batches as f64 + 4.0, "{copies} of {batches}");
+}
+
+#[test]
+fn many_replicas_of_whom_two_are_looked_at_carry_as_much_each_as_few_of_whom_all_are() {
+    let attainment = |replicas: u32| {
+        let paces: Vec<f64> = (0..replicas).map(|replica| if replica % 3 == 0 { 1.6 } else { 1.0 }).collect();
+        let model = with(
+            model("m", 0.004, 0.0002),
+            json!({"replicas": replicas, "slowness": paces, "overhead_batch_s": 0.0001,
+                   "spread": [[0.0, 0.9], [0.9, 1.05], [1.0, 1.3]], "objective": {"latency_s": 0.025}}),
+        );
+        let rate = 1600.0 * f64::from(replicas);
+        run(with(one_model(model, json!({"poisson": {"rate": rate}})), json!({"duration_s": 20.0}))).targets
+            [0]
+        .attainment
+    };
+    let (few, many) = (attainment(6), attainment(24));
+    assert!(few > 0.98 && many > 0.98 && many > few - 0.005, "{few} of 6 and {many} of 24");
+}

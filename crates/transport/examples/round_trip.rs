@@ -48,7 +48,9 @@ fn settings() -> ModelSettings {
         "pin_cpus": [], "batch_rows_max": 32, "slo": null, "priority_default": 1, "queue_rows_max": 1,
         "queue_max_bytes": 1, "retry_on_worker_loss": true, "execution_max_s": 1.0, "load_max_s": 1.0,
         "kills_per_minute_max": 1, "arena_max_bytes": 1 << 24, "warmup": false, "profiling": false, "profile": [],
-        "linger": false
+        "linger": false,
+        "ejection": true,
+        "hedge_budget": 0.0
     });
     serde_json::from_value(settings).expect("complete settings")
 }

@@ -258,6 +258,8 @@ pub(crate) mod tests {
             profiling: false,
             profile: vec![],
             linger: true,
+            ejection: true,
+            hedge_budget: 0.0,
         }
     }
 

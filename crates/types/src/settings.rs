@@ -176,6 +176,10 @@ pub struct ModelSettings {
     pub profile: Vec<(u32, f64)>,
     /// Whether a batch smaller than the recent load waits a moment for more rows.
     pub linger: bool,
+    /// Whether a replica that fails or is far slower than the others is left out for a while.
+    pub ejection: bool,
+    /// Most batches that are run again on an idle replica because they take too long, as a share of all; 0: none.
+    pub hedge_budget: f64,
 }
 
 /// Settings of a pipeline: steps over models that are loaded, one name, one objective.

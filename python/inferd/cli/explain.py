@@ -144,6 +144,16 @@ def _requests(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
         sentences.append(f"{_of(count, came)} were refused because {_REFUSALS.get(reason, reason)} ({reason}).")
     if not refusals:
         sentences.append("None was refused.")
+    if why["replicas_ejected"]:
+        out = why["replicas_ejected"]
+        sentences.append(
+            f"{out} of {why['replicas_ready']} replicas {'is' if out == 1 else 'are'} left out for a while: failing, or "
+            "far slower than the others."
+        )
+    elif why["ejections"]:
+        sentences.append(f"A replica was left out for a while {why['ejections']:,} times.")
+    if why["hedges"]:
+        sentences.append(f"{why['hedges']:,} batches took long and were run once more elsewhere.")
     failed = model["answered"]["error"] - sum(refusals.values())
     if failed > 0:
         sentences.append(f"{failed:,} ended in another error; the server's log has each.")

@@ -109,6 +109,12 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
         known = ", ".join(LAUNCHERS)
         faults.append(f"{found.place}: '{found.file.name}' has no known ending\nhelp: set runtime: to one of {known}")
         return None
+    if spec.hedge_budget and not spec.retry_on_worker_loss:
+        faults.append(
+            f"{found.place}: hedge_budget runs requests twice, which retry_on_worker_loss: false forbids\n"
+            "help: leave one of the two out"
+        )
+        return None
     threads = spec.threads or share_threads(machine.cores, spec.replicas)
     try:
         launch = LAUNCHERS[runtime](found.file, spec, threads)
@@ -144,7 +150,9 @@ def _turns(machine: Machine, runtime: str, spec: ModelSpec, threads: int) -> int
 _AS_GIVEN = (
     "arena_max_bytes",
     "batch_rows_max",
+    "ejection",
     "execution_max_s",
+    "hedge_budget",
     "kills_per_minute_max",
     "linger",
     "load_max_s",

@@ -156,6 +156,8 @@ def _model(model: PlannedModel) -> dict[str, Any]:
         "batch_rows_max": model.spec.batch_rows_max,
         "queue_rows_max": model.spec.queue_rows_max,
         "linger": model.spec.linger,
+        "ejection": model.spec.ejection,
+        "hedge_budget": model.spec.hedge_budget if model.spec.retry_on_worker_loss else 0.0,
         "objective": None if slo is None else {"latency_s": slo.latency_s, "percentile": slo.percentile},
     }
 

@@ -373,6 +373,24 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
             why="Callers that were answered together come back together; a lone caller never waits.",
         ),
     ] = True
+    ejection: Annotated[
+        bool,
+        about(
+            "Whether a replica that fails, or takes three times what the others take, is left out for a while (5 s, the"
+            " next time longer); at most every third.",
+            why="One bad replica would make its share of all answers late.",
+        ),
+    ] = True
+    hedge_budget: Annotated[
+        float,
+        about(
+            "Most batches, as a share of all, that are run once more on an idle replica because they take longer than"
+            " 95 % of runs do; whoever is done first answers. 0: none.",
+            why="It costs work, and helps only where a run is slow by chance and not by its inputs. 0.05 is usual.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.0
     priority_default: Annotated[
         int,
         about(

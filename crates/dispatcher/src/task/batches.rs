@@ -40,8 +40,7 @@ impl<L: Launcher> Task<L> {
                     self.fail(flight, error);
                 }
             }
-            // Not asked for: `Config::hedging` is `None`.
-            Action::Hedge { .. } => {}
+            Action::Hedge { replica, batch, of, requests } => self.hedge(replica, batch, of, requests),
             Action::WakeAt(time) => self.wake = time,
         }
     }
@@ -110,10 +109,45 @@ impl<L: Launcher> Task<L> {
                 staged: Time::ZERO,
                 taken: false,
                 at_once: false,
+                twin: None,
                 timeout,
             },
         );
         Ok(())
+    }
+
+    /// Runs a copy of `of`; where that can't be, it is as if it had been taken back.
+    fn hedge(
+        &mut self,
+        replica: ReplicaId,
+        batch: BatchId,
+        of: (ReplicaId, BatchId),
+        requests: Vec<RequestId>,
+    ) {
+        let live = self.flights.waiting(requests);
+        let place = self.place(replica).filter(|_| !live.is_empty() && self.batch_of(of).is_some());
+        let staged = place.is_some_and(|place| self.stage(place, batch, Purpose::Ordinary, &live).is_ok());
+        if !staged {
+            self.event(Event::Withdrawn { replica, batch, requests: Vec::new() });
+            return;
+        }
+        for (one, other) in [(of, (replica, batch)), ((replica, batch), of)] {
+            if let Some(held) = self.batch_of(one) {
+                held.twin = Some(other);
+            }
+        }
+    }
+
+    fn batch_of(&mut self, (replica, batch): (ReplicaId, BatchId)) -> Option<&mut Batch> {
+        let place = self.place(replica)?;
+        self.replicas[place].batch_mut(batch)
+    }
+
+    /// The other of a pair, where it is still held; they are no pair from now on.
+    pub(super) fn part(&mut self, batch: &mut Batch) -> Option<&mut Batch> {
+        let other = self.batch_of(batch.twin.take()?)?;
+        other.twin = None;
+        Some(other)
     }
 
     /// How long the longest padded inputs of `requests` are.
@@ -154,6 +188,7 @@ impl<L: Launcher> Task<L> {
                 staged: Time::ZERO,
                 taken: false,
                 at_once: false,
+                twin: None,
                 timeout: None,
             },
         );
@@ -233,7 +268,10 @@ impl<L: Launcher> Task<L> {
         // A batch that was never handed over comes back with the exit that follows.
         let Some(slot) = held.slot else { return };
         if !held.taken && replica.worker.withdraw(slot) {
-            if let Some(held) = replica.take_out(batch) {
+            if let Some(mut held) = replica.take_out(batch) {
+                if self.part(&mut held).is_some() {
+                    held.members.clear();
+                }
                 let requests = self.flights.waiting(held.members.iter().map(|(id, _)| *id));
                 let now = self.clock.now();
                 self.watch_for_hang(place, now);

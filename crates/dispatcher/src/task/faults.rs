@@ -130,7 +130,11 @@ impl<L: Launcher> Task<L> {
     }
 
     /// Deals with a batch whose worker has ended.
-    fn orphan(&mut self, batch: Batch, cause: Cause) {
+    fn orphan(&mut self, mut batch: Batch, cause: Cause) {
+        if self.part(&mut batch).is_some() {
+            // A copy of it still runs, with its callers.
+            return;
+        }
         match (batch.purpose, batch.taken) {
             (Purpose::Ordinary, false) => {
                 let requests = self.flights.waiting(batch.members.iter().map(|(id, _)| *id));
@@ -146,6 +150,10 @@ impl<L: Launcher> Task<L> {
 
     /// A batch was running when its worker ended, or had to be ended.
     pub(super) fn suspect(&mut self, batch: Batch, cause: Cause) {
+        if batch.members.is_empty() {
+            // A copy whose callers have their answer.
+            return;
+        }
         let alone = batch.members.len() == 1;
         for (id, _) in &batch.members {
             self.event(Event::Removed(*id));

@@ -42,7 +42,7 @@ impl<L: Launcher> Task<L> {
         any
     }
 
-    fn done(&mut self, place: usize, batch: Batch, done: Done<<L::Worker as Worker>::Outputs>) {
+    fn done(&mut self, place: usize, mut batch: Batch, done: Done<<L::Worker as Worker>::Outputs>) {
         let now = self.clock.now();
         let hang = self.replicas[place].hang.take_if(|hang| matches!(hang, Hang::Asked(_)));
         self.watch_for_hang(place, now);
@@ -51,6 +51,11 @@ impl<L: Launcher> Task<L> {
             Ok(outputs) => (self.split(&batch, &outputs), false),
             Err(failure) => (Err(self.model_error(place, failure)), hang.is_some()),
         };
+        if let Some(other) = self.part(&mut batch) {
+            // Whoever is first to have an answer has the callers; who has none leaves them to the other.
+            let without = if result.is_ok() { other } else { &mut batch };
+            without.members.clear();
+        }
         match batch.purpose {
             Purpose::WarmUp => self.warmed_up(place, result.err()),
             Purpose::Profile => self.profiled(place, batch.rows, execution, result.is_ok()),

@@ -208,11 +208,17 @@ fn settings(retry: bool) -> ModelSettings {
         profiling: false,
         profile: vec![(1, 0.001), (8, 0.001)],
         linger: false,
+        ejection: true,
+        hedge_budget: 0.0,
     }
 }
 
 async fn load(retry: bool) -> (ModelHandle, Fakes) {
-    let (shared, fakes) = (Arc::new(Shared::new(settings(retry), Arc::new(()))), Fakes::default());
+    load_with(settings(retry)).await
+}
+
+async fn load_with(settings: ModelSettings) -> (ModelHandle, Fakes) {
+    let (shared, fakes) = (Arc::new(Shared::new(settings, Arc::new(()))), Fakes::default());
     let (loaded, is_loaded) = oneshot::channel();
     let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), loaded).unwrap();
     tokio::spawn(task.run());
@@ -399,4 +405,69 @@ async fn no_rows_are_answered_with_no_rows_and_without_a_run() {
     assert_eq!(answer.outputs[0].shape[..], [0]);
     assert_eq!(fakes.number(0).holds(), 0);
     assert_eq!(handle.statistics().execution_count, 0);
+}
+
+/// Two replicas; one request runs on the first and its copy on the second.
+async fn running_twice() -> (ModelHandle, Fakes, Ticket) {
+    let (handle, fakes) = load_with(ModelSettings { replicas: 2, hedge_budget: 1.0, ..settings(true) }).await;
+    let running = submit(&handle).await;
+    until("it runs", || fakes.number(0).step(Step::Open, Step::Taken)).await;
+    fakes.bell.notify_one();
+    until("it takes too long", || fakes.number(1).holds() == 1).await;
+    (handle, fakes, running)
+}
+
+/// Both replicas are free: two requests at once run beside each other.
+async fn both_serve(handle: &ModelHandle, one: &Fake, other: &Fake) {
+    let (first, second) = (submit(handle).await, submit(handle).await);
+    until("each has one", || one.holds() == 1 && other.holds() == 1).await;
+    assert!(one.finish() && other.finish());
+    assert!(first.await.is_ok() && second.await.is_ok());
+}
+
+#[tokio::test]
+async fn whoever_of_two_copies_is_done_first_answers() {
+    for quicker in [0, 1] {
+        let (handle, fakes, running) = running_twice().await;
+        assert!(fakes.number(1).step(Step::Open, Step::Taken) && fakes.number(quicker).finish());
+        assert_eq!(running.await.unwrap().timing.batch_rows, 1);
+        assert!(fakes.number(1 - quicker).finish());
+        settle(&handle).await;
+        both_serve(&handle, &fakes.number(0), &fakes.number(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_has_not_begun_is_taken_back_when_it_is_not_needed_any_more() {
+    let (handle, fakes, running) = running_twice().await;
+    assert!(fakes.number(0).finish());
+    assert!(running.await.is_ok());
+    until("the copy is gone", || fakes.number(1).holds() == 0).await;
+    both_serve(&handle, &fakes.number(0), &fakes.number(1)).await;
+}
+
+#[tokio::test]
+async fn a_lost_replica_leaves_its_requests_to_their_copy() {
+    for lost in [0, 1] {
+        let (handle, fakes, running) = running_twice().await;
+        assert!(fakes.number(1).step(Step::Open, Step::Taken));
+        fakes.number(lost).die();
+        until("a worker is started again", || fakes.started.lock().unwrap().len() == 3).await;
+        settle(&handle).await;
+        assert_eq!(fakes.number(2).holds(), 0, "nobody is suspected while a copy runs");
+        assert!(fakes.number(1 - lost).finish());
+        assert_eq!(running.await.unwrap().timing.batch_rows, 1);
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_while_two_copies_run_leaves_both() {
+    let (handle, fakes, running) = running_twice().await;
+    drop(running);
+    settle(&handle).await;
+    assert!(fakes.number(0).finish());
+    fakes.number(1).finish();
+    until("both are free", || fakes.number(0).holds() + fakes.number(1).holds() == 0).await;
+    settle(&handle).await;
+    both_serve(&handle, &fakes.number(0), &fakes.number(1)).await;
 }

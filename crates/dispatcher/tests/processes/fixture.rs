@@ -132,6 +132,8 @@ pub(crate) fn settings(change: impl FnOnce(&mut ModelSettings)) -> ModelSettings
         profiling: false,
         profile: Vec::new(),
         linger: true,
+        ejection: true,
+        hedge_budget: 0.0,
     };
     change(&mut settings);
     settings

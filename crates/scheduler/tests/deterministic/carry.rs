@@ -9,6 +9,9 @@ use crate::ledger::Fate;
 use crate::scenario::often;
 use crate::world::{Batch, DOORBELL, Happening, World};
 
+/// Copies that may be saved up for.
+const COPIES_AT_ONCE: f64 = 4.0;
+
 impl World {
     pub(crate) fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
@@ -16,7 +19,7 @@ impl World {
                 Action::Stage { replica, batch, requests, .. } => self.stage(replica, batch, requests),
                 Action::Append { replica, batch, requests } => self.append(replica, batch, &requests),
                 Action::Withdraw { replica, batch } => self.withdraw(replica, batch),
-                Action::Hedge { replica, batch, requests } => self.hedge(replica, batch, requests),
+                Action::Hedge { replica, batch, requests, .. } => self.hedge(replica, batch, requests),
                 Action::Answer { request, reason, .. } => {
                     self.ledger.refuse(self.now, request, reason);
                     self.call_again(request);
@@ -50,6 +53,7 @@ impl World {
         self.check_batch(&requests);
         self.ledger.hand_out(self.now, &requests, (id, batch));
         self.check_slot(id);
+        self.batches += 1;
         if often(&mut self.scenario.random, self.scenario.faults.stage_fails) {
             return self.fail_stage(id, batch, requests);
         }
@@ -116,16 +120,16 @@ impl World {
             return self.told.push_back(Event::Taken { replica: id, batch });
         };
         let mut requests = replica.slots.remove(at).requests;
-        requests.retain(|request| {
-            let known = self.ledger.get(*request);
-            known.fate == Fate::Held && known.home == Some((id, batch))
-        });
+        requests.retain(|request| self.ledger.lost_its_last((id, batch), *request));
         self.told.push_back(Event::Withdrawn { replica: id, batch, requests });
     }
 
     /// A copy: of what runs elsewhere, on a replica that has nothing else to do.
     fn hedge(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
-        assert!(self.scenario.config.hedging.is_some(), "hedging is off");
+        let hedging = self.scenario.config.hedging.expect("hedging is off");
+        self.copies += 1;
+        let most = hedging.budget * self.batches as f64 + COPIES_AT_ONCE;
+        assert!(self.copies as f64 <= most, "{} copies of {} batches", self.copies, self.batches);
         self.check_slot(id);
         assert!(!self.replicas[&id].is_busy(), "a copy stands in nobody's way");
         for request in &requests {
@@ -134,8 +138,12 @@ impl World {
             let (home, first) = known.home.expect("it is held by a batch");
             assert_ne!(home, id, "copied to where it runs");
             known.copy = Some((id, batch));
-            let runs = |slot: &Batch| slot.id == first && slot.taken;
-            assert!(self.replicas[&home].slots.iter().chain(&self.replicas[&home].done).any(runs));
+            let held = |slot: &Batch| slot.id == first;
+            assert!(self.replicas[&home].slots.iter().chain(&self.replicas[&home].done).any(held));
+        }
+        if often(&mut self.scenario.random, self.scenario.faults.stage_fails) {
+            requests.iter().for_each(|request| self.ledger.get_mut(*request).copy = None);
+            return self.told.push_back(Event::Withdrawn { replica: id, batch, requests: Vec::new() });
         }
         self.occupy(id, batch, requests);
     }

@@ -48,7 +48,7 @@ impl World {
         let (mut innocent, mut suspects) = (Vec::new(), Vec::new());
         for batch in lost.slots.into_iter().chain(lost.done) {
             for request in batch.requests {
-                if self.lost_its_last((id, batch.id), request) {
+                if self.ledger.lost_its_last((id, batch.id), request) {
                     self.ledger.away(request);
                     if batch.taken { suspects.push(request) } else { innocent.push(request) }
                 }
@@ -63,23 +63,6 @@ impl World {
         let later = Duration::from_micros(self.scenario.random.below(5000));
         self.after(later, Happening::GiveBack(suspects));
         self.after(Duration::from_millis(3), Happening::Start);
-    }
-
-    /// Whether `request` was held by this batch and by no copy that still runs.
-    fn lost_its_last(&mut self, home: (ReplicaId, inferd_types::BatchId), request: RequestId) -> bool {
-        let known = self.ledger.get_mut(request);
-        if known.fate != Fate::Held {
-            return false;
-        }
-        if known.copy == Some(home) {
-            known.copy = None;
-            false
-        } else if known.home == Some(home) {
-            known.home = known.copy.take();
-            known.home.is_none()
-        } else {
-            false
-        }
     }
 
     /// Those whose callers still wait may run again.

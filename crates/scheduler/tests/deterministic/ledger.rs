@@ -213,6 +213,23 @@ impl Ledger {
         Some((line, (key.as_nanos(), arrival.request.0)))
     }
 
+    /// Whether `request` was held by this batch and by no copy that still runs.
+    pub(crate) fn lost_its_last(&mut self, home: Home, request: RequestId) -> bool {
+        let known = self.get_mut(request);
+        if known.fate != Fate::Held {
+            return false;
+        }
+        if known.copy == Some(home) {
+            known.copy = None;
+            false
+        } else if known.home == Some(home) {
+            known.home = known.copy.take();
+            known.home.is_none()
+        } else {
+            false
+        }
+    }
+
     /// With the dispatcher, after a loss.
     pub(crate) fn away(&mut self, request: RequestId) {
         let known = self.get_mut(request);

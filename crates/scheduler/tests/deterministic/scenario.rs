@@ -68,7 +68,7 @@ impl Scenario {
         let fixed = log_uniform(random, Duration::from_micros(50), Duration::from_millis(50));
         let each = fixed.mul_f64(random.unit().powi(2));
         let most = if often(random, 0.2) { 12 } else { 4 };
-        let replicas = 1 + random.below(most) as u32;
+        let replicas = (1 + random.below(most)).max(random.below(3)) as u32;
         let rows_max = 1 + random.below(40) as u32;
         let full = fixed + each * rows_max;
         let span = full * 4;
@@ -77,7 +77,7 @@ impl Scenario {
         let running = f64::from(replicas.min(config.running_max));
         let batch = if config.batched { f64::from(rows_max) } else { 1.0 };
         let whole = if config.batched { full } else { fixed + each };
-        let load = 0.2 + 2.8 * random.unit();
+        let load = 0.05 + 2.8 * random.unit().powi(3);
         let mean_rows = 1.0 + (rows - 1) as f64 / 2.0;
         let between = whole.mul_f64(mean_rows / (batch * running * load)).max(Duration::from_nanos(500));
         let faults = faults(random, between);
@@ -150,12 +150,17 @@ fn config(random: &mut Random, rows_max: u32, replicas: u32, span: Duration) -> 
         objective: often(random, 0.5).then_some(objective),
         linger: often(random, 0.8),
         batch_rule: rule,
-        hedging: often(random, 0.5).then_some(Hedging { quantile: 0.95, budget: 0.05 }),
+        hedging: hedging(random),
         ejection: often(random, 0.5),
         running_max: if often(random, 0.2) { 1 + random.below(u64::from(replicas)) as u32 } else { u32::MAX },
         seed: random.next(),
         ..Config::default()
     }
+}
+
+fn hedging(random: &mut Random) -> Option<Hedging> {
+    let budget = if often(random, 0.5) { 0.05 } else { 1.0 };
+    often(random, 0.5).then_some(Hedging { quantile: 0.95, budget })
 }
 
 fn faults(random: &mut Random, between: Duration) -> Faults {
@@ -174,7 +179,7 @@ fn faults(random: &mut Random, between: Duration) -> Faults {
         append_fails: share(0.4),
         stage_fails: share(0.02),
         run_fails: share(0.1),
-        stalls: share(0.005),
+        stalls: share(0.1),
     }
 }
 

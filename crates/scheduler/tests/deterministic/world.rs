@@ -10,7 +10,7 @@ use std::time::Duration;
 use inferd_scheduler::{Action, Arrival, Event, Scheduler};
 use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 
-use crate::ledger::{Fate, Ledger};
+use crate::ledger::{Fate, Home, Ledger};
 use crate::scenario::{REQUESTS, Scenario, often};
 
 /// From a batch being ready to the replica running it, and from its end to the dispatcher knowing.
@@ -101,6 +101,8 @@ pub(crate) struct World {
     pub(crate) told: VecDeque<Event>,
     /// When this round of decisions wants to be woken.
     pub(crate) wake: Option<Time>,
+    pub(crate) batches: u64,
+    pub(crate) copies: u64,
     coming: BinaryHeap<Reverse<Coming>>,
     sequence: u64,
     rounds: u64,
@@ -116,6 +118,8 @@ impl World {
             replicas: BTreeMap::new(),
             told: VecDeque::new(),
             wake: None,
+            batches: 0,
+            copies: 0,
             coming: BinaryHeap::new(),
             sequence: 0,
             rounds: 0,
@@ -191,8 +195,11 @@ impl World {
     /// No replica stands idle beside work, but for the moment in which callers return.
     fn check_work_conserved(&self) {
         let busy = self.replicas.values().filter(|replica| replica.is_busy()).count();
-        let idle = self.replicas.values().any(|replica| !replica.is_busy() && !replica.draining);
-        if self.ledger.queued() == 0 || !idle || busy >= self.scenario.config.running_max as usize {
+        let idle = self.replicas.values().filter(|replica| !replica.is_busy() && !replica.draining).count();
+        if self.ledger.queued() == 0
+            || idle <= self.scheduler.snapshot().replicas_ejected
+            || busy >= self.scenario.config.running_max as usize
+        {
             return;
         }
         let soon = self.wake.is_some_and(|at| at.since(self.now) <= LINGER_MAX);
@@ -320,7 +327,7 @@ impl World {
                 let Some(place) = self.replicas.get_mut(replica) else { return };
                 let at = place.done.iter().position(|done| done.id == *batch).expect("it ended");
                 let requests = place.done.remove(at).requests;
-                self.answer(&requests, (*replica, *batch), if *ok { Fate::Done } else { Fate::Failed });
+                self.answer(&requests, (*replica, *batch), *ok);
             }
             Event::Taken { replica, batch } => {
                 let Some(place) = self.replicas.get_mut(replica) else { return };
@@ -333,12 +340,13 @@ impl World {
         self.told.push_back(event);
     }
 
-    /// Answers those who are still held by this batch; of two copies, the first that ends finds them.
-    fn answer(&mut self, requests: &[RequestId], home: (ReplicaId, BatchId), fate: Fate) {
+    /// Answers those who are still held by this batch; of two copies, the first that goes well finds them.
+    fn answer(&mut self, requests: &[RequestId], home: Home, ok: bool) {
         for request in requests {
             let known = self.ledger.get(*request);
-            if known.fate == Fate::Held && (known.home == Some(home) || known.copy == Some(home)) {
-                self.ledger.end(self.now, *request, fate);
+            let held = known.fate == Fate::Held && (known.home == Some(home) || known.copy == Some(home));
+            if held && (ok || self.ledger.lost_its_last(home, *request)) {
+                self.ledger.end(self.now, *request, if ok { Fate::Done } else { Fate::Failed });
                 self.call_again(*request);
             }
         }

@@ -147,8 +147,8 @@ def _requests(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
     if why["replicas_ejected"]:
         out = why["replicas_ejected"]
         sentences.append(
-            f"{out} of {why['replicas_ready']} replicas {'is' if out == 1 else 'are'} left out for a while: failing, or "
-            "far slower than the others."
+            f"{out} of {why['replicas_ready']} replicas {'is' if out == 1 else 'are'} left out for a while: failing, "
+            "or far slower than the others."
         )
     elif why["ejections"]:
         sentences.append(f"A replica was left out for a while {why['ejections']:,} times.")

@@ -29,6 +29,9 @@ class Mosec(Server):
 
     name = "mosec"
     wait_ms = 1
+    rows_max = 32
+    # Milliseconds after which a request that was not answered is dropped.
+    timeout_ms = 30_000
     raw = False
 
     def launch(self, port: int) -> Process:
@@ -39,11 +42,12 @@ class Mosec(Server):
             "--path",
             str(self.folder / "sockets"),
             "--timeout",
-            "30000",
+            str(self.timeout_ms),
             "--capacity",
             "4096",
         ]
         env = {**ONE_THREAD, "MODEL": str(self.model), "WAIT_MS": str(self.wait_ms), "RAW": str(int(self.raw))}
+        env["ROWS_MAX"] = str(self.rows_max)
         return Process(command, self.core, self.folder / "log", env)
 
     def request(self, row: int = 0) -> Request:
@@ -86,6 +90,10 @@ class Triton(Server):
     """The Triton binary that `nvidia-pytriton` bundles: Python backend, batching with a delay of 0."""
 
     name = "triton"
+    delay_us = 0
+    rows_max = 32
+    # Requests that wait; past it they are refused. 0: no limit.
+    queue_max = 0
 
     def launch(self, port: int) -> Process:
         packages = next((self.environment.python.parent.parent / "lib").glob("python3.*/site-packages"))
@@ -122,10 +130,13 @@ class Triton(Server):
         (model / "config.pbtxt").write_text(
             f"""
 backend: "python"
-max_batch_size: 32
+max_batch_size: {self.rows_max}
 input [{{ {inputs} }}]
 output [{{ {outputs} }}]
-dynamic_batching {{ max_queue_delay_microseconds: 0 }}
+dynamic_batching {{
+  max_queue_delay_microseconds: {self.delay_us}
+  default_queue_policy {{ max_queue_size: {self.queue_max} }}
+}}
 instance_group [{{ kind: KIND_CPU count: 1 }}]
 parameters {{ key: "path" value {{ string_value: "{self.model}" }} }}
 """

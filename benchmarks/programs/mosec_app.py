@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from mosec import Server, Worker
 
-BATCH_ROWS_MAX = 32
+BATCH_ROWS_MAX = int(os.environ.get("ROWS_MAX", "32"))
 # In milliseconds. In trials of 1, 2 and 5 with this model and the MLP, 1 was best or level everywhere; 0 stands for no
 # batching at all, which is best for a single connection.
 WAIT_MS = int(os.environ.get("WAIT_MS", "1"))

@@ -260,9 +260,9 @@ def write(
     lines = [
         "# A latency promise, kept",
         "",
-        f"`python benchmarks/promise.py` on {machine['processor']}, {machine['date']}; one core for the server, one for "
-        f"the load. The model: 40 MB of weights, some 2 ms alone. The promise: 99 % of the requests within "
-        f"{OBJECTIVE_S * 1e3:g} ms of when they were due to leave. Bursts: gamma-distributed gaps with a coefficient of "
+        f"`python benchmarks/promise.py` on {machine['processor']}, {machine['date']}; one core for the server, one "
+        f"for the load. The model: 40 MB of weights, some 2 ms alone. The promise: 99 % of the requests within "
+        f"{OBJECTIVE_S * 1e3:g} ms of when they were due to leave. Bursts: gamma-distributed gaps, coefficient of "
         f"variation of {load.cv:g}, {len(load.seeds)} seeds of {load.seconds:g} s. inferd is told the objective alone; "
         "of each peer the best of a search over its settings is shown.",
         "",

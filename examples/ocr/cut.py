@@ -26,6 +26,9 @@ class Cut:
         {"name": "lines", "datatype": "FP32", "shape": [-1, 3, HEIGHT, -1]},
         {"name": "box", "datatype": "INT64", "shape": [-1, 4]},
         {"name": "page", "datatype": "INT64", "shape": [-1]},
+        {"name": "count", "datatype": "INT64", "shape": [1]},
+        {"name": "no_text", "datatype": "BYTES", "shape": [-1]},
+        {"name": "no_confidence", "datatype": "FP32", "shape": [-1]},
     ]
     example = {"image": np.full((1, 64, 64, 3), 255, np.uint8), "heat": np.zeros((1, 1, 64, 64), np.float32)}
 
@@ -44,6 +47,9 @@ class Cut:
             "lines": together,
             "box": np.array([box for _, box in found], np.int64).reshape(-1, 4),
             "page": np.array([page for page, _ in found], np.int64),
+            "count": np.array([len(found)], np.int64),
+            "no_text": np.array([], dtype=object),
+            "no_confidence": np.array([], np.float32),
         }
 
 

@@ -45,6 +45,7 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead:
         "ejections": snapshot.ejections,
         "hedges": snapshot.hedges,
         "curve": curve(&snapshot.curve),
+        "measured": curve(&snapshot.measured),
         "buckets": buckets,
         "spread": spread,
         "overhead_s": { "batch": seconds(overhead) },

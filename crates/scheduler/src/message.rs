@@ -363,7 +363,9 @@ pub struct Snapshot {
     /// The latency curve at 1, 2, 4 … rows and at the largest batch, of the size that ran last; empty while nothing is
     /// known.
     pub curve: Vec<CurvePoint>,
-    /// The same for each size that came, smallest first.
+    /// The same at every number of rows that was run, for those who compute with it: the curve is no line.
+    pub measured: Vec<CurvePoint>,
+    /// The curve for each size that came, smallest first.
     pub buckets: Vec<SizeCurve>,
     /// How far runs stray: quantiles, ascending, and the ratio to the mean at each.
     pub spread: Vec<(f64, f64)>,

@@ -32,6 +32,7 @@ impl Scheduler {
             ejections: self.count.ejections,
             hedges: self.count.hedges,
             curve: self.curve(&usual.latency),
+            measured: self.measured(&usual.latency),
             buckets: self.buckets(),
             spread: QUANTILES.map(|quantile| (quantile, usual.latency.ratio(quantile))).into(),
             recent_batches: recent.into_iter().collect(),
@@ -57,11 +58,17 @@ impl Scheduler {
     fn curve(&self, latency: &Latency) -> Vec<CurvePoint> {
         let largest = self.config.batch_rows_max;
         let powers = (0..u32::BITS).map(|power| 1u32 << power).take_while(|rows| *rows < largest);
-        let point = |rows| {
-            let mean = Duration::from_nanos(latency.mean(rows)? as u64);
-            let high = latency.at(rows, self.quantile)?;
-            Some(CurvePoint { rows, mean, high, samples: latency.samples(rows) })
-        };
-        powers.chain([largest]).filter_map(point).collect()
+        powers.chain([largest]).filter_map(|rows| self.point(latency, rows)).collect()
+    }
+
+    fn measured(&self, latency: &Latency) -> Vec<CurvePoint> {
+        let run = (1..=self.config.batch_rows_max).filter(|rows| latency.samples(*rows) > 0);
+        run.filter_map(|rows| self.point(latency, rows)).collect()
+    }
+
+    fn point(&self, latency: &Latency, rows: u32) -> Option<CurvePoint> {
+        let mean = Duration::from_nanos(latency.mean(rows)? as u64);
+        let high = latency.at(rows, self.quantile)?;
+        Some(CurvePoint { rows, mean, high, samples: latency.samples(rows) })
     }
 }

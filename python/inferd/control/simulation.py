@@ -183,8 +183,9 @@ def _measured(model: PlannedModel, told: dict[str, Any] | None, cache: ProfileCa
         curve = cache.find(model.file, model.spec.device, model.threads)
         return {"curve": sorted(curve)} if curve else None
     batching = (told.get("signature") or {}).get("batching", "on")
+    points = {point["rows"]: point["mean_s"] for point in [*why["curve"], *why.get("measured", ())]}
     return {
-        "curve": [(point["rows"], point["mean_s"]) for point in why["curve"]],
+        "curve": sorted(points.items()),
         "spread": _ascending(why.get("spread", [])),
         "overhead_batch_s": why.get("overhead_s", {}).get("batch", 0.0),
         "batched": model.spec.batching != "off" and batching == "on",

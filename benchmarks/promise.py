@@ -278,8 +278,8 @@ def write(
         lines.append(f"| {name} | {names[name]} | {rate:,.0f} | {ratio:.2f}× |")
     lines += [
         "",
-        "In batches of 32 the model itself does some 7,900 requests a second on that core: what a server can be ahead of",
-        "a well-tuned one is bounded by that.",
+        "In batches of 32 the model itself does some 7,900 requests a second on that core: what a server can be ahead",
+        "of a well-tuned one is bounded by that.",
     ]
     lines += ["", "## Past it", "", "|  | offered/s | met | answers in time/s | of inferd's peak | refused |"]
     lines.append("|---|---:|---:|---:|---:|---:|")
@@ -306,8 +306,8 @@ def write(
         )
     lines += [
         "",
-        "The simulator foretells how many requests are met, and tails a quarter too short: a gateway that shares the one",
-        "core with the model takes time between batches that no curve of executions has.",
+        "The simulator foretells how many requests are met, and tails a quarter too short: a gateway that shares the",
+        "one core with the model takes time between batches that no curve of executions has.",
     ]
     (DOCS / "promise.md").write_text("\n".join(lines) + "\n")
     plot(curves)

@@ -14,9 +14,12 @@ use inferd_types::{ReplicaId, Time};
 use crate::message::Action;
 use crate::scheduler::Scheduler;
 
-/// Failed runs in a row that put a replica out, if another's last run went well: what fails everywhere is the
-/// requests' fault or the model's.
+/// Failed runs in a row that put a replica out, if hardly any of another's fail: what fails everywhere is the requests'
+/// fault or the model's, and whoever sends bad requests must not be able to put replicas out.
 const FAILURES: u32 = 5;
+const FAILING_ELSEWHERE: f64 = 0.05;
+/// How much one run moves the share of those that fail.
+const FAILING_STEP: f64 = 0.1;
 /// A replica that takes so many times what the others take is out. Below it is only given less: whoever would be done
 /// first is given work first.
 const SLOW: f64 = 3.0;
@@ -46,6 +49,8 @@ pub(crate) struct Health {
     runs: u32,
     /// In a row.
     failures: u32,
+    /// The share of runs that failed lately.
+    failing: f64,
     ejections: u32,
     /// Until when it is left out.
     out: Option<Time>,
@@ -54,7 +59,16 @@ pub(crate) struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Health { mean: 1.0, pace: 1.0, runs: 0, failures: 0, ejections: 0, out: None, back: Time::ZERO }
+        Health {
+            mean: 1.0,
+            pace: 1.0,
+            runs: 0,
+            failures: 0,
+            failing: 0.0,
+            ejections: 0,
+            out: None,
+            back: Time::ZERO,
+        }
     }
 }
 
@@ -77,6 +91,7 @@ impl Health {
     /// A run went well and took `relative` times what was expected of it.
     pub(crate) fn ran(&mut self, relative: f64) {
         self.failures = 0;
+        self.failing *= 1.0 - FAILING_STEP;
         let first = self.runs == 0 || (self.ejections > 0 && self.runs == RUNS - TRIAL);
         let step = if first { 1.0 } else { STEP.max(1.0 / f64::from(self.runs + 1)) };
         self.mean += step * (relative.min(STALL) - self.mean);
@@ -85,6 +100,7 @@ impl Health {
 
     pub(crate) fn failed(&mut self) {
         self.failures += 1;
+        self.failing += FAILING_STEP * (1.0 - self.failing);
     }
 
     fn eject(&mut self, now: Time) {
@@ -135,7 +151,7 @@ impl Scheduler {
             return false;
         }
         if health.failures >= FAILURES {
-            return others().any(|other| other.failures == 0 && other.runs > 0);
+            return others().any(|other| other.runs > 0 && other.failing < FAILING_ELSEWHERE);
         }
         health.runs >= RUNS && others().any(|other| other.runs >= RUNS) && health.pace > SLOW
     }
@@ -173,10 +189,13 @@ impl Scheduler {
         relative: Option<f64>,
         actions: &mut Vec<Action>,
     ) -> f64 {
-        if self.replicas.len() < 2 {
+        let alone = self.replicas.len() < 2;
+        let Some(replica) = self.replica_mut(id) else { return 1.0 };
+        if alone {
+            // Nobody to be compared with, not even those who have gone.
+            replica.health = Health::default();
             return 1.0;
         }
-        let Some(replica) = self.replica_mut(id) else { return 1.0 };
         match relative {
             Some(relative) => replica.health.ran(relative),
             None => replica.health.failed(),
@@ -200,5 +219,73 @@ impl Scheduler {
             .servers()
             .fold((0.0, 0.0), |(count, rate), server| (count + 1.0, rate + 1.0 / server.health.pace));
         if rate > 0.0 { count / rate } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Config, Event};
+
+    fn at(millis: u64) -> Time {
+        Time::from_nanos(millis * 1_000_000)
+    }
+
+    fn two() -> Scheduler {
+        let mut scheduler = Scheduler::new(Config::default());
+        for id in 0..2 {
+            scheduler.on_event(Time::ZERO, Event::ReplicaReady(ReplicaId(id)), &mut Vec::new());
+        }
+        scheduler
+    }
+
+    fn ran(scheduler: &mut Scheduler, now: Time, id: u32, relative: Option<f64>) -> f64 {
+        scheduler.watch_health(now, ReplicaId(id), relative, &mut Vec::new())
+    }
+
+    fn out(scheduler: &Scheduler) -> Vec<bool> {
+        scheduler.replicas.iter().map(|replica| replica.health.is_out()).collect()
+    }
+
+    #[test]
+    fn one_that_only_fails_is_left_out_for_ever_longer_and_tried_in_between() {
+        let mut scheduler = two();
+        ran(&mut scheduler, at(1), 0, Some(1.0));
+        (0..5).for_each(|_| _ = ran(&mut scheduler, at(2), 1, None));
+        assert_eq!(out(&scheduler), [false, true]);
+        scheduler.readmit(at(5001));
+        assert_eq!(out(&scheduler), [false, true]);
+        scheduler.readmit(at(5002));
+        assert_eq!(out(&scheduler), [false, false]);
+        ran(&mut scheduler, at(5003), 1, None);
+        scheduler.readmit(at(15_002));
+        assert_eq!(out(&scheduler), [false, true], "ten seconds the second time");
+        scheduler.readmit(at(15_003));
+        assert_eq!(out(&scheduler), [false, false]);
+    }
+
+    #[test]
+    fn bad_requests_put_nobody_out() {
+        let mut scheduler = two();
+        for round in 0..200 {
+            // One in four fails, on both; now and then five in a row on one of them.
+            let streak = round % 40 < 5;
+            ran(&mut scheduler, at(round), 0, (!streak).then_some(1.0));
+            ran(&mut scheduler, at(round), 1, (round % 4 > 0).then_some(1.0));
+            assert_eq!(out(&scheduler), [false, false], "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_last_one_is_never_left_out_and_whoever_remains_is_compared_with_nobody() {
+        let mut scheduler = two();
+        (0..40).for_each(|_| {
+            _ = (ran(&mut scheduler, at(1), 0, Some(1.0)), ran(&mut scheduler, at(1), 1, Some(4.0)))
+        });
+        assert_eq!(out(&scheduler), [false, true]);
+        scheduler.on_event(at(2), Event::ReplicaLost(ReplicaId(0)), &mut Vec::new());
+        scheduler.readmit(at(2));
+        assert_eq!(out(&scheduler), [false]);
+        assert_eq!(ran(&mut scheduler, at(3), 1, Some(4.0)), 1.0);
     }
 }

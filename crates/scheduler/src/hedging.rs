@@ -96,13 +96,12 @@ impl Scheduler {
         }
     }
 
-    /// A batch will not be answered: where a copy of it still runs, its requests are that one's, and `true`.
-    pub(crate) fn leave_to_twin(&mut self, batch: &mut Batch) -> bool {
-        let Some((replica, other)) = self.part(batch) else { return false };
+    /// A batch will not be answered: where a copy of it still runs, its requests are that one's.
+    pub(crate) fn leave_to_twin(&mut self, batch: &mut Batch) {
+        let Some((replica, other)) = self.part(batch) else { return };
         let home = Place::Batch(replica, other.id);
         for slot in batch.requests.drain(..) {
             self.table[slot].place = home;
         }
-        true
     }
 }

@@ -46,6 +46,14 @@ def test_one_name_for_two_models_is_a_fault(tmp_path):
         make_plan([tmp_path / "a.py", tmp_path / "b.py"], {}, {"name": "x"}, MACHINE)
 
 
+def test_what_must_not_run_twice_is_not_hedged(python_model):
+    hedged = {"hedge_budget": 0.05}
+    (model,) = make_plan([python_model], {}, hedged, MACHINE).models
+    assert (model.settings["hedge_budget"], model.settings["ejection"]) == (0.05, True)
+    with pytest.raises(SpecError, match="retry_on_worker_loss: false forbids\nhelp: leave one of the two out"):
+        make_plan([python_model], {}, {**hedged, "retry_on_worker_loss": False}, MACHINE)
+
+
 def test_every_setting_has_a_use(python_model):
     """A setting that is declared and never read would be a promise that nobody keeps."""
     here = Path(__file__).parents[2] / "python/inferd"

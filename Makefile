@@ -85,7 +85,10 @@ $(VENV)/.created:
 $(VENV)/.packages: pyproject.toml $(VENV)/.created
 	$(BIN)/python -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	  extras = p["optional-dependencies"]; \
-	  wanted = p["dependencies"] + extras["test"] + extras["dev"] + extras["examples"] + extras["plot"]; \
+	  wanted = p["dependencies"] + extras["dev"] + extras["test"]; \
+	  named = lambda ws: {n for w in ws for m in [re.match(r"inferd\[(.*)\]", w)] if m for n in m[1].split(",")}; \
+	  done = {"dev", "test"}; \
+	  [(done.add(n), wanted.extend(extras[n])) for _ in range(3) for n in sorted(named(wanted) - done)]; \
 	  print(*(w for w in wanted if not re.match(r"inferd\b", w)), sep="\n")' > $(VENV)/packages.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/packages.txt
 	touch $@

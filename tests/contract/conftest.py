@@ -1,4 +1,4 @@
-"""The same model for every runtime: ``y = 2 x + 1`` over rows of three numbers."""
+"""A model for every runtime, all over rows of three numbers; ``y = 2 x + 1`` where nothing needs to be learned."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from outside.libraries import HEAVY, MAKERS, Made
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,14 +58,30 @@ def make_onnx(file: Path, *, mixes_rows: bool = False) -> Path:
     return file
 
 
-@pytest.fixture(scope="session", params=["onnx", "python"])
-def model_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model, once for each runtime."""
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    if request.param == "onnx":
-        return make_onnx(folder / "line.onnx")
+def onnx_line(folder: Path) -> Made:
+    return Made(make_onnx(folder / "line.onnx"), "y", lambda x: 2 * x + 1)
+
+
+def python_line(folder: Path) -> Made:
     (folder / "line.py").write_text(PYTHON_MODEL)
-    return folder / "line.py"
+    return Made(folder / "line.py", "y", lambda x: 2 * x + 1)
+
+
+KINDS = {
+    "onnx": onnx_line,
+    "python": python_line,
+    **MAKERS,
+    **HEAVY,
+}
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=[pytest.mark.heavy] if name in HEAVY else []) for name in KINDS],
+)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A model that takes rows of three numbers, once for each kind of model there is."""
+    return KINDS[request.param](tmp_path_factory.mktemp("model"))
 
 
 def infer(url: str, model: str, rows: list[list[float]], **tensor: Any) -> tuple[int, dict[str, Any]]:

@@ -181,7 +181,15 @@ def test_a_file_that_is_no_model_is_refused_with_the_remedy(tmp_path, code, sett
     file = tmp_path / "model.py"
     file.write_text(code)
     with pytest.raises(ModelFailed, match=words):
-        PythonRuntime({"file": str(file), "class": None, "signature": None, "parameters": {}, **settings})
+        PythonRuntime(
+            {
+                "file": str(file),
+                "class": None,
+                "signature": {"inputs": None, "outputs": None},
+                "parameters": {},
+                **settings,
+            }
+        )
 
 
 def test_a_model_gets_its_parameters_and_may_import_files_beside_it(tmp_path, restored_modules):
@@ -194,7 +202,12 @@ def test_a_model_gets_its_parameters_and_may_import_files_beside_it(tmp_path, re
         "  def load(self, plus): self.plus = plus\n"
         "  def predict(self, batch): return {'y': batch['x'] * helper_beside.FACTOR + self.plus}\n"
     )
-    settings = {"file": str(tmp_path / "model.py"), "class": None, "signature": None, "parameters": {"plus": 1}}
+    settings = {
+        "file": str(tmp_path / "model.py"),
+        "class": None,
+        "signature": {"inputs": None, "outputs": None},
+        "parameters": {"plus": 1},
+    }
     runtime = PythonRuntime(settings)
     assert runtime.predict({"x": np.array([2.0])})["y"] == [7.0]
     runtime.close()

@@ -175,7 +175,8 @@ fn facts(
         (Batching::Off { reason }, _) => format!("off: {reason}"),
     };
     let outputs = &runner.graph.outputs;
-    let mut facts = BTreeMap::from([
+    let mut facts = settings.facts.clone();
+    facts.extend([
         ("runtime".to_owned(), format!("onnxruntime {}", api.version())),
         ("device".to_owned(), settings.device.to_string()),
         ("threads".to_owned(), settings.threads.max(1).to_string()),

@@ -3,6 +3,7 @@
 //! Reads the opaque `load` value of the model's settings, hands on typed settings.
 //! Knows nothing of files: whether they exist is for the loader to find out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use inferd_types::{Error, ErrorKind, Result};
@@ -31,6 +32,9 @@ pub struct LoadSettings {
     /// How far a row may differ between running alone and running with others.
     #[serde(default)]
     pub tolerance: Tolerance,
+    /// What the control plane knows about the model, told with the worker's own facts.
+    #[serde(default)]
+    pub facts: BTreeMap<String, String>,
 }
 
 impl LoadSettings {

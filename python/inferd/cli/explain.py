@@ -76,6 +76,8 @@ def _model(model: dict[str, Any]) -> str:
     if why["curve"]:
         sections.append(("Latency", _spread(why)))
     lines = [f"{model['name']} {model['version']} is {model['state']}; replicas: {replicas}."]
+    if model["facts"]:
+        sections.insert(0, ("Runtime", _runtime(model["facts"])))
     for title, sentences in sections:
         lines += ["", _paragraph(title, " ".join(sentences))]
     if why["curve"]:
@@ -88,6 +90,14 @@ def _model(model: dict[str, Any]) -> str:
 
 def _paragraph(title: str, text: str) -> str:
     return fill(text, _WIDTH, initial_indent=f"{title:<{len(_INDENT)}}", subsequent_indent=_INDENT)
+
+
+def _runtime(facts: dict[str, str]) -> list[str]:
+    sentences = [f"{facts['runtime']}."] if "runtime" in facts else []
+    if "faster" in facts:
+        chosen, _, why = facts["faster"].partition("no: ")
+        sentences.append(f"Served from ONNX, {chosen}." if chosen else f"Not served from ONNX: {why}.")
+    return sentences
 
 
 def _objective(why: dict[str, Any], *, batched: bool) -> list[str]:

@@ -11,6 +11,8 @@ import json
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from inferd.runtimes.trust import digest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -31,7 +33,7 @@ class ProfileCache(NamedTuple):
         """The curve for ``file``; empty where there is none."""
         with contextlib.suppress(OSError, ValueError, TypeError):
             # Reading a model of gigabytes for its digest takes seconds: only where a file of its size has a curve.
-            if any(self.folder.glob(f"{file.stat().st_size}-*")):
+            if any(self.folder.glob(f"{_size(file)}-*")):
                 points = json.loads(self._path(file, device, threads).read_text(encoding="utf-8"))
                 return [(int(rows), float(seconds)) for rows, seconds in points][:_POINTS_MAX]
         return []
@@ -47,8 +49,9 @@ class ProfileCache(NamedTuple):
             scratch.replace(target)
 
     def _path(self, file: Path, device: str, threads: int) -> Path:
-        from hashlib import file_digest
+        return self.folder / f"{_size(file)}-{digest(file)}-{device.replace(':', '')}-{threads}.json"
 
-        with file.open("rb") as data:
-            digest = file_digest(data, "sha256").hexdigest()
-        return self.folder / f"{file.stat().st_size}-{digest}-{device.replace(':', '')}-{threads}.json"
+
+def _size(path: Path) -> int:
+    """Bytes of a model's file, or of all files in its folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) or path.stat().st_size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inferd.runtimes.registry import ENDINGS
+from inferd.runtimes.registry import recognise
 from inferd.spec.files import Given, ModelEntry, load_model_file, load_server_file
 from inferd.spec.settings import Versions
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Repository", "discover"]
 
-LAYOUT = "<name>/<version>/model.onnx (or model.py), versions are 1, 2, 3 …"
+LAYOUT = "<name>/<version>/model.onnx (or model.py, model.ubj …), versions are 1, 2, 3 …"
 SERVER_FILE, MODEL_FILE = "inferd.yaml", "model.yaml"
 
 
@@ -76,7 +76,7 @@ def _entry(entry: ModelEntry, defaults: Given, overrides: Given, faults: list[st
             f"{entry.place}: there is no '{path}'" if entry.place != str(path) else f"{path}: no such file or folder"
         )
         return []
-    if path.is_file():
+    if path.is_file() or _is_lone_folder(path):
         return _lone_file(path, defaults | over, entry.place, faults)
     folders = _model_folders(path)
     if _is_model_folder(path):
@@ -92,10 +92,13 @@ def _entry(entry: ModelEntry, defaults: Given, overrides: Given, faults: list[st
 
 
 def _lone_file(file: Path, given: Given, place: str, faults: list[str]) -> list[Found]:
-    if file.suffix not in ENDINGS:
-        faults.append(f"{place}: '{file.name}' is no model; {', '.join(ENDINGS)} files, folders and {SERVER_FILE} are")
+    if recognise(file) is None and "runtime" not in given:
+        faults.append(
+            f"{place}: '{file.name}' is no model that is known by its ending or its first bytes\n"
+            f"help: name a model file, a folder of models or {SERVER_FILE}, or set runtime:"
+        )
         return []
-    name, version = file.stem, 1
+    name, version = file.name if file.is_dir() else file.stem, 1
     resolved = file.resolve()
     if resolved.stem == "model" and _version(resolved.parent.name):
         # One version of a repository, named by its file.
@@ -153,24 +156,37 @@ def _model_file(folder: Path, given: Given, faults: list[str]) -> Path | None:
     candidates = _candidates(folder, given)
     if len(candidates) == 1:
         return candidates[0]
-    wanted = given.get("file") or " or ".join(f"model{ending}" for ending in ENDINGS)
-    what = "both model.onnx and model.py are there" if candidates else f"there is no {wanted}"
+    wanted = given.get("file") or "model.onnx, model.py or another model file"
+    names = " and ".join(candidate.name for candidate in candidates)
+    what = f"both {names} are there" if candidates else f"there is no {wanted}"
     faults.append(f"{folder}: {what}\nhelp: name the model's file with file: in {MODEL_FILE}")
     return None
 
 
 def _candidates(folder: Path, given: Given) -> list[Path]:
-    names = [given["file"]] if given.get("file") else [f"model{ending}" for ending in ENDINGS]
-    return [folder / name for name in names if (folder / name).is_file()]
+    """What may be the model in ``folder``: what ``file:`` names, else ``model.*``, else the folder itself."""
+    if given.get("file"):
+        return [folder / given["file"]] if (folder / given["file"]).exists() else []
+    if recognise(folder):
+        return [folder]
+    return [path for path in _named_model(folder) if recognise(path)]
+
+
+def _named_model(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.stem == "model"]
+
+
+def _is_lone_folder(folder: Path) -> bool:
+    """Whether ``folder`` is one model by itself, with neither versions nor settings: a SavedModel, say."""
+    return not (folder / MODEL_FILE).exists() and recognise(folder) is not None
 
 
 def _is_model_folder(folder: Path) -> bool:
     """Whether ``folder`` is one model rather than a folder of models."""
-    children = _visible(folder)
     return (
         (folder / MODEL_FILE).exists()
-        or any((folder / f"model{ending}").is_file() for ending in ENDINGS)
-        or any(child.is_dir() and _version(child.name) for child in children)
+        or any(recognise(path) for path in _named_model(folder))
+        or any(child.is_dir() and _version(child.name) for child in _visible(folder))
     )
 
 

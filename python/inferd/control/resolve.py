@@ -12,8 +12,8 @@ import msgspec
 
 from inferd.control.repository import Found, Repository, discover
 from inferd.control.resources import Machine, pin, share_threads, worker_environment
-from inferd.errors import NotFound, SpecError
-from inferd.runtimes.registry import ENDINGS, LAUNCHERS
+from inferd.errors import Forbidden, ModelFailed, NotFound, SpecError
+from inferd.runtimes.registry import NAMES, recognise, runtime
 from inferd.spec.convert import nearest
 from inferd.spec.settings import ModelSpec, ServerSpec
 
@@ -104,9 +104,9 @@ def _check_pipelines(pipelines: list[dict[str, Any]], models: list[Found], fault
 
 def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedModel | None:
     spec = ModelSpec(**found.given)
-    runtime = spec.runtime or ENDINGS.get(found.file.suffix)
-    if runtime is None:
-        known = ", ".join(LAUNCHERS)
+    kind = spec.runtime or recognise(found.file)
+    if kind is None:
+        known = ", ".join(NAMES)
         faults.append(f"{found.place}: '{found.file.name}' has no known ending\nhelp: set runtime: to one of {known}")
         return None
     if spec.hedge_budget and not spec.retry_on_worker_loss:
@@ -117,8 +117,8 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
         return None
     threads = spec.threads or share_threads(machine.cores, spec.replicas)
     try:
-        launch = LAUNCHERS[runtime](found.file, spec, threads)
-    except NotFound as fault:
+        launch = runtime(kind).compose(found.file, spec, threads)
+    except (Forbidden, ModelFailed, NotFound) as fault:
         faults.append(f"{found.place}: {fault}")
         return None
     settings = {
@@ -130,7 +130,7 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
         "load": launch.load,
         "directory": str(found.file.parent),
         "replicas": spec.replicas,
-        "running_max": spec.running_max or _turns(machine, runtime, spec, threads),
+        "running_max": spec.running_max or _turns(machine, launch.how, spec, threads),
         "pin_cpus": pin(machine.cpus, spec.replicas, threads) if spec.pin else [],
         "slo": None if spec.slo is None else {"latency_s": spec.slo.latency_s, "percentile": spec.slo.percentile},
         "padding": msgspec.to_builtins(spec.padding),
@@ -140,10 +140,10 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
     return PlannedModel(found.name, found.version, found.file, spec, threads, settings)
 
 
-def _turns(machine: Machine, runtime: str, spec: ModelSpec, threads: int) -> int | None:
+def _turns(machine: Machine, how: str, spec: ModelSpec, threads: int) -> int | None:
     """How many replicas compute at once. Python models may wait for others, for those no bound is known."""
     at_once = max(1, machine.cores // threads)
-    return at_once if runtime == "onnx" and spec.device == "cpu" and at_once < spec.replicas else None
+    return at_once if how == "exec" and spec.device == "cpu" and at_once < spec.replicas else None
 
 
 # Settings that mean the same on both sides.

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from inferd.control.dataplane import DataPlane, Loaded
+from inferd.control.faster import launch_faster
 from inferd.control.profiles import ProfileCache
 from inferd.errors import InferdError, ModelFailed
 
@@ -46,6 +47,7 @@ class Supervisor:
         self.plan = plan
         self.loaded: dict[tuple[str, int], Loaded] = {}
         self.pipelines: dict[str, Loaded] = {}
+        self._cache = machine.cache
         self._profiles = ProfileCache(machine.cache / "profiles")
         self._on_event = on_event
         self._telling = threading.Lock()
@@ -91,7 +93,7 @@ class Supervisor:
         self._tell(Event(model))
         profile = self._profiles.find(model.file, model.spec.device, model.threads)
         try:
-            loaded = self.data_plane.load({**model.settings, "profile": profile})
+            loaded = self.data_plane.load({**launch_faster(model, self._cache), "profile": profile})
         except InferdError as error:
             event = Event(model, error=error)
             failed.append(event)

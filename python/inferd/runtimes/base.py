@@ -6,15 +6,20 @@ Knows nothing of any framework.
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from inferd.errors import NotFound
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from inferd.spec.settings import ModelSpec
     from inferd.types import Signature
 
-__all__ = ["Batch", "Launch", "Launcher", "Runtime"]
+__all__ = ["Batch", "Launch", "Launcher", "Runtime", "RuntimeModule", "head", "in_python", "require"]
 
 Batch = dict[str, Any]
 """Arrays by name. Every array has shape ``(n, *item_shape)`` where the model is batched."""
@@ -40,6 +45,7 @@ class Launcher(Protocol):
 
         Raises:
             NotFound: what the worker needs is not installed; the message says how to install it.
+            Forbidden: loading the file would run code that nobody vouched for.
         """
         ...
 
@@ -55,6 +61,11 @@ class Runtime(Protocol):
     @property
     def example(self) -> Batch | None:
         """One row or more of plausible inputs, for the probe and the warm-up; None: made up."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What an operator wants to know: at least ``runtime``, the library and its version."""
         ...
 
     def predict(self, batch: Batch) -> Batch:
@@ -76,3 +87,74 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Give up what the model holds."""
         ...
+
+
+class RuntimeModule(Protocol):
+    """The shape of every file beside this one that runs models in Python."""
+
+    __name__: str
+    compose: Launcher
+
+    @staticmethod
+    def claims(path: Path) -> bool:
+        """Whether ``path``, which exists, is a model of this kind.
+
+        By its ending, and where others share that, by its first bytes. Files are not read further, folders are only
+        looked into.
+        """
+        ...
+
+    @staticmethod
+    def load(settings: dict[str, Any]) -> Runtime:
+        """The model, loaded in this process; ``settings`` is :attr:`Launch.load`."""
+        ...
+
+
+def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads: int) -> Launch:
+    """How a worker is started that runs the model in Python, by the file ``runtime`` of this package."""
+    return Launch(
+        platform=platform,
+        how="zygote",
+        command=[spec.python or sys.executable, "-I", "-m", "inferd.worker.zygote"],
+        load={
+            "runtime": runtime,
+            "file": str(file),
+            "class": spec.class_,
+            "signature": _declared(spec),
+            "batching": spec.batching,
+            "batch_rows_max": spec.batch_rows_max,
+            "threads": threads,
+            "tolerance": {
+                "absolute": spec.batch_tolerance_absolute,
+                "relative": spec.batch_tolerance_relative,
+            },
+            "parameters": spec.parameters,
+            "trusted_sha256": spec.trusted_sha256,
+        },
+    )
+
+
+def _declared(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        side: None if specs is None else [spec.to_json() for spec in specs]
+        for side, specs in (("inputs", spec.inputs), ("outputs", spec.outputs))
+    }
+
+
+def require(module: str, extra: str, spec: ModelSpec) -> None:
+    """Refuse to start a worker whose library is missing. Another interpreter's libraries are its own affair.
+
+    Raises:
+        NotFound: with the remedy.
+    """
+    if spec.python is None and find_spec(module.partition(".")[0]) is None:
+        raise NotFound(f"it needs the package '{module}', which is not installed\nhelp: pip install 'inferd[{extra}]'")
+
+
+def head(path: Path, count: int = 64) -> bytes:
+    """The first bytes of a file; none of what can't be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""

@@ -17,7 +17,7 @@ from inferd.runtimes.base import Launch
 if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["PLATFORM", "compose", "library"]
+__all__ = ["claims", "compose", "library"]
 
 PLATFORM = "onnx_onnxruntime"
 
@@ -34,6 +34,11 @@ native = loader.create_module(ModuleSpec("_native", loader, origin=sys.argv[1]))
 loader.exec_module(native)
 sys.exit(native.run_onnx_worker(int(sys.argv[-1])))
 """
+
+
+def claims(path: Path) -> bool:
+    """``.onnx`` files."""
+    return path.is_file() and path.suffix == ".onnx"
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:

@@ -20,51 +20,36 @@ A model file::
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch
+from inferd.runtimes.base import Batch, Launch, Runtime, in_python
 from inferd.types import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["PLATFORM", "PythonRuntime", "compose"]
+__all__ = ["PythonRuntime", "claims", "compose", "load"]
 
 PLATFORM = "python"
 
 
+def claims(path: Path) -> bool:
+    """``.py`` files."""
+    return path.is_file() and path.suffix == ".py"
+
+
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the Python model ``file`` is started."""
-    return Launch(
-        platform=PLATFORM,
-        how="zygote",
-        command=[spec.python or sys.executable, "-I", "-m", "inferd.worker.zygote"],
-        load={
-            "file": str(file),
-            "class": spec.class_,
-            "signature": _declared(spec),
-            "batching": spec.batching,
-            "batch_rows_max": spec.batch_rows_max,
-            "threads": threads,
-            "tolerance": {
-                "absolute": spec.batch_tolerance_absolute,
-                "relative": spec.batch_tolerance_relative,
-            },
-            "parameters": spec.parameters,
-        },
-    )
+    return in_python("python", PLATFORM, file, spec, threads)
 
 
-def _declared(spec: ModelSpec) -> dict[str, Any] | None:
-    if spec.inputs is None and spec.outputs is None:
-        return None
-    return {
-        side: None if specs is None else [spec.to_json() for spec in specs]
-        for side, specs in (("inputs", spec.inputs), ("outputs", spec.outputs))
-    }
+def load(settings: dict[str, Any]) -> Runtime:
+    """An instance of the class, loaded in this process."""
+    return PythonRuntime(settings)
 
 
 class PythonRuntime:
@@ -80,7 +65,8 @@ class PythonRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         file = Path(settings["file"])
         model_class = _find_class(file, _import(file), settings["class"])
-        self.signature = _signature(file, model_class, settings["signature"] or {})
+        self.signature = _signature(file, model_class, settings["signature"])
+        self.facts = {"runtime": f"python {platform.python_version()}"}
         self._model = model_class()
         self._model.load(**settings["parameters"])
         # After load: a model may have made it there.
@@ -143,7 +129,7 @@ def _is_model(candidate: type) -> bool:
 def _signature(file: Path, model_class: Any, declared: dict[str, Any]) -> Signature:
     sides = {}
     for side in ("inputs", "outputs"):
-        specs = declared.get(side) or getattr(model_class, side, None)
+        specs = declared[side] or getattr(model_class, side, None)
         if not specs:
             raise ModelFailed(
                 f"'{file.name}' does not say what the {side} are\n"

@@ -13,7 +13,32 @@ import msgspec
 from inferd.spec.declare import about
 from inferd.types import TensorSpec  # noqa: TC001 (msgspec reads the annotations)
 
-__all__ = ["NAME_PATTERN", "CutOutput", "ModelSpec", "Objective", "PaddedInput", "Padding", "ServerSpec", "Versions"]
+__all__ = [
+    "NAME_PATTERN",
+    "CutOutput",
+    "ModelSpec",
+    "Objective",
+    "PaddedInput",
+    "Padding",
+    "RuntimeName",
+    "ServerSpec",
+    "Versions",
+]
+
+RuntimeName = Literal[
+    "onnx",
+    "python",
+    "sklearn",
+    "xgboost",
+    "lightgbm",
+    "catboost",
+    "openvino",
+    "litert",
+    "torch",
+    "mlflow",
+    "huggingface",
+    "tensorflow",
+]
 
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 
@@ -202,7 +227,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     file: Annotated[
         str | None,
         about(
-            "The model's file inside a version's folder. null: model.onnx or model.py.",
+            "The model's file or folder inside a version's folder. null: model with the ending of a runtime, such as"
+            " model.onnx, or the version's folder itself.",
             why="The layout that model repositories share.",
             scope="one",
             flag=False,
@@ -219,9 +245,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
         ),
     ] = Versions()
     runtime: Annotated[
-        Literal["onnx", "python"] | None,
+        RuntimeName | None,
         about(
-            "What runs the model. null: what its file's ending says.",
+            "What runs the model. null: what its file says, by its ending and its first bytes.",
             why="The file knows.",
             scope="one",
             flag=False,
@@ -239,8 +265,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     inputs: Annotated[
         tuple[TensorSpec, ...] | None,
         about(
-            "Inputs of a Python model: name, datatype and shape of each. null: what the class declares.",
-            why="Declared next to the code.",
+            "Inputs of a model that runs in Python: name, datatype and shape of each. null: what the model says.",
+            why="Most models know.",
             kind="tensors",
             scope="one",
             flag=False,
@@ -249,8 +275,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     outputs: Annotated[
         tuple[TensorSpec, ...] | None,
         about(
-            "Outputs of a Python model, as inputs.",
-            why="Declared next to the code.",
+            "Outputs of such a model, as inputs.",
+            why="Most models know.",
             kind="tensors",
             scope="one",
             flag=False,
@@ -267,6 +293,34 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
             why="Models may differ in their dependencies, most don't.",
         ),
     ] = None
+    trusted_sha256: Annotated[
+        str | None,
+        about(
+            "SHA-256 of a model file (or folder) whose code may run when it is loaded: a pickle, say. The message that"
+            " refuses one names it. null: none.",
+            why="Whoever writes a pickle runs code wherever it is read.",
+            scope="one",
+            flag=False,
+            pattern=r"^[0-9a-f]{64}$",
+        ),
+    ] = None
+    faster: Annotated[
+        bool,
+        about(
+            "Whether a model of scikit-learn, XGBoost or LightGBM is served from ONNX, where that gives the same answers"
+            " faster. It is converted and compared once, at the first load.",
+            why="The same answers in a fraction of the time, and no Python in their way.",
+        ),
+    ] = True
+    faster_tolerance: Annotated[
+        float,
+        about(
+            "Largest difference between the two that counts as the same, relative to values above 1. Labels must be"
+            " equal wherever one is more probable than the next by more than that.",
+            why="FP32 keeps some seven digits, sums of many trees lose one.",
+            ge=0,
+        ),
+    ] = 1e-5
     env: Annotated[
         dict[str, str | None],
         about(

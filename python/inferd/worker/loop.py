@@ -7,13 +7,12 @@ Knows nothing of requests: a batch is rows, whoever sent them.
 from __future__ import annotations
 
 import contextlib
-import platform
 import time
 import traceback
 from typing import TYPE_CHECKING
 
 from inferd.errors import InferdError, InvalidInput
-from inferd.runtimes.python import PythonRuntime
+from inferd.runtimes.registry import runtime
 from inferd.worker.channel import Channel, WorkerBatch
 from inferd.worker.probe import earned_signature
 from inferd.worker.tensors import checked_outputs
@@ -33,24 +32,24 @@ def main(descriptor: int) -> int:
     """
     channel = Channel(descriptor)
     try:
-        runtime = PythonRuntime(channel.load)
-        signature = earned_signature(runtime, channel.load)
+        model = runtime(channel.load["runtime"]).load(channel.load)
+        signature = earned_signature(model, channel.load)
     except (Exception, SystemExit) as fault:  # noqa: BLE001 (whatever the model raises is told, and ends this worker)
         channel.failed(_load_message(fault), traceback.format_exc())
         return 1
-    for batch in channel.batches(signature, {"runtime": f"python {platform.python_version()}"}):
-        answer(batch, runtime, signature)
+    for batch in channel.batches(signature, {**model.facts, **channel.load.get("facts", {})}):
+        answer(batch, model, signature)
     with contextlib.suppress(Exception):
-        runtime.close()
+        model.close()
     return 0
 
 
-def answer(batch: WorkerBatch, runtime: Runtime, signature: Signature) -> None:
+def answer(batch: WorkerBatch, model: Runtime, signature: Signature) -> None:
     """Run ``batch`` and answer it, whatever the model does."""
     try:
         inputs = batch.inputs()
         started = time.perf_counter()
-        outputs = runtime.predict(inputs)
+        outputs = model.predict(inputs)
         execution_s = time.perf_counter() - started
         arrays = checked_outputs(outputs, signature, batch.rows if signature.batched else None)
         batch.finish(arrays, execution_s)

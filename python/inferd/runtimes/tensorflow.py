@@ -1,0 +1,126 @@
+"""TensorFlow and Keras: SavedModel folders and ``.keras`` files.
+
+``compose`` reads the model's settings in the control plane; :class:`TensorflowRuntime` runs the model in a worker.
+A SavedModel is a graph and holds no Python. A ``.keras`` file may hold Python in lambda layers: Keras refuses those
+itself unless told otherwise, which only ``trusted_sha256`` does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inferd.errors import Forbidden, ModelFailed
+from inferd.runtimes.base import Batch, Launch, Runtime, in_python, require
+from inferd.runtimes.trust import digest
+
+if TYPE_CHECKING:
+    from inferd.spec.settings import ModelSpec
+
+__all__ = ["TensorflowRuntime", "claims", "compose", "load"]
+
+PLATFORM = "tensorflow_savedmodel"
+
+
+def claims(path: Path) -> bool:
+    """Folders with ``saved_model.pb``, and ``.keras`` files."""
+    return (path / "saved_model.pb").is_file() if path.is_dir() else path.suffix == ".keras"
+
+
+def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
+    """How a worker for the model in ``file`` is started."""
+    require("tensorflow", "tensorflow", spec)
+    return in_python("tensorflow", PLATFORM, file, spec, threads)
+
+
+def load(settings: dict[str, Any]) -> Runtime:
+    """The model, in this process."""
+    return TensorflowRuntime(settings)
+
+
+class TensorflowRuntime:
+    """A serving signature (``serving_default``, or the only one), or a Keras model as one."""
+
+    example: Batch | None = None
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import tensorflow as tf
+
+        from inferd.runtimes.signatures import with_declared
+
+        tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        path = Path(settings["file"])
+        self._model = tf.saved_model.load(str(path)) if path.is_dir() else _keras(path, settings["trusted_sha256"])
+        self._function = _serving(self._model) if path.is_dir() else _traced(tf, self._model)
+        _, inputs = self._function.structured_input_signature
+        outputs = self._function.structured_outputs
+        self._dtypes = {name: spec.dtype for name, spec in inputs.items()}
+        self.facts = {"runtime": f"tensorflow {tf.__version__}"}
+        self.signature = with_declared(
+            settings,
+            [_described(name, spec) for name, spec in sorted(inputs.items())],
+            [_described(name, spec) for name, spec in sorted(outputs.items())],
+        )
+
+    def predict(self, batch: Batch) -> Batch:
+        """The model's answers."""
+        import tensorflow as tf
+
+        tensors = {name: tf.constant(array, dtype=self._dtypes[name]) for name, array in batch.items()}
+        return {name: tensor.numpy() for name, tensor in self._function(**tensors).items()}
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+
+def _serving(model: Any) -> Any:
+    signatures = model.signatures
+    if "serving_default" in signatures:
+        return signatures["serving_default"]
+    if len(signatures) == 1:
+        return next(iter(signatures.values()))
+    raise ModelFailed(
+        f"the SavedModel has {len(signatures)} signatures and none is serving_default: {sorted(signatures)}\n"
+        "help: save it with model.export(folder), or with signatures={'serving_default': ...}"
+    )
+
+
+def _keras(file: Path, trusted_sha256: str | None) -> Any:
+    import keras
+
+    trusted = trusted_sha256 is not None and trusted_sha256 == digest(file)
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=not trusted)
+    except ValueError as fault:
+        if "safe_mode" not in str(fault) and "unsafe" not in str(fault).lower():
+            raise
+        raise Forbidden(
+            f"'{file.name}' holds a lambda layer: loading it runs whatever code its author put there\n"
+            "help: replace the lambda by a registered layer, or save it with model.export(folder); or, if you know "
+            f"where it comes from, set trusted_sha256: {digest(file)}"
+        ) from fault
+
+
+def _traced(tf: Any, model: Any) -> Any:
+    """A Keras model as a function of named tensors that gives named tensors."""
+    specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in model.inputs}
+    names = list(model.output_names)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def run(**tensors: Any) -> dict[str, Any]:
+        found = model([tensors[name] for name in specs] if len(specs) > 1 else next(iter(tensors.values())))
+        if isinstance(found, dict):
+            return found
+        return dict(zip(names, found if isinstance(found, list | tuple) else [found], strict=True))
+
+    return run.get_concrete_function(**specs)
+
+
+def _described(name: str, spec: Any) -> Any:
+    from inferd.runtimes.signatures import datatype_of
+    from inferd.types import TensorSpec
+
+    if spec.shape.rank is None:
+        raise ModelFailed(f"'{name}' has a free number of dimensions\nhelp: save the model with an input signature")
+    return TensorSpec(name, datatype_of(spec.dtype.as_numpy_dtype), tuple(dim or -1 for dim in spec.shape))

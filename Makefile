@@ -51,6 +51,21 @@ test-rust: $(VENV)/.built
 test-python: $(VENV)/.built $(MODELS)/.made
 	$(BIN)/pytest
 
+# PyTorch of the Debian packages, since that of the package index needs a GPU's libraries; it knows numpy 1 only.
+HEAVY := .venv-heavy
+.PHONY: test-all
+test-all: test $(HEAVY)/.built ## The same, and the runtimes whose packages have hundreds of MB
+	$(HEAVY)/bin/python -m pytest -m heavy
+
+$(HEAVY)/.built: $(VENV)/.built
+	/usr/bin/python3 -c 'import torch, ensurepip' 2>/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-torch python3-venv; }
+	/usr/bin/python3 -m venv --system-site-packages $(HEAVY)
+	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/packages.txt \
+	  'tensorflow-cpu>=2.16' 'numpy<2'
+	VIRTUAL_ENV=$(CURDIR)/$(HEAVY) $(HEAVY)/bin/python -m maturin develop --release --quiet > /dev/null
+	touch $@
+
 .PHONY: bench
 bench: $(VENV)/.dist ## Compare with other servers, side by side, in the form that is released
 	$(BIN)/python benchmarks/run.py

@@ -27,7 +27,7 @@ class Made(NamedTuple):
     """The output that :attr:`answer` gives."""
     answer: Callable[[np.ndarray], np.ndarray]
     """What the library says of rows of shape (n, 3)."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {}  # noqa: RUF012 (nobody writes to it)
 
 
 def training() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

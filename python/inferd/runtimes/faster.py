@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -276,9 +277,7 @@ def _probe_rows(converted: Any, columns: int) -> np.ndarray:
     random = np.random.default_rng(0)
     points = _points(converted, columns)
     on_edges = np.stack([random.choice(points[column], _PROBE_ROWS) for column in range(columns)], axis=1)
-    offsets, scales = (
-        np.array([function(points[column]) for column in range(columns)]) for function in (np.mean, np.std)
-    )
+    offsets, scales = ([function(values) for values in points] for function in (np.mean, np.std))
     around = random.normal(offsets, np.maximum(scales, 1e-3), (_PROBE_ROWS, columns))
     usual = random.normal(0, 1, (_PROBE_ROWS // 4, columns))
     extreme = random.choice(np.array([-1e30, -1e6, -1.0, 0.0, 1.0, 1e6, 1e30]), (_PROBE_ROWS // 8, columns))
@@ -381,11 +380,7 @@ def _gains(library: Runtime, session: Any, rows: np.ndarray, rows_max: int) -> d
     gains = {}
     for count in sorted({1, rows_max}):
         some = rows[[position % len(rows) for position in range(count)]]
-        own, other = (
-            _seconds(lambda some=some: library.predict({name: some})),
-            _seconds(lambda some=some: _run(session, some)),
-        )
-        gains[count] = own / other
+        gains[count] = _seconds(partial(library.predict, {name: some})) / _seconds(partial(_run, session, some))
     return gains
 
 

@@ -94,9 +94,8 @@ class HuggingfaceRuntime:
         """What the model says of each text."""
         texts = [_decoded(text, row) for row, text in enumerate(batch["text"])]
         tokens = self._tokenize(texts)
-        found = dict(
-            zip(self._gives, self._session.run(None, {name: tokens[name] for name in self._takes}), strict=True)
-        )
+        answers = self._session.run(None, {name: tokens[name] for name in self._takes})
+        found = dict(zip(self._gives, answers, strict=True))
         if self._pooling is not None:
             return {"embedding": _pooled(found[self._gives[0]], tokens["attention_mask"], self._pooling)}
         labels = self._config.get("id2label")
@@ -162,9 +161,8 @@ def _pooling(folder: Path) -> _Pooling | None:
     if "Pooling" not in kinds:
         return None
     config = _json(folder / "1_Pooling" / "config.json")
-    modes = [
-        name.removeprefix("pooling_mode_") for name, on in config.items() if name.startswith("pooling_mode_") and on
-    ]
+    prefix = "pooling_mode_"
+    modes = [name.removeprefix(prefix) for name, on in config.items() if name.startswith(prefix) and on]
     if modes not in (["mean_tokens"], ["cls_token"], ["max_tokens"]):
         raise ModelFailed(f"the pooling {modes} is not known; mean_tokens, cls_token and max_tokens are")
     return _Pooling(modes[0], normalised="Normalize" in kinds)

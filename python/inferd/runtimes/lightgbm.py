@@ -41,9 +41,10 @@ def load(settings: dict[str, Any]) -> Runtime:
 
 
 class LightgbmRuntime:
-    """A booster. Takes ``x`` (FP32, NaN where a value is missing), gives ``prediction`` (FP32): what
-    ``Booster.predict`` gives, which is the probability of class 1 for ``binary`` and one of each class for
-    ``multiclass``.
+    """A booster.
+
+    Takes ``x`` (FP32, NaN where a value is missing), gives ``prediction`` (FP32): what ``Booster.predict`` gives, which
+    is the probability of class 1 for ``binary`` and one of each class for ``multiclass``.
     """
 
     example: Batch | None = None
@@ -63,8 +64,10 @@ class LightgbmRuntime:
 
     def predict(self, batch: Batch) -> Batch:
         """The booster's answers."""
+        import numpy as np
+
         (x,) = batch.values()
-        return {"prediction": self.booster.predict(x, num_threads=self._threads).astype("float32")}
+        return {"prediction": np.asarray(self.booster.predict(x, num_threads=self._threads), np.float32)}
 
     def close(self) -> None:
         """Nothing is held but memory."""

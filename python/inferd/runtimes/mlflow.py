@@ -86,8 +86,10 @@ def load(settings: dict[str, Any]) -> Runtime:
 
 
 class MlflowRuntime:
-    """A ``python_function``. Inputs are those of the folder's signature: one for each column, or tensors by name;
-    ``x`` where there is one tensor without a name. Outputs are found by one run.
+    """A ``python_function``.
+
+    Inputs are those of the folder's signature: one for each column, or tensors by name; ``x`` where there is one tensor
+    without a name. Outputs are found by one run.
     """
 
     example: Batch | None = None

@@ -90,4 +90,4 @@ def _described(port: Any) -> TensorSpec:
 def _name(port: Any) -> str:
     # Networks that were made without names have numbered outputs.
     names = sorted(port.get_names())
-    return names[0] if names else port.get_node().get_friendly_name()
+    return str(names[0] if names else port.get_node().get_friendly_name())

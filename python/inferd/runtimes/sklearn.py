@@ -172,9 +172,8 @@ def _read(file: Path, trusted_sha256: str | None) -> Any:
             )
         estimator = skops.io.load(file, trusted=unknown)
     if not any(hasattr(estimator, method) for method in ("predict", "transform")):
-        raise ModelFailed(
-            f"'{file.name}' holds {type(estimator).__name__}, which has neither predict() nor transform()"
-        )
+        kind = type(estimator).__name__
+        raise ModelFailed(f"'{file.name}' holds {kind}, which has neither predict() nor transform()")
     return estimator
 
 

@@ -56,8 +56,10 @@ def load(settings: dict[str, Any]) -> Runtime:
 
 
 class TorchRuntime:
-    """A program. TorchScript knows the names of its inputs, neither their types nor their shapes: ``inputs:`` in
-    ``model.yaml`` says them. An exported program knows all. Outputs that are not declared are found by one run.
+    """A program.
+
+    TorchScript knows the names of its inputs, neither their types nor their shapes: ``inputs:`` in ``model.yaml`` says
+    them. An exported program knows all. Outputs that are not declared are found by one run.
     """
 
     example: Batch | None = None

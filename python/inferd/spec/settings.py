@@ -307,8 +307,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     faster: Annotated[
         bool,
         about(
-            "Whether a model of scikit-learn, XGBoost or LightGBM is served from ONNX, where that gives the same answers"
-            " faster. It is converted and compared once, at the first load.",
+            "Whether a model of scikit-learn, XGBoost or LightGBM is served from ONNX, where that gives the same"
+            " answers faster. It is converted and compared once, at the first load.",
             why="The same answers in a fraction of the time, and no Python in their way.",
         ),
     ] = True

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         Unimplemented,
         WorkerLost,
     )
+    from inferd.sdk.codecs import Shape
+    from inferd.sdk.model import Model
     from inferd.spec.pipelines import Pipeline, Step
     from inferd.types import Signature, TensorSpec
 
@@ -41,6 +43,7 @@ __all__ = [
     "InferdError",
     "InternalError",
     "InvalidInput",
+    "Model",
     "ModelFailed",
     "ModelInfo",
     "NotFound",
@@ -49,6 +52,7 @@ __all__ = [
     "Pipeline",
     "RateLimited",
     "Server",
+    "Shape",
     "Signature",
     "SpecError",
     "Step",
@@ -61,9 +65,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Model": "inferd.sdk.model",
     "ModelInfo": "inferd.control.server",
     "Pipeline": "inferd.spec.pipelines",
     "Server": "inferd.control.server",
+    "Shape": "inferd.sdk.codecs",
     "Signature": "inferd.types",
     "Step": "inferd.spec.pipelines",
     "TensorSpec": "inferd.types",

@@ -79,7 +79,32 @@ class SpecError(InferdError, ValueError):
 
 
 class InvalidInput(InferdError, ValueError):
-    """The request is wrong in itself. A model's ``predict`` may raise it; the client then reads the message."""
+    """The request is wrong in itself. A model's ``predict`` may raise it; the client then reads the message.
+
+    Args:
+        message: what is wrong.
+        detail: as for every error.
+        retry_after_s: as for every error.
+        row: the row that is wrong, from 0; None: the whole request.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        detail: str | None = None,
+        retry_after_s: float | None = None,
+        row: int | None = None,
+    ) -> None:
+        super().__init__(message, detail=detail, retry_after_s=retry_after_s)
+        self.row = row
+
+    def __str__(self) -> str:
+        return self.message if self.row is None else f"row {self.row}: {self.message}"
+
+    def at_row(self, row: int) -> InvalidInput:
+        """The same, of the row ``row`` unless it names one."""
+        return self if self.row is not None else InvalidInput(self.message, detail=self.detail, row=row)
 
 
 class NotFound(InferdError, LookupError):

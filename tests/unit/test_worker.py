@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.python import PythonRuntime
+from inferd.runtimes.python import load
 from inferd.types import DATATYPES, Signature, TensorSpec
 from inferd.worker.loop import answer
 from inferd.worker.probe import earned_signature, sample
@@ -181,10 +181,11 @@ def test_a_file_that_is_no_model_is_refused_with_the_remedy(tmp_path, code, sett
     file = tmp_path / "model.py"
     file.write_text(code)
     with pytest.raises(ModelFailed, match=words):
-        PythonRuntime(
+        load(
             {
                 "file": str(file),
                 "class": None,
+                "stage": None,
                 "signature": {"inputs": None, "outputs": None},
                 "parameters": {},
                 **settings,
@@ -205,10 +206,11 @@ def test_a_model_gets_its_parameters_and_may_import_files_beside_it(tmp_path, re
     settings = {
         "file": str(tmp_path / "model.py"),
         "class": None,
+        "stage": None,
         "signature": {"inputs": None, "outputs": None},
         "parameters": {"plus": 1},
     }
-    runtime = PythonRuntime(settings)
+    runtime = load(settings)
     assert runtime.predict({"x": np.array([2.0])})["y"] == [7.0]
     runtime.close()
 

@@ -12,6 +12,7 @@ import msgspec
 
 from inferd.control.repository import Found, Repository, discover
 from inferd.control.resources import Machine, pin, share_threads, worker_environment
+from inferd.control.stages import read_stages
 from inferd.errors import Forbidden, ModelFailed, NotFound, SpecError
 from inferd.runtimes.registry import NAMES, recognise, runtime
 from inferd.spec.convert import nearest
@@ -76,11 +77,20 @@ def make_plan(
     repository: Repository = discover(paths, model, faults)
     ports: Given = {"port": 0, "metrics_port": 0} if ports_free else {}
     spec = ServerSpec(**(ports | repository.server | server))
-    planned = [_plan_model(found, machine, faults) for found in repository.models]
+    planned: list[PlannedModel | None] = []
+    staged: list[dict[str, Any]] = []
+    for found in repository.models:
+        stages = read_stages(found)
+        if stages is None:
+            planned.append(_plan_model(found, machine, faults))
+            continue
+        planned += [_plan_model(one, machine, faults, stage=stage) for stage, one in stages.models(found)]
+        staged.append(stages.pipeline(found))
     if model.get("name") and len({found.place for found in repository.models}) > 1:
         faults.append(f"'name' was given for {len(repository.models)} models; write it at the model in inferd.yaml")
     every_pipeline = [*repository.pipelines, *pipelines]
     _check_pipelines(every_pipeline, repository.models, faults)
+    every_pipeline += staged
     if faults:
         raise SpecError(faults)
     log = {"format": spec.log_format, "level": spec.log_level}
@@ -102,7 +112,7 @@ def _check_pipelines(pipelines: list[dict[str, Any]], models: list[Found], fault
         )
 
 
-def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedModel | None:
+def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str | None = None) -> PlannedModel | None:
     spec = ModelSpec(**found.given)
     kind = spec.runtime or recognise(found.file)
     if kind is None:
@@ -121,6 +131,8 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
     except (Forbidden, ModelFailed, NotFound) as fault:
         faults.append(f"{found.place}: {fault}")
         return None
+    if stage is not None:
+        launch.load["stage"] = stage
     settings = {
         "name": found.name,
         "version": found.version,

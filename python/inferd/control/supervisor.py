@@ -7,7 +7,7 @@ Knows nothing of terminals and signals; restarts of workers are the data plane's
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.control.dataplane import DataPlane, Loaded
 from inferd.control.faster import launch_faster
@@ -73,8 +73,18 @@ class Supervisor:
         if failed:
             raise _summary(failed)
         for pipeline in self.plan.pipelines:
-            self.pipelines[pipeline["name"]] = self.data_plane.load_pipeline(pipeline)
+            self.pipelines[pipeline["name"]] = self.data_plane.load_pipeline(self._with_outputs(pipeline))
         self.data_plane.set_ready(True)
+
+    def _with_outputs(self, pipeline: dict[str, Any]) -> dict[str, Any]:
+        """The pipeline of a model's stages gives what the last of them gives, which is known now."""
+        if pipeline["outputs"] is not None:
+            return pipeline
+        step = pipeline["steps"][-1]
+        ((model, _),) = step["models"]
+        last = next(loaded for (name, _), loaded in self.loaded.items() if name == model)
+        names = [spec.name for spec in last.signature.outputs]
+        return {**pipeline, "outputs": [(name, [f"{step['name']}.{name}"]) for name in names]}
 
     def stop(self) -> int:
         """Not ready at once, then answer what was admitted, then end everything.

@@ -120,6 +120,7 @@ def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads:
             "runtime": runtime,
             "file": str(file),
             "class": spec.class_,
+            "stage": None,
             "signature": _declared(spec),
             "batching": spec.batching,
             "batch_rows_max": spec.batch_rows_max,

@@ -40,8 +40,8 @@ def load(settings: dict[str, Any]) -> Runtime:
 class CatboostRuntime:
     """A model.
 
-    Takes ``x`` (FP32), or one input for each feature where some are categories (BYTES, FP32 the others). Gives ``label``
-    and ``probabilities`` of classifiers, ``prediction`` of the others.
+    Takes ``x`` (FP32), or one input for each feature where some are categories (BYTES, FP32 the others). Gives
+    ``label`` and ``probabilities`` of classifiers, ``prediction`` of the others.
     """
 
     example: Batch | None = None

@@ -1,21 +1,21 @@
-"""Models that are a Python class: the seam for every framework that has no runtime of its own.
+"""Models that are a Python class: :class:`inferd.Model`, typed by its annotations, or any class of arrays.
 
-``compose`` reads the model's settings in the control plane; :class:`PythonRuntime` loads the class in the worker,
-from a file that the operator named. Knows nothing of shared memory: arrays come in, arrays go out.
+``compose`` reads the model's settings in the control plane; ``load`` makes the class in the worker, from a file that
+the operator named. Knows nothing of shared memory: arrays come in, arrays go out.
 
-A model file::
+A class of arrays::
 
     from inferd import TensorSpec
 
-    class Model:
+    class Scaler:
         inputs = [TensorSpec("x", "FP32", (-1, 30))]
-        outputs = [TensorSpec("score", "FP32", (-1,))]
+        outputs = [TensorSpec("y", "FP32", (-1, 30))]
 
         def load(self):
-            self.weights = ...
+            self.factor = ...
 
         def predict(self, batch):
-            return {"score": batch["x"] @ self.weights}
+            return {"y": batch["x"] * self.factor}
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from inferd.types import Signature, TensorSpec
 if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["PythonRuntime", "claims", "compose", "load"]
+__all__ = ["PythonRuntime", "claims", "compose", "find_class", "import_file", "load"]
 
 PLATFORM = "python"
 
@@ -48,24 +48,34 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
 
 
 def load(settings: dict[str, Any]) -> Runtime:
-    """An instance of the class, loaded in this process."""
-    return PythonRuntime(settings)
+    """An instance of the class, loaded in this process.
+
+    Raises:
+        ModelFailed: there is no such class, or it lacks a method.
+    """
+    from inferd.sdk.model import Model
+    from inferd.sdk.runtime import StageRuntime
+
+    file = Path(settings["file"])
+    model_class = find_class(file, import_file(file), settings["class"])
+    if issubclass(model_class, Model) and not hasattr(model_class, "inputs"):
+        return StageRuntime(model_class(), settings["stage"] or "predict", settings["parameters"])
+    return PythonRuntime(settings, model_class)
 
 
 class PythonRuntime:
-    """An instance of the operator's class, loaded.
+    """An instance of a class that takes and gives arrays, with its inputs and outputs declared beside it.
 
     Args:
         settings: what :func:`compose` put into ``load``.
+        model_class: the class.
 
     Raises:
-        ModelFailed: there is no such class, it lacks a method, or its inputs and outputs are not declared.
+        ModelFailed: its inputs and outputs are not declared.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        file = Path(settings["file"])
-        model_class = _find_class(file, _import(file), settings["class"])
-        self.signature = _signature(file, model_class, settings["signature"])
+    def __init__(self, settings: dict[str, Any], model_class: Any) -> None:
+        self.signature = _signature(Path(settings["file"]), model_class, settings["signature"])
         self.facts = {"runtime": f"python {platform.python_version()}"}
         self._model = model_class()
         self._model.load(**settings["parameters"])
@@ -86,7 +96,8 @@ class PythonRuntime:
             close()
 
 
-def _import(file: Path) -> Any:
+def import_file(file: Path) -> Any:
+    """The module in ``file``, run."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     # Files beside it can be imported, as they can when the file is run.
@@ -101,7 +112,12 @@ def _import(file: Path) -> Any:
     return module
 
 
-def _find_class(file: Path, module: Any, name: str | None) -> Any:
+def find_class(file: Path, module: Any, name: str | None) -> Any:
+    """The class named ``name``, or the only one in ``module`` that is a model.
+
+    Raises:
+        ModelFailed: there is none, or there are several.
+    """
     classes = {key: value for key, value in vars(module).items() if isinstance(value, type)}
     if name is not None:
         if name not in classes:

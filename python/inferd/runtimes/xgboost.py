@@ -47,7 +47,8 @@ def load(settings: dict[str, Any]) -> Runtime:
 class XgboostRuntime:
     """A booster.
 
-    Takes ``x`` (FP32, NaN where a value is missing), gives ``prediction``: what ``Booster.predict`` gives, which is the probability of class 1 for ``binary:logistic`` and one of each class for ``multi:softprob``.
+    Takes ``x`` (FP32, NaN where a value is missing), gives ``prediction``: what ``Booster.predict`` gives, which is the
+    probability of class 1 for ``binary:logistic`` and one of each class for ``multi:softprob``.
     """
 
     example: Batch | None = None

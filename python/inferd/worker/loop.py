@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inferd.errors import InferdError, InvalidInput
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from inferd.runtimes.base import Runtime
     from inferd.types import Signature
 
-__all__ = ["main"]
+__all__ = ["main", "users_traceback"]
+
+_OWN = str(Path(__file__).parents[1])
 
 
 def main(descriptor: int) -> int:
@@ -35,7 +38,7 @@ def main(descriptor: int) -> int:
         model = runtime(channel.load["runtime"]).load(channel.load)
         signature = earned_signature(model, channel.load)
     except (Exception, SystemExit) as fault:  # noqa: BLE001 (whatever the model raises is told, and ends this worker)
-        channel.failed(_load_message(fault), traceback.format_exc())
+        channel.failed(_load_message(fault), users_traceback(fault))
         return 1
     for batch in channel.batches(signature, {**model.facts, **channel.load.get("facts", {})}):
         answer(batch, model, signature)
@@ -54,12 +57,20 @@ def answer(batch: WorkerBatch, model: Runtime, signature: Signature) -> None:
         arrays = checked_outputs(outputs, signature, batch.rows if signature.batched else None)
         batch.finish(arrays, execution_s)
     except InvalidInput as fault:
-        batch.fail("InvalidInput", str(fault), traceback.format_exc())
+        batch.fail("InvalidInput", str(fault), users_traceback(fault))
     except InferdError as fault:
-        batch.fail("ModelFailed", str(fault), traceback.format_exc())
+        batch.fail("ModelFailed", str(fault), users_traceback(fault))
     except (Exception, SystemExit) as fault:  # noqa: BLE001 (a model's error fails its batch, never the worker)
         # The text of a foreign exception may hold data of another request or a path: the class must do.
-        batch.fail("ModelFailed", f"the model raised {type(fault).__name__}", traceback.format_exc())
+        batch.fail("ModelFailed", f"the model raised {type(fault).__name__}", users_traceback(fault))
+
+
+def users_traceback(fault: BaseException) -> str:
+    """The traceback from the first frame on that is not inferd's own; all of it where every frame is."""
+    frames = fault.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(fault), fault, frames or fault.__traceback__))
 
 
 def _load_message(fault: BaseException) -> str:

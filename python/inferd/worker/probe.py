@@ -38,6 +38,9 @@ def earned_signature(runtime: Runtime, load: dict[str, Any]) -> Signature:
 
 
 def _why_not(runtime: Runtime, load: dict[str, Any]) -> str | None:
+    if getattr(runtime, "rows_independent", False) and load["batching"] == "auto" and load["batch_rows_max"] > 1:
+        # Its method sees one row at a time.
+        return None
     if load["batching"] == "off":
         return "batching is off in its settings"
     if load["batch_rows_max"] == 1:

@@ -1,0 +1,200 @@
+"""A method of a user's model as a function of tensors.
+
+Reads the annotations of one method, hands on a :class:`Call`: arrays by name in, arrays by name out.
+Knows nothing of where the method runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints, is_typeddict
+
+from inferd.errors import InferdError, InvalidInput, ModelFailed
+from inferd.sdk.codecs import Codec, codec_of, codec_of_values
+from inferd.types import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+
+__all__ = ["OUTPUT", "Call", "Column"]
+
+OUTPUT = "output"
+"""The name of a result that has none."""
+
+
+class Column(NamedTuple):
+    """One argument or result."""
+
+    name: str
+    codec: Codec
+
+    @property
+    def spec(self) -> TensorSpec:
+        """As a tensor, dimension 0 free."""
+        return TensorSpec(self.name, self.codec.datatype, (-1, *self.codec.shape))
+
+
+class Call:
+    """A method, with what goes in and comes out.
+
+    Args:
+        method: bound to its instance.
+        outputs: what comes out; None: what its annotation says, and where that says nothing, what one run shows.
+        example: plausible arguments by name for that run; None: made up.
+
+    Raises:
+        ModelFailed: its annotations say too little, with the remedy.
+    """
+
+    def __init__(
+        self,
+        method: Callable[..., Any],
+        outputs: Sequence[Column] | None = None,
+        example: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._method = method
+        self._name = method.__qualname__
+        if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+            raise ModelFailed(f"{self._name}() is a generator: streams are not served yet\nhelp: return a list")
+        hints = _hints(method)
+        self.inputs, self.by_row = _arguments(method, hints)
+        self._loop = asyncio.Runner() if inspect.iscoroutinefunction(method) else None
+        self._example = {column.name: column.codec.sample(2) for column in self.inputs} | dict(example or {})
+        self.outputs = list(outputs) if outputs else _results(hints.get("return"), f"the result of {self._name}()")
+        if not self.outputs:
+            self.outputs = self._seen()
+
+    @staticmethod
+    def columns_of(method: Callable[..., Any]) -> list[Column]:
+        """The arguments of a method that runs elsewhere."""
+        return _arguments(method, _hints(method))[0]
+
+    @property
+    def sample(self) -> dict[str, np.ndarray]:
+        """Two rows or more of plausible input."""
+        return {column.name: column.codec.encode(self._example[column.name]) for column in self.inputs}
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the method over all rows of ``batch``.
+
+        Raises:
+            InvalidInput: of a row that can't be used; the message begins with its position.
+            ModelFailed: the method gave something else than was annotated.
+        """
+        arguments = {column.name: column.codec.decode(batch[column.name]) for column in self.inputs}
+        found = self._by_name(self._run(arguments))
+        return {column.name: self._encode(column, found) for column in self.outputs}
+
+    def close(self) -> None:
+        """End the event loop of an async method."""
+        if self._loop is not None:
+            self._loop.close()
+
+    def _run(self, arguments: Mapping[str, Sequence[Any]]) -> Any:
+        if self._loop is not None:
+            return self._loop.run(self._rows_at_once(arguments) if self.by_row else self._method(**arguments))
+        return self._row_by_row(arguments) if self.by_row else self._method(**arguments)
+
+    def _row_by_row(self, arguments: Mapping[str, Sequence[Any]]) -> Any:
+        results = []
+        for row in range(len(next(iter(arguments.values())))):
+            try:
+                results.append(self._method(**{name: values[row] for name, values in arguments.items()}))
+            except InvalidInput as fault:
+                raise fault.at_row(row) from fault
+        return _transposed(results)
+
+    async def _rows_at_once(self, arguments: Mapping[str, Sequence[Any]]) -> Any:
+        count = len(next(iter(arguments.values())))
+        calls = [self._method(**{name: values[row] for name, values in arguments.items()}) for row in range(count)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        for row, result in enumerate(results):
+            if isinstance(result, InvalidInput):
+                raise result.at_row(row)
+            if isinstance(result, BaseException):
+                raise result
+        return _transposed(results)
+
+    def _by_name(self, found: Any) -> dict[str, Any]:
+        if isinstance(found, dict):
+            return found
+        names = [column.name for column in self.outputs] or [OUTPUT]
+        if len(names) != 1:
+            raise ModelFailed(f"{self._name}() gave {type(found).__name__}, not a dict with {', '.join(names)}")
+        return {names[0]: found}
+
+    def _encode(self, column: Column, found: dict[str, Any]) -> np.ndarray:
+        if column.name not in found:
+            raise ModelFailed(f"{self._name}() did not return '{column.name}'; it returned {sorted(found)}")
+        values = found[column.name]
+        if isinstance(values, list | tuple):
+            for row, value in enumerate(values):
+                if isinstance(value, InferdError):
+                    raise value.at_row(row) if isinstance(value, InvalidInput) else value
+        try:
+            return column.codec.encode(values)
+        except (TypeError, ValueError, NotImplementedError) as fault:
+            raise ModelFailed(f"{self._name}() gave '{column.name}' in a form that can't be sent: {fault}") from fault
+
+    def _seen(self) -> list[Column]:
+        """What one run gives."""
+        arguments = {
+            column.name: column.codec.decode(array)
+            for column, array in zip(self.inputs, self.sample.values(), strict=True)
+        }
+        try:
+            found = self._by_name(self._run(arguments))
+        except Exception as fault:
+            raise ModelFailed(
+                f"{self._name}() says nothing of its outputs, and a first run to see them raised "
+                f"{type(fault).__name__}: {fault}\n"
+                "help: annotate its result, or give the class an example = {argument: [two, values]}"
+            ) from fault
+        return [Column(name, codec_of_values(values, f"'{name}'")) for name, values in found.items()]
+
+
+def _hints(method: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(method, include_extras=True)
+    except NameError as fault:
+        raise ModelFailed(f"an annotation of {method.__qualname__}() names what is not there: {fault}") from fault
+
+
+def _arguments(method: Callable[..., Any], hints: dict[str, Any]) -> tuple[list[Column], bool]:
+    columns, whole = [], []
+    name = method.__qualname__
+    for parameter in inspect.signature(method).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise ModelFailed(f"{name}() takes *{parameter.name}\nhelp: name each input")
+        if parameter.name not in hints:
+            raise ModelFailed(
+                f"'{parameter.name}' of {name}() has no annotation\nhelp: say what it is, for instance "
+                f"{parameter.name}: list[str], or Annotated[NDArray[np.float32], Shape(30)]"
+            )
+        codec, is_whole = codec_of(hints[parameter.name], f"'{parameter.name}' of {name}()")
+        columns.append(Column(parameter.name, codec))
+        whole.append(is_whole)
+    if not columns:
+        raise ModelFailed(f"{name}() takes nothing\nhelp: give it an argument for each input")
+    # An array may be one row's as well as all rows'; a single plain value tells which.
+    return columns, not all(whole)
+
+
+def _results(annotation: Any, place: str) -> list[Column]:
+    """The outputs that a return annotation names; none where it leaves them open."""
+    if annotation is None or annotation in (dict, Any) or str(annotation).startswith(("dict[", "typing.Any")):
+        return []
+    if is_typeddict(annotation):
+        fields = get_type_hints(annotation, include_extras=True)
+        return [Column(name, codec_of(field, f"'{name}' of {place}")[0]) for name, field in fields.items()]
+    return [Column(OUTPUT, codec_of(annotation, place)[0])]
+
+
+def _transposed(results: Sequence[Any]) -> Any:
+    """Results of rows as results by name."""
+    if results and all(isinstance(result, dict) for result in results):
+        return {name: [result[name] for result in results] for name in results[0]}
+    return list(results)

@@ -1,0 +1,262 @@
+"""Values of Python as rows of a tensor, and back.
+
+Reads the type of one argument or result, hands on a :class:`Codec`. Knows nothing of methods and batches of requests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, get_args, get_origin, is_typeddict
+
+import msgspec
+import numpy as np
+
+from inferd.errors import InvalidInput, ModelFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Codec", "Shape", "codec_of", "codec_of_values"]
+
+
+class Shape(tuple[int, ...]):
+    """The shape of one row of an array, for annotations: ``Annotated[NDArray[np.float32], Shape(3, -1)]``.
+
+    -1 stands for any size. ``Shape()`` is one number for each row.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *dims: int) -> Shape:
+        """The shape with these dimensions."""
+        return super().__new__(cls, dims)
+
+
+class Codec(Protocol):
+    """One column of rows."""
+
+    @property
+    def datatype(self) -> str:
+        """The protocol's name of the elements."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one row."""
+        ...
+
+    def decode(self, array: np.ndarray) -> Sequence[Any]:
+        """What the method gets for an array of shape ``(rows, *shape)``."""
+        ...
+
+    def encode(self, values: Any) -> np.ndarray:
+        """An array for what the method gave: as many rows as ``values`` has."""
+        ...
+
+    def sample(self, rows: int) -> Sequence[Any]:
+        """Plausible values."""
+        ...
+
+
+class _Arrays(NamedTuple):
+    """Arrays go through as they are."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def datatype(self) -> str:
+        from inferd.types import DATATYPES
+
+        return next(name for name, dtype in DATATYPES.items() if np.dtype(dtype) == self.dtype)
+
+    def decode(self, array: np.ndarray) -> Sequence[Any]:
+        return array  # type: ignore[return-value]
+
+    def encode(self, values: Any) -> np.ndarray:
+        array = np.asarray(values)
+        if array.dtype == self.dtype:
+            return array
+        if array.dtype.kind in "OSU" or not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
+            raise ModelFailed(f"{array.dtype} was returned where {self.dtype} is annotated")
+        return array.astype(self.dtype)
+
+    def sample(self, rows: int) -> Sequence[Any]:
+        shape = (rows, *(3 if dim < 0 else dim for dim in self.shape))
+        return np.random.default_rng(0).random(shape).astype(self.dtype)  # type: ignore[return-value]
+
+
+class _Values(NamedTuple):
+    """A list of Python values, one for each row, each with its own way into bytes."""
+
+    what: str
+    datatype: str
+    to_value: Callable[[bytes], Any]
+    to_bytes: Callable[[Any], bytes]
+    plausible: Any
+    shape: tuple[int, ...] = ()
+
+    def decode(self, array: np.ndarray) -> Sequence[Any]:
+        values = []
+        for row, element in enumerate(array.reshape(-1)):
+            try:
+                values.append(self.to_value(element))
+            except (ValueError, OSError, msgspec.DecodeError) as fault:
+                raise InvalidInput(f"this is not {self.what}: {fault}", row=row) from None
+        return values
+
+    def encode(self, values: Any) -> np.ndarray:
+        array = np.empty(len(values), dtype=object)
+        for row, value in enumerate(values):
+            array[row] = self.to_bytes(value)
+        return array
+
+    def sample(self, rows: int) -> Sequence[Any]:
+        return [self.plausible] * rows
+
+
+class _Numbers(NamedTuple):
+    """A list of Python numbers, one for each row."""
+
+    datatype: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+    def decode(self, array: np.ndarray) -> Sequence[Any]:
+        values: list[Any] = array.reshape(-1).tolist()
+        return values
+
+    def encode(self, values: Any) -> np.ndarray:
+        return np.asarray(values, dtype=self.dtype)
+
+    def sample(self, rows: int) -> Sequence[Any]:
+        return [np.dtype(self.dtype).type(row).item() for row in range(rows)]
+
+
+def codec_of(annotation: Any, place: str) -> tuple[Codec, bool]:
+    """How values of an annotated type become rows.
+
+    Args:
+        annotation: of an argument or a result.
+        place: what is annotated, for messages.
+
+    Returns:
+        The codec, and whether the type is that of all rows together (a list, an array) rather than of one.
+
+    Raises:
+        ModelFailed: the type means nothing here; the message says what would.
+    """
+    shape = next((extra for extra in get_args(annotation)[1:] if isinstance(extra, Shape)), None)
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if bare is np.ndarray or get_origin(bare) is np.ndarray:
+        return _array_codec(bare, shape, place), True
+    if get_origin(bare) is list and len(get_args(bare)) == 1:
+        return _value_codec(get_args(bare)[0], place), True
+    return _value_codec(bare, place), False
+
+
+def _array_codec(annotation: Any, shape: Shape | None, place: str) -> Codec:
+    dtypes = [get_args(argument)[0] for argument in get_args(annotation)[1:] if get_args(argument)]
+    if shape is None or not dtypes or dtypes[0] is Any:
+        raise ModelFailed(
+            f"{place} is an array of unknown type or shape\n"
+            "help: annotate it as Annotated[NDArray[np.float32], Shape(30)], the shape being that of one row"
+        )
+    return _Arrays(np.dtype(dtypes[0]), tuple(shape))
+
+
+_NUMBERS = {int: ("INT64", "int64"), float: ("FP64", "float64"), bool: ("BOOL", "bool")}
+
+
+def _value_codec(kind: Any, place: str) -> Codec:
+    if kind in _NUMBERS:
+        return _Numbers(*_NUMBERS[kind])
+    if kind is str:
+        return _Values("UTF-8 text", "BYTES", bytes.decode, _text_bytes, "text")
+    if kind is bytes:
+        return _Values("bytes", "BYTES", bytes, bytes, b"text")
+    if getattr(kind, "__module__", "").startswith("PIL.") and getattr(kind, "__name__", "") == "Image":
+        return _image_codec()
+    if hasattr(kind, "model_validate_json"):
+        # pydantic checks its own types.
+        return _Values(
+            f"JSON for {kind.__name__}",
+            "BYTES",
+            kind.model_validate_json,
+            lambda value: value.model_dump_json().encode() if hasattr(value, "model_dump_json") else _json_bytes(value),
+            {},
+        )
+    if kind in (dict, Any) or get_origin(kind) in (dict, list) or _is_record(kind):
+        decoder = msgspec.json.Decoder(kind)
+        return _Values("JSON that fits", "BYTES", decoder.decode, _json_bytes, {})
+    raise ModelFailed(
+        f"{place} has the type {kind!r}, which is no tensor\n"
+        "help: annotate it as list[str], list[bytes], list[int], list[float], list[bool], list[dict], "
+        "list[PIL.Image.Image], or Annotated[NDArray[np.float32], Shape(30)]"
+    )
+
+
+def _is_record(kind: Any) -> bool:
+    return (
+        dataclasses.is_dataclass(kind)
+        or is_typeddict(kind)
+        or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+    )
+
+
+def _text_bytes(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def _json_bytes(value: Any) -> bytes:
+    return msgspec.json.encode(value, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise NotImplementedError(f"{type(value).__name__} is not JSON")
+
+
+def _image_codec() -> Codec:
+    from PIL import Image
+
+    def read(data: bytes) -> Any:
+        image = Image.open(io.BytesIO(data))
+        # Files are read lazily, and what is wrong with them should be known here.
+        image.load()
+        return image
+
+    def write(image: Any) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    return _Values("an image", "BYTES", read, write, Image.new("RGB", (8, 8)))
+
+
+def codec_of_values(values: Any, place: str) -> Codec:
+    """The codec for what a method without a return annotation gave."""
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "OSU":
+        return _Arrays(values.dtype, values.shape[1:])
+    if isinstance(values, list | tuple | np.ndarray) and len(values):
+        first = values[0]
+        if isinstance(first, str | bytes):
+            return _value_codec(type(first), place)
+        if isinstance(first, dict | list | None.__class__) and not _is_matrix(values):
+            return _value_codec(Any, place)
+        array = np.asarray(values)
+        if array.dtype.kind in "biuf":
+            return _Arrays(array.dtype, array.shape[1:])
+    raise ModelFailed(
+        f"{place} is {type(values).__name__}, not a list or an array with an entry for each row\n"
+        "help: return a list or an array, or a dict of them by output name"
+    )
+
+
+def _is_matrix(values: Any) -> bool:
+    try:
+        return np.asarray(values).dtype.kind in "biuf"
+    except ValueError:
+        return False

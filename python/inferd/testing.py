@@ -1,0 +1,102 @@
+"""Run a model without a server: in this process, through the same annotations, checks and stages as in a worker.
+
+Reads a class or a file, hands on plain values. Knows nothing of HTTP and batching between callers.
+
+>>> from inferd import Model
+>>> class Shout(Model):
+...     def predict(self, text: list[str]) -> list[str]:
+...         return [one.upper() for one in text]
+>>> with testing.loaded(Shout) as model:
+...     model.predict(text=["quiet"])
+['QUIET']
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inferd.errors import InvalidInput, ModelFailed
+from inferd.runtimes.python import find_class, import_file
+from inferd.sdk.calls import OUTPUT
+from inferd.sdk.model import Model
+from inferd.sdk.runtime import StageRuntime, stages_of
+from inferd.worker.tensors import checked_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from inferd.types import Signature
+
+__all__ = ["LoadedModel", "loaded"]
+
+
+class LoadedModel:
+    """A model whose stages are all loaded in this process. Made by :func:`loaded`."""
+
+    def __init__(self, model_class: type[Model], parameters: dict[str, Any]) -> None:
+        # An instance for each stage, as in workers: what hooks keep in self does not reach predict.
+        self._stages = [StageRuntime(model_class(), stage, parameters) for stage in stages_of(model_class)]
+
+    @property
+    def signature(self) -> Signature:
+        """What clients send and get."""
+        return type(self._stages[0].signature)(self._stages[0].signature.inputs, self._stages[-1].signature.outputs)
+
+    def predict(self, **inputs: Any) -> Any:
+        """Answer rows as a server would.
+
+        Args:
+            inputs: by name, in the form that the first stage's annotations say, all rows together.
+
+        Returns:
+            The values of the only output, or a dict by output name.
+
+        Raises:
+            InvalidInput: inputs are missing, unknown, or of different lengths, or the model refused a row.
+            ModelFailed: the model gave something else than was annotated.
+        """
+        first, last = self._stages[0], self._stages[-1]
+        wanted = [column.name for column in first.call.inputs]
+        if sorted(inputs) != sorted(wanted):
+            raise InvalidInput(f"the inputs are {sorted(inputs)}, but the model takes {wanted}")
+        batch: dict[str, Any] = {column.name: column.codec.encode(inputs[column.name]) for column in first.call.inputs}
+        rows = {len(array) for array in batch.values()}
+        if len(rows) != 1:
+            raise InvalidInput(f"inputs of different lengths: {sorted(rows)} rows")
+        for stage in self._stages:
+            arrays = checked_outputs(stage.predict(batch), stage.signature, next(iter(rows)))
+            batch = {spec.name: array for spec, array in zip(stage.signature.outputs, arrays, strict=True)}
+        values = {column.name: column.codec.decode(batch[column.name]) for column in last.call.outputs}
+        return values[OUTPUT] if list(values) == [OUTPUT] else values
+
+    def close(self) -> None:
+        """Close every stage."""
+        for stage in self._stages:
+            stage.close()
+
+
+@contextmanager
+def loaded(model: type[Model] | str | os.PathLike[str], **parameters: Any) -> Iterator[LoadedModel]:
+    """A model, ready to be asked, until the ``with`` block ends.
+
+    Args:
+        model: a class, or the file that it is in.
+        parameters: arguments for ``load``.
+
+    Raises:
+        ModelFailed: there is no model in the file, or it could not be loaded.
+    """
+    if isinstance(model, str | os.PathLike):
+        file = Path(model)
+        found: Any = find_class(file, import_file(file), None)
+        if not issubclass(found, Model):
+            raise ModelFailed(f"class '{found.__name__}' in '{file.name}' is not derived from inferd.Model")
+        model = found
+    one = LoadedModel(model, parameters)  # type: ignore[arg-type]
+    try:
+        yield one
+    finally:
+        one.close()

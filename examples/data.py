@@ -42,7 +42,7 @@ DIAGNOSES = ["malignant", "benign"]
 
 def breast_cancer() -> Split:
     """Scikit-learn's copy of the Wisconsin data: 569 biopsies, 30 measurements of cell nuclei each."""
-    from sklearn.datasets import load_breast_cancer  # noqa: PLC0415 (slow to import, and not needed by all)
+    from sklearn.datasets import load_breast_cancer
 
     found = load_breast_cancer()
     return _split(found.data.astype(np.float32), found.target.astype(np.int64), seed=1)
@@ -218,7 +218,7 @@ IRISES = ["setosa", "versicolor", "virginica"]
 
 def iris() -> Split:
     """Scikit-learn's copy of Fisher's irises. The model itself is trained in its ``load``."""
-    from sklearn.datasets import load_iris  # noqa: PLC0415 (as above)
+    from sklearn.datasets import load_iris
 
     found = load_iris()
     return _split(found.data.astype(np.float32), found.target.astype(np.int64), seed=6)

@@ -9,6 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from inferd.client.asynchronous import AsyncClient
+    from inferd.client.blocking import Client
+    from inferd.client.retry import Retry
+    from inferd.client.tensors import Result
     from inferd.control.dataplane import __version__
     from inferd.control.server import ModelInfo, Server
     from inferd.errors import (
@@ -36,7 +40,9 @@ if TYPE_CHECKING:
     from inferd.types import Signature, TensorSpec
 
 __all__ = [
+    "AsyncClient",
     "Cancelled",
+    "Client",
     "DeadlineMissed",
     "Draining",
     "Forbidden",
@@ -51,6 +57,8 @@ __all__ = [
     "Overloaded",
     "Pipeline",
     "RateLimited",
+    "Result",
+    "Retry",
     "Server",
     "Shape",
     "Signature",
@@ -65,6 +73,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "inferd.client.asynchronous",
+    "Client": "inferd.client.blocking",
+    "Result": "inferd.client.tensors",
+    "Retry": "inferd.client.retry",
     "Model": "inferd.sdk.model",
     "ModelInfo": "inferd.control.server",
     "Pipeline": "inferd.spec.pipelines",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import final
 
 __version__: str
+PROTOCOL: bytes
 
 def error_classes() -> list[str]:
     """The classes of ``inferd.errors`` that may be raised, one for each kind of error."""

@@ -199,12 +199,29 @@ def torch(folder: Path) -> Made:
     import torch as library
 
     class Line(library.nn.Module):
-        def forward(self, x: library.Tensor) -> library.Tensor:
+        def forward(self, x):  # TorchScript takes every argument for a tensor.
             return x * 2 + 1
 
     library.jit.script(Line()).save(str(folder / "line.pt"))
     inputs = [{"name": "x", "datatype": "FP32", "shape": [-1, COLUMNS]}]
     return Made(folder / "line.pt", "output", _line, {"inputs": inputs})
+
+
+def torch_export(folder: Path) -> Made:
+    import pytest
+    import torch as library
+
+    if not hasattr(library, "export"):
+        pytest.skip(f"torch {library.__version__} has no torch.export")
+
+    class Line(library.nn.Module):
+        def forward(self, x):
+            return {"y": x * 2 + 1}
+
+    rows = library.export.Dim("rows", min=1)
+    program = library.export.export(Line(), (library.zeros(2, COLUMNS),), dynamic_shapes={"x": {0: rows}})
+    library.export.save(program, str(folder / "line.pt2"))
+    return Made(folder / "line.pt2", "y", _line)
 
 
 def tensorflow(folder: Path) -> Made:
@@ -250,5 +267,10 @@ MAKERS: dict[str, Callable[[Path], Made]] = {
 }
 """What every run of the tests makes."""
 
-HEAVY: dict[str, Callable[[Path], Made]] = {"torch": torch, "tensorflow": tensorflow, "keras": keras}
+HEAVY: dict[str, Callable[[Path], Made]] = {
+    "torch": torch,
+    "torch export": torch_export,
+    "tensorflow": tensorflow,
+    "keras": keras,
+}
 """What ``make test-all`` makes besides."""

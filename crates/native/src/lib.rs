@@ -23,6 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pymodule(gil_used = true)]
 mod _native {
     use pyo3::prelude::*;
+    use pyo3::types::PyBytes;
 
     #[pymodule_export]
     use super::data_plane::DataPlane;
@@ -37,7 +38,9 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        // The protocol as a FileDescriptorSet: Python makes its messages from it, so that there is one description.
+        module.add("PROTOCOL", PyBytes::new(module.py(), inferd_protocol::pb::FILE_DESCRIPTOR_SET))
     }
 }
 

@@ -1,4 +1,4 @@
-"""``inferd serve``, ``inferd check``, ``inferd explain``, ``inferd simulate``, ``inferd settings``.
+"""``inferd serve``, ``check``, ``explain``, ``simulate``, ``new``, ``settings``.
 
 Reads arguments, drives the control plane, prints. Exit status: 0 done, 1 failed, 2 wrong usage or specification.
 Knows nothing of how models are found, resolved or run.
@@ -91,6 +91,17 @@ def check(paths: tuple[Path, ...], **flags: Any) -> None:
     """Check files, folders and settings, and show what would be served. Takes what serve takes."""
     plan, _ = _plan(paths, flags)
     click.echo(show.plan_table(plan))
+
+
+@app.command()
+@click.argument("folder", metavar="NAME", type=click.Path(path_type=Path))
+def new(folder: Path) -> None:
+    """Write a project NAME with a model in Python and a test that passes."""
+    from inferd.cli.scaffold import write_project
+
+    for file in write_project(folder):
+        click.echo(file)
+    click.echo(f"\nnext: cd {folder} && inferd serve inferd.yaml")
 
 
 @app.command()

@@ -1,0 +1,175 @@
+"""The client that waits.
+
+Reads calls, drives :class:`inferd.client.core.Core` over a transport. Decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from inferd.client.core import Core, parse_url
+from inferd.client.exchange import Pause
+from inferd.client.grpc import GrpcRequest, infer_message, read_result
+from inferd.client.retry import Retry
+from inferd.client.transports import GrpcTransport, HttpTransport
+from inferd.errors import InferdError, ModelFailed, Unimplemented
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from inferd.client.core import Steps
+    from inferd.client.tensors import Result
+
+__all__ = ["Client"]
+
+
+class Client:
+    """Ask a server of the Open Inference Protocol. May be used by many threads.
+
+    >>> with inferd.Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP
+    ...     client.infer("fraud", {"x": payments}, timeout_s=0.1)["y"]
+
+    Args:
+        url: ``http://host:port``, ``https://host:port`` or ``grpc://host:port``.
+        retry: what to do about failures that may pass.
+
+    Raises:
+        NotFound: the package that the scheme needs is not installed.
+        InvalidInput: the URL is none.
+    """
+
+    def __init__(self, url: str, *, retry: Retry = Retry()) -> None:  # noqa: B008 (it is frozen)
+        scheme, address = parse_url(url)
+        self._core = Core(scheme, retry)
+        self._transport = GrpcTransport(address) if scheme == "grpc" else HttpTransport(address)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._transport.close()
+
+    def infer(  # noqa: PLR0913
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        version: str | int | None = None,
+        outputs: Sequence[str] = (),
+        timeout_s: float | None = None,
+        priority: int | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Result:
+        """One inference.
+
+        Args:
+            model: its name.
+            inputs: arrays or lists by name, of shape ``(rows, *item_shape)``; of a model of one input, its value; or a
+                pandas data frame.
+            version: one version; None: the server's choice.
+            outputs: those that are wanted; none named: all.
+            timeout_s: deadline over all tries. The server is told how much of it is left.
+            priority: class of the request; 0 is served first.
+            request_id: comes back with the answer.
+            parameters: further parameters of the request.
+            headers: HTTP headers or gRPC metadata.
+
+        Raises:
+            InvalidInput: inputs that don't fit, or that the model refused.
+            NotFound: no such model.
+            Unavailable: the server can't be reached or is overloaded, and so it stayed while there were tries left.
+            DeadlineMissed: ``timeout_s`` passed.
+            ModelFailed: the model raised an error.
+        """
+        options = {"version": version, "outputs": outputs, "timeout_s": timeout_s, "priority": priority}
+        more = {"request_id": request_id, "parameters": parameters, "headers": headers}
+        result: Result = self._drive(self._core.infer(model, inputs, **options, **more))  # type: ignore[arg-type]
+        return result
+
+    def stream(  # noqa: PLR0913
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        version: str | int | None = None,
+        timeout_s: float | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[Result]:
+        """Every answer to one request, as they come. Closing the iterator cancels the rest.
+
+        Arguments and errors are those of :meth:`infer`. It needs gRPC, and is never tried again.
+        """
+        if not isinstance(self._transport, GrpcTransport):
+            raise Unimplemented("answers are streamed over gRPC\nhelp: Client('grpc://host:port')")
+        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
+        call = self._drive(
+            self._core.prepared(model, inputs, version, (), ends_s, None, request_id, parameters, headers)
+        )
+        metadata = tuple((name.lower(), value) for name, value in call.headers.items())
+        request = GrpcRequest("ModelStreamInfer", infer_message(call, timeout_s), metadata)
+        for answer in self._transport.stream(request, timeout_s):
+            if answer.error_message:
+                raise ModelFailed(answer.error_message)
+            yield read_result(answer.infer_response)
+
+    def live(self) -> bool:
+        """Whether the server runs."""
+        return bool(self._drive(self._core.once(self._core.protocol.live(), None)))
+
+    def ready(self) -> bool:
+        """Whether the server has loaded its models and takes requests."""
+        return bool(self._drive(self._core.once(self._core.protocol.ready(), None)))
+
+    def model_ready(self, model: str, version: str | int = "") -> bool:
+        """Whether a model takes requests."""
+        return bool(self._drive(self._core.model_ready(model, str(version))))
+
+    def server_metadata(self) -> dict[str, Any]:
+        """Name, version and extensions of the server."""
+        return self._plain(self._core.protocol.server_metadata())
+
+    def metadata(self, model: str, version: str | int = "") -> dict[str, Any]:
+        """Inputs and outputs of a model."""
+        return self._plain(self._core.protocol.metadata(model, str(version)))
+
+    def config(self, model: str, version: str | int = "") -> dict[str, Any]:
+        """A model's configuration, as Triton's extension describes it."""
+        return self._plain(self._core.protocol.config(model, str(version)))
+
+    def statistics(self, model: str = "", version: str | int = "") -> dict[str, Any]:
+        """What a model did so far."""
+        return self._plain(self._core.protocol.statistics(model, str(version)))
+
+    def _plain(self, exchange: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._drive(self._core.once(exchange, None))
+        return answer
+
+    def _drive(self, steps: Steps) -> Any:
+        """Do what ``steps`` ask for until they have their result."""
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    step = steps.send(None)
+                    continue
+                try:
+                    answer = self._transport.send(step.exchange, step.left_s)
+                except InferdError as fault:
+                    step = steps.throw(fault)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            return end.value

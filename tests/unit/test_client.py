@@ -1,0 +1,118 @@
+"""What the client decides without a server: how values become tensors, and when it tries again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from inferd import DeadlineMissed, InvalidInput, Overloaded, Unavailable
+from inferd.client.core import parse_url
+from inferd.client.retry import Budget, Retry, pause_s
+from inferd.client.tensors import array_of, tensors_of
+from inferd.types import DATATYPES, TensorSpec
+
+X = TensorSpec("x", "FP32", (-1, 2))
+
+
+@given(
+    st.sampled_from([name for name in DATATYPES if name not in ("BYTES", "BF16")]).flatmap(
+        lambda name: st.tuples(st.just(name), arrays.arrays(DATATYPES[name], arrays.array_shapes(max_dims=3)))
+    )
+)
+def test_every_array_comes_back_as_it_was_sent(case):
+    datatype, array = case
+    (tensor,) = tensors_of({"x": array}, [TensorSpec("x", datatype, (-1,) * array.ndim)])
+    back = array_of(datatype, tensor.shape, tensor.raw)
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+
+
+@given(st.lists(st.one_of(st.text(), st.binary()), min_size=1))
+def test_text_and_bytes_come_back_as_bytes(values):
+    (tensor,) = tensors_of(values, [TensorSpec("t", "BYTES", (-1,))])
+    wanted = [value.encode() if isinstance(value, str) else value for value in values]
+    assert array_of("BYTES", tensor.shape, tensor.raw).tolist() == wanted
+
+
+def test_pythons_numbers_take_the_type_that_is_wanted_and_arrays_keep_theirs():
+    assert tensors_of([[1, 2]], [X])[0].raw == np.array([[1, 2]], np.float32).tobytes()
+    assert tensors_of(np.ones((1, 2)), [X])[0].shape == (1, 2)
+    with pytest.raises(InvalidInput, match="astype"):
+        tensors_of(np.ones((1, 2)), [TensorSpec("x", "INT64", (-1, 2))])
+
+
+def test_a_data_frame_is_its_columns_or_one_matrix():
+    frame = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
+    specs = [TensorSpec("a", "FP32", (-1, 1)), TensorSpec("b", "BYTES", (-1,))]
+    assert [tensor.shape for tensor in tensors_of(frame, specs)] == [(2, 1), (2,)]
+    assert tensors_of(pd.DataFrame({"p": [1.0], "q": [2.0]}), [X])[0].shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [({"z": [1]}, "no input"), ({"x": ["a"]}, "holds"), ({"x": np.array([object()])}, "holds object")],
+)
+def test_what_does_not_fit_is_named(inputs, words):
+    with pytest.raises(InvalidInput, match=words):
+        tensors_of(inputs, [X])
+
+
+def test_several_inputs_need_names():
+    with pytest.raises(InvalidInput, match="dict by name"):
+        tensors_of([1], [X, X])
+
+
+DEFAULT = Retry()
+
+
+def pause(fault=None, *, retry=DEFAULT, budget=None, tried=1, left_s=None, random=0.5):
+    return pause_s(retry, budget or Budget(retry), fault or Overloaded("busy"), tried, left_s, lambda: random)
+
+
+def test_only_what_may_pass_is_tried_again():
+    assert pause(Unavailable("gone")) is not None
+    assert pause(InvalidInput("no")) is None
+    assert pause(DeadlineMissed("late")) is None
+    assert pause(tried=3) is None
+
+
+def test_pauses_grow_and_are_drawn_from_all_of_their_range():
+    retry = Retry(tries_max=20, backoff_s=0.1, backoff_max_s=1.0)
+    assert [pause(retry=retry, tried=tried, random=1.0) for tried in (1, 2, 3, 9)] == [0.1, 0.2, 0.4, 1.0]
+    assert pause(retry=retry, random=0.0) == 0.0
+
+
+def test_the_servers_word_and_the_deadline_bound_the_pause():
+    assert pause(Overloaded("busy", retry_after_s=3)) == 3
+    assert pause(Overloaded("busy", retry_after_s=3), left_s=2) is None
+
+
+def test_a_client_spends_no_more_retries_than_its_calls_earn():
+    retry = Retry(budget=0.1, budget_reserve=2)
+    budget = Budget(retry)
+    spent = 0
+    for _ in range(100):
+        budget.earn()
+        spent += pause(retry=retry, budget=budget) is not None
+    assert spent == pytest.approx(2 + 100 * 0.1, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("127.0.0.1:8000", ("http", "http://127.0.0.1:8000")),
+        ("https://models.example/base", ("https", "https://models.example/base")),
+        ("grpc://127.0.0.1:8000", ("grpc", "127.0.0.1:8000")),
+    ],
+)
+def test_urls_say_what_carries_the_calls(url, found):
+    assert parse_url(url) == found
+
+
+def test_a_url_of_nothing_known_is_refused():
+    with pytest.raises(InvalidInput, match="grpc://"):
+        parse_url("ftp://host")

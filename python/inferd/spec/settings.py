@@ -239,7 +239,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     inputs: Annotated[
         tuple[TensorSpec, ...] | None,
         about(
-            "Inputs of a Python model: name, datatype and shape of each. null: what the class declares.",
+            "Inputs of a Python model: name, datatype and shape of each. null: what the class declares. Of an"
+            " ONNX model: what it must have.",
             why="Declared next to the code.",
             kind="tensors",
             scope="one",

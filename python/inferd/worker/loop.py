@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from inferd.errors import InferdError, InvalidInput
 from inferd.runtimes.python import PythonRuntime
+from inferd.runtimes.triton import TritonRuntime, is_triton
 from inferd.worker.channel import Channel, WorkerBatch
 from inferd.worker.probe import earned_signature
 from inferd.worker.tensors import checked_outputs
@@ -33,8 +34,14 @@ def main(descriptor: int) -> int:
     """
     channel = Channel(descriptor)
     try:
-        runtime = PythonRuntime(channel.load)
-        signature = earned_signature(runtime, channel.load)
+        load = channel.load
+        runtime: Runtime
+        if is_triton(load):
+            runtime = TritonRuntime(load)
+            load = runtime.completed(load)
+        else:
+            runtime = PythonRuntime(load)
+        signature = earned_signature(runtime, load)
     except (Exception, SystemExit) as fault:  # noqa: BLE001 (whatever the model raises is told, and ends this worker)
         channel.failed(_load_message(fault), traceback.format_exc())
         return 1

@@ -184,6 +184,11 @@ SAMPLES = {
 }
 
 
+def test_tensors_of_a_model_in_python_are_for_its_worker_to_complete(tmp_path: Path) -> None:
+    given, _, faults = read(tmp_path, f"backend: 'python' {TENSORS}")
+    assert (given, faults) == ({"runtime": "python", "file": "model.py"}, [])
+
+
 @pytest.mark.parametrize("field", [*WITHOUT_EFFECT, *REFUSED])
 def test_what_is_not_supported_is_told_once_with_its_line(tmp_path: Path, field: str) -> None:
     _, notes, faults = read(tmp_path, f"# a comment\n\n{SAMPLES[field]}\n")

@@ -266,7 +266,9 @@ def _model_file(folder: Path, given: Given, faults: list[str]) -> Path | None:
 
 def _candidates(folder: Path, given: Given) -> list[Path]:
     names = [given["file"]] if given.get("file") else [f"model{ending}" for ending in ENDINGS]
-    return [folder / name for name in names if (folder / name).is_file()]
+    # A model of several files is a folder of the same name, in which the model's own file has it once more.
+    files = [file for name in names for file in (folder / name, folder / name / name)]
+    return [file for file in files if file.is_file()]
 
 
 def _is_model_folder(folder: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -28,11 +29,14 @@ __all__ = [
     "Tensor",
     "TritonError",
     "TritonModelException",
+    "deserialize_bytes_tensor",
     "get_input_config_by_name",
     "get_input_tensor_by_name",
+    "get_model_dir",
     "get_output_config_by_name",
     "get_output_tensor_by_name",
     "numpy_to_triton_type",
+    "serialize_byte_tensor",
     "triton_string_to_numpy",
     "triton_to_numpy_type",
     "using_decoupled_model_transaction_policy",
@@ -285,9 +289,11 @@ class ModelConfig:
         self._add("output", tensor)
 
     def set_max_batch_size(self, rows: int) -> None:
-        """The most rows of one request, unless the file says less; 0: no batch dimension."""
+        """The most rows of one request; 0: no batch dimension."""
         said = self._config.get("max_batch_size", 0)
-        self._config["max_batch_size"] = min(rows, said) if said > 0 else rows
+        if said > rows:
+            raise ValueError(f"max_batch_size is {said} in config.pbtxt, but auto_complete_config says {rows}")
+        self._config["max_batch_size"] = rows
 
     def set_dynamic_batching(self) -> None:
         """Rows of several callers may run together."""
@@ -342,8 +348,8 @@ def using_decoupled_model_transaction_policy(model_config: dict[str, Any]) -> bo
 
 
 def triton_string_to_numpy(name: str) -> Any:
-    """The element type of numpy for a name such as ``TYPE_FP32``; None for one that numpy has not."""
-    return _TYPES.get(name)
+    """The element type of numpy for a name such as ``TYPE_FP32``."""
+    return _TYPES[name]
 
 
 def triton_to_numpy_type(number: int) -> Any:
@@ -358,6 +364,34 @@ def numpy_to_triton_type(dtype: Any) -> int:
     return list(_TYPES.values()).index(name) + 1
 
 
+def serialize_byte_tensor(array: np.ndarray) -> np.ndarray:
+    """The elements of an array of text in the form of the wire, each behind its length."""
+    return np.frombuffer(b"".join(len(data).to_bytes(4, "little") + data for data in map(_bytes, array.flat)), np.uint8)
+
+
+def deserialize_bytes_tensor(encoded: bytes) -> np.ndarray:
+    """The elements of a tensor of text in the form of the wire, as a flat array of ``bytes``."""
+    elements, position = [], 0
+    while position < len(encoded):
+        end = position + 4 + int.from_bytes(encoded[position : position + 4], "little")
+        elements.append(bytes(encoded[position + 4 : end]))
+        position = end
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    return array
+
+
+def get_model_dir() -> str:
+    """The folder of the model's version, in which its worker runs."""
+    return str(_FOLDER)
+
+
+def _bytes(element: Any) -> bytes:
+    return element if isinstance(element, bytes) else str(element).encode()
+
+
+# Before the model can go elsewhere.
+_FOLDER = Path.cwd()
 _said: set[str] = set()
 
 

@@ -58,9 +58,11 @@ def read_model(config: Config, kind: str | None, notes: list[str], faults: list[
     plain.put("runtime", kind, ("backend",) if values["backend"] else ("platform",))
     plain.put("file", values["default_model_filename"] or _FILES.get(kind or ""), ("default_model_filename",))
     plain.put("versions", _versions(values), ("version_policy",))
-    for key in ("input", "output"):
-        plain.put(f"{key}s", tensors_of(config, key, faults) or None, (key,))
-    _batching(plain, config)
+    if kind != "python":
+        # A model in Python may complete what it takes and gives; its worker knows then.
+        for key in ("input", "output"):
+            plain.put(f"{key}s", tensors_of(config, key, faults) or None, (key,))
+    _batching(plain, config, kind)
     _queue(plain, values)
     _instances(plain, config, notes)
     _parameters(plain, config, kind, notes)
@@ -115,14 +117,14 @@ def _versions(values: dict[str, Any]) -> Any:
     return "all" if "all" in policy else {"latest": max(1, policy.get("latest", {}).get("num_versions", 1))}
 
 
-def _batching(plain: _Plain, config: Config) -> None:
+def _batching(plain: _Plain, config: Config, kind: str | None) -> None:
     rows = config.values["max_batch_size"]
     if rows:
         plain.put("batch_rows_max", rows, ("max_batch_size",))
         # Who asks for dynamic batching says that rows may run together. Else Triton runs every request alone, and a
         # model may depend on it: then the probe has to show that it does not.
         plain.put("batching", "on" if "dynamic_batching" in config.values else None, ("dynamic_batching",))
-    elif config.says("max_batch_size") or config.values["input"]:
+    elif kind != "python" and (config.says("max_batch_size") or config.values["input"]):
         plain.put("batching", "off", ("max_batch_size",))
 
 

@@ -74,7 +74,7 @@ def test_a_model_gets_its_arguments_and_one_request_for_a_batch(make: Make) -> N
     assert Path(folder).name == "m"
     assert args == {
         "model_instance_kind": "CPU",
-        "model_instance_name": "m_0",
+        "model_instance_name": "m_0_0",
         "model_instance_device_id": "0",
         "model_version": "1",
         "model_name": "m",

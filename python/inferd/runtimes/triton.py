@@ -169,7 +169,7 @@ def _arguments(about: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
     return {
         "model_config": json.dumps({**config, "name": about["name"]}),
         "model_instance_kind": "GPU" if on_gpu else "CPU",
-        "model_instance_name": f"{about['name']}_0",
+        "model_instance_name": f"{about['name']}_0_0",
         "model_instance_device_id": str(next(iter(group.get("gpus", [])), 0)),
         "model_repository": about["folder"],
         "model_version": str(about["version"]),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import inferd
 from outside import models
 from outside.clients import Client
 from outside.process import Inferd
@@ -279,6 +280,11 @@ def test_what_has_no_effect_is_printed_with_its_line(triton: Inferd) -> None:
     ):
         assert expected in printed, printed
     assert printed.count("note: ") == 5
+
+
+def test_a_server_in_python_logs_what_has_no_effect(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inferd.Server(repository)
+    assert sum("has no effect here" in record.message for record in caplog.records) == 4
 
 
 def check(*arguments: object) -> tuple[int, str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inferd.control.declared import Declared, differences
 from inferd.control.repository import discover
@@ -247,6 +249,19 @@ def test_all_unknown_fields_are_told_together() -> None:
     faults: list[str] = []
     assert read_config("a: 1\nb { c: [ 1, 'x' 'y' ], d <e: -1> }\nname: 'n' # b", "f", faults) is not None
     assert [fault.split("'")[1] for fault in faults] == ["a", "b"]
+
+
+@given(st.text() | st.text("{}<>[]:,;'\"#-\n ainput1"))
+def test_no_text_is_too_strange_to_be_told_so(text: str) -> None:
+    faults: list[str] = []
+    assert read_config(text, "f", faults) is not None or faults
+
+
+@pytest.mark.parametrize("text", ["a { " * 5000, "a { " * 5000 + "}" * 5000, "a: [" * 5000])
+def test_text_that_is_nested_without_end_is_told(text: str) -> None:
+    faults: list[str] = []
+    assert read_config(text, "f", faults) is None
+    assert len(faults) == 1
 
 
 def test_text_in_all_its_forms_keeps_its_lines() -> None:

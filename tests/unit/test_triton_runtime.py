@@ -34,13 +34,15 @@ def make(tmp_path: Path) -> Iterator[Make]:
     """Loads a model of ``body`` with ``config``; modules and paths are as before afterwards."""
     path, modules = list(sys.path), set(sys.modules)
 
-    def load(body: str, config: dict[str, Any] | None = CONFIG, **parameters: Any) -> TritonRuntime:
+    def load(
+        body: str, config: dict[str, Any] | None = CONFIG, *, device: str = "cpu", **parameters: Any
+    ) -> TritonRuntime:
         file = tmp_path / "m" / "1" / "model.py"
         file.parent.mkdir(parents=True)
         file.write_text(HEAD + body)
         settings: dict[str, Any] = {"file": str(file), "parameters": parameters, "batching": "auto"}
         if config is not None:
-            about = {"name": "m", "version": 1, "folder": str(file.parent.parent), "config": config}
+            about = {"name": "m", "version": 1, "folder": str(file.parent.parent), "device": device, "config": config}
             settings["triton"] = about
         assert is_triton(settings)
         return TritonRuntime(settings)
@@ -80,6 +82,11 @@ def test_a_model_gets_its_arguments_and_one_request_for_a_batch(make: Make) -> N
         "model_name": "m",
     }
     model.close()
+
+
+def test_a_model_is_told_its_device(make: Make) -> None:
+    model = make("    def initialize(self, args):\n        self.args = args\n" + answer("x"), device="cuda:2")
+    assert (model._model.args["model_instance_kind"], model._model.args["model_instance_device_id"]) == ("GPU", "2")
 
 
 def test_the_batch_dimension_is_put_before_dims_where_there_is_one(make: Make) -> None:

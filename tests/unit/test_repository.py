@@ -59,6 +59,13 @@ def test_a_model_without_version_folders_is_version_1(folder):
     assert found(root / "a") == ([("a", 1)], [])
 
 
+def test_a_model_of_several_files_is_a_folder_of_the_files_name(folder):
+    faults = []
+    (model,) = discover([folder("m/1/model.onnx/model.onnx", "m/1/model.onnx/weights.bin")], {}, faults).models
+    assert faults == []
+    assert model.file.parts[-3:] == ("1", "model.onnx", "model.onnx")
+
+
 def test_loose_files_in_a_folder_are_models(folder):
     assert found(folder("a.onnx", "b.onnx")) == ([("a", 1), ("b", 1)], [])
 

@@ -43,7 +43,7 @@ def test_the_schema_and_the_reference_name_every_setting():
     properties = schema["properties"]
     assert set(properties["server"]["properties"]) == set(settings_of(ServerSpec))
     entry = properties["models"]["items"]["anyOf"][1]["properties"]
-    assert set(entry) == {"path", *settings_of(ModelSpec)}
+    assert set(entry) == {"path", "namespace", *settings_of(ModelSpec)}
     assert "name" not in properties["defaults"]["properties"]
     for setting in EVERY:
         assert f"| `{setting.key}` |" in table

@@ -75,8 +75,9 @@ def app() -> None:
 def serve(paths: tuple[Path, ...], **flags: Any) -> int:
     """Serve models over REST and gRPC until SIGTERM or Ctrl-C.
 
-    PATH is an .onnx file, a .py file with a model class, a folder of models (<name>/<version>/model.onnx), or an
-    inferd.yaml. Flags stand above what files say, and hold for every model.
+    PATH is an .onnx file, a .py file with a model class, a folder of models (<name>/<version>/model.onnx, with a
+    config.pbtxt of Triton or without), or an inferd.yaml. NAMESPACE=PATH serves its models as NAMESPACE.MODEL. Flags
+    stand above what files say, and hold for every model.
     """
     from inferd.cli.serving import serve_until_told
 
@@ -91,6 +92,9 @@ def check(paths: tuple[Path, ...], **flags: Any) -> None:
     """Check files, folders and settings, and show what would be served. Takes what serve takes."""
     plan, _ = _plan(paths, flags)
     click.echo(show.plan_table(plan))
+    if plan.notes:
+        click.echo("")
+        click.echo(show.note_lines(plan.notes))
 
 
 @app.command()

@@ -105,6 +105,9 @@ def _announce(supervisor: Supervisor, took_s: float) -> None:
     if plan.pipelines:
         click.echo("")
         click.echo(show.pipeline_table(plan, supervisor.pipelines))
+    if plan.notes:
+        click.echo("")
+        click.echo(show.note_lines(plan.notes))
     click.echo("")
     click.echo(show.address_lines(addresses))
     click.echo(f"try            {show.curl_line(addresses['data'], first.name, signature)}")

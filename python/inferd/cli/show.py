@@ -25,6 +25,7 @@ __all__ = [
     "curl_line",
     "error_text",
     "event_line",
+    "note_lines",
     "pipeline_table",
     "plan_table",
     "serving_table",
@@ -74,6 +75,11 @@ def serving_table(plan: Plan, loaded: Mapping[tuple[str, int], Loaded]) -> str:
             )
         )
     return table(rows)
+
+
+def note_lines(notes: Sequence[str]) -> str:
+    """What stands in files and has no effect."""
+    return "\n".join(f"note: {note}" for note in notes)
 
 
 def plan_table(plan: Plan) -> str:

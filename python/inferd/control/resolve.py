@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from inferd.control.declared import Declared
 from inferd.control.repository import Found, Repository, discover
 from inferd.control.resources import Machine, pin, share_threads, worker_environment
 from inferd.control.stages import read_stages
@@ -49,6 +50,10 @@ class Plan(NamedTuple):
     models: list[PlannedModel]
     pipelines: list[dict[str, Any]]
     """``PipelineSettings`` of the data plane."""
+    declared: dict[str, Declared]
+    """What pipelines say they take and give, by name."""
+    notes: list[str]
+    """What stands in files and has no effect."""
 
 
 def make_plan(
@@ -94,7 +99,11 @@ def make_plan(
     if faults:
         raise SpecError(faults)
     log = {"format": spec.log_format, "level": spec.log_level}
-    return Plan(spec, _gateway(spec, machine), log, [one for one in planned if one is not None], every_pipeline)
+    declared = {
+        name: Declared(sides.get("inputs"), sides.get("outputs")) for name, sides in repository.declared.items()
+    }
+    models = [one for one in planned if one is not None]
+    return Plan(spec, _gateway(spec, machine), log, models, every_pipeline, declared, repository.notes)
 
 
 def _check_pipelines(pipelines: list[dict[str, Any]], models: list[Found], faults: list[str]) -> None:
@@ -139,7 +148,7 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
         "platform": launch.platform,
         "launch": {launch.how: {"command": launch.command}},
         "env": worker_environment(machine.environment, spec.env, threads),
-        "load": launch.load,
+        "load": launch.load | _triton(found, spec, launch.how),
         "directory": str(found.file.parent),
         "replicas": spec.replicas,
         "running_max": spec.running_max or _turns(machine, launch.how, spec, threads),
@@ -150,6 +159,17 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
         **{name: getattr(spec, name) for name in _AS_GIVEN},
     }
     return PlannedModel(found.name, found.version, found.file, spec, threads, settings)
+
+
+def _triton(found: Found, spec: ModelSpec, how: str) -> dict[str, Any]:
+    """What a model of a Triton repository in Python is told about itself."""
+    if found.config is None or how == "exec":
+        return {}
+    folder = found.file.parent if found.file.parent.name != str(found.version) else found.file.parent.parent
+    # Its own name: a namespace, or another name to be served by, is nothing that it knows of.
+    name = found.config["name"]
+    about = {"name": name, "version": found.version, "folder": str(folder), "device": spec.device}
+    return {"triton": {**about, "config": found.config}}
 
 
 def _turns(machine: Machine, how: str, spec: ModelSpec, threads: int) -> int | None:

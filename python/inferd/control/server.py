@@ -6,6 +6,7 @@ Knows nothing of terminals.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,6 +73,8 @@ class Server:
         self._plan = make_plan(
             [Path(path) for path in paths], server, model, self._machine, pipelines=steps, ports_free=True
         )
+        for note in self._plan.notes:
+            logging.getLogger("inferd").warning(note)
         self._supervisor: Supervisor | None = None
 
     def __enter__(self) -> Server:

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.control.dataplane import DataPlane, Loaded
+from inferd.control.declared import Declared, differences
 from inferd.control.faster import launch_faster
 from inferd.control.profiles import ProfileCache
 from inferd.errors import InferdError, ModelFailed
@@ -57,7 +58,7 @@ class Supervisor:
         """Load every model, all at the same time, and declare the server ready.
 
         Raises:
-            ModelFailed: models could not be loaded; every one of them is named.
+            ModelFailed: models could not be loaded, or are not what their files declare; every one of them is named.
             InvalidInput: the steps of a pipeline don't fit each other.
         """
         failed: list[Event] = []
@@ -73,7 +74,7 @@ class Supervisor:
         if failed:
             raise _summary(failed)
         for pipeline in self.plan.pipelines:
-            self.pipelines[pipeline["name"]] = self.data_plane.load_pipeline(self._with_outputs(pipeline))
+            self.pipelines[pipeline["name"]] = self._load_pipeline(self._with_outputs(pipeline))
         self.data_plane.set_ready(True)
 
     def _with_outputs(self, pipeline: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +105,7 @@ class Supervisor:
         profile = self._profiles.find(model.file, model.spec.device, model.threads)
         try:
             loaded = self.data_plane.load({**launch_faster(model, self._cache), "profile": profile})
+            _compare(Declared(model.spec.inputs, model.spec.outputs), loaded)
         except InferdError as error:
             event = Event(model, error=error)
             failed.append(event)
@@ -111,6 +113,16 @@ class Supervisor:
             self.loaded[model.name, model.version] = loaded
             event = Event(model, loaded=loaded)
         self._tell(event)
+
+    def _load_pipeline(self, settings: dict[str, Any]) -> Loaded:
+        loaded = self.data_plane.load_pipeline(settings)
+        name = settings["name"]
+        if name in self.plan.declared:
+            try:
+                _compare(self.plan.declared[name], loaded)
+            except ModelFailed as error:
+                raise ModelFailed(f"pipeline '{name}': {error}") from None
+        return loaded
 
     def _tell(self, event: Event) -> None:
         with self._telling:
@@ -122,6 +134,18 @@ class Supervisor:
             profile = status.get((model.name, model.version), {}).get("profile")
             if profile:
                 self._profiles.keep(model.file, model.spec.device, model.threads, profile)
+
+
+def _compare(declared: Declared, loaded: Loaded) -> None:
+    """Refuse what was declared otherwise than it is: clients were promised what was declared.
+
+    Raises:
+        ModelFailed: with everything that differs.
+    """
+    different = differences(declared, loaded.signature)
+    if different:
+        said = "\n".join(different)
+        raise ModelFailed(f"{said}\nhelp: declare what the model has (the batch dimension counts), or serve its file")
 
 
 def _summary(failed: list[Event]) -> InferdError:

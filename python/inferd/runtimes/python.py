@@ -53,9 +53,15 @@ def load(settings: dict[str, Any]) -> Runtime:
     Raises:
         ModelFailed: there is no such class, or it lacks a method.
     """
+    from inferd.runtimes.triton import TritonRuntime, is_triton
     from inferd.sdk.model import Model
     from inferd.sdk.runtime import StageRuntime
 
+    if is_triton(settings):
+        model = TritonRuntime(settings)
+        # What only the model itself said of its batching stands where nothing else does.
+        settings.update(model.completed(settings))
+        return model
     file = Path(settings["file"])
     model_class = find_class(file, import_file(file), settings["class"])
     if issubclass(model_class, Model) and not hasattr(model_class, "inputs"):

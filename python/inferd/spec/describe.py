@@ -11,7 +11,7 @@ import msgspec
 
 from inferd.spec.declare import Setting, settings_of
 from inferd.spec.pipelines import Pipeline, Step
-from inferd.spec.settings import ModelSpec, Objective, ServerSpec, Versions
+from inferd.spec.settings import NAME_PATTERN, ModelSpec, Objective, ServerSpec, Versions
 from inferd.spec.units import format_duration, format_size
 
 __all__ = ["flag_of", "json_schema", "reference", "show"]
@@ -123,7 +123,8 @@ _KINDS: dict[str, dict[str, Any]] = {
 def json_schema() -> dict[str, Any]:
     """The JSON schema of ``inferd.yaml``, for editors."""
     model = _object(ModelSpec)
-    entry = {**model, "properties": {"path": {"type": "string"}, **model["properties"]}, "required": ["path"]}
+    own = {"path": {"type": "string"}, "namespace": {"type": "string", "pattern": NAME_PATTERN}}
+    entry = {**model, "properties": {**own, **model["properties"]}, "required": ["path"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "inferd.yaml",

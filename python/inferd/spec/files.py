@@ -7,11 +7,12 @@ Knows nothing of models on disk: paths are left as they are written.
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.spec.convert import Path, Source, nearest, read_settings
 from inferd.spec.pipelines import read_pipelines
-from inferd.spec.settings import ModelSpec, ServerSpec
+from inferd.spec.settings import NAME_PATTERN, ModelSpec, ServerSpec
 
 if TYPE_CHECKING:
     from pathlib import Path as FilePath
@@ -31,6 +32,8 @@ class ModelEntry(NamedTuple):
     path: FilePath
     given: Given
     place: str
+    namespace: str | None = None
+    """What stands before the names of its models, with a dot."""
 
 
 class ServerFile(NamedTuple):
@@ -78,8 +81,12 @@ def _entry(entry: Any, position: int, file: FilePath, source: Source, faults: li
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         faults.append(f"{source.at(path)}: a model needs its path; write - path: model.onnx")
         return None
-    given = read_settings(ModelSpec, entry, source, faults, path=path, besides=("path",))
-    return ModelEntry(file.parent / entry["path"], given, source.at(path))
+    given = read_settings(ModelSpec, entry, source, faults, path=path, besides=("path", "namespace"))
+    namespace = entry.get("namespace")
+    if namespace is not None and not (isinstance(namespace, str) and re.fullmatch(NAME_PATTERN, namespace)):
+        faults.append(f"{source.at((*path, 'namespace'))}: namespace: {namespace!r} does not match {NAME_PATTERN}")
+        namespace = None
+    return ModelEntry(file.parent / entry["path"], given, source.at(path), namespace)
 
 
 def _load(file: FilePath, faults: list[str]) -> tuple[dict[str, Any] | None, Source]:

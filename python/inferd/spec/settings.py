@@ -265,7 +265,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     inputs: Annotated[
         tuple[TensorSpec, ...] | None,
         about(
-            "Inputs of a model that runs in Python: name, datatype and shape of each. null: what the model says.",
+            "Inputs of a model that runs in Python: name, datatype and shape of each. null: what the model says. Of an"
+            " ONNX model: what it must have.",
             why="Most models know.",
             kind="tensors",
             scope="one",

@@ -1,0 +1,90 @@
+"""A model's folder of a Triton model repository.
+
+Reads its ``config.pbtxt``, hands on what the folder is: settings of a model, or a pipeline.
+Knows nothing of versions and of other folders.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from inferd.spec.convert import read_settings
+from inferd.spec.settings import ModelSpec
+from inferd.spec.triton.ensemble import Wanted, read_ensemble
+from inferd.spec.triton.mapping import kind_of, read_model, tensors_of
+from inferd.spec.triton.meaning import judge
+from inferd.spec.triton.text import load_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from inferd.spec.files import Given
+
+__all__ = ["CONFIG_FILE", "TritonFolder", "check_versions", "read_folder"]
+
+CONFIG_FILE = "config.pbtxt"
+
+
+class TritonFolder(NamedTuple):
+    """What a ``config.pbtxt`` makes of its folder."""
+
+    given: Given
+    """Settings of the model; of an ensemble its inputs and outputs."""
+    config: dict[str, Any]
+    """The configuration, as models in Python read it."""
+    pipeline: dict[str, Any] | None = None
+    """``PipelineSettings`` of the data plane, where it is an ensemble."""
+    wanted: tuple[Wanted, ...] = ()
+    """Versions that an ensemble's steps ask for."""
+    is_pipeline: bool = False
+
+
+def read_folder(folder: Path, notes: list[str], faults: list[str]) -> TritonFolder:
+    """Read ``config.pbtxt`` in ``folder``.
+
+    Args:
+        folder: one model's.
+        notes: takes what has no effect.
+        faults: takes what is wrong, or can't be served.
+    """
+    config = load_config(folder / CONFIG_FILE, faults)
+    if config is None:
+        return TritonFolder({}, {})
+    name = config.values["name"] or folder.resolve().name
+    before = len(faults)
+    kind = kind_of(config, faults)
+    if len(faults) > before:
+        return TritonFolder({}, {})
+    if kind == "pipeline":
+        wanted: list[Wanted] = []
+        judge(config, "pipeline", notes, faults)
+        pipeline = read_ensemble(config, name, wanted, faults)
+        sides = {f"{key}s": tensors_of(config, key, faults) for key in ("input", "output")}
+        given = read_settings(ModelSpec, sides, config.source, faults)
+        return TritonFolder(given, config.values, pipeline, tuple(wanted), is_pipeline=True)
+    kind = kind or _kind_of_files(folder)
+    judge(config, "python" if kind == "python" else "onnx", notes, faults)
+    given = read_model(config, kind, notes, faults)
+    return TritonFolder(given, {**config.values, "name": name})
+
+
+def check_versions(wanted: list[Wanted], served: dict[str, set[int]], faults: list[str]) -> None:
+    """Steps run the greatest version that is served of their model; one that asks for another is a fault."""
+    faults.extend(
+        f"{step.place}: the step asks for version {step.version} of '{step.model}', and gets {max(versions)}\n"
+        f"help: set version_policy: {{ specific: {{ versions: [ {step.version} ] }} }} at '{step.model}', or"
+        " model_version: -1 at the step"
+        for step in wanted
+        if (versions := served.get(step.model)) and max(versions) != step.version
+    )
+
+
+def _kind_of_files(folder: Path) -> str | None:
+    """``python`` or ``onnx`` by the files of the versions; None where they don't say."""
+    kinds = {
+        kind
+        for ending, kind in ((".onnx", "onnx"), (".py", "python"))
+        for version in folder.iterdir()
+        if version.name.isdigit() and (version / f"model{ending}").exists()
+    }
+    return kinds.pop() if len(kinds) == 1 else None

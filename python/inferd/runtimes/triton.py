@@ -1,0 +1,201 @@
+"""Models that are a class ``TritonPythonModel``, as Triton's Python backend runs them.
+
+Reads what the control plane says of the model and its ``config.pbtxt``, loads the class inside the worker.
+Knows nothing of shared memory: arrays come in, arrays go out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import re
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inferd.errors import InvalidInput, ModelFailed
+from inferd.types import Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from inferd.runtimes.base import Batch
+
+__all__ = ["TritonRuntime", "is_triton"]
+
+_CLASS = "TritonPythonModel"
+_UTILS = "triton_python_backend_utils"
+_PACKAGE = "inferd_model"
+
+
+def is_triton(load: dict[str, Any]) -> bool:
+    """Whether the model of these settings is written for Triton's Python backend.
+
+    Asked before anything is imported: such a file imports what only its worker has.
+    """
+    if "triton" in load:
+        return True
+    try:
+        text = Path(load["file"]).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return re.search(rf"^class {_CLASS}\b", text, re.MULTILINE) is not None
+
+
+class TritonRuntime:
+    """An instance of the operator's class, initialized.
+
+    Args:
+        load: what ``compose`` of the Python runtime put there, and under ``triton`` name, version, folder, device
+            and config.
+
+    Raises:
+        ModelFailed: there is no such class, its inputs and outputs are nowhere declared, or it said so itself.
+    """
+
+    def __init__(self, load: dict[str, Any]) -> None:
+        file = Path(load["file"])
+        about = load.get("triton") or _about(file)
+        from inferd.runtimes import triton_utils
+
+        self._utils = triton_utils
+        sys.modules[_UTILS] = triton_utils
+        model_class = _find_class(file, about)
+        config = self._completed(model_class, _config(about["config"], load))
+        self._rows_max = int(config["max_batch_size"])
+        self.signature = _signature(file, config)
+        self._batching = "on" if "dynamic_batching" in config else "auto" if self._rows_max else "off"
+        self.example: Batch | None = None
+        self.facts = {"runtime": f"python {platform.python_version()}"}
+        self._model = model_class()
+        if hasattr(self._model, "initialize"):
+            self._say(self._model.initialize, _arguments(about, config))
+
+    def completed(self, load: dict[str, Any]) -> dict[str, Any]:
+        """The settings ``load`` with what only the model itself said."""
+        return {**load, "batching": self._batching} if load["batching"] == "auto" else load
+
+    def predict(self, batch: Batch) -> Batch:
+        """Run the model once over a whole batch; in parts where the model takes fewer rows."""
+        rows = len(next(iter(batch.values()))) if batch and self._rows_max else 0
+        if rows <= self._rows_max or not self._rows_max:
+            return self._execute(batch)
+        parts = [
+            self._execute({name: array[start : start + self._rows_max] for name, array in batch.items()})
+            for start in range(0, rows, self._rows_max)
+        ]
+        return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
+
+    def close(self) -> None:
+        """Call the class's own ``finalize``, where it has one."""
+        finalize = getattr(self._model, "finalize", None)
+        if finalize is not None:
+            finalize()
+
+    def _execute(self, batch: Batch) -> Batch:
+        # Copies: there a model may write into its inputs and keep them, here they lie in memory of the next batch.
+        inputs = [self._utils.Tensor(name, np.array(array)) for name, array in batch.items()]
+        names = [spec.name for spec in self.signature.outputs]
+        request = self._utils.InferenceRequest(inputs=inputs, requested_output_names=names)
+        responses = self._say(self._model.execute, [request])
+        if not isinstance(responses, (list, tuple)) or len(responses) != 1:
+            count = f"{len(responses)} responses" if isinstance(responses, (list, tuple)) else repr(type(responses))
+            raise ModelFailed(f"execute() returned {count} for 1 request; a list of as many is expected")
+        response = responses[0]
+        if not isinstance(response, self._utils.InferenceResponse):
+            raise ModelFailed(f"execute() returned {type(response).__name__}, not an InferenceResponse")
+        error = response.error()
+        if error is not None:
+            kind = InvalidInput if error.code() == self._utils.TritonError.INVALID_ARG else ModelFailed
+            raise kind(error.message())
+        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+    def _completed(self, model_class: Any, config: dict[str, Any]) -> dict[str, Any]:
+        complete = getattr(model_class, "auto_complete_config", None)
+        if complete is None:
+            return config
+        completed = self._say(complete, self._utils.ModelConfig(config))
+        if not isinstance(completed, self._utils.ModelConfig):
+            raise ModelFailed("auto_complete_config() did not return the configuration that it was given")
+        return completed.as_dict()
+
+    def _say(self, act: Any, argument: Any) -> Any:
+        """What the model says in so many words is for whoever asked."""
+        try:
+            return act(argument)
+        except self._utils.TritonModelException as fault:
+            raise ModelFailed(str(fault)) from fault
+
+
+def _about(file: Path) -> dict[str, Any]:
+    """What is known of a model without a ``config.pbtxt``."""
+    versioned = file.parent.name.isdecimal()
+    folder = file.parent.parent if versioned else file.parent
+    name = folder.name if versioned or file.stem == "model" else file.stem
+    version = int(file.parent.name) if versioned else 1
+    return {"name": name, "version": version, "folder": str(folder), "device": "cpu", "config": None}
+
+
+def _find_class(file: Path, about: dict[str, Any]) -> Any:
+    # Files beside it and beside its versions can be imported, as they can there, relatively too.
+    sys.path[:0] = [str(file.parent), about["folder"]]
+    package = types.ModuleType(_PACKAGE)
+    package.__path__ = [str(file.parent)]
+    sys.modules[_PACKAGE] = package
+    spec = importlib.util.spec_from_file_location(f"{_PACKAGE}.{file.stem}", file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ModelFailed(f"'{file.name}' is not a Python file that can be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    model_class = getattr(module, _CLASS, None)
+    if not isinstance(model_class, type) or not callable(getattr(model_class, "execute", None)):
+        raise ModelFailed(
+            f"'{file.name}' has no class {_CLASS} with execute(), which its config.pbtxt promises\n"
+            "help: write one, or take config.pbtxt away and declare the inputs and outputs of your class"
+        )
+    return model_class
+
+
+def _config(given: dict[str, Any] | None, load: dict[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {"max_batch_size": 0, "input": [], "output": [], "backend": "python", **(given or {})}
+    parameters = {key: {"string_value": str(value)} for key, value in load["parameters"].items()}
+    # model.yaml stands above config.pbtxt here too.
+    return {**config, "parameters": {**config.get("parameters", {}), **parameters}}
+
+
+def _arguments(about: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
+    _, on_gpu, number = about["device"].partition("cuda:")
+    return {
+        "model_config": json.dumps({**config, "name": about["name"]}),
+        "model_instance_kind": "GPU" if on_gpu else "CPU",
+        "model_instance_name": f"{about['name']}_0_0",
+        "model_instance_device_id": number or "0",
+        "model_repository": about["folder"],
+        "model_version": str(about["version"]),
+        "model_name": about["name"],
+    }
+
+
+def _signature(file: Path, config: dict[str, Any]) -> Signature:
+    batch = (-1,) if config["max_batch_size"] > 0 else ()
+    sides = {}
+    for side in ("input", "output"):
+        if not config[side]:
+            raise ModelFailed(
+                f"nothing says what the {side}s of '{file.name}' are\n"
+                f'help: write {side} [ {{ name: "x" data_type: TYPE_FP32 dims: [ 4 ] }} ] into config.pbtxt beside its'
+                f" versions, or call add_{side}() in auto_complete_config()"
+            )
+        sides[side] = tuple(_tensor(one, batch) for one in config[side])
+    return Signature(sides["input"], sides["output"])
+
+
+def _tensor(one: dict[str, Any], batch: tuple[int, ...]) -> TensorSpec:
+    datatype = one["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES")
+    try:
+        return TensorSpec(one["name"], datatype, (*batch, *one["dims"]))
+    except InvalidInput as fault:
+        raise ModelFailed(str(fault)) from None

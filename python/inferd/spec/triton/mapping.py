@@ -1,0 +1,191 @@
+"""A ``config.pbtxt`` as what ``model.yaml`` would say.
+
+Reads the file's values, hands on settings. Knows nothing of versions on disk and of ensembles.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from inferd.spec.convert import Source, read_settings
+from inferd.spec.settings import ModelSpec
+
+if TYPE_CHECKING:
+    from inferd.spec.convert import Path
+    from inferd.spec.triton.text import Config
+
+__all__ = ["kind_of", "read_model", "tensors_of"]
+
+_RUNTIMES = {"onnxruntime": "onnx", "onnxruntime_onnx": "onnx", "python": "python", "ensemble": "pipeline"}
+_FILES = {"onnx": "model.onnx", "python": "model.py"}
+# What a session of ONNX Runtime is told by name, and the setting that says the same.
+_THREADS = "intra_op_thread_count"
+
+
+def kind_of(config: Config, faults: list[str]) -> str | None:
+    """``onnx``, ``python`` or ``pipeline``; None where the file does not say, or says what can't be served."""
+    values = config.values
+    if "ensemble_scheduling" in values:
+        return "pipeline"
+    said = [name for name in ("backend", "platform") if values[name]]
+    kinds = {_RUNTIMES.get(values[name]) for name in said}
+    if len(kinds) > 1 or None in kinds:
+        place = config.source.at((said[0],))
+        what = " and ".join(f"{name} '{values[name]}'" for name in said)
+        faults.append(
+            f"{place}: {what} is not served\n"
+            'help: export the model to ONNX (backend: "onnxruntime"), or run its framework from a model.py (backend: '
+            '"python")'
+        )
+        return None
+    if kinds:
+        return kinds.pop()
+    return _RUNTIMES.get({".onnx": "onnxruntime", ".py": "python"}.get(_ending(values["default_model_filename"]), ""))
+
+
+def read_model(config: Config, kind: str | None, notes: list[str], faults: list[str]) -> dict[str, Any]:
+    """The settings of a model that runs.
+
+    Args:
+        config: what the file says.
+        kind: ``onnx`` or ``python``; None: what the file's ending will say.
+        notes: takes what has no effect.
+        faults: takes what is wrong.
+    """
+    plain = _Plain(config)
+    values = config.values
+    plain.put("name", values["name"] or None, ("name",))
+    plain.put("runtime", kind, ("backend",) if values["backend"] else ("platform",))
+    plain.put("file", values["default_model_filename"] or _FILES.get(kind or ""), ("default_model_filename",))
+    plain.put("versions", _versions(values), ("version_policy",))
+    if kind != "python":
+        # A model in Python may complete what it takes and gives; its worker knows then.
+        for key in ("input", "output"):
+            plain.put(f"{key}s", tensors_of(config, key, faults) or None, (key,))
+    _batching(plain, config, kind)
+    _queue(plain, values)
+    _instances(plain, config, notes)
+    _parameters(plain, config, kind, notes)
+    return read_settings(ModelSpec, plain.values, Source(config.source.name, plain.lines), faults)
+
+
+def tensors_of(config: Config, key: str, faults: list[str]) -> list[dict[str, Any]]:
+    """The tensors of ``input`` or ``output``, the batch dimension in their shapes."""
+    batch = [-1] if config.values["max_batch_size"] > 0 else []
+    tensors = []
+    for position, tensor in enumerate(config.values[key]):
+        missing = [name for name, empty in (("name", ""), ("data_type", "TYPE_INVALID")) if tensor[name] == empty]
+        if missing:
+            faults.append(
+                f"{config.source.at((key, position))}: {key} '{tensor['name']}' has no {' and no '.join(missing)}\n"
+                f"help: write it, or leave out every {key}: the model says what it takes and gives"
+            )
+            continue
+        datatype = tensor["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES")
+        tensors.append({"name": tensor["name"], "datatype": datatype, "shape": batch + tensor["dims"]})
+    return tensors
+
+
+class _Plain:
+    """Settings as a YAML file would have them, and the lines that they come from."""
+
+    def __init__(self, config: Config) -> None:
+        self.values: dict[str, Any] = {}
+        self.lines: dict[Path, int] = {}
+        self._config = config
+
+    def put(self, key: str, value: Any, path: Path) -> None:
+        """Set ``key``, unless ``value`` is None; it stands at ``path`` of the file."""
+        if value is None:
+            return
+        self.values[key] = value
+        lines = self._config.source.lines
+        if path in lines:
+            self.lines[key,] = lines[path]
+
+
+def _ending(name: str) -> str:
+    return f".{name.rpartition('.')[2]}"
+
+
+def _versions(values: dict[str, Any]) -> Any:
+    policy = values.get("version_policy")
+    if policy is None:
+        return None
+    if "specific" in policy:
+        return policy["specific"]["versions"]
+    return "all" if "all" in policy else {"latest": max(1, policy.get("latest", {}).get("num_versions", 1))}
+
+
+def _batching(plain: _Plain, config: Config, kind: str | None) -> None:
+    rows = config.values["max_batch_size"]
+    if rows:
+        plain.put("batch_rows_max", rows, ("max_batch_size",))
+        # Who asks for dynamic batching says that rows may run together. Else Triton runs every request alone, and a
+        # model may depend on it: then the probe has to show that it does not.
+        plain.put("batching", "on" if "dynamic_batching" in config.values else None, ("dynamic_batching",))
+    elif kind != "python" and (config.says("max_batch_size") or config.values["input"]):
+        plain.put("batching", "off", ("max_batch_size",))
+
+
+def _queue(plain: _Plain, values: dict[str, Any]) -> None:
+    batching = values.get("dynamic_batching", {})
+    plain.put(
+        "priority_default",
+        batching.get("default_priority_level") or None,
+        ("dynamic_batching", "default_priority_level"),
+    )
+    # Requests are counted there, rows here.
+    requests = batching.get("default_queue_policy", {}).get("max_queue_size", 0)
+    plain.put(
+        "queue_rows_max",
+        requests * max(1, values["max_batch_size"]) or None,
+        ("dynamic_batching", "default_queue_policy", "max_queue_size"),
+    )
+
+
+def _instances(plain: _Plain, config: Config, notes: list[str]) -> None:
+    groups = [
+        (position, group) for position, group in enumerate(config.values["instance_group"]) if not group["passive"]
+    ]
+    if not groups:
+        return
+    replicas, devices = 0, []
+    for position, group in groups:
+        on_gpu = group["kind"] == "KIND_GPU" or (group["kind"] == "KIND_AUTO" and group["gpus"])
+        here = [f"cuda:{gpu}" for gpu in group["gpus"] or [0]] if on_gpu else ["cpu"]
+        # A group has its count on every one of its GPUs.
+        replicas += max(1, group["count"]) * len(here)
+        devices += [(device, position) for device in here]
+    plain.put("replicas", replicas, ("instance_group",))
+    first = devices[0][0]
+    plain.put("device", first, ("instance_group", groups[0][0]))
+    told = set()
+    for device, position in devices:
+        if device != first and device not in told:
+            told.add(device)
+            place = config.source.at(("instance_group", position))
+            notes.append(
+                f"{place}: '{device}' has no effect here: all replicas of a model run on one device, {first}; serve the"
+                " model under another name, with device:, to use it"
+            )
+
+
+def _parameters(plain: _Plain, config: Config, kind: str | None, notes: list[str]) -> None:
+    parameters = {key: value["string_value"] for key, value in config.values["parameters"].items()}
+    if kind == "python":
+        plain.put("parameters", parameters or None, ("parameters",))
+        if "EXECUTION_ENV_PATH" in parameters:
+            notes.append(
+                f"{config.source.at(('parameters',))}: parameter 'EXECUTION_ENV_PATH' has no effect here: name the"
+                " interpreter of an environment that has inferd with python: in model.yaml"
+            )
+        return
+    for key, value in parameters.items():
+        if key == _THREADS and value.isdecimal():
+            plain.put("threads", int(value) or None, ("parameters",))
+        else:
+            notes.append(
+                f"{config.source.at(('parameters',))}: parameter '{key}' has no effect here: the session's options are"
+                f" ONNX Runtime's own, but for threads: ({_THREADS})"
+            )

@@ -1,0 +1,198 @@
+"""The text of a ``config.pbtxt`` into plain values, with the line of everything that it says.
+
+Reads the file, hands on a :class:`Config`. Knows nothing of what fields mean.
+
+protobuf's parser decides what is well formed. It keeps no lines, so the text is gone through a second time, token by
+token; what the schema does not have is found there too, all of it at once and not only the first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from inferd.spec.convert import Path, Source, nearest
+from inferd.spec.triton.schema import config_class
+
+if TYPE_CHECKING:
+    from pathlib import Path as FilePath
+
+__all__ = ["Config", "Mention", "load_config", "read_config"]
+
+_CLOSING = {"{": "}", "<": ">"}
+_QUOTES = ("'", '"')
+# What a field that is there to no effect holds.
+_NOTHING = frozenset({"0", "0.0", "false", "False", "f", ""})
+
+
+class Mention(NamedTuple):
+    """A field that the text has."""
+
+    names: tuple[str, ...]
+    """Names of the fields that lead to it, and its own."""
+    path: Path
+    """The same with the positions of repeated ones."""
+    line: int
+    idle: bool
+    """Whether it holds what it would hold if it were not there."""
+
+
+class Config(NamedTuple):
+    """What a ``config.pbtxt`` says."""
+
+    values: dict[str, Any]
+    """By name. Every field is there, but messages only where the text has them; enumerations by their names."""
+    mentions: list[Mention]
+    source: Source
+
+    def says(self, *names: str) -> bool:
+        """Whether the text has the field ``names``."""
+        return any(mention.names == names for mention in self.mentions)
+
+
+def load_config(file: FilePath, faults: list[str]) -> Config | None:
+    """Read ``config.pbtxt``; None where it can't be read. Faults are added to ``faults``."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as fault:
+        faults.append(f"{file}: {fault.strerror}")
+        return None
+    except UnicodeDecodeError:
+        faults.append(f"{file}: not UTF-8 text")
+        return None
+    try:
+        return read_config(text, str(file), faults)
+    except ImportError:
+        faults.append(f"{file}: protobuf reads this file and is not installed\nhelp: pip install 'inferd[triton]'")
+        return None
+
+
+def read_config(text: str, name: str, faults: list[str]) -> Config | None:
+    """Read the text of the file ``name``.
+
+    Raises:
+        ImportError: protobuf is not installed.
+    """
+    message = config_class()()
+    from google.protobuf import text_format
+
+    try:
+        # Unknown fields are found below, with their nearest names.
+        text_format.Parse(text, message, allow_unknown_field=True)
+        walk = _Walk(text_format.Tokenizer(text.splitlines()), name, faults)
+        walk.message(message.DESCRIPTOR, (), (), "")
+    except text_format.ParseError as fault:
+        where = f"{name}:{fault.GetLine()}" if fault.GetLine() else name
+        faults.append(f"{where}: {_in_words(str(fault))}")
+        return None
+    except RecursionError:
+        faults.append(f"{name}: nested too deep")
+        return None
+    return Config(_plain(message), walk.mentions, Source(name, walk.lines))
+
+
+def _in_words(fault: str) -> str:
+    # "3:7 : 'the whole line': what" without the place, which stands before it.
+    what = fault.split(" : ", 1)[-1].replace("inferd_triton.", "").replace("DataTypeScope.", "")
+    return what.rsplit("': ", 1)[-1] if what.startswith("'") else what
+
+
+class _Walk:
+    """Goes through text that is well formed."""
+
+    def __init__(self, tokens: Any, name: str, faults: list[str]) -> None:
+        self.mentions: list[Mention] = []
+        self.lines: dict[Path, int] = {}
+        self._tokens = tokens
+        self._name = name
+        self._faults = faults
+
+    def message(self, kind: Any, names: tuple[str, ...], path: Path, end: str) -> None:
+        """Fields up to ``end``. ``kind``: the message's descriptor, None inside of what is unknown."""
+        counts: dict[str, int] = {}
+        while not (self._tokens.AtEnd() or self._passed(end)):
+            line = self._line()
+            name = self._take()
+            field = None if kind is None else kind.fields_by_name.get(name)
+            if field is None and kind is not None:
+                known = [field.name for field in kind.fields]
+                self._faults.append(f"{self._name}:{line}: unknown field '{name}'{nearest(name, known)}")
+            self._passed(":")
+            more = True
+            listed = self._passed("[")
+            while more and not (listed and self._passed("]")):
+                place: Path = (*path, name)
+                if field is not None and _repeated(field):
+                    place = (*place, counts.setdefault(name, 0))
+                    counts[name] += 1
+                self._value(field, (*names, name), place, self._line() if listed else line)
+                self._passed(",")
+                more = listed
+            self._passed(",", ";")
+
+    def _value(self, field: Any, names: tuple[str, ...], path: Path, line: int) -> None:
+        """One value, which begins at the current token."""
+        position = len(self.mentions)
+        text = self._take()
+        if text in _CLOSING:
+            self.message(None if field is None else field.message_type, names, path, _CLOSING[text])
+            idle = False
+        else:
+            text = self._scalar(text)
+            first = "" if field is None or field.enum_type is None else field.enum_type.values[0].name
+            idle = text in _NOTHING or text == first
+        if field is not None:
+            self.mentions.insert(position, Mention(names, path, line, idle))
+            self.lines[path] = line
+            if isinstance(path[-1], int):
+                self.lines.setdefault(path[:-1], line)
+
+    def _scalar(self, first: str) -> str:
+        """What stands there, text without its quotes."""
+        if first[0] not in _QUOTES:
+            return first
+        text = first[1:-1]
+        while self._tokens.token.startswith(_QUOTES):
+            text += self._take()[1:-1]
+        return text
+
+    def _take(self) -> str:
+        taken: str = self._tokens.token
+        self._tokens.NextToken()
+        return taken
+
+    def _passed(self, *marks: str) -> bool:
+        """Whether one of ``marks`` stood there, which is passed then."""
+        if self._tokens.token in marks and not self._tokens.AtEnd():
+            self._take()
+            return True
+        return False
+
+    def _line(self) -> int:
+        line: int = self._tokens.ParseError("").GetLine()
+        return line
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    """The fields by name."""
+    values: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            of_messages = field.message_type.fields_by_name["value"].message_type is not None
+            values[field.name] = {key: _plain(value[key]) if of_messages else value[key] for key in sorted(value)}
+        elif _repeated(field):
+            values[field.name] = [_one(field, item) for item in value]
+        elif field.message_type is None or message.HasField(field.name):
+            values[field.name] = _one(field, value)
+    return values
+
+
+def _one(field: Any, value: Any) -> Any:
+    if field.message_type is not None:
+        return _plain(value)
+    return field.enum_type.values_by_number[value].name if field.enum_type is not None else value
+
+
+def _repeated(field: Any) -> bool:
+    # Older releases of protobuf have only the one, newer ones warn of it.
+    return bool(field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED)

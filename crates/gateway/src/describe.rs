@@ -89,6 +89,8 @@ fn of_model<'a>(shared: &Shared, model: &'a ModelHandle) -> Statistics<'a> {
         compute_input: span(counted.compute_input),
         compute_infer: span(counted.compute_infer),
         compute_output: span(counted.compute_output),
+        cache_hit: span(counted.cache_hit),
+        cache_miss: span(counted.cache_miss),
         batches: counted.batches.iter().map(batch).collect(),
     }
 }

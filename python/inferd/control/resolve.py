@@ -115,6 +115,12 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
             "help: leave one of the two out"
         )
         return None
+    if spec.cache and not spec.retry_on_worker_loss:
+        faults.append(
+            f"{found.place}: cache answers requests without running them, which a model with side effects"
+            " (retry_on_worker_loss: false) does not stand\nhelp: leave one of the two out"
+        )
+        return None
     threads = spec.threads or share_threads(machine.cores, spec.replicas)
     try:
         launch = LAUNCHERS[runtime](found.file, spec, threads)
@@ -150,6 +156,7 @@ def _turns(machine: Machine, runtime: str, spec: ModelSpec, threads: int) -> int
 _AS_GIVEN = (
     "arena_max_bytes",
     "batch_rows_max",
+    "cache",
     "ejection",
     "execution_max_s",
     "hedge_budget",

@@ -115,6 +115,10 @@ pub struct Statistics<'a> {
     pub compute_infer: Span,
     /// Reading results.
     pub compute_output: Span,
+    /// Requests that were answered from a cache: lookup and answer.
+    pub cache_hit: Span,
+    /// Requests that a cache had no answer to: the lookup.
+    pub cache_miss: Span,
     /// Runs by the rows that ran together.
     pub batches: SmallVec<[BatchStatistics; 4]>,
 }

@@ -10,8 +10,10 @@ use crate::infer::Target;
 use crate::shared::Shared;
 
 /// The server's own description.
-pub(crate) const SERVER: Server<'static> =
-    Server { name: "inferd", version: env!("CARGO_PKG_VERSION"), extensions: wire::EXTENSIONS };
+pub(crate) fn server(shared: &Shared) -> Server<'static> {
+    let extensions = if shared.regions.on() { wire::EXTENSIONS_WITH_SHARED_MEMORY } else { wire::EXTENSIONS };
+    Server { name: "inferd", version: env!("CARGO_PKG_VERSION"), extensions }
+}
 
 /// Hands the description of one model to `write`.
 ///

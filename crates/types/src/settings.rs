@@ -60,6 +60,8 @@ pub struct GatewaySettings {
     pub drain_timeout_s: Seconds,
     /// Where spans go (OTLP over gRPC); `None` makes none.
     pub otlp_endpoint: Option<String>,
+    /// Whether tensors may stand in shared memory that clients register.
+    pub shared_memory: bool,
     /// Header that names the tenant of a request; `None`: nobody is told from anybody.
     pub tenant_header: Option<String>,
     /// Shares of tenants relative to each other and to unknown ones, which have 1.

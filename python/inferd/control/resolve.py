@@ -183,6 +183,7 @@ _GATEWAY_AS_GIVEN = (
     "metrics_port",
     "otlp_endpoint",
     "port",
+    "shared_memory",
     "streams_max",
     "tenant_header",
     "tenants",

@@ -157,6 +157,13 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
             why="Tracing is opt-in.",
         ),
     ] = None
+    shared_memory: Annotated[
+        bool,
+        about(
+            "Whether clients on this machine may register shared memory (/dev/shm) and leave tensors in it.",
+            why="Whoever reaches the port could read and write every such object of the user that runs inferd.",
+        ),
+    ] = False
     tenant_header: Annotated[
         str | None,
         about(

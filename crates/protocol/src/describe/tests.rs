@@ -144,6 +144,8 @@ fn the_index_is_a_list_of_versions_with_their_states() {
 
 #[test]
 fn the_server_tells_its_name_and_extensions() {
+    let (more, last) = EXTENSIONS_WITH_SHARED_MEMORY.split_at(EXTENSIONS.len());
+    assert_eq!((more, last), (EXTENSIONS, &["system_shared_memory"][..]));
     let server = Server { name: "inferd", version: "0.1.0", extensions: EXTENSIONS };
     let json = parsed(&server_metadata_json(&server));
     assert_eq!(json["name"], "inferd");

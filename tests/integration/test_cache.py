@@ -203,6 +203,22 @@ def test_a_version_that_is_loaded_again_has_an_empty_cache(files: Path) -> None:
         data_plane.close()
 
 
+def test_the_steps_of_a_pipeline_are_answered_from_their_models_caches(serve, files: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "inferd.yaml"
+    spec.write_text(
+        f"models: [{{path: {files / 'moody.py'}, cache: 1MiB}}]\n"
+        "pipelines:\n"
+        "  - {name: line, steps: [{name: one, model: moody, inputs: {x: x}}], outputs: {y: one.y}}\n"
+    )
+    with serve(spec) as server:
+        body = orders((SAY, 7))
+        answers = [send(server.address, f"/v2/models/{name}/infer", [body])[0] for name in ("line", "moody", "line")]
+        assert {answer.status for answer in answers} == {200}, answers
+        assert answers[0].data() == answers[1].data() == answers[2].data() == [SAY, 7]
+        assert runs(server, 7) == 1
+        assert counted(server, "moody") == (2, 1)
+
+
 def test_explain_says_what_the_cache_is_good_for(cached: Inferd) -> None:
     from inferd.cli.explain import ask, report
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use self::key::{Digest, Key};
 use self::store::{Found, Kept, Outcome, Store};
 use crate::shared::Shared;
-use crate::ticket::{Answer, Ticket};
+use crate::ticket::Answer;
 
 /// Digesting or copying more than this leaves the reactor: some 0.1 ms.
 const LARGE_BYTES: usize = 256 * 1024;
@@ -64,37 +64,37 @@ impl Cache {
 }
 
 /// Answers `request` to the model of `shared`, whose cache is `cache`.
+///
+/// Whoever waits here for another's run is in no queue of the model's: what bounds them is the gateway's
+/// `inflight_max_bytes`, which holds their inputs, and their own timeouts.
 pub(crate) async fn answer(shared: Arc<Shared>, cache: Arc<Cache>, request: InferRequest) -> Answer {
     let asked = cache.clock.now();
     let Some(key) = key(&cache, &request.inputs).await else { return shared.submit_new(request).await };
     let lookup = cache.clock.now().since(asked);
-    loop {
+    let lead = loop {
         match cache.store.find(&key, request.priority) {
             Found::Kept(kept) => return Ok(hit(&shared, &cache, &request, kept, asked)),
             Found::Running(running) => match wait(&shared, &cache, &request, running).await? {
                 Some(Outcome::Answered(kept)) => return Ok(hit(&shared, &cache, &request, kept, asked)),
                 // Its error is its own. Whoever waited runs it now, all in one batch: one after the other, the last
                 // would wait for as many runs as there are callers.
-                Some(Outcome::Failed) => {
-                    miss(&shared, &cache, lookup);
-                    return run(shared, &cache, key, request).await;
-                }
+                Some(Outcome::Failed) => break None,
                 // It came to nothing for a reason of its own: the first to look again leads.
                 None => {}
             },
-            Found::Alone => {
-                miss(&shared, &cache, lookup);
-                return run(shared, &cache, key, request).await;
-            }
-            Found::Nothing(outcome) => {
-                miss(&shared, &cache, lookup);
-                let lead = Lead { cache: &cache, key, outcome };
-                let answer = run(shared, &cache, key, request).await;
-                lead.ended(&answer);
-                return answer;
-            }
+            Found::Alone => break None,
+            Found::Nothing(outcome) => break Some(Lead { cache: cache.clone(), key, outcome }),
         }
+    };
+    miss(&shared, &cache, lookup);
+    let answer = shared.submit_new(request).await;
+    if let Some(lead) = &lead {
+        lead.ended(&answer);
     }
+    if let Ok(response) = &answer {
+        keep(shared, cache, key, response, lead);
+    }
+    answer
 }
 
 /// The request's key; `None` where the process is ending.
@@ -128,33 +128,36 @@ async fn wait(
     })
 }
 
-/// Runs the request, and keeps its answer.
-async fn run(shared: Arc<Shared>, cache: &Arc<Cache>, key: Key, request: InferRequest) -> Answer {
-    let ticket: Ticket = shared.submit_new(request);
-    let response = ticket.await?;
-    if cache.store.takes(&response.outputs) {
-        let (cache, kept) = (cache.clone(), Kept::of(&response));
-        let bytes: usize = kept.outputs.iter().map(|tensor| tensor.data.len()).sum();
-        let keep = move || shared.observer.cache_bytes(cache.store.keep(key, kept.apart()));
-        if bytes <= LARGE_BYTES {
-            keep();
-        } else {
-            // Nobody waits for it.
-            tokio::task::spawn_blocking(keep);
-        }
+/// Keeps an answer, where there is room for it at all. `lead` leads until it is kept, so that nobody who comes in
+/// between runs it again.
+fn keep(shared: Arc<Shared>, cache: Arc<Cache>, key: Key, response: &InferResponse, lead: Option<Lead>) {
+    if !cache.store.takes(&response.outputs) {
+        return;
     }
-    Ok(response)
+    let kept = Kept::of(response);
+    let bytes: usize = kept.outputs.iter().map(|tensor| tensor.data.len()).sum();
+    let keep = move || {
+        shared.observer.cache_bytes(cache.store.keep(key, kept.apart()));
+        drop(lead);
+    };
+    if bytes <= LARGE_BYTES {
+        keep();
+    } else {
+        // Nobody waits for it.
+        tokio::task::spawn_blocking(keep);
+    }
 }
 
 /// The one that runs a request for all who wait for it. Dropped before its end, the next of them leads.
-struct Lead<'a> {
-    cache: &'a Cache,
+struct Lead {
+    cache: Arc<Cache>,
     key: Key,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
-impl Lead<'_> {
-    fn ended(self, answer: &Answer) {
+impl Lead {
+    /// Tells those who wait.
+    fn ended(&self, answer: &Answer) {
         let outcome = match answer {
             Ok(response) => Outcome::Answered(Kept::of(response)),
             // About this caller's time, or whether it was admitted: others may fare better.
@@ -165,7 +168,7 @@ impl Lead<'_> {
     }
 }
 
-impl Drop for Lead<'_> {
+impl Drop for Lead {
     fn drop(&mut self) {
         // Before the channel closes: who is woken by that must not find this one leading still.
         self.cache.store.forget_leader(&self.key);

@@ -285,7 +285,7 @@ def test_what_is_not_built_is_named(http: httpx.Client) -> None:
         ("/v2/repository/models/four/load", "load"),
         ("/v2/models/four/generate", "generate"),
         ("/v2/trace/setting", "trace"),
-        ("/v2/systemsharedmemory/status", "shared memory"),
+        ("/v2/systemsharedmemory/region/r/register", "shared memory"),
     ):
         refused(http.post(path), 501, feature)
 

@@ -7,6 +7,7 @@
 
 mod alarm;
 mod backoff;
+mod cache;
 mod explain;
 mod flight;
 mod handle;

@@ -47,7 +47,8 @@ pub trait Observer: Send + Sync {
     fn model(&self, model: &str, version: u64) -> Arc<dyn ModelObserver>;
 }
 
-/// Told what happens in one model version. Every method is called on the model's task: it must be quick.
+/// Told what happens in one model version. Every method is called on the model's task (those of the
+/// cache on the caller's): it must be quick.
 pub trait ModelObserver: Send + Sync {
     /// One request waited this long from admission until a replica took it.
     fn queue_wait(&self, _wait: Duration) {}
@@ -64,6 +65,10 @@ pub trait ModelObserver: Send + Sync {
     fn refused(&self, _reason: &'static str) {}
     /// A request was answered later than the model's objective allows.
     fn objective_missed(&self) {}
+    /// A request to a model with a cache was answered from it, or had to be run.
+    fn cache(&self, _hit: bool) {}
+    /// The model's cache takes so many bytes now. Told once more as it is emptied; never of a model without one.
+    fn cache_bytes(&self, _bytes: usize) {}
 }
 
 /// Watches nothing.

@@ -71,7 +71,7 @@ impl Registry {
     /// The worker's own message where the model does not load; `InvalidInput` where it is loaded already.
     pub async fn load(&self, settings: ModelSettings) -> Result<ModelHandle> {
         let observer = self.0.observer.model(&settings.name, settings.version);
-        let shared = Arc::new(Shared::new(settings, observer));
+        let shared = Arc::new(Shared::new(settings, observer, self.0.clock));
         let handle = ModelHandle(Kind::Model(shared.clone()));
         self.insert(&handle)?;
         // Whoever waits may go away: the model is then loaded all the same, or forgotten by this.
@@ -257,6 +257,12 @@ impl Registry {
 
     /// Takes `handle` out, unless another one has its place by now.
     fn remove(&self, handle: &ModelHandle) {
+        if let Some(shared) = handle.model()
+            && let Some(cache) = shared.cache()
+        {
+            cache.close();
+            shared.observer.cache_bytes(0);
+        }
         let _writing = self.writing();
         let mut models = Models::clone(&self.0.models.load());
         if let Some(versions) = models.get_mut(handle.name()) {

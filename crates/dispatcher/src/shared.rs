@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use inferd_scheduler::pipeline::StepEstimate;
 use inferd_types::settings::{LoadedModel, ModelSettings};
-use inferd_types::{Error, ErrorKind, InferRequest, Signature};
+use inferd_types::{Clock, Error, ErrorKind, InferRequest, Signature};
 use tokio::sync::oneshot;
 
+use crate::cache::{self, Cache};
 use crate::inbox::{Inbox, Refused};
 use crate::observer::ModelObserver;
 use crate::statistics::ModelStatistics;
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) settings: ModelSettings,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) observer: Arc<dyn ModelObserver>,
+    /// `None`: every request is run.
+    cache: Option<Arc<Cache>>,
     /// The state as a number, so that the hot path reads one byte.
     state: AtomicU8,
     reason: ArcSwap<String>,
@@ -95,10 +98,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(settings: ModelSettings, observer: Arc<dyn ModelObserver>) -> Shared {
+    pub(crate) fn new(settings: ModelSettings, observer: Arc<dyn ModelObserver>, clock: Clock) -> Shared {
         // The queue's own bound is in the scheduler; what waits here is what one turn of the reactor brings.
         let inbox = Arc::new(Inbox::new(settings.queue_rows_max.max(64)));
+        let cache = settings.cache.map(|max_bytes| {
+            observer.cache_bytes(0);
+            Arc::new(Cache::new(&settings.name, settings.version, max_bytes, clock))
+        });
         Shared {
+            cache,
             profile: ArcSwap::from_pointee(settings.profile.clone()),
             settings,
             inbox,
@@ -126,8 +134,24 @@ impl Shared {
         *self.estimate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Answers `request`: from the cache where there is one and it can, else by a run.
+    pub(crate) fn submit(self: &Arc<Self>, request: InferRequest) -> Ticket {
+        match &self.cache {
+            None => self.submit_new(request),
+            Some(cache) if self.refusal().is_none() => {
+                Ticket::running(Box::pin(cache::answer(self.clone(), cache.clone(), request)))
+            }
+            Some(_) => self.submit_new(request),
+        }
+    }
+
+    /// The answers that are kept; `None` where none are.
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.cache.as_deref()
+    }
+
     /// Hands `request` to the task.
-    pub(crate) fn submit(&self, request: InferRequest) -> Ticket {
+    pub(crate) fn submit_new(&self, request: InferRequest) -> Ticket {
         if let Some(refusal) = self.refusal() {
             self.observer.refused(refusal.kind().label());
             return Ticket::refused(refusal);

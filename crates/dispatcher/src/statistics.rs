@@ -57,6 +57,10 @@ pub struct ModelStatistics {
     pub compute_infer: DurationStatistics,
     /// Answered requests: from the end of the run to the answer.
     pub compute_output: DurationStatistics,
+    /// Requests answered from the cache: from the lookup to the answer, waiting for an equal request included.
+    pub cache_hit: DurationStatistics,
+    /// Requests that the cache had no answer to: the lookup.
+    pub cache_miss: DurationStatistics,
     /// The same by rows of the batch.
     pub batches: BTreeMap<u32, BatchStatistics>,
 }
@@ -82,6 +86,19 @@ impl ModelStatistics {
         self.compute_input.add(1, parts.input);
         self.compute_infer.add(1, parts.infer);
         self.compute_output.add(1, parts.output);
+    }
+
+    /// Counts one request that was answered without a run. Its rows were not inferred, and are not counted.
+    pub(crate) fn cache_hit(&mut self, arrived: Time, asked: Time, now: Time) {
+        self.last_inference_ms = millis(now);
+        self.success.add(1, now.since(arrived));
+        self.queue.add(1, asked.since(arrived));
+        self.cache_hit.add(1, now.since(asked));
+    }
+
+    /// Counts one request that the cache had no answer to.
+    pub(crate) fn cache_missed(&mut self, lookup: Duration) {
+        self.cache_miss.add(1, lookup);
     }
 
     /// Counts one request that ended in an error.

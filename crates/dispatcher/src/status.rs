@@ -47,6 +47,7 @@ async fn of_model(model: &ModelHandle) -> Value {
         "running_max": model.settings().and_then(|settings| settings.running_max),
         "replicas": replicas,
         "profile": model.profile(),
+        "cache": model.model().and_then(|shared| shared.cache()).map(crate::cache::Cache::status),
         "explain": model.explain().await,
     })
 }

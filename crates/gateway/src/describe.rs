@@ -10,8 +10,10 @@ use crate::infer::Target;
 use crate::shared::Shared;
 
 /// The server's own description.
-pub(crate) const SERVER: Server<'static> =
-    Server { name: "inferd", version: env!("CARGO_PKG_VERSION"), extensions: wire::EXTENSIONS };
+pub(crate) fn server(shared: &Shared) -> Server<'static> {
+    let extensions = if shared.regions.on() { wire::EXTENSIONS_WITH_SHARED_MEMORY } else { wire::EXTENSIONS };
+    Server { name: "inferd", version: env!("CARGO_PKG_VERSION"), extensions }
+}
 
 /// Hands the description of one model to `write`.
 ///
@@ -89,6 +91,8 @@ fn of_model<'a>(shared: &Shared, model: &'a ModelHandle) -> Statistics<'a> {
         compute_input: span(counted.compute_input),
         compute_infer: span(counted.compute_infer),
         compute_output: span(counted.compute_output),
+        cache_hit: span(counted.cache_hit),
+        cache_miss: span(counted.cache_miss),
         batches: counted.batches.iter().map(batch).collect(),
     }
 }

@@ -20,6 +20,7 @@ use crate::inflight::Inflight;
 use crate::listener::{self, LOOPBACK};
 use crate::log::FailureLog;
 use crate::metrics::{self, Metrics};
+use crate::regions::Regions;
 use crate::shared::{Phase, Shared};
 use crate::spans::Spans;
 use crate::tenants::Tenants;
@@ -69,6 +70,7 @@ pub async fn serve(
         clock,
         metrics: metrics.clone(),
         inflight,
+        regions: Regions::new(settings.shared_memory),
         ids: Ids::new(),
         log: FailureLog::default(),
         spans: spans.map(Arc::new),

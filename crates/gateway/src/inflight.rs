@@ -72,6 +72,11 @@ impl Held {
         Ok(())
     }
 
+    /// Bytes held now.
+    pub(crate) fn used(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
     /// Moves everything that is held into a guard of its own.
     pub(crate) fn split(&self) -> Held {
         Held { of: self.of.clone(), bytes: AtomicUsize::new(self.bytes.swap(0, Relaxed)) }

@@ -17,6 +17,7 @@ mod inflight;
 mod listener;
 mod log;
 mod metrics;
+mod regions;
 mod rest;
 mod router;
 mod service;

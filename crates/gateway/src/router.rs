@@ -22,6 +22,16 @@ pub(crate) enum Route<'a> {
     RepositoryIndex,
     /// Something under one model.
     Model(ModelPath<'a>, ModelRoute),
+    /// `/v2/systemsharedmemory[/region/{name}]/status`: what is registered.
+    Regions(Option<Cow<'a, str>>),
+    /// `/v2/systemsharedmemory/region/{name}/register`.
+    Register(Cow<'a, str>),
+    /// `/v2/systemsharedmemory[/region/{name}]/unregister`.
+    Unregister(Option<Cow<'a, str>>),
+    /// The same of CUDA, of which there is nothing.
+    CudaRegions,
+    /// Clients begin with it, to be sure.
+    CudaUnregister,
     /// In the protocol or in Triton's extensions, but not in this server: the feature, and what to do instead.
     Unbuilt(&'static str),
 }
@@ -76,11 +86,8 @@ impl<'a> Route<'a> {
             }
             (Some("trace"), Some("setting")) => Route::Unbuilt(TRACE),
             (Some("logging"), None) => Route::Unbuilt("changing log settings by request"),
-            (Some("systemsharedmemory"), Some(_)) => {
-                return Some(Route::Unbuilt("system shared memory; send tensors in the request"));
-            }
-            (Some("cudasharedmemory"), Some(_)) => {
-                return Some(Route::Unbuilt("CUDA shared memory; send tensors in the request"));
+            (Some(kind @ ("systemsharedmemory" | "cudasharedmemory")), Some(next)) => {
+                return memory(kind == "cudasharedmemory", next, segments);
             }
             _ => return None,
         };
@@ -90,7 +97,11 @@ impl<'a> Route<'a> {
     /// The methods that the route takes; any for what is not built.
     pub(crate) fn methods(&self) -> &'static [Method] {
         match self {
-            Route::Model(_, ModelRoute::Infer) | Route::RepositoryIndex => POST,
+            Route::Model(_, ModelRoute::Infer)
+            | Route::RepositoryIndex
+            | Route::Register(_)
+            | Route::Unregister(_)
+            | Route::CudaUnregister => POST,
             Route::Unbuilt(_) => &[],
             _ => GET,
         }
@@ -102,7 +113,31 @@ impl<'a> Route<'a> {
     }
 }
 
+/// Why there is no CUDA shared memory, and what to do instead.
+pub(crate) const CUDA_SHARED_MEMORY: &str = "CUDA shared memory, since workers take tensors from the host's memory; send tensors in the request, or use system \
+     shared memory";
+
 const TRACE: &str = "changing trace settings by request; set otlp_endpoint instead";
+
+/// `[region/{name}/]{action}`.
+fn memory<'a>(cuda: bool, next: &'a str, mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
+    let (name, action) = match next {
+        "region" => (Some(percent_decoded(segments.next()?)?), segments.next()?),
+        action => (None, action),
+    };
+    if segments.next().is_some() || name.as_ref().is_some_and(|name| name.is_empty()) {
+        return None;
+    }
+    match (action, name) {
+        ("status", _) if cuda => Some(Route::CudaRegions),
+        ("unregister", _) if cuda => Some(Route::CudaUnregister),
+        ("register", Some(_)) if cuda => Some(Route::Unbuilt(CUDA_SHARED_MEMORY)),
+        ("status", name) => Some(Route::Regions(name)),
+        ("unregister", name) => Some(Route::Unregister(name)),
+        ("register", Some(name)) => Some(Route::Register(name)),
+        _ => None,
+    }
+}
 
 fn model<'a>(name: &'a str, mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
     let mut next = segments.next();
@@ -185,10 +220,37 @@ mod tests {
             "/v2/models/m/versions/1/generate_stream",
             "/v2/trace/setting",
             "/v2/logging",
-            "/v2/systemsharedmemory/region/r/register",
-            "/v2/cudasharedmemory/status",
+            "/v2/cudasharedmemory/region/r/register",
         ] {
             assert!(matches!(Route::of(path), Some(Route::Unbuilt(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn shared_memory_is_asked_about_as_a_whole_or_by_region() {
+        let name = || Cow::from("a b");
+        for (path, route) in [
+            ("/v2/systemsharedmemory/status", Route::Regions(None)),
+            ("/v2/systemsharedmemory/region/a%20b/status", Route::Regions(Some(name()))),
+            ("/v2/systemsharedmemory/region/a%20b/register", Route::Register(name())),
+            ("/v2/systemsharedmemory/region/a%20b/unregister", Route::Unregister(Some(name()))),
+            ("/v2/systemsharedmemory/unregister", Route::Unregister(None)),
+            ("/v2/cudasharedmemory/status", Route::CudaRegions),
+            ("/v2/cudasharedmemory/region/r/status", Route::CudaRegions),
+            ("/v2/cudasharedmemory/unregister", Route::CudaUnregister),
+        ] {
+            assert_eq!(Route::of(path), Some(route), "{path}");
+        }
+        for path in [
+            "/v2/systemsharedmemory",
+            "/v2/systemsharedmemory/register",
+            "/v2/systemsharedmemory/region/r",
+            "/v2/systemsharedmemory/region//status",
+            "/v2/systemsharedmemory/region/r/status/x",
+            "/v2/systemsharedmemory/other",
+            "/v2/cudasharedmemory/register",
+        ] {
+            assert_eq!(Route::of(path), None, "{path}");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::grpc::Reflection;
 use crate::inflight::Inflight;
 use crate::log::FailureLog;
 use crate::metrics::Metrics;
+use crate::regions::Regions;
 use crate::spans::Spans;
 use crate::tenants::Tenants;
 use crate::trace::Ids;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) inflight: Arc<Inflight>,
+    pub(crate) regions: Regions,
     pub(crate) ids: Ids,
     pub(crate) log: FailureLog,
     pub(crate) spans: Option<Arc<Spans>>,
@@ -63,7 +65,11 @@ impl Shared {
 
     /// The limits of bodies, as the protocol wants them.
     pub(crate) fn limits(&self) -> Limits {
-        Limits { json_depth_max: self.settings.json_depth_max, body_max_bytes: self.settings.body_max_bytes }
+        Limits {
+            json_depth_max: self.settings.json_depth_max,
+            body_max_bytes: self.settings.body_max_bytes,
+            shared_memory: self.regions.on(),
+        }
     }
 }
 

@@ -95,9 +95,12 @@ impl Spans {
         } else if let Ok(Answered { timing, .. }) = of.outcome {
             let wait = (of.arrived, timing.started);
             self.child(ids, of, "queue wait", wait, model.to_vec());
-            let mut attributes = model.to_vec();
-            attributes.push(KeyValue::new("inferd.batch_rows", i64::from(timing.batch_rows)));
-            self.child(ids, of, "batch execution", (timing.started, timing.finished), attributes);
+            // An answer from the cache, or to no rows, had no run.
+            if timing.batch_rows > 0 {
+                let mut attributes = model.to_vec();
+                attributes.push(KeyValue::new("inferd.batch_rows", i64::from(timing.batch_rows)));
+                self.child(ids, of, "batch execution", (timing.started, timing.finished), attributes);
+            }
         }
         let mut attributes = model.to_vec();
         attributes.push(KeyValue::new("inferd.request_id", of.request_id.to_owned()));

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use inferd_types::{DataType, Error, ErrorKind, Result, Shape, Signature, Tensor, TensorSpec, element_count};
 use smallvec::SmallVec;
 
+use crate::region::{OutsideInput, RegionSlice};
+
 /// Longest part of a client's own text that a message repeats.
 const SHOWN_CHARS: usize = 64;
 
@@ -50,6 +52,7 @@ pub(crate) struct Inputs<'a> {
     signature: &'a Signature,
     tensors: SmallVec<[Option<Tensor>; 2]>,
     seen: SmallVec<[bool; 4]>,
+    outside: Vec<OutsideInput>,
 }
 
 impl<'a> Inputs<'a> {
@@ -59,6 +62,7 @@ impl<'a> Inputs<'a> {
             signature,
             tensors: smallvec::smallvec![None; count],
             seen: smallvec::smallvec![false; count],
+            outside: Vec::new(),
         }
     }
 
@@ -118,21 +122,38 @@ impl<'a> Inputs<'a> {
     /// # Errors
     /// `InvalidInput` where the number of bytes or elements does not fit the shape, or a BOOL is neither 0 nor 1.
     pub(crate) fn put(&mut self, index: usize, shape: Shape, data: Bytes) -> Result<()> {
-        let spec = self.spec(index);
-        let tensor = Tensor::new(spec.datatype, shape, data).map_err(|error| error.within(Input(spec)))?;
-        // `fold` and not `any`: without an early exit the loop becomes a handful of vector instructions.
-        if spec.datatype == DataType::Bool && tensor.data.iter().fold(0, |all, byte| all | byte) > 1 {
-            return Err(invalid(format!("input '{}' has a BOOL that is neither 0 nor 1", spec.name)));
-        }
-        self.tensors[index] = Some(tensor);
+        self.tensors[index] = Some(tensor(self.spec(index), shape, data)?);
         Ok(())
     }
 
-    /// All inputs in the signature's order.
+    /// Notes where the data of the input at `index` is, whose type and shape have been checked.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the shape takes another number of bytes.
+    pub(crate) fn refer(&mut self, index: usize, shape: Shape, slice: RegionSlice) -> Result<()> {
+        let spec = self.spec(index);
+        let count = element_count(&shape).map_err(|error| error.within(Input(spec)))?;
+        if let Some(size) = spec.datatype.size()
+            && count.checked_mul(size as u64) != Some(slice.bytes)
+        {
+            return Err(invalid(format!(
+                "input '{}': shape {:?} of {} does not take {} bytes, as shared_memory_byte_size says",
+                spec.name,
+                &shape[..],
+                spec.datatype,
+                slice.bytes
+            )));
+        }
+        self.tensors[index] = Some(Tensor { datatype: spec.datatype, shape, data: Bytes::new() });
+        self.outside.push(OutsideInput { index, slice });
+        Ok(())
+    }
+
+    /// All inputs in the signature's order, and those whose data are elsewhere.
     ///
     /// # Errors
     /// `InvalidInput` where one is missing, or where a batched model's inputs differ in rows.
-    pub(crate) fn finish(self) -> Result<SmallVec<[Tensor; 2]>> {
+    pub(crate) fn finish(self) -> Result<(SmallVec<[Tensor; 2]>, Vec<OutsideInput>)> {
         let mut tensors = SmallVec::with_capacity(self.tensors.len());
         for (spec, tensor) in self.signature.inputs.iter().zip(self.tensors) {
             let missing =
@@ -142,8 +163,21 @@ impl<'a> Inputs<'a> {
         if self.signature.batched() {
             check_rows(self.signature, &tensors)?;
         }
-        Ok(tensors)
+        Ok((tensors, self.outside))
     }
+}
+
+/// The tensor of an input whose type and shape have been checked.
+///
+/// # Errors
+/// `InvalidInput` where the number of bytes or elements does not fit the shape, or a BOOL is neither 0 nor 1.
+pub(crate) fn tensor(spec: &TensorSpec, shape: Shape, data: Bytes) -> Result<Tensor> {
+    let tensor = Tensor::new(spec.datatype, shape, data).map_err(|error| error.within(Input(spec)))?;
+    // `fold` and not `any`: without an early exit the loop becomes a handful of vector instructions.
+    if spec.datatype == DataType::Bool && tensor.data.iter().fold(0, |all, byte| all | byte) > 1 {
+        return Err(invalid(format!("input '{}' has a BOOL that is neither 0 nor 1", spec.name)));
+    }
+    Ok(tensor)
 }
 
 /// Every input must count as many rows as the first.
@@ -269,7 +303,7 @@ mod tests {
         assert_eq!(inputs.check(0, "FP32", &[0, 2]).unwrap(), 0);
         inputs.put(0, smallvec![0, 2], Bytes::new()).unwrap();
         inputs.put(1, smallvec![2], Bytes::from_static(&[0; 2])).unwrap();
-        assert_eq!(inputs.finish().unwrap().len(), 2);
+        assert_eq!(inputs.finish().unwrap().0.len(), 2);
     }
 
     #[test]

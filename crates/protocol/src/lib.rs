@@ -12,6 +12,7 @@ mod error_body;
 pub mod grpc;
 mod options;
 pub mod pb;
+mod region;
 pub mod rest;
 
 use inferd_types::Tensor;
@@ -19,20 +20,23 @@ use smallvec::SmallVec;
 
 pub use error_body::error_body;
 pub use options::{OutputSelection, RequestOptions, RequestedOutput};
+pub use region::{OutsideInput, Region, RegionSlice, decode_register, regions_json, regions_pb};
 
-/// What a body may at most be, whoever sent it.
+/// What a request may at most be, whoever sent it.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Deepest nesting of arrays and objects in JSON.
     pub json_depth_max: usize,
     /// Largest body, unpacked.
     pub body_max_bytes: usize,
+    /// Whether tensors may stand in shared memory.
+    pub shared_memory: bool,
 }
 
 impl Default for Limits {
-    /// The defaults of the settings with the same names: 64 levels, 64 MiB.
+    /// The defaults of the settings with the same names: 64 levels, 64 MiB, no shared memory.
     fn default() -> Self {
-        Limits { json_depth_max: 64, body_max_bytes: 64 << 20 }
+        Limits { json_depth_max: 64, body_max_bytes: 64 << 20, shared_memory: false }
     }
 }
 
@@ -43,6 +47,8 @@ pub struct Decoded {
     pub id: Option<String>,
     /// Every input of the signature, in its order.
     pub inputs: SmallVec<[Tensor; 2]>,
+    /// Inputs whose bytes are still to be read, and given to [`Decoded::fill`].
+    pub outside: Vec<OutsideInput>,
     /// What the client wishes besides.
     pub options: RequestOptions,
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use inferd_types::{DataType, Error, ErrorKind, Result, Signature};
 use smallvec::SmallVec;
 
-use crate::check;
+use crate::region::{self, RegionSlice};
+use crate::{Limits, check};
 
 /// What a client wishes besides its tensors. Parameters that mean nothing here are passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct RequestOptions {
     /// Parameter `triton_enable_empty_final_response`: a stream that ends without a further output ends with an
     /// empty answer marked as the final one.
     pub empty_final_response: bool,
+    /// Outputs, by their places in the signature, that go into shared memory and not into the answer.
+    pub placed: Vec<(usize, RegionSlice)>,
 }
 
 /// Which outputs the answer carries.
@@ -77,7 +80,7 @@ pub(crate) enum Value<'a> {
 }
 
 impl Value<'_> {
-    fn as_u64(&self) -> Option<u64> {
+    pub(crate) fn as_u64(&self) -> Option<u64> {
         match self {
             Value::Int(value) => u64::try_from(*value).ok(),
             Value::Uint(value) => Some(*value),
@@ -145,12 +148,15 @@ impl RequestParameters {
 }
 
 /// What the parameters of one input or output say.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TensorParameters {
     /// Parameter `binary_data_size` of an input.
     pub(crate) binary_data_size: Option<usize>,
     /// Parameter `binary_data` of an output.
     pub(crate) binary_data: Option<bool>,
+    region: Option<String>,
+    region_bytes: Option<u64>,
+    region_offset: Option<u64>,
 }
 
 impl TensorParameters {
@@ -168,22 +174,53 @@ impl TensorParameters {
             "classification" if value.is_set() => {
                 return Err(not_built("the classification extension", name));
             }
-            "shared_memory_region" | "shared_memory_byte_size" | "shared_memory_offset" if value.is_set() => {
-                return Err(not_built("shared memory between client and server", name));
+            "shared_memory_region" if value.is_set() => {
+                let Value::Text(region) = value else { return Err(wrong(name, "the name of a region")) };
+                self.region = Some(region.to_string());
+            }
+            "shared_memory_byte_size" | "shared_memory_offset" if value.is_set() => {
+                let number = value.as_u64().ok_or_else(|| wrong(name, "a number of bytes, 0 or more"))?;
+                let place = match name {
+                    "shared_memory_offset" => &mut self.region_offset,
+                    _ => &mut self.region_bytes,
+                };
+                *place = Some(number);
             }
             _ => {}
         }
         Ok(())
     }
+
+    /// Where in shared memory the tensor is; `None`: in the request.
+    ///
+    /// # Errors
+    /// `Unimplemented` where the server has no shared memory, `InvalidInput` where a part of the place is missing.
+    pub(crate) fn slice(&mut self, limits: &Limits) -> Result<Option<RegionSlice>> {
+        let offset = self.region_offset.take();
+        match (self.region.take(), self.region_bytes.take()) {
+            (None, None) if offset.is_none() => Ok(None),
+            (region, _) if !limits.shared_memory => {
+                let more = if offset.is_some() { "shared_memory_offset" } else { "shared_memory_byte_size" };
+                Err(region::is_off(if region.is_some() { "shared_memory_region" } else { more }))
+            }
+            (Some(region), Some(bytes)) => {
+                Ok(Some(RegionSlice { region, offset: offset.unwrap_or_default(), bytes }))
+            }
+            _ => Err(check::invalid(
+                "a tensor in shared memory needs the parameters shared_memory_region and shared_memory_byte_size; \
+                 give both",
+            )),
+        }
+    }
 }
 
-/// Adds the output `name` to those asked for.
+/// Adds the output `name` to those asked for, and returns its place in the signature.
 pub(crate) fn request_output(
     signature: &Signature,
     requested: &mut SmallVec<[RequestedOutput; 2]>,
     name: &str,
     binary: bool,
-) -> Result<()> {
+) -> Result<usize> {
     let Some(index) = signature.outputs.iter().position(|output| &*output.name == name) else {
         let known = check::names(&signature.outputs);
         return Err(check::invalid(format!(
@@ -195,14 +232,15 @@ pub(crate) fn request_output(
         return Err(check::invalid(format!("output '{name}' is asked for twice; ask for it once")));
     }
     requested.push(RequestedOutput { index, binary });
-    Ok(())
+    Ok(index)
 }
 
 /// Refuses what JSON cannot carry before the model runs for nothing.
-pub(crate) fn check_json_outputs(selection: &OutputSelection, signature: &Signature) -> Result<()> {
-    for output in selection.resolve(signature) {
+pub(crate) fn check_json_outputs(options: &RequestOptions, signature: &Signature) -> Result<()> {
+    for output in options.outputs.resolve(signature) {
         let spec = &signature.outputs[output.index];
-        if spec.datatype == DataType::Bf16 && !output.binary {
+        let placed = options.placed.iter().any(|(index, _)| *index == output.index);
+        if !placed && spec.datatype == DataType::Bf16 && !output.binary {
             return Err(bf16_in_json(&spec.name));
         }
     }
@@ -272,9 +310,36 @@ mod tests {
         let error = parameters.take("classification", &Value::Int(3)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unimplemented);
         assert!(error.message().contains("classification"), "{error}");
-        let error = parameters.take("shared_memory_region", &Value::Text("r".into())).unwrap_err();
+        parameters.take("shared_memory_region", &Value::Text("r".into())).unwrap();
+        let error = parameters.slice(&Limits::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unimplemented);
-        assert!(error.message().contains("shared memory"), "{error}");
+        assert!(error.message().contains("shared_memory: true"), "{error}");
+    }
+
+    #[test]
+    fn a_place_in_shared_memory_is_a_region_and_a_size() {
+        let limits = Limits { shared_memory: true, ..Limits::default() };
+        let slice = |given: &[(&str, Value<'_>)]| {
+            let mut parameters = TensorParameters::default();
+            given.iter().try_for_each(|(name, value)| parameters.take(name, value))?;
+            parameters.slice(&limits)
+        };
+        let region = ("shared_memory_region", Value::Text("r".into()));
+        let bytes = ("shared_memory_byte_size", Value::Int(16));
+        let offset = ("shared_memory_offset", Value::Uint(4));
+        assert_eq!(slice(&[]).unwrap(), None);
+        let expected = RegionSlice { region: "r".into(), offset: 4, bytes: 16 };
+        assert_eq!(slice(&[bytes.clone(), region.clone(), offset.clone()]).unwrap(), Some(expected));
+        assert_eq!(slice(&[bytes.clone(), region.clone()]).unwrap().unwrap().offset, 0);
+        for wrong in [
+            vec![region.clone()],
+            vec![bytes.clone()],
+            vec![offset],
+            vec![region, ("shared_memory_byte_size", Value::Int(-4))],
+            vec![bytes, ("shared_memory_region", Value::Int(4))],
+        ] {
+            assert_eq!(slice(&wrong).unwrap_err().kind(), ErrorKind::InvalidInput, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use inferd_protocol::pb::inference::model_infer_request::{InferInputTensor, Infe
 use inferd_protocol::pb::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, ModelStreamInferResponse,
 };
-use inferd_protocol::{OutputSelection, RequestOptions, grpc};
+use inferd_protocol::{Limits, OutputSelection, RequestOptions, grpc};
 use inferd_types::{
     Batching, DataType, Error, ErrorKind, InferResponse, ReplicaId, Shape, Signature, Tensor, TensorSpec,
     Timing,
@@ -47,7 +47,7 @@ fn parameter(choice: ParameterChoice) -> InferParameter {
 }
 
 fn error(request: ModelInferRequest) -> Error {
-    grpc::decode_infer(request, &signature()).unwrap_err()
+    grpc::decode_infer(request, &signature(), &Limits::default()).unwrap_err()
 }
 
 fn response() -> InferResponse {
@@ -72,7 +72,7 @@ fn is_final(response: &ModelStreamInferResponse) -> bool {
 #[test]
 fn raw_contents_follow_the_order_of_the_message_and_arrive_in_that_of_the_signature() {
     let request = ModelInferRequest { inputs: inputs(), raw_input_contents: raw(), ..Default::default() };
-    let decoded = grpc::decode_infer(request, &signature()).unwrap();
+    let decoded = grpc::decode_infer(request, &signature(), &Limits::default()).unwrap();
     assert_eq!(&decoded.inputs[0].data[..], [1, 2]);
     assert_eq!(&decoded.inputs[1].data[..], b"\x01\0\0\0x");
     assert_eq!(decoded.id, None);
@@ -95,7 +95,7 @@ fn typed_contents_may_be_empty_only_where_the_shape_is() {
     request.inputs[0].shape = vec![1, 0];
     request.inputs[1].contents =
         Some(InferTensorContents { int_contents: vec![-128, 127], ..Default::default() });
-    let decoded = grpc::decode_infer(request, &signature()).unwrap();
+    let decoded = grpc::decode_infer(request, &signature(), &Limits::default()).unwrap();
     assert_eq!(&decoded.inputs[0].data[..], [0x80, 0x7f]);
     assert!(decoded.inputs[1].data.is_empty());
 }
@@ -129,7 +129,7 @@ fn features_that_are_not_there_are_named() {
 fn outputs_are_selected_and_always_raw() {
     let mut request = ModelInferRequest { inputs: inputs(), raw_input_contents: raw(), ..Default::default() };
     request.outputs.push(InferRequestedOutputTensor { name: "z".into(), ..Default::default() });
-    let decoded = grpc::decode_infer(request, &signature()).unwrap();
+    let decoded = grpc::decode_infer(request, &signature(), &Limits::default()).unwrap();
     let message = grpc::encode_infer(("m", 7), None, &signature(), &decoded.options, &response()).unwrap();
     assert_eq!((message.model_name.as_str(), message.model_version.as_str()), ("m", "7"));
     assert_eq!(message.outputs.len(), 1);
@@ -164,5 +164,7 @@ fn an_empty_final_response_can_be_asked_for() {
     let mut request = ModelInferRequest { inputs: inputs(), raw_input_contents: raw(), ..Default::default() };
     let wish = parameter(ParameterChoice::BoolParam(true));
     request.parameters.insert("triton_enable_empty_final_response".into(), wish);
-    assert!(grpc::decode_infer(request, &signature()).unwrap().options.empty_final_response);
+    assert!(
+        grpc::decode_infer(request, &signature(), &Limits::default()).unwrap().options.empty_final_response
+    );
 }

@@ -136,7 +136,7 @@ proptest! {
             ..Default::default()
         };
         let request = ModelInferRequest::decode(Bytes::from(request.encode_to_vec())).unwrap();
-        let decoded = grpc::decode_infer(request, &signature).unwrap();
+        let decoded = grpc::decode_infer(request, &signature, &Limits::default()).unwrap();
         prop_assert_eq!(&decoded.inputs[0], &tensor);
         prop_assert_eq!(decoded.id.as_deref(), Some("i"));
     }
@@ -210,7 +210,7 @@ fn decode_everywhere(body: Vec<u8>, length: Option<usize>) {
     let body = Bytes::from(body);
     drop(rest::decode_infer(body.clone(), length, &signature, &Limits::default()));
     if let Ok(message) = ModelInferRequest::decode(body) {
-        drop(grpc::decode_infer(message, &signature));
+        drop(grpc::decode_infer(message, &signature, &Limits::default()));
     }
 }
 

@@ -92,7 +92,12 @@ fn every_rest_request_decodes_to_what_its_sample_says() {
 fn every_grpc_request_decodes_to_what_its_sample_says() {
     each(GRPC_REQUESTS, |name, signature, sample| {
         let message = ModelInferRequest::decode(body(sample)).unwrap();
-        check_decoded(name, signature, grpc::decode_infer(message, signature), &sample["expect"]);
+        check_decoded(
+            name,
+            signature,
+            grpc::decode_infer(message, signature, &Limits::default()),
+            &sample["expect"],
+        );
     });
 }
 
@@ -140,7 +145,7 @@ fn a_raw_input_is_a_slice_of_what_was_received() {
         if message.raw_input_contents.is_empty() {
             return;
         }
-        let Ok(decoded) = grpc::decode_infer(message, signature) else { return };
+        let Ok(decoded) = grpc::decode_infer(message, signature, &Limits::default()) else { return };
         assert!(body.as_ptr_range().contains(&decoded.inputs[0].data.as_ptr()));
     });
 }

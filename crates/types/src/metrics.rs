@@ -22,5 +22,11 @@ pub const OBJECTIVE_MISSED_TOTAL: &str = "inferd_objective_missed_total";
 pub const TENANT_REQUESTS_TOTAL: &str = "inferd_tenant_requests_total";
 /// Workers that ended without being asked to, by reason (`exit`, `signal`, `hang`).
 pub const WORKER_LOSSES_TOTAL: &str = "inferd_worker_losses_total";
+/// Requests to a model with a cache that were answered without a run of their own.
+pub const CACHE_HITS_TOTAL: &str = "inferd_cache_hits_total";
+/// Requests to a model with a cache that had to be run.
+pub const CACHE_MISSES_TOTAL: &str = "inferd_cache_misses_total";
+/// What the answers in a model's cache take.
+pub const CACHE_BYTES: &str = "inferd_cache_bytes";
 /// Bytes of requests that are being read, queued or run.
 pub const INFLIGHT_BYTES: &str = "inferd_inflight_bytes";

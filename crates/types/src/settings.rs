@@ -60,6 +60,8 @@ pub struct GatewaySettings {
     pub drain_timeout_s: Seconds,
     /// Where spans go (OTLP over gRPC); `None` makes none.
     pub otlp_endpoint: Option<String>,
+    /// Whether tensors may stand in shared memory that clients register.
+    pub shared_memory: bool,
     /// Header that names the tenant of a request; `None`: nobody is told from anybody.
     pub tenant_header: Option<String>,
     /// Shares of tenants relative to each other and to unknown ones, which have 1.
@@ -180,6 +182,8 @@ pub struct ModelSettings {
     pub ejection: bool,
     /// Most batches that are run again on an idle replica because they take too long, as a share of all; 0: none.
     pub hedge_budget: f64,
+    /// Most bytes of answers that are kept and given again to equal requests; `None`: every request is run.
+    pub cache: Option<usize>,
 }
 
 /// Settings of a pipeline: steps over models that are loaded, one name, one objective.

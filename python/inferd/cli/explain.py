@@ -15,7 +15,7 @@ from typing import Any
 
 from inferd.cli.show import table
 from inferd.errors import InferdError, NotFound
-from inferd.spec.units import format_duration
+from inferd.spec.units import format_duration, format_size
 
 __all__ = ["ask", "report"]
 
@@ -73,6 +73,8 @@ def _model(model: dict[str, Any]) -> str:
         ("Batching", _batching(model, why)),
         ("Requests", _requests(model, why)),
     ]
+    if model.get("cache"):
+        sections.append(("Cache", _cache(model["cache"])))
     if why["curve"]:
         sections.append(("Latency", _spread(why)))
     lines = [f"{model['name']} {model['version']} is {model['state']}; replicas: {replicas}."]
@@ -167,6 +169,15 @@ def _requests(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
     failed = model["answered"]["error"] - sum(refusals.values())
     if failed > 0:
         sentences.append(f"{failed:,} ended in another error; the server's log has each.")
+    return sentences
+
+
+def _cache(cache: dict[str, Any]) -> list[str]:
+    used = cache["bytes"] / cache["max_bytes"]
+    sentences = [f"{cache['entries']:,} answers take {used:.0%} of {format_size(cache['max_bytes'])}."]
+    asked = cache["hits"] + cache["misses"]
+    if asked:
+        sentences.append(f"Of {asked:,} requests {_of(cache['hits'], asked)} were answered without a run of their own.")
     return sentences
 
 

@@ -134,6 +134,12 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
             "help: leave one of the two out"
         )
         return None
+    if spec.cache and not spec.retry_on_worker_loss:
+        faults.append(
+            f"{found.place}: cache answers requests without running them, which a model with side effects"
+            " (retry_on_worker_loss: false) does not stand\nhelp: leave one of the two out"
+        )
+        return None
     threads = spec.threads or share_threads(machine.cores, spec.replicas)
     try:
         launch = runtime(kind).compose(found.file, spec, threads)
@@ -182,6 +188,7 @@ def _turns(machine: Machine, how: str, spec: ModelSpec, threads: int) -> int | N
 _AS_GIVEN = (
     "arena_max_bytes",
     "batch_rows_max",
+    "cache",
     "ejection",
     "execution_max_s",
     "hedge_budget",
@@ -208,6 +215,7 @@ _GATEWAY_AS_GIVEN = (
     "metrics_port",
     "otlp_endpoint",
     "port",
+    "shared_memory",
     "streams_max",
     "tenant_header",
     "tenants",

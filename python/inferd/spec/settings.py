@@ -182,6 +182,13 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
             why="Tracing is opt-in.",
         ),
     ] = None
+    shared_memory: Annotated[
+        bool,
+        about(
+            "Whether clients on this machine may register shared memory (/dev/shm) and leave tensors in it.",
+            why="Whoever reaches the port could read and write every such object of the user that runs inferd.",
+        ),
+    ] = False
     tenant_header: Annotated[
         str | None,
         about(
@@ -467,6 +474,16 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     queue_max_bytes: Annotated[
         int, about("Most bytes that wait.", why="Four of the largest bodies.", kind="size", ge=1)
     ] = 256 * MiB
+    cache: Annotated[
+        int | None,
+        about(
+            "Most bytes of answers that are kept and given again to equal requests; equal requests that come together"
+            " are run once. null: every request is run.",
+            why="Only its owner knows that a model gives equal inputs equal answers, and that they are asked again.",
+            kind="size",
+            ge=KiB,
+        ),
+    ] = None
     retry_on_worker_loss: Annotated[
         bool,
         about(

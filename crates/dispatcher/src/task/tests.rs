@@ -210,6 +210,7 @@ fn settings(retry: bool) -> ModelSettings {
         linger: false,
         ejection: true,
         hedge_budget: 0.0,
+        cache: None,
     }
 }
 
@@ -218,7 +219,7 @@ async fn load(retry: bool) -> (ModelHandle, Fakes) {
 }
 
 async fn load_with(settings: ModelSettings) -> (ModelHandle, Fakes) {
-    let (shared, fakes) = (Arc::new(Shared::new(settings, Arc::new(()))), Fakes::default());
+    let (shared, fakes) = (Arc::new(Shared::new(settings, Arc::new(()), Clock::start())), Fakes::default());
     let (loaded, is_loaded) = oneshot::channel();
     let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), loaded).unwrap();
     tokio::spawn(task.run());
@@ -327,7 +328,8 @@ async fn who_could_not_be_handed_over_waits_for_the_next_worker() {
 
 #[tokio::test]
 async fn nobody_waits_for_a_task_that_is_gone() {
-    let (shared, fakes) = (Arc::new(Shared::new(settings(true), Arc::new(()))), Fakes::default());
+    let (shared, fakes) =
+        (Arc::new(Shared::new(settings(true), Arc::new(()), Clock::start())), Fakes::default());
     let (loaded, _is_loaded) = oneshot::channel();
     let mut task = Task::new(shared.clone(), Clock::start(), fakes, loaded).unwrap();
     task.event(Event::ReplicaReady(inferd_types::ReplicaId(1)));

@@ -1,5 +1,6 @@
 //! The dispatcher with real worker processes: this test binary, started once more as a worker.
 
+mod cache;
 mod faults;
 mod fixture;
 mod serving;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use inferd_protocol::pb::inference as pb;
 use inferd_protocol::pb::inference::grpc_inference_service_server::GrpcInferenceService;
-use inferd_protocol::{Decoded, describe as wire, grpc as codec};
+use inferd_protocol::{Decoded, Region, describe as wire, grpc as codec};
 use inferd_types::{Error, ErrorKind, Result};
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,6 +17,7 @@ use crate::body::{LARGE_BYTES, off_reactor};
 use crate::describe;
 use crate::infer::{Asked, Target, finished, refused_here};
 use crate::inflight::Held;
+use crate::router::CUDA_SHARED_MEMORY;
 use crate::shared::Shared;
 use crate::spans::Answered;
 
@@ -36,7 +37,7 @@ pub(super) async fn infer(
     message: pb::ModelInferRequest,
 ) -> Result<pb::ModelInferResponse> {
     let target =
-        Target::find(shared, &message.model_name, version(&message.model_version)).inspect_err(|error| {
+        Target::find(shared, &message.model_name, given(&message.model_version)).inspect_err(|error| {
             refused_here(shared, error);
             finished(shared, asked, None, Err(error));
         })?;
@@ -51,23 +52,36 @@ async fn run(
     target: &Target,
     message: pb::ModelInferRequest,
 ) -> Result<(Answered, pb::ModelInferResponse)> {
-    let Decoded { id, inputs, options } = decode(target, message).await?;
+    let mut decoded = decode(shared, target, message).await?;
+    let places = match decoded.uses_regions() {
+        false => None,
+        true => {
+            let prepared = shared.regions.prepare(&shared.inflight, &target.signature, &mut decoded);
+            Some(Box::pin(prepared).await?)
+        }
+    };
+    let Decoded { id, inputs, options, .. } = decoded;
     let mut response = target.run(shared, asked, inputs, &options).await?;
+    if let Some(places) = places {
+        Box::pin(places.write(&target.signature, &response)).await?;
+    }
     let message = codec::encode_infer(target.name(), id.as_deref(), &target.signature, &options, &response)?;
     Ok((Answered::of(&mut response), message))
 }
 
 /// Raw contents are only cut up; typed ones are turned into bytes one by one, which may take long.
-async fn decode(target: &Target, message: pb::ModelInferRequest) -> Result<Decoded> {
+async fn decode(shared: &Shared, target: &Target, message: pb::ModelInferRequest) -> Result<Decoded> {
+    let limits = shared.limits();
     let typed = message.raw_input_contents.is_empty() && message.encoded_len() > LARGE_BYTES;
     if !typed {
-        return codec::decode_infer(message, &target.signature);
+        return codec::decode_infer(message, &target.signature, &limits);
     }
     let signature = target.signature.clone();
-    off_reactor(move || codec::decode_infer(message, &signature)).await?
+    off_reactor(move || codec::decode_infer(message, &signature, &limits)).await?
 }
 
-fn version(text: &str) -> Option<&str> {
+/// Messages have empty text for none.
+fn given(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
@@ -107,7 +121,7 @@ impl GrpcInferenceService for Inference {
 
     async fn model_ready(&self, request: Request<pb::ModelReadyRequest>) -> Answer<pb::ModelReadyResponse> {
         let request = request.into_inner();
-        let ready = describe::ready(&self.shared, &request.name, version(&request.version));
+        let ready = describe::ready(&self.shared, &request.name, given(&request.version));
         answered(match ready {
             Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
             ready => Ok(pb::ModelReadyResponse { ready: ready.is_ok() }),
@@ -118,7 +132,7 @@ impl GrpcInferenceService for Inference {
         &self,
         _: Request<pb::ServerMetadataRequest>,
     ) -> Answer<pb::ServerMetadataResponse> {
-        answered(Ok(wire::server_metadata_pb(&describe::SERVER)))
+        answered(Ok(wire::server_metadata_pb(&describe::server(&self.shared))))
     }
 
     async fn model_metadata(
@@ -129,7 +143,7 @@ impl GrpcInferenceService for Inference {
         answered(describe::model(
             &self.shared,
             &request.name,
-            version(&request.version),
+            given(&request.version),
             wire::model_metadata_pb,
         ))
     }
@@ -139,7 +153,7 @@ impl GrpcInferenceService for Inference {
         request: Request<pb::ModelConfigRequest>,
     ) -> Answer<pb::ModelConfigResponse> {
         let request = request.into_inner();
-        answered(describe::model(&self.shared, &request.name, version(&request.version), wire::config_pb))
+        answered(describe::model(&self.shared, &request.name, given(&request.version), wire::config_pb))
     }
 
     async fn model_statistics(
@@ -147,7 +161,7 @@ impl GrpcInferenceService for Inference {
         request: Request<pb::ModelStatisticsRequest>,
     ) -> Answer<pb::ModelStatisticsResponse> {
         let request = request.into_inner();
-        let named = (!request.name.is_empty()).then(|| (request.name.as_str(), version(&request.version)));
+        let named = (!request.name.is_empty()).then(|| (request.name.as_str(), given(&request.version)));
         answered(describe::statistics(&self.shared, named, wire::statistics_pb))
     }
 
@@ -174,30 +188,34 @@ impl GrpcInferenceService for Inference {
 
     async fn system_shared_memory_status(
         &self,
-        _: Request<pb::SystemSharedMemoryStatusRequest>,
+        request: Request<pb::SystemSharedMemoryStatusRequest>,
     ) -> Answer<pb::SystemSharedMemoryStatusResponse> {
-        unbuilt(SYSTEM_SHARED_MEMORY)
+        let regions = self.shared.regions.status(given(&request.into_inner().name));
+        answered(regions.map(|regions| inferd_protocol::regions_pb(&regions)))
     }
 
     async fn system_shared_memory_register(
         &self,
-        _: Request<pb::SystemSharedMemoryRegisterRequest>,
+        request: Request<pb::SystemSharedMemoryRegisterRequest>,
     ) -> Answer<pb::SystemSharedMemoryRegisterResponse> {
-        unbuilt(SYSTEM_SHARED_MEMORY)
+        let pb::SystemSharedMemoryRegisterRequest { name, key, offset, byte_size } = request.into_inner();
+        let registered = self.shared.regions.register(Region { name, key, offset, byte_size });
+        answered(registered.map(|()| pb::SystemSharedMemoryRegisterResponse {}))
     }
 
     async fn system_shared_memory_unregister(
         &self,
-        _: Request<pb::SystemSharedMemoryUnregisterRequest>,
+        request: Request<pb::SystemSharedMemoryUnregisterRequest>,
     ) -> Answer<pb::SystemSharedMemoryUnregisterResponse> {
-        unbuilt(SYSTEM_SHARED_MEMORY)
+        let forgotten = self.shared.regions.unregister(given(&request.into_inner().name));
+        answered(forgotten.map(|()| pb::SystemSharedMemoryUnregisterResponse {}))
     }
 
     async fn cuda_shared_memory_status(
         &self,
         _: Request<pb::CudaSharedMemoryStatusRequest>,
     ) -> Answer<pb::CudaSharedMemoryStatusResponse> {
-        unbuilt(CUDA_SHARED_MEMORY)
+        answered(Ok(pb::CudaSharedMemoryStatusResponse::default()))
     }
 
     async fn cuda_shared_memory_register(
@@ -211,7 +229,7 @@ impl GrpcInferenceService for Inference {
         &self,
         _: Request<pb::CudaSharedMemoryUnregisterRequest>,
     ) -> Answer<pb::CudaSharedMemoryUnregisterResponse> {
-        unbuilt(CUDA_SHARED_MEMORY)
+        answered(Ok(pb::CudaSharedMemoryUnregisterResponse {}))
     }
 
     async fn trace_setting(&self, _: Request<pb::TraceSettingRequest>) -> Answer<pb::TraceSettingResponse> {
@@ -222,6 +240,3 @@ impl GrpcInferenceService for Inference {
         unbuilt("changing log settings by request")
     }
 }
-
-const SYSTEM_SHARED_MEMORY: &str = "system shared memory; send tensors in the request";
-const CUDA_SHARED_MEMORY: &str = "CUDA shared memory; send tensors in the request";

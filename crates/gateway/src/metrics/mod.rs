@@ -3,6 +3,7 @@
 //! Reads what the gateway and the dispatcher report, hands out one text. Knows nothing of why a figure is what it
 //! is. Handles are looked up by label once per model, never in a request's way.
 
+mod cache;
 mod process;
 pub(crate) mod server;
 
@@ -21,6 +22,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::cache::{CacheFamilies, CacheMetrics};
 use crate::inflight::Inflight;
 
 /// Times from 100 µs (the fastest answers take about that) to 60 s (far past any default limit), three buckets a
@@ -102,6 +104,7 @@ struct Families {
     queue_rows: Family<ModelLabels, Gauge>,
     objective_missed: Family<ModelLabels, Counter>,
     tenants: Family<TenantLabels, Counter>,
+    cache: CacheFamilies,
 }
 
 impl Families {
@@ -118,6 +121,7 @@ impl Families {
             queue_rows: Family::default(),
             objective_missed: Family::default(),
             tenants: Family::default(),
+            cache: CacheFamilies::default(),
         }
     }
 
@@ -149,6 +153,7 @@ impl Families {
             "Inference requests of the tenants that the settings name, by outcome",
             self.tenants.clone(),
         );
+        self.cache.register(registry);
         registry.register(names::REPLICAS, "Replicas by state", self.replicas.clone());
         registry.register(names::QUEUE_ROWS, "Rows that wait", self.queue_rows.clone());
         registry.register(
@@ -180,6 +185,8 @@ impl Families {
             requests: self.requests.clone(),
             refusals: self.refusals.clone(),
             losses: self.losses.clone(),
+            cache_families: self.cache.clone(),
+            cache: OnceLock::new(),
             model: model(),
             version: version.map(|version| version.to_string()).unwrap_or_default(),
             outcomes: Default::default(),
@@ -268,6 +275,8 @@ pub(crate) struct ModelMetrics {
     requests: Family<OutcomeLabels, Counter>,
     refusals: Family<ReasonLabels, Counter>,
     losses: Family<ReasonLabels, Counter>,
+    cache_families: CacheFamilies,
+    cache: OnceLock<CacheMetrics>,
     model: String,
     version: String,
     /// Made when first needed: a model has some of the outcomes, never all. The last one is `ok`.
@@ -307,6 +316,13 @@ impl ModelMetrics {
         self.refusals.get_or_create_owned(&self.reason(reason)).inc();
     }
 
+    fn cache(&self) -> &CacheMetrics {
+        self.cache.get_or_init(|| {
+            let version = self.version.parse().unwrap_or_default();
+            self.cache_families.model(ModelLabels { model: self.model.clone(), version })
+        })
+    }
+
     fn reason(&self, reason: &'static str) -> ReasonLabels {
         ReasonLabels { model: self.model.clone(), version: self.version.clone(), reason }
     }
@@ -344,6 +360,19 @@ impl ModelObserver for ModelMetrics {
     fn objective_missed(&self) {
         self.objective_missed.inc();
     }
+
+    fn cache(&self, hit: bool) {
+        let cache = ModelMetrics::cache(self);
+        if hit {
+            cache.hits.inc()
+        } else {
+            cache.misses.inc()
+        };
+    }
+
+    fn cache_bytes(&self, bytes: usize) {
+        ModelMetrics::cache(self).bytes.set(bytes as i64);
+    }
 }
 
 #[cfg(test)]
@@ -364,6 +393,9 @@ mod tests {
         model.replicas(ReplicaCounts { ready: 2, ..ReplicaCounts::default() });
         model.worker_lost(LossReason::Signal);
         model.objective_missed();
+        ModelObserver::cache(&*model, true);
+        model.cache_bytes(77);
+        metrics.model("uncached", 1);
         metrics.unrouted().answered(Err(ErrorKind::NotFound), Duration::ZERO);
         metrics.tenant_answered("gold", Ok(()));
         let text = metrics.encode();
@@ -381,10 +413,14 @@ mod tests {
             r#"inferd_queue_wait_seconds_count{model="fraud",version="3"} 1"#,
             r#"inferd_execution_duration_seconds_bucket{le="0.002",model="fraud",version="3"} 1"#,
             r#"inferd_batch_rows_bucket{le="4.0",model="fraud",version="3"} 1"#,
+            r#"inferd_cache_hits_total{model="fraud",version="3"} 1"#,
+            r#"inferd_cache_misses_total{model="fraud",version="3"} 0"#,
+            r#"inferd_cache_bytes{model="fraud",version="3"} 77"#,
             "inferd_inflight_bytes 0",
             "process_resident_memory_bytes ",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+        assert!(!text.contains(r#"inferd_cache_bytes{model="uncached""#), "{text}");
     }
 }

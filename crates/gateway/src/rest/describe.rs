@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use inferd_protocol::describe as wire;
 use inferd_protocol::rest::decode_index_ready;
+use inferd_protocol::{decode_register, regions_json};
 use inferd_types::Result;
 
 use crate::answer::{self, HttpResponse};
@@ -17,8 +18,8 @@ fn ok(body: Vec<u8>) -> HttpResponse {
     answer::json(StatusCode::OK, body)
 }
 
-pub(super) fn server() -> HttpResponse {
-    ok(wire::server_metadata_json(&describe::SERVER))
+pub(super) fn server(shared: &Shared) -> HttpResponse {
+    ok(wire::server_metadata_json(&describe::server(shared)))
 }
 
 pub(super) fn metadata(shared: &Shared, path: &ModelPath<'_>) -> Result<HttpResponse> {
@@ -36,6 +37,22 @@ pub(super) fn ready(shared: &Shared, path: &ModelPath<'_>) -> Result<HttpRespons
 pub(super) fn statistics(shared: &Shared, path: Option<&ModelPath<'_>>) -> Result<HttpResponse> {
     let named = path.map(|path| (&*path.name, path.version.as_deref()));
     describe::statistics(shared, named, wire::statistics_json).map(ok)
+}
+
+/// Regions of one name, or all.
+pub(super) fn regions(shared: &Shared, name: Option<&str>) -> Result<HttpResponse> {
+    shared.regions.status(name).map(|regions| ok(regions_json(&regions)))
+}
+
+/// There are none of CUDA.
+pub(super) fn no_regions() -> HttpResponse {
+    ok(regions_json(&[]))
+}
+
+pub(super) fn register(shared: &Shared, name: &str, body: &Bytes) -> Result<HttpResponse> {
+    shared.regions.check_on()?;
+    shared.regions.register(decode_register(name, body, &shared.limits())?)?;
+    Ok(answer::empty(StatusCode::OK))
 }
 
 pub(super) fn index(shared: &Shared, body: &Bytes) -> Result<HttpResponse> {

@@ -68,12 +68,23 @@ async fn run(
     let body = read(shared, head, body, delivery, &held).await?;
     let json_length = head.json_length()?;
     asked.timeout = head.timeout()?;
-    let Decoded { id, inputs, options } = if body.len() <= LARGE_BYTES {
+    let mut decoded = if body.len() <= LARGE_BYTES {
         wire::decode_infer(body, json_length, &target.signature, &shared.limits())?
     } else {
         Box::pin(decode_large(shared, target, body, json_length)).await?
     };
+    let places = match decoded.uses_regions() {
+        false => None,
+        true => {
+            let prepared = shared.regions.prepare(&shared.inflight, &target.signature, &mut decoded);
+            Some(Box::pin(prepared).await?)
+        }
+    };
+    let Decoded { id, inputs, options, .. } = decoded;
     let mut response = target.run(shared, asked, inputs, &options).await?;
+    if let Some(places) = places {
+        Box::pin(places.write(&target.signature, &response)).await?;
+    }
     let answered = Answered::of(&mut response);
     let bytes: usize = response.outputs.iter().map(|tensor| tensor.data.len()).sum();
     let response = if bytes <= LARGE_BYTES {

@@ -95,17 +95,26 @@ async fn describe(
     body: Incoming,
     delivery: Delivery,
 ) -> Result<HttpResponse, Error> {
-    if let Route::RepositoryIndex = route {
+    if let Route::RepositoryIndex | Route::Register(_) = route {
         let body =
             infer::read(shared, head, body, delivery, &crate::inflight::Held::none(&shared.inflight)).await?;
-        return describe::index(shared, &body);
+        return match route {
+            Route::Register(name) => describe::register(shared, name, &body),
+            _ => describe::index(shared, &body),
+        };
     }
     body::discard(body);
     match route {
         Route::Live => Ok(answer::empty(StatusCode::OK)),
         Route::Ready if shared.is_ready() => Ok(answer::empty(StatusCode::OK)),
         Route::Ready => Err(crate::describe::not_ready(shared)),
-        Route::Server => Ok(describe::server()),
+        Route::Server => Ok(describe::server(shared)),
+        Route::Regions(name) => describe::regions(shared, name.as_deref()),
+        Route::Unregister(name) => {
+            shared.regions.unregister(name.as_deref()).map(|()| answer::empty(StatusCode::OK))
+        }
+        Route::CudaRegions => Ok(describe::no_regions()),
+        Route::CudaUnregister => Ok(answer::empty(StatusCode::OK)),
         Route::AllStatistics => describe::statistics(shared, None),
         Route::Model(path, ModelRoute::Metadata) => describe::metadata(shared, path),
         Route::Model(path, ModelRoute::Ready) => describe::ready(shared, path),
@@ -114,7 +123,7 @@ async fn describe(
         Route::Unbuilt(feature) => {
             Err(Error::new(ErrorKind::Unimplemented, format!("not implemented: {feature}")))
         }
-        Route::Model(_, ModelRoute::Infer) | Route::RepositoryIndex => {
+        Route::Model(_, ModelRoute::Infer) | Route::RepositoryIndex | Route::Register(_) => {
             Err(Error::new(ErrorKind::Internal, "a route was answered in the wrong place"))
         }
     }

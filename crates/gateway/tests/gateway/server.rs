@@ -25,7 +25,7 @@ pub(crate) struct Server {
 pub(crate) fn settings() -> GatewaySettings {
     serde_json::from_value(json!({
         "host": "127.0.0.1", "port": 0, "metrics_port": 0, "gateway_threads": 1,
-        "body_max_bytes": 1 << 20, "inflight_max_bytes": 1 << 22, "header_max_bytes": 16384, "json_depth_max": 32,
+        "body_max_bytes": 1 << 20, "inflight_max_bytes": 1 << 22, "header_max_bytes": 16384, "json_depth_max": 32, "shared_memory": false,
         "connections_max": 100, "streams_max": 100, "header_timeout_s": 30.0, "body_timeout_s": 30.0,
         "drain_timeout_s": 10.0, "otlp_endpoint": null,
     }))

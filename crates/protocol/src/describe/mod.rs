@@ -12,9 +12,19 @@ use smallvec::SmallVec;
 pub use json::{config_json, index_json, model_metadata_json, server_metadata_json, statistics_json};
 pub use message::{config_pb, index_pb, model_metadata_pb, server_metadata_pb, statistics_pb};
 
-/// The extensions of the protocol that this crate can carry.
+/// The extensions of the protocol that every server has.
 pub const EXTENSIONS: &[&str] =
     &["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"];
+
+/// The same where clients may register shared memory.
+pub const EXTENSIONS_WITH_SHARED_MEMORY: &[&str] = &[
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+    "system_shared_memory",
+];
 
 /// The server as a whole.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +125,10 @@ pub struct Statistics<'a> {
     pub compute_infer: Span,
     /// Reading results.
     pub compute_output: Span,
+    /// Requests that were answered from a cache: lookup and answer.
+    pub cache_hit: Span,
+    /// Requests that a cache had no answer to: the lookup.
+    pub cache_miss: Span,
     /// Runs by the rows that ran together.
     pub batches: SmallVec<[BatchStatistics; 4]>,
 }

@@ -110,6 +110,7 @@ fn statistics_count_the_same_in_both_forms() {
         fail: span(1),
         queue: span(3),
         compute_infer: span(4),
+        cache_hit: span(6),
         batches: smallvec::smallvec![BatchStatistics {
             rows: 3,
             compute_infer: span(2),
@@ -121,7 +122,8 @@ fn statistics_count_the_same_in_both_forms() {
     let stats = &json["model_stats"][0];
     assert_eq!(stats["version"], "2");
     assert_eq!(stats["inference_stats"]["success"], json!({"count": 8, "ns": 8000}));
-    assert_eq!(stats["inference_stats"]["cache_hit"], json!({"count": 0, "ns": 0}));
+    assert_eq!(stats["inference_stats"]["cache_hit"], json!({"count": 6, "ns": 6000}));
+    assert_eq!(stats["inference_stats"]["cache_miss"], json!({"count": 0, "ns": 0}));
     assert_eq!(stats["batch_stats"][0]["batch_size"], 3);
     let message = statistics_pb(&[statistics]).model_stats.remove(0);
     assert_eq!((message.inference_count, message.execution_count, message.last_inference), (9, 4, 7));
@@ -142,6 +144,8 @@ fn the_index_is_a_list_of_versions_with_their_states() {
 
 #[test]
 fn the_server_tells_its_name_and_extensions() {
+    let (more, last) = EXTENSIONS_WITH_SHARED_MEMORY.split_at(EXTENSIONS.len());
+    assert_eq!((more, last), (EXTENSIONS, &["system_shared_memory"][..]));
     let server = Server { name: "inferd", version: "0.1.0", extensions: EXTENSIONS };
     let json = parsed(&server_metadata_json(&server));
     assert_eq!(json["name"], "inferd");

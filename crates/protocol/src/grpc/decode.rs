@@ -7,50 +7,59 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use inferd_types::{Result, Shape, Signature};
+use inferd_types::{Error, Result, Shape, Signature};
 use smallvec::SmallVec;
 
 use super::contents;
-use crate::Decoded;
 use crate::check::{Input, Inputs, invalid, shown};
 use crate::options::{self, OutputSelection, RequestParameters, TensorParameters, Value};
 use crate::pb::inference::infer_parameter::ParameterChoice;
 use crate::pb::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use crate::pb::inference::{InferParameter, ModelInferRequest};
+use crate::{Decoded, Limits, RegionSlice};
 
 /// Decodes an inference request. The same rules as for REST hold.
 ///
 /// # Errors
 /// `Unimplemented` where it asks for a feature that is not there, else `InvalidInput` that says what was
 /// expected.
-pub fn decode_infer(request: ModelInferRequest, signature: &Signature) -> Result<Decoded> {
+pub fn decode_infer(request: ModelInferRequest, signature: &Signature, limits: &Limits) -> Result<Decoded> {
     let mut parameters = RequestParameters::default();
     for (name, value) in &request.parameters {
         parameters.take(name, &as_value(value))?;
     }
     let mut options = parameters.options;
-    options.outputs = requested(&request.outputs, signature)?;
-    let inputs = decode_inputs(request.inputs, request.raw_input_contents, signature)?;
-    Ok(Decoded { id: (!request.id.is_empty()).then_some(request.id), inputs, options })
+    options.outputs = requested(&request.outputs, signature, limits, &mut options.placed)?;
+    let (inputs, outside) =
+        decode_inputs(request.inputs, request.raw_input_contents, signature, limits)?.finish()?;
+    Ok(Decoded { id: (!request.id.is_empty()).then_some(request.id), inputs, outside, options })
 }
 
-fn decode_inputs(
+fn decode_inputs<'s>(
     tensors: Vec<InferInputTensor>,
     raw: Vec<Bytes>,
-    signature: &Signature,
-) -> Result<SmallVec<[inferd_types::Tensor; 2]>> {
+    signature: &'s Signature,
+    limits: &Limits,
+) -> Result<Inputs<'s>> {
     let mut inputs = Inputs::new(signature);
     let raw_form = !raw.is_empty();
     // Names and types first: an unknown input is worth more to the client than a count that follows from it.
     let mut claimed: SmallVec<[(usize, Shape); 2]> = SmallVec::with_capacity(tensors.len());
-    for tensor in &tensors {
-        claimed.push(claim(&mut inputs, tensor, raw_form)?);
+    let mut inside: SmallVec<[InferInputTensor; 2]> = SmallVec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let (index, shape, slice) = claim(&mut inputs, &tensor, raw_form, limits)?;
+        if let Some(slice) = slice {
+            inputs.refer(index, shape, slice)?;
+            continue;
+        }
+        claimed.push((index, shape));
+        inside.push(tensor);
     }
-    if raw_form && raw.len() != tensors.len() {
+    if raw_form && raw.len() != inside.len() {
         return Err(invalid(format!(
             "raw_input_contents has {} elements but there are {} inputs; one for each is expected",
             raw.len(),
-            tensors.len()
+            inside.len()
         )));
     }
     if raw_form {
@@ -58,7 +67,7 @@ fn decode_inputs(
             inputs.put(index, shape, data)?;
         }
     } else {
-        for ((index, shape), tensor) in claimed.into_iter().zip(tensors) {
+        for ((index, shape), tensor) in claimed.into_iter().zip(inside) {
             let spec = inputs.spec(index);
             // Without contents a zero-size tensor is still whole; any other fails in the count.
             let contents = tensor.contents.unwrap_or_default();
@@ -71,11 +80,16 @@ fn decode_inputs(
             inputs.put(index, shape, data)?;
         }
     }
-    inputs.finish()
+    Ok(inputs)
 }
 
 /// Checks what one input claims to be.
-fn claim(inputs: &mut Inputs<'_>, tensor: &InferInputTensor, raw_form: bool) -> Result<(usize, Shape)> {
+fn claim(
+    inputs: &mut Inputs<'_>,
+    tensor: &InferInputTensor,
+    raw_form: bool,
+    limits: &Limits,
+) -> Result<(usize, Shape, Option<RegionSlice>)> {
     let index = inputs.claim(&tensor.name)?;
     let here = Input(inputs.spec(index));
     let mut parameters = TensorParameters::default();
@@ -89,26 +103,37 @@ fn claim(inputs: &mut Inputs<'_>, tensor: &InferInputTensor, raw_form: bool) -> 
         })?);
     }
     inputs.check(index, &tensor.datatype, &shape)?;
+    let slice = parameters.slice(limits).map_err(|error| error.within(&here))?;
+    if slice.is_some() && tensor.contents.is_some() {
+        return Err(invalid(format!("{here} has contents and is in shared memory; one of them is expected")));
+    }
     if raw_form && tensor.contents.is_some() {
         return Err(invalid(format!(
             "{here} has contents although raw_input_contents is there; one form for all inputs is expected"
         )));
     }
-    Ok((index, shape))
+    Ok((index, shape, slice))
 }
 
-fn requested(outputs: &[InferRequestedOutputTensor], signature: &Signature) -> Result<OutputSelection> {
+fn requested(
+    outputs: &[InferRequestedOutputTensor],
+    signature: &Signature,
+    limits: &Limits,
+    placed: &mut Vec<(usize, RegionSlice)>,
+) -> Result<OutputSelection> {
     if outputs.is_empty() {
         return Ok(OutputSelection::All { binary: true });
     }
     let mut requested = SmallVec::with_capacity(outputs.len());
     for output in outputs {
         let mut parameters = TensorParameters::default();
+        let within = |error: Error| error.within(format_args!("output '{}'", shown(&output.name)));
         for (name, value) in &output.parameters {
-            let place = format_args!("output '{}'", shown(&output.name)).to_string();
-            parameters.take(name, &as_value(value)).map_err(|error| error.within(place))?;
+            parameters.take(name, &as_value(value)).map_err(within)?;
         }
-        options::request_output(signature, &mut requested, &output.name, true)?;
+        let slice = parameters.slice(limits).map_err(within)?;
+        let index = options::request_output(signature, &mut requested, &output.name, true)?;
+        placed.extend(slice.map(|slice| (index, slice)));
     }
     Ok(OutputSelection::Named(requested))
 }

@@ -5,13 +5,14 @@
 //! in-band and end only their own request.
 //! Does not know of the stream itself.
 
+use bytes::Bytes;
 use inferd_types::{Error, ErrorKind, InferResponse, Result, Signature};
 
 use super::decode::Parameters;
-use crate::RequestOptions;
 use crate::pb::inference::infer_parameter::ParameterChoice;
 use crate::pb::inference::model_infer_response::InferOutputTensor;
 use crate::pb::inference::{InferParameter, ModelInferResponse, ModelStreamInferResponse};
+use crate::{RegionSlice, RequestOptions};
 
 /// Marks the last answer to a request in a stream.
 const FINAL: &str = "triton_final_response";
@@ -37,15 +38,18 @@ pub fn encode_infer(
         else {
             return Err(Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"));
         };
+        let placed = options.placed.iter().find(|(index, _)| *index == output.index).map(|(_, slice)| slice);
         message.outputs.push(InferOutputTensor {
             name: spec.name.as_ref().to_owned(),
             datatype: tensor.datatype.name().to_owned(),
             // A dimension past i64 cannot be: the tensor's element count fits one.
             shape: tensor.shape.iter().map(|dim| i64::try_from(*dim).unwrap_or(i64::MAX)).collect(),
-            parameters: Parameters::default(),
+            parameters: placed.map(|slice| place(slice, tensor.data.len())).unwrap_or_default(),
             contents: None,
         });
-        message.raw_output_contents.push(tensor.data.clone());
+        // Clients find contents by the output's place: one in shared memory has an empty one.
+        let contents = if placed.is_some() { Bytes::new() } else { tensor.data.clone() };
+        message.raw_output_contents.push(contents);
     }
     Ok(message)
 }
@@ -79,6 +83,21 @@ fn head(model: (&str, u64), id: Option<&str>) -> ModelInferResponse {
         id: id.unwrap_or_default().to_owned(),
         ..Default::default()
     }
+}
+
+/// Says where in shared memory an output of `bytes` bytes was put.
+fn place(slice: &RegionSlice, bytes: usize) -> Parameters {
+    let number = |number: u64| ParameterChoice::Int64Param(i64::try_from(number).unwrap_or(i64::MAX));
+    let mut values = vec![
+        ("shared_memory_region", ParameterChoice::StringParam(slice.region.clone())),
+        ("shared_memory_byte_size", number(bytes as u64)),
+    ];
+    if slice.offset > 0 {
+        values.push(("shared_memory_offset", number(slice.offset)));
+    }
+    let parameter =
+        |(name, value): (&str, _)| (name.to_owned(), InferParameter { parameter_choice: Some(value) });
+    values.into_iter().map(parameter).collect()
 }
 
 fn flag(value: bool) -> InferParameter {

@@ -12,8 +12,9 @@ use smallvec::SmallVec;
 
 use super::input::{Data, InputObject, read_data};
 use super::scan::Scanner;
-use crate::check::{Input, Inputs, invalid};
+use crate::check::{Input, Inputs, invalid, shown};
 use crate::options::{self, OutputSelection, RequestParameters, RequestedOutput, TensorParameters};
+use crate::region::RegionSlice;
 use crate::{Decoded, Limits};
 
 /// Decodes the body of an inference request.
@@ -45,6 +46,7 @@ pub fn decode_infer(
         raw: SmallVec::new(),
         parameters: RequestParameters::default(),
         requested: None,
+        limits,
     };
     let mut scanner = Scanner::new(&body[..json_length], limits.json_depth_max);
     request.read(&mut scanner)?;
@@ -73,6 +75,7 @@ fn json_length(body: &Bytes, header_length: Option<usize>) -> Result<usize> {
 struct OutputObject<'a> {
     name: Cow<'a, str>,
     binary: Option<bool>,
+    slice: Option<RegionSlice>,
 }
 
 /// An input whose raw bytes stand behind the JSON.
@@ -91,6 +94,7 @@ struct Request<'s, 'a> {
     raw: SmallVec<[RawInput; 2]>,
     parameters: RequestParameters,
     requested: Option<SmallVec<[OutputObject<'a>; 2]>>,
+    limits: &'s Limits,
 }
 
 impl<'a> Request<'_, 'a> {
@@ -143,6 +147,15 @@ impl<'a> Request<'_, 'a> {
         let (index, count) = input.identify(&mut self.inputs)?;
         let here = Input(self.inputs.spec(index));
         let shape = input.shape.unwrap_or_default();
+        let slice = input.parameters.slice(self.limits).map_err(|error| error.within(&here))?;
+        if let Some(slice) = slice {
+            if input.data.is_some() || input.parameters.binary_data_size.is_some() {
+                return Err(invalid(format!(
+                    "{here} has data and is in shared memory; one of them is expected"
+                )));
+            }
+            return self.inputs.refer(index, shape, slice);
+        }
         match (input.data, input.parameters.binary_data_size) {
             (None, Some(size)) => {
                 self.raw.push(RawInput { index, shape, size });
@@ -187,8 +200,10 @@ impl<'a> Request<'_, 'a> {
             }
             let name =
                 name.ok_or_else(|| invalid("an element of outputs has no name; a string is expected"))?;
+            let place = |error: Error| error.within(format_args!("output '{}'", shown(&name)));
+            let slice = parameters.slice(self.limits).map_err(place)?;
             if let Some(requested) = &mut self.requested {
-                requested.push(OutputObject { name, binary: parameters.binary_data });
+                requested.push(OutputObject { name, binary: parameters.binary_data, slice });
             }
         }
         Ok(())
@@ -223,7 +238,7 @@ impl<'a> Request<'_, 'a> {
     }
 
     fn finish(self) -> Result<Decoded> {
-        let inputs = self.inputs.finish()?;
+        let (inputs, outside) = self.inputs.finish()?;
         let mut options = self.parameters.options;
         let binary = self.parameters.binary_data_output;
         options.outputs = match self.requested {
@@ -231,14 +246,16 @@ impl<'a> Request<'_, 'a> {
                 let mut requested: SmallVec<[RequestedOutput; 2]> = SmallVec::new();
                 for output in objects {
                     let binary = output.binary.unwrap_or(binary);
-                    options::request_output(self.signature, &mut requested, &output.name, binary)?;
+                    let index =
+                        options::request_output(self.signature, &mut requested, &output.name, binary)?;
+                    options.placed.extend(output.slice.map(|slice| (index, slice)));
                 }
                 OutputSelection::Named(requested)
             }
             _ => OutputSelection::All { binary },
         };
-        options::check_json_outputs(&options.outputs, self.signature)?;
-        Ok(Decoded { id: self.id, inputs, options })
+        options::check_json_outputs(&options, self.signature)?;
+        Ok(Decoded { id: self.id, inputs, outside, options })
     }
 }
 

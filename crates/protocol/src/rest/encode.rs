@@ -8,9 +8,9 @@ use half::f16;
 use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor, TensorSpec};
 use smallvec::SmallVec;
 
-use crate::RequestOptions;
 use crate::check::invalid;
 use crate::options::{RequestedOutput, bf16_in_json};
+use crate::{RegionSlice, RequestOptions};
 
 /// The body of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn encode_infer(
     response: &InferResponse,
 ) -> Result<EncodedBody> {
     let selected = options.outputs.resolve(signature);
-    let pairs = pair(signature, response, &selected)?;
+    let pairs = pair(signature, response, options, &selected)?;
     let mut out =
         Vec::with_capacity(pairs.iter().map(|pair| estimate(pair.tensor, pair.binary)).sum::<usize>() + 256);
     out.push(b'{');
@@ -68,11 +68,14 @@ struct Pair<'a> {
     spec: &'a TensorSpec,
     tensor: &'a Tensor,
     binary: bool,
+    /// It is there, not in the answer.
+    placed: Option<&'a RegionSlice>,
 }
 
 fn pair<'a>(
     signature: &'a Signature,
     response: &'a InferResponse,
+    options: &'a RequestOptions,
     selected: &[RequestedOutput],
 ) -> Result<SmallVec<[Pair<'a>; 2]>> {
     let mut pairs = SmallVec::with_capacity(selected.len());
@@ -82,7 +85,8 @@ fn pair<'a>(
         else {
             return Err(Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"));
         };
-        pairs.push(Pair { spec, tensor, binary: output.binary });
+        let placed = options.placed.iter().find(|(index, _)| *index == output.index).map(|(_, slice)| slice);
+        pairs.push(Pair { spec, tensor, binary: output.binary && placed.is_none(), placed });
     }
     Ok(pairs)
 }
@@ -112,7 +116,9 @@ fn write_output(out: &mut Vec<u8>, pair: &Pair<'_>) -> Result<()> {
         write_integer(out, *dim);
     }
     out.push(b']');
-    if pair.binary {
+    if let Some(placed) = pair.placed {
+        write_place(out, placed, pair.tensor.data.len());
+    } else if pair.binary {
         out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
         write_integer(out, pair.tensor.data.len());
         out.push(b'}');
@@ -123,6 +129,19 @@ fn write_output(out: &mut Vec<u8>, pair: &Pair<'_>) -> Result<()> {
     }
     out.push(b'}');
     Ok(())
+}
+
+/// Says where in shared memory an output of `bytes` bytes was put.
+fn write_place(out: &mut Vec<u8>, placed: &RegionSlice, bytes: usize) {
+    out.extend_from_slice(b",\"parameters\":{\"shared_memory_region\":");
+    write_string(out, &placed.region);
+    out.extend_from_slice(b",\"shared_memory_byte_size\":");
+    write_integer(out, bytes);
+    if placed.offset > 0 {
+        out.extend_from_slice(b",\"shared_memory_offset\":");
+        write_integer(out, placed.offset);
+    }
+    out.push(b'}');
 }
 
 /// Writes the elements of `tensor`, flat.

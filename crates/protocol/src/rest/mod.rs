@@ -16,3 +16,4 @@ pub use decode::{decode_index_ready, decode_infer};
 pub use encode::{EncodedBody, encode_infer};
 
 pub(crate) use encode::write_string;
+pub(crate) use scan::Scanner;

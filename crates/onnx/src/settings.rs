@@ -3,6 +3,7 @@
 //! Reads the opaque `load` value of the model's settings, hands on typed settings.
 //! Knows nothing of files: whether they exist is for the loader to find out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use inferd_types::{Error, ErrorKind, Result};
@@ -31,6 +32,29 @@ pub struct LoadSettings {
     /// How far a row may differ between running alone and running with others.
     #[serde(default)]
     pub tolerance: Tolerance,
+    /// Tensors that clients see in another shape than the model.
+    #[serde(default)]
+    pub reshape: ReshapeSettings,
+}
+
+/// Tensors that clients see in another shape than the model, by name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReshapeSettings {
+    /// Of the inputs.
+    pub inputs: BTreeMap<String, Reshape>,
+    /// Of the outputs.
+    pub outputs: BTreeMap<String, Reshape>,
+}
+
+/// One tensor's two shapes; -1 is any size, as often in one as in the other.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reshape {
+    /// What clients see.
+    pub seen: Vec<i64>,
+    /// What the model has.
+    pub own: Vec<i64>,
 }
 
 impl LoadSettings {

@@ -17,6 +17,7 @@ from inferd.errors import NotFound, SpecError
 from inferd.runtimes.registry import ENDINGS, LAUNCHERS
 from inferd.spec.convert import nearest
 from inferd.spec.settings import ModelSpec, ServerSpec
+from inferd.spec.triton.mapping import reshapes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,9 +151,11 @@ def _plan_model(found: Found, machine: Machine, faults: list[str]) -> PlannedMod
 
 
 def _triton(found: Found, spec: ModelSpec, runtime: str) -> dict[str, Any]:
-    """What a model of a Triton repository in Python is told about itself."""
-    if found.config is None or runtime != "python":
+    """What the worker of a model of a Triton repository is told besides."""
+    if found.config is None:
         return {}
+    if runtime == "onnx":
+        return {"reshape": reshapes_of(found.config)}
     folder = found.file.parent if found.file.parent.name != str(found.version) else found.file.parent.parent
     # Its own name: a namespace, or another name to be served by, is nothing that it knows of.
     name = found.config["name"]

@@ -447,6 +447,12 @@ def test_a_declaration_is_held_against_what_the_model_has(inputs: Any, outputs: 
     assert [words in one for one in found] == [True] if words else found == []
 
 
+def test_an_ensemble_may_leave_sizes_open_that_its_models_fix() -> None:
+    open_size = [TensorSpec("x", "FP32", (-1, -1))]
+    assert differences(Declared(open_size, None, open_sizes=True), SIGNATURE) == []
+    assert differences(Declared(open_size, None), SIGNATURE) != []
+
+
 def test_an_input_that_is_not_declared_is_told() -> None:
     two = Signature((*SIGNATURE.inputs, TensorSpec("w", "BOOL", (1,))), SIGNATURE.outputs)
     assert differences(Declared(SIGNATURE.inputs, None), two) == [

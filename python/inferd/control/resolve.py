@@ -91,7 +91,8 @@ def make_plan(
         raise SpecError(faults)
     log = {"format": spec.log_format, "level": spec.log_level}
     declared = {
-        name: Declared(sides.get("inputs"), sides.get("outputs")) for name, sides in repository.declared.items()
+        name: Declared(sides.get("inputs"), sides.get("outputs"), open_sizes=True)
+        for name, sides in repository.declared.items()
     }
     models = [one for one in planned if one is not None]
     return Plan(spec, _gateway(spec, machine), log, models, every_pipeline, declared, repository.notes)

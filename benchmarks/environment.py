@@ -17,6 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-bench"
 PEERS = [
+    "bentoml",
+    "litserve",
     "mosec",
     "nvidia-pytriton",
     "fastapi",

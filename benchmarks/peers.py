@@ -86,6 +86,50 @@ class FastApi(Server):
         return bodies.plain_json(self.reference, "/infer", row)
 
 
+class MosecHooks(Server):
+    """mosec with three workers in a row, each of which batches."""
+
+    name = "mosec hooks"
+
+    def launch(self, port: int) -> Process:
+        command = [str(self.environment.python), str(PROGRAMS / "hooks_mosec.py"), "--address", "127.0.0.1"]
+        command += ["--port", str(port), "--path", str(self.folder / "sockets"), "--timeout", "30000"]
+        return Process(command, self.core, self.folder / "log", {**ONE_THREAD, "MODEL": str(self.model)})
+
+    def request(self, row: int = 0) -> Request:
+        return bodies.plain_json(self.reference, "/inference", row)
+
+
+class LitServeHooks(Server):
+    """LitServe: its hooks are methods of the same worker."""
+
+    name = "litserve hooks"
+
+    def launch(self, port: int) -> Process:
+        command = [str(self.environment.python), str(PROGRAMS / "hooks_litserve.py"), str(port)]
+        return Process(command, self.core, self.folder / "log", {**ONE_THREAD, "MODEL": str(self.model)})
+
+    def request(self, row: int = 0) -> Request:
+        return bodies.plain_json(self.reference, "/predict", row)
+
+
+class BentoHooks(Server):
+    """BentoML: hooks and a batched model as two services, as its documents show."""
+
+    name = "bentoml hooks"
+
+    def launch(self, port: int) -> Process:
+        command = [str(self.environment.python), "-m", "bentoml", "serve", "hooks_bentoml:Hooks"]
+        command += ["--working-dir", str(PROGRAMS), "--port", str(port), "--host", "127.0.0.1"]
+        env = {**ONE_THREAD, "MODEL": str(self.model), "BENTOML_DO_NOT_TRACK": "true", "PYTHONPATH": str(PROGRAMS)}
+        env |= {"BENTOML_HOME": str(self.folder / "home")}
+        return Process(command, self.core, self.folder / "log", env)
+
+    def request(self, row: int = 0) -> Request:
+        plain = bodies.plain_json(self.reference, "/infer", row)
+        return Request(plain.path, b'{"row": ' + plain.body + b"}", plain.headers)
+
+
 class Triton(Server):
     """The Triton binary that `nvidia-pytriton` bundles: Python backend, batching with a delay of 0."""
 

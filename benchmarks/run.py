@@ -35,6 +35,8 @@ SCENARIOS: dict[str, Callable[[Bench], Result]] = {
     "mlp_1": scenarios.mlp_1,
     "open_loop": scenarios.open_loop,
     "replicas": scenarios.replicas,
+    "hooks_64": scenarios.hooks_64,
+    "hooks_1": scenarios.hooks_1,
     "memory": life.memory,
     "start": life.start,
     "recovery": life.recovery,

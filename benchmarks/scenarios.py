@@ -12,8 +12,8 @@ from bench import Bench, Result, Samples, Target
 from load import LoadFailed
 from openloop import Arrivals
 from openloop import open_loop as arrive
-from peers import FastApi, Mosec, MosecRaw, MosecUnbatched, Triton, TritonBinary
-from servers import Inferd, InferdBinary, InferdLingerOff, InferdTwoReplicas, Nginx
+from peers import BentoHooks, FastApi, LitServeHooks, Mosec, MosecHooks, MosecRaw, MosecUnbatched, Triton, TritonBinary
+from servers import Inferd, InferdBinary, InferdHooks, InferdLingerOff, InferdTwoReplicas, Nginx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,6 +154,31 @@ def replicas(bench: Bench) -> Result:
     result = Result("replicas", "MLP, 64 connections, replicas on one core", samples, [])
     ratio = result.of("2 replicas").median("cpu_us") / result.of("1 replica").median("cpu_us")
     result.targets.append(Target("CPU per request, 2 replicas / 1", ratio, 1.10, at_least=False))
+    return result
+
+
+def hooks_64(bench: Bench) -> Result:
+    """Python before and after a tiny model that runs in Python too, 64 connections."""
+    with bench.running([InferdHooks, MosecHooks, LitServeHooks, BentoHooks], TINY) as servers:
+        samples = bench.interleave({server.name: bench.http(server, 64) for server in servers})
+    result = Result("hooks_64", "preprocess → model → postprocess in Python, JSON, 64 connections", samples, [])
+    ours = result.of("inferd hooks").median("rate")
+    result.targets += [
+        Target("throughput / mosec", ours / result.of("mosec hooks").median("rate"), 1.5, at_least=True),
+        Target("throughput / LitServe", ours / result.of("litserve hooks").median("rate"), 10, at_least=True),
+        Target("throughput / BentoML", ours / result.of("bentoml hooks").median("rate"), 10, at_least=True),
+    ]
+    return result
+
+
+def hooks_1(bench: Bench) -> Result:
+    """The same, one connection."""
+    with bench.running([InferdHooks, MosecHooks, LitServeHooks, BentoHooks], TINY) as servers:
+        samples = bench.interleave({server.name: bench.http(server, 1) for server in servers})
+    result = Result("hooks_1", "preprocess → model → postprocess in Python, JSON, 1 connection", samples, [])
+    best = min(result.of(peer).median("p50_ms") for peer in ("mosec hooks", "litserve hooks", "bentoml hooks"))
+    ratio = result.of("inferd hooks").median("p50_ms") / best
+    result.targets.append(Target("p50 / best peer", ratio, 0.5, at_least=False))
     return result
 
 

@@ -60,7 +60,7 @@ class Server:
         """The request that load consists of."""
         raise NotImplementedError
 
-    def read(self, body: bytes, headers: http.client.HTTPMessage) -> list[float]:  # noqa: ARG002
+    def read(self, body: bytes, headers: http.client.HTTPMessage) -> list[float]:
         """The values of an answer."""
         return bodies.flatten(json.loads(body))
 
@@ -158,6 +158,23 @@ class InferdTwoReplicas(InferdBinary):
     flags = ("--replicas", "2")
 
 
+class InferdHooks(Inferd):
+    """inferd with a model in Python and its hooks, each stage in a worker of its own."""
+
+    name = "inferd hooks"
+
+    def launch(self, port: int) -> Process:
+        model = self.folder / "hooks"
+        model.mkdir()
+        shutil.copy(HERE / "programs" / "hooks_inferd.py", model / "model.py")
+        (model / "model.yaml").write_text(f"parameters: {{file: {json.dumps(str(self.model))}}}\nthreads: 1\n")
+        command = [str(self.environment.inferd_python), "-m", "inferd", "serve", str(model)]
+        return Process([*command, "--port", str(port), "--metrics-port", "0"], self.core, self.folder / "log")
+
+    def request(self, row: int = 0) -> Request:
+        return bodies.v2_json(self.reference, "hooks", row)
+
+
 class Nginx(Server):
     """nginx that answers a constant: what HTTP itself costs."""
 
@@ -191,7 +208,7 @@ http {{
     def request(self, row: int = 0) -> Request:
         return bodies.v2_json(self.reference, self.model.stem, row)
 
-    def read(self, body: bytes, headers: http.client.HTTPMessage) -> list[float]:  # noqa: ARG002
+    def read(self, body: bytes, headers: http.client.HTTPMessage) -> list[float]:
         return bodies.read_v2(body, None)
 
     def check(self) -> None:

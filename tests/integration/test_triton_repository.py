@@ -110,6 +110,21 @@ output [
   { name: "difference" data_type: TYPE_INT32 dims: [ -1, 4 ] }
 ]
 """,
+    "wide": """
+# As the model of Triton's own quick start: clients leave out what the model has in front.
+name: "wide"
+platform: "onnxruntime_onnx"
+max_batch_size : 0
+input [ { name: "x" data_type: TYPE_FP32 format: FORMAT_NCHW dims: [ 2, 3 ] reshape { shape: [ 1, 2, 3, 1 ] } } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 6 ] reshape { shape: [ 1, 2, 3, 1 ] } } ]
+""",
+    "flat": """
+platform: "onnxruntime_onnx"
+max_batch_size: 4
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } } ]
+dynamic_batching { }
+""",
     "add_sub": """
 name: "add_sub"
 backend: "python"
@@ -163,6 +178,8 @@ def make_repository(folder: Path) -> Path:
         (folder / name / "config.pbtxt").write_text(text)
     for version in ("1", "2"):
         models.identity(folder / "four" / version / "model.onnx", "FP32", ["n", 4])
+    models.identity(folder / "wide" / "1" / "model.onnx", "FP32", [1, 2, 3, 1])
+    models.identity(folder / "flat" / "1" / "model.onnx", "FP32", ["n"])
     models.add_sub(folder / "pair" / "1" / "pair.onnx")
     (folder / "pair" / "labels.txt").write_text("zero\none\n")
     (folder / "pair" / "tools").mkdir()
@@ -209,6 +226,16 @@ def test_a_model_without_a_batch_dimension_answers(asked: Client) -> None:
     np.testing.assert_array_equal(answer.as_numpy("sum"), a + a)
 
 
+def test_clients_and_model_may_see_different_shapes(asked: Client) -> None:
+    x = np.arange(6, dtype=np.float32)
+    answer = asked.infer("wide", [asked.input("x", x.reshape(2, 3), "FP32")])
+    np.testing.assert_array_equal(answer.as_numpy("y"), x)
+    assert asked.refusal("infer", "wide", [asked.input("x", x.reshape(3, 2), "FP32")])[0] == 400
+    column = np.arange(7, dtype=np.float32).reshape(7, 1)
+    answer = asked.infer("flat", [asked.input("x", column, "FP32")])
+    np.testing.assert_array_equal(answer.as_numpy("y"), column)
+
+
 def test_a_model_of_the_python_backend_answers_and_gets_its_parameters(asked: Client) -> None:
     inputs = [asked.input("INPUT0", rows(3), "FP32"), asked.input("INPUT1", rows(3, 1), "FP32")]
     answer = asked.infer("add_sub", inputs)
@@ -253,6 +280,8 @@ def test_a_model_without_a_configuration_completes_it_and_never_runs_more_rows_t
     ("name", "batch", "inputs"),
     [
         ("four", 8, [("x", "TYPE_FP32", [4])]),
+        ("wide", 0, [("x", "TYPE_FP32", [2, 3])]),
+        ("flat", 4, [("x", "TYPE_FP32", [1])]),
         ("pair", 0, [("a", "TYPE_INT32", [-1, 4]), ("b", "TYPE_INT32", [-1, 4])]),
         ("add_sub", 8, [("INPUT0", "TYPE_FP32", [4]), ("INPUT1", "TYPE_FP32", [4])]),
     ],
@@ -279,12 +308,12 @@ def test_what_has_no_effect_is_printed_with_its_line(triton: Inferd) -> None:
         "'tools' is no version",
     ):
         assert expected in printed, printed
-    assert printed.count("note: ") == 5
+    assert printed.count("note: ") == 6
 
 
 def test_a_server_in_python_logs_what_has_no_effect(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
     inferd.Server(repository)
-    assert sum("has no effect here" in record.message for record in caplog.records) == 4
+    assert sum("has no effect here" in record.message for record in caplog.records) == 5
 
 
 def check(*arguments: object) -> tuple[int, str]:
@@ -306,6 +335,7 @@ def test_what_would_change_answers_ends_the_start(repository: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ("dims: [ 4 ] } ]\noutput", "dims: 4 reshape { shape: [ 2, 2 ] } } ]\noutput", "the model has [-1, 4]"),
         (
             "dims: [ 4 ] } ]\noutput",
             "dims: [ 5 ] } ]\noutput",

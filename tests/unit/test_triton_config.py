@@ -14,6 +14,7 @@ from inferd.control.declared import Declared, differences
 from inferd.control.repository import discover
 from inferd.control.triton import read_folder
 from inferd.spec.settings import Versions
+from inferd.spec.triton.mapping import reshapes_of
 from inferd.spec.triton.meaning import MAPPED, REFUSED, WITHOUT_EFFECT, _decisive
 from inferd.spec.triton.schema import _LINE, ENUMS, MESSAGES, config_class
 from inferd.spec.triton.text import read_config
@@ -167,8 +168,6 @@ SAMPLES = {
     "model_warmup": "model_warmup { name: 'w' batch_size: 1 inputs { key: 'x' value: { random_data: true } } }",
     "response_cache.enable": "response_cache { enable: true }",
     "model_metrics": "model_metrics { metric_control { metric_identifier { family: 'f' } } }",
-    "input.reshape": "input { name: 'x' data_type: TYPE_FP32 reshape { shape: [ ] } }",
-    "output.reshape": "output { name: 'x' data_type: TYPE_FP32 reshape { shape: [ 2 ] } }",
     "input.is_shape_tensor": "input { name: 'x' data_type: TYPE_FP32 is_shape_tensor: true }",
     "output.is_shape_tensor": "output { name: 'x' data_type: TYPE_FP32 is_shape_tensor: true }",
     "input.is_non_linear_format_io": "input { name: 'x' data_type: TYPE_FP32 is_non_linear_format_io: true }",
@@ -184,6 +183,27 @@ SAMPLES = {
     "model_transaction_policy.decoupled": "model_transaction_policy { decoupled: true }",
     "model_repository_agents": "model_repository_agents { agents { name: 'checksum' } }",
 }
+
+
+def test_a_reshape_has_as_many_elements_as_dims(tmp_path: Path) -> None:
+    text = "max_batch_size: 2 input { name: 'x' data_type: TYPE_FP32 dims: [ -1, 6 ] reshape { shape: [ 2, -1, 3 ] } }"
+    given, notes, faults = read(tmp_path, text)
+    assert (notes, faults) == ([], [])
+    assert given["inputs"] == (TensorSpec("x", "FP32", (-1, -1, 6)),)
+    config = read_config(text, "f", faults)
+    assert config is not None
+    shapes = {"seen": [-1, -1, 6], "own": [-1, 2, -1, 3]}
+    assert reshapes_of(config.values) == {"inputs": {"x": shapes}, "outputs": {}}
+    _, _, faults = read(tmp_path, text.replace("2, -1, 3", "2, 3"))
+    assert len(faults) == 1
+    assert "config.pbtxt:1: input 'x' is [-1, 6] for clients and [2, 3] for the model" in faults[0]
+
+
+@pytest.mark.parametrize("head", ["backend: 'python'", "ensemble_scheduling { }"])
+def test_only_onnx_models_are_given_other_shapes(tmp_path: Path, head: str) -> None:
+    text = f"{head}\ninput {{ name: 'x' data_type: TYPE_FP32 dims: 2\nreshape {{ shape: [ 1, 2 ] }} }}"
+    _, _, faults = read(tmp_path, text)
+    assert faults[0].startswith(f"{tmp_path}/m/config.pbtxt:3: 'input.reshape' is not supported: only ONNX models")
 
 
 def test_tensors_of_a_model_in_python_are_for_its_worker_to_complete(tmp_path: Path) -> None:
@@ -404,15 +424,6 @@ def test_a_clash_of_names_is_told_with_the_namespaces_that_would_end_it(tmp_path
     assert "inferd serve a=REPOSITORY b=REPOSITORY" in faults[0]
 
 
-def test_a_repository_without_protobuf_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent() -> None:
-        raise ImportError("protobuf")
-
-    monkeypatch.setattr("inferd.spec.triton.text.config_class", absent)
-    _, _, faults = read(tmp_path, "")
-    assert "pip install 'inferd[triton]'" in faults[0]
-
-
 SIGNATURE = Signature(
     (TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 4)), TensorSpec("z", "BOOL", (1,)))
 )
@@ -434,6 +445,12 @@ def test_a_declaration_is_held_against_what_the_model_has(inputs: Any, outputs: 
     sides = [None if side is None else [TensorSpec(*one) for one in side] for side in (inputs, outputs)]
     found = differences(Declared(*sides), SIGNATURE)
     assert [words in one for one in found] == [True] if words else found == []
+
+
+def test_an_ensemble_may_leave_sizes_open_that_its_models_fix() -> None:
+    open_size = [TensorSpec("x", "FP32", (-1, -1))]
+    assert differences(Declared(open_size, None, open_sizes=True), SIGNATURE) == []
+    assert differences(Declared(open_size, None), SIGNATURE) != []
 
 
 def test_an_input_that_is_not_declared_is_told() -> None:

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 
 use inferd_types::settings::LoadedModel;
-use inferd_types::{Batching, Error, ErrorKind, Result, Signature, Tensor};
+use inferd_types::{Batching, Error, ErrorKind, Result, Signature, Tensor, TensorSpec};
 
 use crate::api::Api;
 use crate::control::Terminator;
 use crate::graph::{Dim, Graph, Port};
+use crate::held::Held;
 use crate::memory;
 use crate::probe::{self, Alone};
+use crate::reshape::{Reshaped, Reshapes};
 use crate::runner::{Input, Outputs, Runner};
 use crate::session;
 use crate::settings::{BatchingMode, LoadSettings};
@@ -21,6 +23,7 @@ use crate::synthetic::{self, Recipe};
 /// A loaded model. Lives on one thread.
 pub struct OnnxModel {
     runner: Runner,
+    reshapes: Reshapes,
     loaded: LoadedModel,
 }
 
@@ -48,10 +51,19 @@ impl OnnxModel {
         }
         memory::give_back(&settings.library);
         let facts = facts(api, settings, &runner, &batching);
-        let spec = |ports: &[Port]| ports.iter().map(Port::spec).collect();
-        let signature =
-            Signature { inputs: spec(&runner.graph.inputs), outputs: spec(&runner.graph.outputs), batching };
-        Ok(OnnxModel { runner, loaded: LoadedModel { signature, facts } })
+        let reshapes = Reshapes::new(&settings.reshape, &runner.graph.inputs, &runner.graph.outputs)?;
+        let spec = |port: &Port, seen: Option<&[i64]>| {
+            let spec = port.spec();
+            TensorSpec { shape: seen.map_or(spec.shape, <[i64]>::to_vec), ..spec }
+        };
+        let inputs = runner.graph.inputs.iter().enumerate();
+        let outputs = runner.graph.outputs.iter().enumerate();
+        let signature = Signature {
+            inputs: inputs.map(|(index, port)| spec(port, reshapes.seen_input(index))).collect(),
+            outputs: outputs.map(|(index, port)| spec(port, reshapes.seen_output(index))).collect(),
+            batching,
+        };
+        Ok(OnnxModel { runner, reshapes, loaded: LoadedModel { signature, facts } })
     }
 
     /// What the model takes and gives, and facts about it.
@@ -70,7 +82,13 @@ impl OnnxModel {
     /// `InvalidInput` where the inputs are at fault, `ModelFailed` where the model is or where it was stopped, or
     /// the error of `outputs`.
     pub fn run(&mut self, inputs: &[Input<'_>], outputs: &mut dyn Outputs) -> Result<()> {
-        self.runner.run(inputs, outputs)
+        if self.reshapes.is_empty() {
+            return self.runner.run(inputs, outputs);
+        }
+        let shapes = self.reshapes.inner(inputs)?;
+        let inputs: Vec<Input<'_>> =
+            inputs.iter().zip(&shapes).map(|(input, shape)| input.within(shape)).collect();
+        self.runner.run(&inputs, &mut Reshaped { reshapes: &self.reshapes, outputs })
     }
 
     /// Runs once over tensors that are held in memory.
@@ -78,7 +96,10 @@ impl OnnxModel {
     /// # Errors
     /// As [`OnnxModel::run`].
     pub fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.runner.run_tensors(inputs)
+        let inputs: Vec<Input<'_>> = inputs.iter().map(Input::of).collect();
+        let mut held = Held::new(self.loaded.signature.outputs.len());
+        self.run(&inputs, &mut held)?;
+        held.tensors()
     }
 }
 

@@ -37,6 +37,19 @@ impl<'a> Input<'a> {
         Input { datatype, shape, data, len, memory: PhantomData }
     }
 
+    /// Its dimensions.
+    pub fn shape(&self) -> &[u64] {
+        self.shape
+    }
+
+    /// The same elements in another shape.
+    pub(crate) fn within<'s>(&self, shape: &'s [u64]) -> Input<'s>
+    where
+        'a: 's,
+    {
+        Input { shape, ..*self }
+    }
+
     /// The elements of `tensor`.
     pub fn of(tensor: &'a Tensor) -> Input<'a> {
         Input {

@@ -35,6 +35,29 @@ pub struct LoadSettings {
     /// What the control plane knows about the model, told with the worker's own facts.
     #[serde(default)]
     pub facts: BTreeMap<String, String>,
+    /// Tensors that clients see in another shape than the model.
+    #[serde(default)]
+    pub reshape: ReshapeSettings,
+}
+
+/// Tensors that clients see in another shape than the model, by name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReshapeSettings {
+    /// Of the inputs.
+    pub inputs: BTreeMap<String, Reshape>,
+    /// Of the outputs.
+    pub outputs: BTreeMap<String, Reshape>,
+}
+
+/// One tensor's two shapes; -1 is any size, as often in one as in the other.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reshape {
+    /// What clients see.
+    pub seen: Vec<i64>,
+    /// What the model has.
+    pub own: Vec<i64>,
 }
 
 impl LoadSettings {

@@ -6,7 +6,7 @@ mod common;
 use std::sync::mpsc;
 
 use common::{floats, integers, library, load, path, settings, texts};
-use inferd_onnx::{BatchingMode, Device, Input, OnnxModel, Outputs};
+use inferd_onnx::{BatchingMode, Device, Input, LoadSettings, OnnxModel, Outputs};
 use inferd_types::{Batching, DataType, ErrorKind, Result, Tensor};
 
 fn reason(model: &str) -> String {
@@ -303,4 +303,32 @@ fn an_error_of_the_outputs_owner_ends_the_run_with_it() {
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     let name = texts(&[1, 1], &[b"x"]);
     assert_eq!(load("greeting").run(&[Input::of(&name)], &mut Full).unwrap_err().message(), "no room");
+}
+
+#[test]
+fn clients_may_see_other_shapes_than_the_model() {
+    let reshape = |input: &str, own: &[i64]| {
+        let one = serde_json::json!({"seen": [-1, 2, 2], "own": own});
+        let value = serde_json::json!({
+            "path": path("affine"), "library": library(),
+            "reshape": {"inputs": {input: one}, "outputs": {"y": one}},
+        });
+        OnnxModel::load(&LoadSettings::from_json(&value).unwrap())
+    };
+    let mut model = reshape("x", &[-1, 4]).unwrap();
+    let signature = model.loaded().signature.clone();
+    assert_eq!(
+        (&signature.inputs[0].shape[..], &signature.outputs[0].shape[..]),
+        (&[-1, 2, 2][..], &[-1, 2, 2][..])
+    );
+    assert_eq!(signature.batching, Batching::On);
+    assert_eq!(model.loaded().facts["outputs_in_place"], "1 of 1");
+    let answers = model.run_tensors(&[floats(&[1, 2, 2], &[0.0, 1.0, 2.0, 3.0])]).unwrap();
+    assert_eq!(answers, [floats(&[1, 2, 2], &[1.0, 3.0, 5.0, 7.0])]);
+    let error = model.run_tensors(&[floats(&[1, 4], &[0.0; 4])]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    for (input, own, words) in [("x", [-1, 5], "the model has [-1, 4]"), ("q", [-1, 4], "no such input")] {
+        let error = reshape(input, &own).map(|_| ()).unwrap_err();
+        assert!(error.message().contains(words), "{error}");
+    }
 }

@@ -20,6 +20,8 @@ class Declared(NamedTuple):
 
     inputs: Sequence[TensorSpec] | None
     outputs: Sequence[TensorSpec] | None
+    open_sizes: bool = False
+    """Whether a size may be declared open that is fixed, as ensembles do whose tensors pass through several models."""
 
 
 def differences(declared: Declared, signature: Signature) -> list[str]:
@@ -27,7 +29,7 @@ def differences(declared: Declared, signature: Signature) -> list[str]:
 
     A model may give more outputs than are declared, and may leave open a size that is declared.
     """
-    found = _tensors("input", declared.inputs or (), signature.inputs)
+    found = _tensors("input", declared.inputs or (), signature.inputs, declared.open_sizes)
     if declared.inputs:
         said = {spec.name for spec in declared.inputs}
         found += [
@@ -35,24 +37,27 @@ def differences(declared: Declared, signature: Signature) -> list[str]:
             for spec in signature.inputs
             if spec.name not in said
         ]
-    return found + _tensors("output", declared.outputs or (), signature.outputs)
+    return found + _tensors("output", declared.outputs or (), signature.outputs, declared.open_sizes)
 
 
-def _tensors(side: str, declared: Sequence[TensorSpec], real: Sequence[TensorSpec]) -> list[str]:
+def _tensors(side: str, declared: Sequence[TensorSpec], real: Sequence[TensorSpec], open_sizes: bool) -> list[str]:
     there = {spec.name: spec for spec in real}
     found = []
     for spec in declared:
         other = there.get(spec.name)
         if other is None:
             found.append(f"{side} '{spec.name}' is declared; the model has {', '.join(map(str, real)) or 'none'}")
-        elif not _fits(spec, other):
+        elif not _fits(spec, other, open_sizes):
             found.append(f"{side} '{spec}' is declared; the model has '{other}'")
     return found
 
 
-def _fits(declared: TensorSpec, real: TensorSpec) -> bool:
+def _fits(declared: TensorSpec, real: TensorSpec, open_sizes: bool) -> bool:
     return (
         declared.datatype == real.datatype
         and len(declared.shape) == len(real.shape)
-        and all(size in (-1, said) for said, size in zip(declared.shape, real.shape, strict=True))
+        and all(
+            size in (-1, said) or (open_sizes and said == -1)
+            for said, size in zip(declared.shape, real.shape, strict=True)
+        )
     )

@@ -18,6 +18,7 @@ from inferd.errors import Forbidden, ModelFailed, NotFound, SpecError
 from inferd.runtimes.registry import NAMES, recognise, runtime
 from inferd.spec.convert import nearest
 from inferd.spec.settings import ModelSpec, ServerSpec
+from inferd.spec.triton.mapping import reshapes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +101,8 @@ def make_plan(
         raise SpecError(faults)
     log = {"format": spec.log_format, "level": spec.log_level}
     declared = {
-        name: Declared(sides.get("inputs"), sides.get("outputs")) for name, sides in repository.declared.items()
+        name: Declared(sides.get("inputs"), sides.get("outputs"), open_sizes=True)
+        for name, sides in repository.declared.items()
     }
     models = [one for one in planned if one is not None]
     return Plan(spec, _gateway(spec, machine), log, models, every_pipeline, declared, repository.notes)
@@ -168,9 +170,11 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
 
 
 def _triton(found: Found, spec: ModelSpec, how: str) -> dict[str, Any]:
-    """What a model of a Triton repository in Python is told about itself."""
-    if found.config is None or how == "exec":
+    """What the worker of a model of a Triton repository is told besides."""
+    if found.config is None:
         return {}
+    if how == "exec":
+        return {"reshape": reshapes_of(found.config)}
     folder = found.file.parent if found.file.parent.name != str(found.version) else found.file.parent.parent
     # Its own name: a namespace, or another name to be served by, is nothing that it knows of.
     name = found.config["name"]

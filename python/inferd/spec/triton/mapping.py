@@ -5,6 +5,7 @@ Reads the file's values, hands on settings. Knows nothing of versions on disk an
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from inferd.spec.convert import Source, read_settings
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from inferd.spec.convert import Path
     from inferd.spec.triton.text import Config
 
-__all__ = ["kind_of", "read_model", "tensors_of"]
+__all__ = ["kind_of", "read_model", "reshapes_of", "tensors_of"]
 
 _RUNTIMES = {"onnxruntime": "onnx", "onnxruntime_onnx": "onnx", "python": "python", "ensemble": "pipeline"}
 _FILES = {"onnx": "model.onnx", "python": "model.py"}
@@ -62,6 +63,7 @@ def read_model(config: Config, kind: str | None, notes: list[str], faults: list[
         # A model in Python may complete what it takes and gives; its worker knows then.
         for key in ("input", "output"):
             plain.put(f"{key}s", tensors_of(config, key, faults) or None, (key,))
+        _check_reshapes(config, faults)
     _batching(plain, config, kind)
     _queue(plain, values)
     _instances(plain, config, notes)
@@ -84,6 +86,31 @@ def tensors_of(config: Config, key: str, faults: list[str]) -> list[dict[str, An
         datatype = tensor["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES")
         tensors.append({"name": tensor["name"], "datatype": datatype, "shape": batch + tensor["dims"]})
     return tensors
+
+
+def reshapes_of(values: dict[str, Any]) -> dict[str, dict[str, dict[str, list[int]]]]:
+    """Tensors that clients see in another shape than the model: both shapes, by side and name."""
+    batch = [-1] if values["max_batch_size"] > 0 else []
+    return {
+        f"{side}s": {
+            tensor["name"]: {"seen": batch + tensor["dims"], "own": batch + tensor["reshape"]["shape"]}
+            for tensor in values[side]
+            if "reshape" in tensor
+        }
+        for side in ("input", "output")
+    }
+
+
+def _check_reshapes(config: Config, faults: list[str]) -> None:
+    for side in ("input", "output"):
+        for position, tensor in enumerate(config.values[side]):
+            dims, shape = tensor["dims"], tensor.get("reshape", {}).get("shape", tensor["dims"])
+            if dims.count(-1) != shape.count(-1) or abs(math.prod(dims)) != abs(math.prod(shape)):
+                place = config.source.at((side, position, "reshape"))
+                faults.append(
+                    f"{place}: {side} '{tensor['name']}' is {dims} for clients and {shape} for the model, which are not"
+                    " as many elements\nhelp: write the same sizes, and as many of -1, in both"
+                )
 
 
 class _Plain:

@@ -31,6 +31,8 @@ MAPPED = frozenset(
         "output.name",
         "output.data_type",
         "output.dims",
+        "input.reshape",
+        "output.reshape",
         "dynamic_batching",
         "dynamic_batching.default_priority_level",
         "dynamic_batching.default_queue_policy",
@@ -51,7 +53,7 @@ MAPPED = frozenset(
 """Fields that become settings or steps. A message vouches for nothing below it."""
 
 # Messages that are mapped with all that is in them.
-_WHOLE = frozenset({"version_policy", "ensemble_scheduling.step", "parameters"})
+_WHOLE = frozenset({"version_policy", "ensemble_scheduling.step", "parameters", "input.reshape", "output.reshape"})
 
 _DERIVED = "derived: batches follow from the load, the model's measured latency and its objective; state that with slo:"
 _TIMEOUTS = "a request's own timeout holds, in the queue too; slo: refuses at the door what would be late"
@@ -84,11 +86,7 @@ WITHOUT_EFFECT = {
 }
 """Fields that change no answer and do nothing: why, or what to do instead."""
 
-_EXPORT = "export the model with the shapes that clients send, and write those as dims"
-
 REFUSED = {
-    "input.reshape": ("the model would get another shape than clients send", _EXPORT),
-    "output.reshape": ("clients would get another shape than they were promised", _EXPORT),
     "input.is_shape_tensor": ("shape tensors belong to TensorRT", "serve the model's ONNX form"),
     "output.is_shape_tensor": ("shape tensors belong to TensorRT", "serve the model's ONNX form"),
     "input.is_non_linear_format_io": ("tensors are row-major here", "serve the model's ONNX form"),
@@ -141,6 +139,11 @@ def judge(config: Config, kind: Kind, notes: list[str], faults: list[str]) -> No
             notes.append(f"{place}: '{field}' has no effect here: {WITHOUT_EFFECT[field]}")
         elif field not in MAPPED:
             faults.append(f"{place}: '{'.'.join(mention.names)}' is not known to inferd\nhelp: take it out")
+        elif kind != "onnx" and field.endswith(".reshape"):
+            faults.append(
+                f"{place}: '{field}' is not supported: only ONNX models are given other shapes than clients send\n"
+                "help: reshape the array where it is used, and write the shape that clients send as dims"
+            )
         elif kind == "pipeline" and mention.names[0] not in _OF_PIPELINES and len(mention.names) == 1:
             notes.append(f"{place}: '{field}' has no effect here: a pipeline runs nothing; write it at its models")
 

@@ -269,11 +269,7 @@ _LINE = re.compile(
 
 @cache
 def config_class() -> Any:
-    """The class of the message ``ModelConfig``.
-
-    Raises:
-        ImportError: protobuf is not installed.
-    """
+    """The class of the message ``ModelConfig``."""
     # Imported here: only a repository of Triton needs it.
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 

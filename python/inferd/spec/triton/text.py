@@ -59,19 +59,11 @@ def load_config(file: FilePath, faults: list[str]) -> Config | None:
     except UnicodeDecodeError:
         faults.append(f"{file}: not UTF-8 text")
         return None
-    try:
-        return read_config(text, str(file), faults)
-    except ImportError:
-        faults.append(f"{file}: protobuf reads this file and is not installed\nhelp: pip install 'inferd[triton]'")
-        return None
+    return read_config(text, str(file), faults)
 
 
 def read_config(text: str, name: str, faults: list[str]) -> Config | None:
-    """Read the text of the file ``name``.
-
-    Raises:
-        ImportError: protobuf is not installed.
-    """
+    """Read the text of the file ``name``; None where it is not well formed."""
     message = config_class()()
     from google.protobuf import text_format
 

@@ -14,7 +14,7 @@ class Predict:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(os.environ["MODEL"], options, providers=["CPUExecutionProvider"])
 
-    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=60_000)
     def run(self, x: np.ndarray) -> np.ndarray:
         return self.session.run(["y"], {"x": x})[0]
 

@@ -90,14 +90,23 @@ class MosecHooks(Server):
     """mosec with three workers in a row, each of which batches."""
 
     name = "mosec hooks"
+    rows_max = 32
 
     def launch(self, port: int) -> Process:
         command = [str(self.environment.python), str(PROGRAMS / "hooks_mosec.py"), "--address", "127.0.0.1"]
         command += ["--port", str(port), "--path", str(self.folder / "sockets"), "--timeout", "30000"]
-        return Process(command, self.core, self.folder / "log", {**ONE_THREAD, "MODEL": str(self.model)})
+        env = {**ONE_THREAD, "MODEL": str(self.model), "ROWS_MAX": str(self.rows_max)}
+        return Process(command, self.core, self.folder / "log", env)
 
     def request(self, row: int = 0) -> Request:
         return bodies.plain_json(self.reference, "/inference", row)
+
+
+class MosecHooksUnbatched(MosecHooks):
+    """The same at its best for one connection."""
+
+    name = "mosec hooks unbatched"
+    rows_max = 1
 
 
 class LitServeHooks(Server):
@@ -114,7 +123,7 @@ class LitServeHooks(Server):
 
 
 class BentoHooks(Server):
-    """BentoML: hooks and a batched model as two services, as its documents show."""
+    """BentoML: all stages in one batched method."""
 
     name = "bentoml hooks"
 
@@ -127,7 +136,7 @@ class BentoHooks(Server):
 
     def request(self, row: int = 0) -> Request:
         plain = bodies.plain_json(self.reference, "/infer", row)
-        return Request(plain.path, b'{"row": ' + plain.body + b"}", plain.headers)
+        return Request(plain.path, b'{"rows": [' + plain.body + b"]}", plain.headers)
 
 
 class Triton(Server):

@@ -12,7 +12,18 @@ from bench import Bench, Result, Samples, Target
 from load import LoadFailed
 from openloop import Arrivals
 from openloop import open_loop as arrive
-from peers import BentoHooks, FastApi, LitServeHooks, Mosec, MosecHooks, MosecRaw, MosecUnbatched, Triton, TritonBinary
+from peers import (
+    BentoHooks,
+    FastApi,
+    LitServeHooks,
+    Mosec,
+    MosecHooks,
+    MosecHooksUnbatched,
+    MosecRaw,
+    MosecUnbatched,
+    Triton,
+    TritonBinary,
+)
 from servers import Inferd, InferdBinary, InferdHooks, InferdLingerOff, InferdTwoReplicas, Nginx
 
 if TYPE_CHECKING:
@@ -173,10 +184,12 @@ def hooks_64(bench: Bench) -> Result:
 
 def hooks_1(bench: Bench) -> Result:
     """The same, one connection."""
-    with bench.running([InferdHooks, MosecHooks, LitServeHooks, BentoHooks], TINY) as servers:
+    with bench.running([InferdHooks, MosecHooksUnbatched, LitServeHooks, BentoHooks], TINY) as servers:
         samples = bench.interleave({server.name: bench.http(server, 1) for server in servers})
     result = Result("hooks_1", "preprocess → model → postprocess in Python, JSON, 1 connection", samples, [])
-    best = min(result.of(peer).median("p50_ms") for peer in ("mosec hooks", "litserve hooks", "bentoml hooks"))
+    best = min(
+        result.of(peer).median("p50_ms") for peer in ("mosec hooks unbatched", "litserve hooks", "bentoml hooks")
+    )
     ratio = result.of("inferd hooks").median("p50_ms") / best
     result.targets.append(Target("p50 / best peer", ratio, 0.5, at_least=False))
     return result

@@ -20,6 +20,10 @@ pub(crate) enum Route<'a> {
     AllStatistics,
     /// `/v2/repository/index`.
     RepositoryIndex,
+    /// `/openapi.json`: what can be asked, for programs.
+    OpenApi,
+    /// `/v1/models`: names.
+    V1Models,
     /// Something under one model.
     Model(ModelPath<'a>, ModelRoute),
     /// `/v2/systemsharedmemory[/region/{name}]/status`: what is registered.
@@ -49,6 +53,12 @@ pub(crate) enum ModelRoute {
     Statistics,
     /// Run it.
     Infer,
+    /// Run it on plain values: `/models/{name}`.
+    Plain,
+    /// Run it as KServe's first protocol has it: `/v1/models/{name}:predict`.
+    Predict,
+    /// Its state in that protocol: `/v1/models/{name}`.
+    V1Status,
 }
 
 /// A model and, where the path names one, its version; percent-decoded.
@@ -66,8 +76,12 @@ impl<'a> Route<'a> {
     pub(crate) fn of(path: &'a str) -> Option<Route<'a>> {
         let path = path.strip_prefix('/')?;
         let mut segments = path.strip_suffix('/').unwrap_or(path).split('/');
-        if segments.next() != Some("v2") {
-            return None;
+        match segments.next() {
+            Some("v2") => {}
+            Some("models") => return plain(segments),
+            Some("v1") => return first_version(segments),
+            Some("openapi.json") => return segments.next().is_none().then_some(Route::OpenApi),
+            _ => return None,
         }
         let route = match (segments.next(), segments.next()) {
             (None, _) => Route::Server,
@@ -97,7 +111,7 @@ impl<'a> Route<'a> {
     /// The methods that the route takes; any for what is not built.
     pub(crate) fn methods(&self) -> &'static [Method] {
         match self {
-            Route::Model(_, ModelRoute::Infer)
+            Route::Model(_, ModelRoute::Infer | ModelRoute::Plain | ModelRoute::Predict)
             | Route::RepositoryIndex
             | Route::Register(_)
             | Route::Unregister(_)
@@ -172,6 +186,33 @@ fn model<'a>(name: &'a str, mut segments: std::str::Split<'a, char>) -> Option<R
     Some(Route::Model(ModelPath { name, version }, action))
 }
 
+/// `{name}[/versions/{version}]` behind `/models`.
+fn plain<'a>(mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
+    let name = percent_decoded(segments.next()?)?;
+    let version = match segments.next() {
+        None => None,
+        Some("versions") => Some(percent_decoded(segments.next()?)?),
+        Some(_) => return None,
+    };
+    (segments.next().is_none() && !name.is_empty())
+        .then_some(Route::Model(ModelPath { name, version }, ModelRoute::Plain))
+}
+
+/// `models[/{name}[:predict]]` behind `/v1`.
+fn first_version<'a>(mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
+    if segments.next() != Some("models") {
+        return None;
+    }
+    let Some(last) = segments.next() else { return Some(Route::V1Models) };
+    let (name, route) = match last.strip_suffix(":predict") {
+        Some(name) => (name, ModelRoute::Predict),
+        None => (last, ModelRoute::V1Status),
+    };
+    let name = percent_decoded(name)?;
+    (segments.next().is_none() && !name.is_empty())
+        .then_some(Route::Model(ModelPath { name, version: None }, route))
+}
+
 /// `segment` with every `%xx` replaced; `None` where one is cut or the result is not UTF-8.
 fn percent_decoded(segment: &str) -> Option<Cow<'_, str>> {
     if !segment.contains('%') {
@@ -210,6 +251,12 @@ mod tests {
         assert_eq!(Route::of("/v2/models/stats"), Some(Route::AllStatistics));
         assert_eq!(Route::of("/v2/models/stats/stats"), on("stats", None, ModelRoute::Statistics));
         assert_eq!(Route::of("/v2/models/m"), on("m", None, ModelRoute::Metadata));
+        assert_eq!(Route::of("/models/m"), on("m", None, ModelRoute::Plain));
+        assert_eq!(Route::of("/models/m/versions/2"), on("m", Some("2"), ModelRoute::Plain));
+        assert_eq!(Route::of("/v1/models"), Some(Route::V1Models));
+        assert_eq!(Route::of("/v1/models/a%20b:predict"), on("a b", None, ModelRoute::Predict));
+        assert_eq!(Route::of("/v1/models/m"), on("m", None, ModelRoute::V1Status));
+        assert_eq!(Route::of("/openapi.json"), Some(Route::OpenApi));
         assert_eq!(Route::of("/v2/models/m/ready"), on("m", None, ModelRoute::Ready));
         assert_eq!(Route::of("/v2/models/m/versions/3"), on("m", Some("3"), ModelRoute::Metadata));
         assert_eq!(Route::of("/v2/models/m/versions/3/infer"), on("m", Some("3"), ModelRoute::Infer));

@@ -12,6 +12,7 @@ mod error_body;
 pub mod grpc;
 mod options;
 pub mod pb;
+pub mod plain;
 mod region;
 pub mod rest;
 

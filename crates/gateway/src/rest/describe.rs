@@ -2,12 +2,15 @@
 //!
 //! Reads routes, hands back JSON. Knows nothing of where the values come from: `crate::describe` does.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use http::StatusCode;
 use inferd_protocol::describe as wire;
 use inferd_protocol::rest::decode_index_ready;
 use inferd_protocol::{decode_register, regions_json};
 use inferd_types::Result;
+use serde_json::json;
 
 use crate::answer::{self, HttpResponse};
 use crate::describe;
@@ -37,6 +40,29 @@ pub(super) fn ready(shared: &Shared, path: &ModelPath<'_>) -> Result<HttpRespons
 pub(super) fn statistics(shared: &Shared, path: Option<&ModelPath<'_>>) -> Result<HttpResponse> {
     let named = path.map(|path| (&*path.name, path.version.as_deref()));
     describe::statistics(shared, named, wire::statistics_json).map(ok)
+}
+
+/// Whether a model is ready, as KServe's first protocol says it.
+pub(super) fn v1_status(shared: &Shared, path: &ModelPath<'_>) -> Result<HttpResponse> {
+    shared.registry.find(&path.name, None)?;
+    let ready = describe::ready(shared, &path.name, None).is_ok();
+    Ok(ok(json!({"name": path.name, "ready": ready}).to_string().into_bytes()))
+}
+
+/// The names of all models, in that protocol.
+pub(super) fn v1_models(shared: &Shared) -> HttpResponse {
+    let names: BTreeSet<String> =
+        shared.registry.models().iter().map(|model| model.name().to_owned()).collect();
+    ok(json!({"models": names}).to_string().into_bytes())
+}
+
+/// What can be asked, for programs.
+pub(super) fn openapi(shared: &Shared) -> HttpResponse {
+    let models = shared.registry.models();
+    let described: Vec<_> =
+        models.iter().filter_map(|model| Some((model.name().to_owned(), model.signature()?))).collect();
+    let listed = described.iter().map(|(name, signature)| (name.as_str(), &**signature));
+    ok(wire::openapi_json(env!("CARGO_PKG_VERSION"), listed))
 }
 
 /// Regions of one name, or all.

@@ -85,6 +85,24 @@ impl<'a> Head<'a> {
         ))
     }
 
+    /// The content type without its parameters, in small letters; empty where none is sent.
+    pub(super) fn media(&self) -> String {
+        let full =
+            self.content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
+        full.as_deref().and_then(|full| full.split(';').next()).unwrap_or_default().trim().to_owned()
+    }
+
+    /// What separates the parts of a form.
+    pub(super) fn boundary(&self) -> Result<String> {
+        let value = self.content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        multer::parse_boundary(value).map_err(|_| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "the Content-Type multipart/form-data has no boundary; one is expected",
+            )
+        })
+    }
+
     /// How the body is packed.
     pub(super) fn packed(&self) -> Result<Option<Packing>> {
         self.content_encoding.map_or(Ok(None), Packing::of_request)

@@ -12,7 +12,7 @@ use inferd_protocol::{Decoded, RequestOptions};
 use inferd_types::{InferResponse, Result};
 
 use super::head::Head;
-use super::number;
+use super::{number, plain};
 use crate::answer::{self, HttpResponse};
 use crate::body::{self, Delivery, LARGE_BYTES, off_reactor};
 use crate::compression::{PACK_MIN_BYTES, Packing};
@@ -25,6 +25,17 @@ use crate::spans::Answered;
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// How a request and its answer are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The Open Inference Protocol.
+    Tensors,
+    /// Plain values.
+    Plain,
+    /// KServe's first protocol.
+    Instances,
+}
+
 /// Answers one inference.
 pub(super) async fn answer(
     shared: &Shared,
@@ -33,6 +44,7 @@ pub(super) async fn answer(
     asked: &mut Asked,
     body: Incoming,
     delivery: Delivery,
+    form: Form,
 ) -> HttpResponse {
     let target = match Target::find(shared, &path.name, path.version.as_deref()) {
         Ok(target) => target,
@@ -43,7 +55,12 @@ pub(super) async fn answer(
             return answer::error(&error);
         }
     };
-    match run(shared, &target, head, asked, body, delivery).await {
+    let outcome = match form {
+        Form::Tensors => run(shared, &target, head, asked, body, delivery).await,
+        // Boxed, so that it does not make every other request's future larger.
+        form => Box::pin(plain::run(shared, &target, head, asked, body, delivery, form)).await,
+    };
+    match outcome {
         Ok((answered, response)) => {
             finished(shared, asked, Some(&target), Ok(&answered));
             response
@@ -105,7 +122,22 @@ pub(super) async fn read(
     delivery: Delivery,
     held: &Held,
 ) -> Result<Bytes> {
-    let packing = match head.check_content_type().and_then(|()| head.packed()) {
+    if let Err(error) = head.check_content_type() {
+        body::discard(body);
+        return Err(error);
+    }
+    read_any(shared, head, body, delivery, held).await
+}
+
+/// The same, whatever the body's type is.
+pub(super) async fn read_any(
+    shared: &Shared,
+    head: &Head<'_>,
+    body: Incoming,
+    delivery: Delivery,
+    held: &Held,
+) -> Result<Bytes> {
+    let packing = match head.packed() {
         Ok(packing) => packing,
         Err(error) => {
             body::discard(body);
@@ -155,7 +187,7 @@ async fn encode_large(
     .await?
 }
 
-fn respond(encoded: EncodedBody, packing: Option<Packing>) -> HttpResponse {
+pub(super) fn respond(encoded: EncodedBody, packing: Option<Packing>) -> HttpResponse {
     let EncodedBody { body, header_length } = encoded;
     let packing = packing.filter(|_| body.len() >= PACK_MIN_BYTES);
     let body = match packing {

@@ -5,6 +5,7 @@
 mod describe;
 mod head;
 mod infer;
+mod plain;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use inferd_types::{Error, ErrorKind, Time};
 
 use self::head::Head;
+use self::infer::Form;
 use crate::answer::{self, HttpResponse};
 use crate::body::{self, Delivery};
 use crate::infer::Asked;
@@ -48,7 +50,11 @@ pub(crate) async fn answer(
             answer::with_allow(failed(shared, &asked, &error), route.methods())
         }
         Ok(Route::Model(path, ModelRoute::Infer)) => {
-            infer::answer(shared, &path, &head, &mut asked, body, delivery).await
+            infer::answer(shared, &path, &head, &mut asked, body, delivery, Form::Tensors).await
+        }
+        Ok(Route::Model(path, route @ (ModelRoute::Plain | ModelRoute::Predict))) => {
+            let form = if route == ModelRoute::Plain { Form::Plain } else { Form::Instances };
+            infer::answer(shared, &path, &head, &mut asked, body, delivery, form).await
         }
         // Rare, so that it may allocate and not make every other request's future larger.
         Ok(route) => Box::pin(describe(shared, &route, &head, body, delivery))
@@ -71,7 +77,7 @@ fn find(path: &str) -> Result<Route<'_>, Error> {
     Route::of(path).ok_or_else(|| {
         Error::new(
             ErrorKind::NotFound,
-            format!("there is nothing at {path}; the protocol's paths begin at /v2"),
+            format!("there is nothing at {path}; the protocol's paths begin at /v2, /openapi.json lists all"),
         )
     })
 }
@@ -120,10 +126,15 @@ async fn describe(
         Route::Model(path, ModelRoute::Ready) => describe::ready(shared, path),
         Route::Model(path, ModelRoute::Config) => describe::config(shared, path),
         Route::Model(path, ModelRoute::Statistics) => describe::statistics(shared, Some(path)),
+        Route::Model(path, ModelRoute::V1Status) => describe::v1_status(shared, path),
+        Route::V1Models => Ok(describe::v1_models(shared)),
+        Route::OpenApi => Ok(describe::openapi(shared)),
         Route::Unbuilt(feature) => {
             Err(Error::new(ErrorKind::Unimplemented, format!("not implemented: {feature}")))
         }
-        Route::Model(_, ModelRoute::Infer) | Route::RepositoryIndex | Route::Register(_) => {
+        Route::Model(_, ModelRoute::Infer | ModelRoute::Plain | ModelRoute::Predict)
+        | Route::RepositoryIndex
+        | Route::Register(_) => {
             Err(Error::new(ErrorKind::Internal, "a route was answered in the wrong place"))
         }
     }

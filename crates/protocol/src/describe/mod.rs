@@ -5,12 +5,14 @@
 
 mod json;
 mod message;
+mod openapi;
 
 use inferd_types::{DataType, Signature};
 use smallvec::SmallVec;
 
 pub use json::{config_json, index_json, model_metadata_json, server_metadata_json, statistics_json};
 pub use message::{config_pb, index_pb, model_metadata_pb, server_metadata_pb, statistics_pb};
+pub use openapi::openapi_json;
 
 /// The extensions of the protocol that every server has.
 pub const EXTENSIONS: &[&str] =

@@ -1,0 +1,139 @@
+//! Answers as plain JSON: the value of the only output, or an object with the value of each.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use half::{bf16, f16};
+use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor};
+use serde_json::{Map, Value};
+
+/// Encodes an answer. Where the request was one row, so is the answer, if its outputs count rows.
+///
+/// NaN and the infinities are null; BYTES that are no UTF-8 text are written in base64.
+///
+/// # Errors
+/// `Internal` where the answer does not fit the signature.
+pub fn encode(signature: &Signature, response: &InferResponse, one_row: bool) -> Result<Vec<u8>> {
+    let mut values = Map::new();
+    for (spec, tensor) in pairs(signature, response)? {
+        let value = value_of(tensor)?;
+        let value = match value {
+            Value::Array(mut rows) if one_row && rows.len() == 1 => rows.pop().unwrap_or_default(),
+            value => value,
+        };
+        values.insert(spec.to_owned(), value);
+    }
+    let value = if values.len() == 1 { single(values) } else { Value::Object(values) };
+    Ok(value.to_string().into_bytes())
+}
+
+/// Encodes an answer as `{"predictions": [...]}`: a row each, an object by output name where there are several.
+///
+/// # Errors
+/// `Internal` where the answer does not fit the signature, or its outputs differ in rows.
+pub fn encode_predictions(signature: &Signature, response: &InferResponse) -> Result<Vec<u8>> {
+    let mut columns = Vec::new();
+    for (name, tensor) in pairs(signature, response)? {
+        columns.push((name, value_of(tensor)?));
+    }
+    let predictions = if columns.len() == 1 {
+        columns.pop().map(|(_, column)| column).unwrap_or_default()
+    } else {
+        Value::Array(transposed(columns)?)
+    };
+    let whole = Map::from_iter([("predictions".to_owned(), predictions)]);
+    Ok(Value::Object(whole).to_string().into_bytes())
+}
+
+fn pairs<'a>(
+    signature: &'a Signature,
+    response: &'a InferResponse,
+) -> Result<impl Iterator<Item = (&'a str, &'a Tensor)>> {
+    if signature.outputs.len() != response.outputs.len() {
+        return Err(Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"));
+    }
+    Ok(signature.outputs.iter().zip(&response.outputs).map(|(spec, tensor)| (&*spec.name, tensor)))
+}
+
+fn single(values: Map<String, Value>) -> Value {
+    values.into_iter().next().map(|(_, value)| value).unwrap_or_default()
+}
+
+fn transposed(columns: Vec<(&str, Value)>) -> Result<Vec<Value>> {
+    let mut rows: Vec<Map<String, Value>> = Vec::new();
+    for (place, (name, column)) in columns.into_iter().enumerate() {
+        let Value::Array(column) = column else {
+            return Err(Error::new(ErrorKind::Internal, format!("output '{name}' has no rows")));
+        };
+        if place == 0 {
+            rows.resize_with(column.len(), Map::new);
+        }
+        if rows.len() != column.len() {
+            return Err(Error::new(ErrorKind::Internal, format!("output '{name}' differs in rows")));
+        }
+        for (row, value) in rows.iter_mut().zip(column) {
+            row.insert(name.to_owned(), value);
+        }
+    }
+    Ok(rows.into_iter().map(Value::Object).collect())
+}
+
+/// A tensor as nested arrays.
+fn value_of(tensor: &Tensor) -> Result<Value> {
+    let mut elements = elements_of(tensor)?.into_iter();
+    let value = nested(&tensor.shape, &mut elements);
+    Ok(value)
+}
+
+fn nested(shape: &[u64], elements: &mut impl Iterator<Item = Value>) -> Value {
+    match shape.split_first() {
+        None => elements.next().unwrap_or_default(),
+        Some((length, inner)) => Value::Array((0..*length).map(|_| nested(inner, elements)).collect()),
+    }
+}
+
+fn elements_of(tensor: &Tensor) -> Result<Vec<Value>> {
+    let data = &tensor.data[..];
+    Ok(match tensor.datatype {
+        DataType::Bool => each(data, |[byte]| Value::Bool(byte != 0)),
+        DataType::Uint8 => each(data, |bytes| u8::from_le_bytes(bytes).into()),
+        DataType::Uint16 => each(data, |bytes| u16::from_le_bytes(bytes).into()),
+        DataType::Uint32 => each(data, |bytes| u32::from_le_bytes(bytes).into()),
+        DataType::Uint64 => each(data, |bytes| u64::from_le_bytes(bytes).into()),
+        DataType::Int8 => each(data, |bytes| i8::from_le_bytes(bytes).into()),
+        DataType::Int16 => each(data, |bytes| i16::from_le_bytes(bytes).into()),
+        DataType::Int32 => each(data, |bytes| i32::from_le_bytes(bytes).into()),
+        DataType::Int64 => each(data, |bytes| i64::from_le_bytes(bytes).into()),
+        // By way of its text: the fewest digits that give the number back, which those of its FP64 are not.
+        DataType::Fp16 => each(data, |bytes| short(f16::from_le_bytes(bytes).to_f32())),
+        DataType::Bf16 => each(data, |bytes| short(bf16::from_le_bytes(bytes).to_f32())),
+        DataType::Fp32 => each(data, |bytes| short(f32::from_le_bytes(bytes))),
+        DataType::Fp64 => each(data, |bytes| f64::from_le_bytes(bytes).into()),
+        DataType::Bytes => return texts(data),
+    })
+}
+
+fn short(value: f32) -> Value {
+    if !value.is_finite() {
+        return Value::Null;
+    }
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+fn each<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> Value) -> Vec<Value> {
+    data.as_chunks::<N>().0.iter().map(|bytes| value(*bytes)).collect()
+}
+
+fn texts(mut data: &[u8]) -> Result<Vec<Value>> {
+    let mut values = Vec::new();
+    while let Some((length, rest)) = data.split_first_chunk::<4>() {
+        let (element, rest) = rest
+            .split_at_checked(u32::from_le_bytes(*length) as usize)
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a BYTES output is cut short"))?;
+        values.push(match std::str::from_utf8(element) {
+            Ok(text) => text.into(),
+            Err(_) => STANDARD.encode(element).into(),
+        });
+        data = rest;
+    }
+    Ok(values)
+}

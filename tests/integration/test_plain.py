@@ -1,0 +1,140 @@
+"""Models asked in plain JSON, in forms, in raw bytes, and as KServe's first protocol has it."""
+
+from __future__ import annotations
+
+import io
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+from PIL import Image
+
+import inferd
+from outside import models
+
+APP = '''
+from PIL.Image import Image
+
+from inferd import Model
+
+
+class Sizes(Model):
+    """Width and height of images."""
+
+    def predict(self, image: list[Image]) -> list[dict]:
+        return [{"width": one.width, "height": one.height} for one in image]
+'''
+
+SHOUT = """
+from inferd import Model
+
+
+class Shout(Model):
+    def predict(self, text: list[str]) -> list[str]:
+        return [one.upper() for one in text]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain")
+    models.identity(folder / "four.onnx", "FP32", ["n", 4])
+    models.add_sub(folder / "add_sub.onnx")
+    models.moody(folder / "moody.py")
+    (folder / "sizes.py").write_text(APP)
+    (folder / "shout.py").write_text(SHOUT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        files = [folder / name for name in ("four.onnx", "add_sub.onnx", "moody.py", "sizes.py", "shout.py")]
+        with inferd.Server(*files, threads=1, body_max_bytes=1 << 20) as server:
+            yield server
+
+
+def post(server, path, **content):
+    return httpx.post(f"{server.url}{path}", timeout=30, **content)
+
+
+def png():
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 3)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_one_row_in_one_row_out_and_rows_in_rows_out(server):
+    assert post(server, "/models/four", json=[1, 2, 3, 4]).json() == [1, 2, 3, 4]
+    assert post(server, "/models/four", json=[[1, 2, 3, 4]] * 2).json() == [[1, 2, 3, 4]] * 2
+    assert post(server, "/models/four/versions/1", json=[1, 2, 3, 4]).json() == [1, 2, 3, 4]
+    assert post(server, "/models/shout", json="quiet").json() == "QUIET"
+    assert post(server, "/models/shout", json=["a", "b"]).json() == ["A", "B"]
+
+
+def test_several_inputs_and_outputs_have_names(server):
+    found = post(server, "/models/add_sub", json={"a": [1, 2, 3, 4], "b": [1, 1, 1, 1]})
+    assert found.json() == {"sum": [2, 3, 4, 5], "difference": [0, 1, 2, 3]}
+
+
+def test_an_image_is_a_body_or_a_part_of_a_form(server):
+    raw = post(server, "/models/sizes", content=png(), headers={"Content-Type": "image/png"})
+    form = post(server, "/models/sizes", files={"image": ("x.png", png(), "image/png")})
+    for answer in (raw, form):
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == '{"width":5,"height":3}'
+
+
+def test_kserves_first_protocol(server):
+    found = post(server, "/v1/models/four:predict", json={"instances": [[1, 2, 3, 4], [5, 6, 7, 8]]})
+    assert found.json() == {"predictions": [[1, 2, 3, 4], [5, 6, 7, 8]]}
+    rows = [{"a": [1, 2, 3, 4], "b": [1, 1, 1, 1]}]
+    found = post(server, "/v1/models/add_sub:predict", json={"instances": rows})
+    assert found.json() == {"predictions": [{"sum": [2, 3, 4, 5], "difference": [0, 1, 2, 3]}]}
+    assert httpx.get(f"{server.url}/v1/models/four").json() == {"name": "four", "ready": True}
+    assert "shout" in httpx.get(f"{server.url}/v1/models").json()["models"]
+    assert httpx.get(f"{server.url}/v1/models/absent").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "words"),
+    [
+        ("/models/four", {"json": [1, 2, 3]}, 400, "shape [1, 3]"),
+        ("/models/four", {"json": [[1, 2, 3, 4], [1]]}, 400, "1 entries"),
+        ("/models/four", {"content": b"{"}, 400, "not JSON"),
+        ("/models/four", {"content": b"x", "headers": {"Content-Type": "image/png"}}, 400, "send JSON"),
+        ("/models/four", {"content": b"x", "headers": {"Content-Type": "application/xml"}}, 415, "not understood"),
+        ("/models/four", {"content": b" " * (2 << 20)}, 413, "body_max_bytes"),
+        ("/models/sizes", {"content": b"x", "headers": {"Content-Type": "image/png"}}, 400, "not an image"),
+        ("/models/sizes", {"files": {"other": b"x"}}, 400, "unknown input"),
+        ("/models/absent", {"json": 1}, 404, "absent"),
+        ("/models/moody", {"json": [5, 0]}, 400, "rows that order a refusal"),
+        ("/v1/models/four:predict", {"json": {"rows": []}}, 400, "instances"),
+    ],
+)
+def test_what_is_wrong_is_said_as_everywhere(server, path, content, status, words):
+    answer = post(server, path, **content)
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["error"]
+
+
+def test_a_timeout_holds_here_too(server):
+    late = post(server, "/models/moody", json=[1, 2], headers={"Inferd-Timeout-Ms": "100"})
+    assert late.status_code == 504
+
+
+def test_the_paths_take_their_methods_alone(server):
+    assert httpx.get(f"{server.url}/models/four").status_code == 405
+    assert post(server, "/openapi.json", json={}).status_code == 405
+
+
+def test_it_is_counted_like_every_inference(server):
+    post(server, "/models/four", json=[1, 2, 3, 4])
+    text = httpx.get(server.metrics_url).text
+    assert 'inferd_requests_total{model="four",version="1",outcome="ok"}' in text
+
+
+def test_the_description_is_valid_and_every_path_in_it_is_there(server):
+    described = httpx.get(f"{server.url}/openapi.json").json()
+    validate(described)
+    assert "/models/shout" in described["paths"]
+    for path, item in described["paths"].items():
+        for method in item:
+            answer = httpx.request(method, f"{server.url}{path}", json=None if method == "get" else {})
+            assert answer.status_code not in (404, 405, 500), (path, method, answer.text)

@@ -267,7 +267,7 @@ def test_wrong_binary_sizes_are_refused(http: httpx.Client) -> None:
 
 
 def test_unknown_paths_and_wrong_methods_are_told_apart(http: httpx.Client) -> None:
-    for path in ("/", "/v1/models/four", "/v2/models/four/nothing", "/v2/models", "/favicon.ico"):
+    for path in ("/", "/v1/nothing", "/v2/models/four/nothing", "/v2/models", "/favicon.ico"):
         refused(http.get(path), 404)
     for path in ("/v2/models/nobody", "/v2/models/nobody/ready", "/v2/models/nobody/config", "/v2/models/nobody/stats"):
         refused(http.get(path), 404, "nobody")

@@ -37,6 +37,8 @@ class Request:
     path: str
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+    others: tuple[bytes, ...] = ()
+    """Bodies that are sent in turn with `body`, where one is not enough."""
 
 
 def v2_json(reference: Reference, model: str, row: int = 0) -> Request:
@@ -121,16 +123,38 @@ def flatten(data: Any) -> list[float]:
     return [value for item in data for value in flatten(item)] if isinstance(data, list) else [data]
 
 
+def _quoted(body: bytes) -> str:
+    return "".join(f"\\{byte:03d}" for byte in body)
+
+
+def _in_turn(request: Request) -> str:
+    """Requests that are built before the load begins, one for each body."""
+    if not request.others:
+        return ""
+    bodies = ", ".join(f'"{_quoted(body)}"' for body in (request.body, *request.others))
+    return f"""
+local bodies, ready, turn = {{{bodies}}}, {{}}, 0
+init = function()
+  for place, body in ipairs(bodies) do ready[place] = wrk.format(nil, nil, nil, body) end
+end
+request = function()
+  turn = turn % #ready + 1
+  return ready[turn]
+end
+"""
+
+
 def write_lua(request: Request, path: Path) -> None:
     """A wrk script that sends `request` and prints what wrk saw as one line of JSON.
 
-    The request is static, so wrk builds its bytes once and no Lua runs while it measures.
+    Where there is one body, wrk builds its bytes once and no Lua runs while it measures.
     """
-    body = "".join(f"\\{byte:03d}" for byte in request.body)
+    body = _quoted(request.body)
     headers = "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in request.headers.items())
     path.write_text(
         f'wrk.method = "POST"\nwrk.path = "{request.path}"\nwrk.body = "{body}"\n{headers}'
-        """
+        + _in_turn(request)
+        + """
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(

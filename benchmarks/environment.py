@@ -25,6 +25,7 @@ PEERS = [
     "uvicorn[standard]",
     "onnxruntime",
     "onnx",
+    "tokenizers",
     "tritonclient[all]",
     "numpy",
 ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import bodies
 from bodies import Request
 from processes import Process, free_port
-from servers import HERE, Server
+from servers import HERE, Sentences, Server, sentences_folder
 
 if TYPE_CHECKING:
     import http.client
@@ -120,6 +120,18 @@ class LitServeHooks(Server):
 
     def request(self, row: int = 0) -> Request:
         return bodies.plain_json(self.reference, "/predict", row)
+
+
+class LitServeSentences(Sentences):
+    """LitServe with the same tokenizer and model."""
+
+    name = "litserve sentences"
+    path = "/predict"
+
+    def launch(self, port: int) -> Process:
+        model = sentences_folder(self.environment, self.folder)
+        command = [str(self.environment.python), str(PROGRAMS / "sentences_litserve.py"), str(port)]
+        return Process(command, self.core, self.folder / "log", {**ONE_THREAD, "MODEL": str(model)})
 
 
 class BentoHooks(Server):

@@ -37,6 +37,7 @@ SCENARIOS: dict[str, Callable[[Bench], Result]] = {
     "replicas": scenarios.replicas,
     "hooks_64": scenarios.hooks_64,
     "hooks_1": scenarios.hooks_1,
+    "sentences": scenarios.sentences,
     "memory": life.memory,
     "start": life.start,
     "recovery": life.recovery,

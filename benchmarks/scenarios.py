@@ -16,6 +16,7 @@ from peers import (
     BentoHooks,
     FastApi,
     LitServeHooks,
+    LitServeSentences,
     Mosec,
     MosecHooks,
     MosecHooksUnbatched,
@@ -24,7 +25,18 @@ from peers import (
     Triton,
     TritonBinary,
 )
-from servers import Inferd, InferdBinary, InferdHooks, InferdLingerOff, InferdTwoReplicas, Nginx
+    BentoHooks,
+    FastApi,
+    LitServeHooks,
+    Mosec,
+    MosecHooks,
+    MosecHooksUnbatched,
+    MosecRaw,
+    MosecUnbatched,
+    Triton,
+    TritonBinary,
+)
+from servers import Inferd, InferdBinary, InferdHooks, InferdLingerOff, InferdSentences, InferdTwoReplicas, Nginx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +204,16 @@ def hooks_1(bench: Bench) -> Result:
     )
     ratio = result.of("inferd hooks").median("p50_ms") / best
     result.targets.append(Target("p50 / best peer", ratio, 0.5, at_least=False))
+    return result
+
+
+def sentences(bench: Bench) -> Result:
+    """Sentences of 2 to 25 words into vectors, 32 connections: tokenizer, ONNX, pooling."""
+    with bench.running([InferdSentences, LitServeSentences], TINY) as servers:
+        samples = bench.interleave({server.name: bench.http(server, 32) for server in servers})
+    result = Result("sentences", "Sentences of 2 to 25 words into vectors, 32 connections", samples, [])
+    ratio = result.of("inferd sentences").median("rate") / result.of("litserve sentences").median("rate")
+    result.targets.append(Target("throughput / LitServe", ratio, 1, at_least=True))
     return result
 
 

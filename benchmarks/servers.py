@@ -10,6 +10,7 @@ import json
 import math
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,6 +174,55 @@ class InferdHooks(Inferd):
 
     def request(self, row: int = 0) -> Request:
         return bodies.v2_json(self.reference, "hooks", row)
+
+
+SENTENCES = (
+    "Rates rose.",
+    "The cat sleeps on the sofa.",
+    "A kitten is napping on the couch, and nobody dares to wake it up.",
+    "The central bank has raised its key rate by a quarter of a percentage point.",
+    "Refund, please!",
+    "The parcel was announced for Monday, came on Thursday, and the box inside was open and half empty.",
+    "It works.",
+    "After the update the application closes as soon as I open the second tab, on two phones out of three.",
+)
+"""Of 2 to 25 words."""
+
+
+def sentences_folder(environment: Environment, folder: Path) -> Path:
+    """The model of the example that makes vectors of sentences."""
+    script = HERE.parent / "examples" / "11_sentences.py"
+    code = "import pathlib, runpy, sys; runpy.run_path(sys.argv[1])['make'](pathlib.Path(sys.argv[2]))"
+    target = folder / "sentences"
+    subprocess.run([str(environment.inferd_python), "-c", code, str(script), str(target)], check=True)
+    return target
+
+
+class Sentences(Server):
+    """A server that answers a sentence with its vector."""
+
+    path: str
+
+    def request(self, row: int = 0) -> Request:
+        first, *others = (json.dumps(sentence).encode() for sentence in SENTENCES)
+        return Request(self.path, first, {"Content-Type": "application/json"}, tuple(others))
+
+    def check(self) -> None:
+        vector = self.ask(0)
+        if len(vector) != 384 or not math.isclose(sum(value * value for value in vector), 1, rel_tol=1e-3):
+            raise WrongAnswer(f"{self.name} answers {vector[:4]}")
+
+
+class InferdSentences(Sentences):
+    """inferd with the folder as it is."""
+
+    name = "inferd sentences"
+    path = "/models/sentences"
+
+    def launch(self, port: int) -> Process:
+        model = sentences_folder(self.environment, self.folder)
+        command = [str(self.environment.inferd_python), "-m", "inferd", "serve", str(model), "--threads", "1"]
+        return Process([*command, "--port", str(port), "--metrics-port", "0"], self.core, self.folder / "log")
 
 
 class Nginx(Server):

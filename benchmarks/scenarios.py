@@ -25,17 +25,6 @@ from peers import (
     Triton,
     TritonBinary,
 )
-    BentoHooks,
-    FastApi,
-    LitServeHooks,
-    Mosec,
-    MosecHooks,
-    MosecHooksUnbatched,
-    MosecRaw,
-    MosecUnbatched,
-    Triton,
-    TritonBinary,
-)
 from servers import Inferd, InferdBinary, InferdHooks, InferdLingerOff, InferdSentences, InferdTwoReplicas, Nginx
 
 if TYPE_CHECKING:

@@ -183,10 +183,16 @@ def test_an_unknown_output_model_and_version_are_named(client: Client) -> None:
     assert client.refusal("infer", "versioned", tensor(), model_version="3")[0] == 404
 
 
+def test_the_greatest_elements_of_an_output_are_named(client: Client) -> None:
+    inputs = [client.input("x", np.array([[1, 4, 2, 3], [8, 7, 6, 5]], np.float32), "FP32")]
+    answer = client.infer("four", inputs, outputs=[client.output("y", class_count=2)])
+    assert answer.as_numpy("y").tolist() == [[b"4.000000:1", b"3.000000:3"], [b"8.000000:0", b"7.000000:1"]]
+    text = [client.input("x", np.array([[b"a"]], dtype=object), "BYTES")]
+    status, message = client.refusal("infer", "identity_bytes", text, outputs=[client.output("y", class_count=2)])
+    assert (status, "no order" in message) == (400, True), message
+
+
 def test_features_that_are_not_built_are_named(client: Client) -> None:
-    inputs = [client.input("x", np.ones((1, 4), np.float32), "FP32")]
-    status, message = client.refusal("infer", "four", inputs, outputs=[client.output("y", class_count=1)])
-    assert (status, "classification" in message) == (501, True), message
     shared = client.module.InferInput("x", [1, 4], "FP32")
     shared.set_shared_memory("region", 16)
     status, message = client.refusal("infer", "four", [shared])

@@ -222,9 +222,9 @@ def written_bad() -> list[dict[str, Any]]:
              bad(invalid, "'y' is asked for twice")),
         text("a sequence", "two", f'{{"inputs":[{X},{N}],"parameters":{{"sequence_id":5}}}}',
              bad("unimplemented", "sequence")),
-        text("classification", "two",
-             f'{{"inputs":[{X},{N}],"outputs":[{{"name":"y","parameters":{{"classification":3}}}}]}}',
-             bad("unimplemented", "classification")),
+        text("classes that are no number", "two",
+             f'{{"inputs":[{X},{N}],"outputs":[{{"name":"y","parameters":{{"classification":-1}}}}]}}',
+             bad(invalid, "'classification'", "1 or more")),
         text("shared memory", "scalar", '{"inputs":[{"name":"x","datatype":"FP32","shape":[],"parameters":'
              '{"shared_memory_region":"r","shared_memory_byte_size":4}}]}', bad("unimplemented", "shared memory")),
         text("a timeout that is no time", "two", f'{{"inputs":[{X},{N}],"parameters":{{"timeout":-1}}}}',

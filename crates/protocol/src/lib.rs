@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod classification;
 pub mod describe;
 mod error_body;
 pub mod grpc;
@@ -19,6 +20,7 @@ pub mod rest;
 use inferd_types::Tensor;
 use smallvec::SmallVec;
 
+pub use classification::classify;
 pub use error_body::error_body;
 pub use options::{OutputSelection, RequestOptions, RequestedOutput};
 pub use region::{OutsideInput, Region, RegionSlice, decode_register, regions_json, regions_pb};

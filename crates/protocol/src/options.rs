@@ -26,6 +26,9 @@ pub struct RequestOptions {
     pub empty_final_response: bool,
     /// Outputs, by their places in the signature, that go into shared memory and not into the answer.
     pub placed: Vec<(usize, RegionSlice)>,
+    /// Outputs, by their places in the signature, of which only so many of the greatest elements are named: see
+    /// [`crate::classify`].
+    pub classes: Vec<(usize, usize)>,
 }
 
 /// Which outputs the answer carries.
@@ -154,6 +157,8 @@ pub(crate) struct TensorParameters {
     pub(crate) binary_data_size: Option<usize>,
     /// Parameter `binary_data` of an output.
     pub(crate) binary_data: Option<bool>,
+    /// Parameter `classification` of an output.
+    pub(crate) classes: Option<usize>,
     region: Option<String>,
     region_bytes: Option<u64>,
     region_offset: Option<u64>,
@@ -172,7 +177,8 @@ impl TensorParameters {
                 self.binary_data = Some(value.as_bool().ok_or_else(|| wrong(name, "true or false"))?);
             }
             "classification" if value.is_set() => {
-                return Err(not_built("the classification extension", name));
+                let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
+                self.classes = Some(count.ok_or_else(|| wrong(name, "a number of classes, 1 or more"))?);
             }
             "shared_memory_region" if value.is_set() => {
                 let Value::Text(region) = value else { return Err(wrong(name, "the name of a region")) };
@@ -305,11 +311,12 @@ mod tests {
     }
 
     #[test]
-    fn classification_and_shared_memory_are_refused_by_name() {
+    fn classes_are_counted_and_shared_memory_is_refused_by_name() {
         let mut parameters = TensorParameters::default();
-        let error = parameters.take("classification", &Value::Int(3)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unimplemented);
-        assert!(error.message().contains("classification"), "{error}");
+        parameters.take("classification", &Value::Int(3)).unwrap();
+        assert_eq!(parameters.classes, Some(3));
+        let error = parameters.take("classification", &Value::Int(-1)).unwrap_err();
+        assert!(error.message().contains("1 or more"), "{error}");
         parameters.take("shared_memory_region", &Value::Text("r".into())).unwrap();
         let error = parameters.slice(&Limits::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unimplemented);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use inferd_protocol::pb::inference as pb;
 use inferd_protocol::pb::inference::grpc_inference_service_server::GrpcInferenceService;
-use inferd_protocol::{Decoded, Region, describe as wire, grpc as codec};
+use inferd_protocol::{Decoded, Region, classify, describe as wire, grpc as codec};
 use inferd_types::{Error, ErrorKind, Result};
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
@@ -62,6 +62,9 @@ async fn run(
     };
     let Decoded { id, inputs, options, .. } = decoded;
     let mut response = target.run(shared, asked, inputs, &options).await?;
+    if !options.classes.is_empty() {
+        classify(&options, &target.signature, &mut response)?;
+    }
     if let Some(places) = places {
         Box::pin(places.write(&target.signature, &response)).await?;
     }

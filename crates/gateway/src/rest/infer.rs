@@ -8,7 +8,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use inferd_protocol::rest::{self as wire, EncodedBody};
-use inferd_protocol::{Decoded, RequestOptions};
+use inferd_protocol::{Decoded, RequestOptions, classify};
 use inferd_types::{InferResponse, Result};
 
 use super::head::Head;
@@ -99,6 +99,9 @@ async fn run(
     };
     let Decoded { id, inputs, options, .. } = decoded;
     let mut response = target.run(shared, asked, inputs, &options).await?;
+    if !options.classes.is_empty() {
+        classify(&options, &target.signature, &mut response)?;
+    }
     if let Some(places) = places {
         Box::pin(places.write(&target.signature, &response)).await?;
     }

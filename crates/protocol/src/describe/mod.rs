@@ -15,12 +15,19 @@ pub use message::{config_pb, index_pb, model_metadata_pb, server_metadata_pb, st
 pub use openapi::openapi_json;
 
 /// The extensions of the protocol that every server has.
-pub const EXTENSIONS: &[&str] =
-    &["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"];
+pub const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+];
 
 /// The same where clients may register shared memory.
 pub const EXTENSIONS_WITH_SHARED_MEMORY: &[&str] = &[
     "binary_tensor_data",
+    "classification",
     "model_configuration",
     "model_repository",
     "parameters",

@@ -16,7 +16,7 @@ use crate::options::{self, OutputSelection, RequestParameters, TensorParameters,
 use crate::pb::inference::infer_parameter::ParameterChoice;
 use crate::pb::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use crate::pb::inference::{InferParameter, ModelInferRequest};
-use crate::{Decoded, Limits, RegionSlice};
+use crate::{Decoded, Limits, RegionSlice, RequestOptions};
 
 /// Decodes an inference request. The same rules as for REST hold.
 ///
@@ -29,7 +29,7 @@ pub fn decode_infer(request: ModelInferRequest, signature: &Signature, limits: &
         parameters.take(name, &as_value(value))?;
     }
     let mut options = parameters.options;
-    options.outputs = requested(&request.outputs, signature, limits, &mut options.placed)?;
+    options.outputs = requested(&request.outputs, signature, limits, &mut options)?;
     let (inputs, outside) =
         decode_inputs(request.inputs, request.raw_input_contents, signature, limits)?.finish()?;
     Ok(Decoded { id: (!request.id.is_empty()).then_some(request.id), inputs, outside, options })
@@ -119,7 +119,7 @@ fn requested(
     outputs: &[InferRequestedOutputTensor],
     signature: &Signature,
     limits: &Limits,
-    placed: &mut Vec<(usize, RegionSlice)>,
+    options: &mut RequestOptions,
 ) -> Result<OutputSelection> {
     if outputs.is_empty() {
         return Ok(OutputSelection::All { binary: true });
@@ -133,7 +133,8 @@ fn requested(
         }
         let slice = parameters.slice(limits).map_err(within)?;
         let index = options::request_output(signature, &mut requested, &output.name, true)?;
-        placed.extend(slice.map(|slice| (index, slice)));
+        options.placed.extend(slice.map(|slice| (index, slice)));
+        options.classes.extend(parameters.classes.map(|count| (index, count)));
     }
     Ok(OutputSelection::Named(requested))
 }

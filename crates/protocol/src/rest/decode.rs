@@ -76,6 +76,7 @@ struct OutputObject<'a> {
     name: Cow<'a, str>,
     binary: Option<bool>,
     slice: Option<RegionSlice>,
+    classes: Option<usize>,
 }
 
 /// An input whose raw bytes stand behind the JSON.
@@ -203,7 +204,12 @@ impl<'a> Request<'_, 'a> {
             let place = |error: Error| error.within(format_args!("output '{}'", shown(&name)));
             let slice = parameters.slice(self.limits).map_err(place)?;
             if let Some(requested) = &mut self.requested {
-                requested.push(OutputObject { name, binary: parameters.binary_data, slice });
+                requested.push(OutputObject {
+                    name,
+                    binary: parameters.binary_data,
+                    slice,
+                    classes: parameters.classes,
+                });
             }
         }
         Ok(())
@@ -249,6 +255,7 @@ impl<'a> Request<'_, 'a> {
                     let index =
                         options::request_output(self.signature, &mut requested, &output.name, binary)?;
                     options.placed.extend(output.slice.map(|slice| (index, slice)));
+                    options.classes.extend(output.classes.map(|count| (index, count)));
                 }
                 OutputSelection::Named(requested)
             }

@@ -62,7 +62,7 @@ WITHOUT_EFFECT = {
     "runtime": "what runs a model is part of inferd; it follows from backend",
     "input.format": "tensors reach the model as they are sent",
     "input.optional": "every input must be sent; a request without it is answered 400",
-    "output.label_filename": "classes are named by their numbers, without labels; look labels up where the answer is read",
+    "output.label_filename": "classes are named by their numbers; look labels up where the answer is read",
     "optimization": "sessions run with ONNX Runtime's own optimizations, on the device that device: names",
     "dynamic_batching.preferred_batch_size": _DERIVED,
     "dynamic_batching.max_queue_delay_microseconds": _DERIVED,

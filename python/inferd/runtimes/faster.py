@@ -94,7 +94,9 @@ def try_onnx(load: dict[str, Any], folder: Path, tolerance: float) -> Verdict:
             worst = text
             continue
         gains = _gains(library, session, rows, load["batch_rows_max"])
-        figures = ", ".join(f"{gain:.1f} times as fast at {count} rows" for count, gain in gains.items())
+        figures = ", ".join(
+            f"{gain:.1f} times as fast at {count} {'row' if count == 1 else 'rows'}" for count, gain in gains.items()
+        )
         if min(gains.values()) < 1:
             return Verdict("library", f"as ONNX it gives the same answers, but not faster ({figures})")
         folder.mkdir(parents=True, exist_ok=True)

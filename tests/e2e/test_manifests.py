@@ -23,7 +23,7 @@ ALLOWED = {
     "onnx": {"types", "transport"},
     "dispatcher": {"types", "scheduler", "transport"},
     "gateway": {"types", "protocol", "dispatcher"},
-    "native": {"types", "simulator", "transport", "onnx", "dispatcher", "gateway"},
+    "native": {"types", "protocol", "simulator", "transport", "onnx", "dispatcher", "gateway"},
 }
 # Tests may reach one level further: the gateway's run real workers.
 ALLOWED_IN_TESTS = {"gateway": {"transport"}}

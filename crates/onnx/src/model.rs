@@ -50,7 +50,7 @@ impl OnnxModel {
         let facts = facts(api, settings, &runner, &batching);
         let spec = |ports: &[Port]| ports.iter().map(Port::spec).collect();
         let signature =
-            Signature { inputs: spec(&runner.graph.inputs), outputs: spec(&runner.graph.outputs), batching };
+            Signature { inputs: spec(&runner.graph.inputs), outputs: spec(&runner.graph.outputs), batching, decoupled: false };
         Ok(OnnxModel { runner, loaded: LoadedModel { signature, facts } })
     }
 

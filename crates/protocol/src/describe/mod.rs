@@ -14,11 +14,12 @@ pub use message::{config_pb, index_pb, model_metadata_pb, server_metadata_pb, st
 
 /// The extensions of the protocol that every server has.
 pub const EXTENSIONS: &[&str] =
-    &["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"];
+    &["binary_tensor_data", "generate", "model_configuration", "model_repository", "parameters", "statistics"];
 
 /// The same where clients may register shared memory.
 pub const EXTENSIONS_WITH_SHARED_MEMORY: &[&str] = &[
     "binary_tensor_data",
+    "generate",
     "model_configuration",
     "model_repository",
     "parameters",

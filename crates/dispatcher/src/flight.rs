@@ -110,7 +110,10 @@ impl Flights {
             let bytes = inputs.iter().map(|input| input.data.len()).sum();
             ids.push(part);
             arrivals.push(Arrival { request: part, rows, bytes, ..arrival });
-            self.insert(part, Flight { inputs, rows, bytes, parts: None, caller: Caller::Whole(id, index), ..flight });
+            self.insert(
+                part,
+                Flight { inputs, rows, bytes, parts: None, caller: Caller::Whole(id, index), ..flight },
+            );
         }
         let whole = Whole::new(reply, flight.rows, flight.arrived, flight.admitted, ids);
         self.wholes.insert(id, whole);

@@ -30,11 +30,7 @@ impl Responses {
         Responses { parts: None, end: Some(ticket) }
     }
 
-    pub(crate) fn many(
-        parts: mpsc::Receiver<InferResponse>,
-        inbox: Arc<Inbox>,
-        end: Ticket,
-    ) -> Responses {
+    pub(crate) fn many(parts: mpsc::Receiver<InferResponse>, inbox: Arc<Inbox>, end: Ticket) -> Responses {
         Responses { parts: Some((parts, inbox)), end: Some(end) }
     }
 

@@ -49,8 +49,12 @@ impl OnnxModel {
         memory::give_back(&settings.library);
         let facts = facts(api, settings, &runner, &batching);
         let spec = |ports: &[Port]| ports.iter().map(Port::spec).collect();
-        let signature =
-            Signature { inputs: spec(&runner.graph.inputs), outputs: spec(&runner.graph.outputs), batching, decoupled: false };
+        let signature = Signature {
+            inputs: spec(&runner.graph.inputs),
+            outputs: spec(&runner.graph.outputs),
+            batching,
+            decoupled: false,
+        };
         Ok(OnnxModel { runner, loaded: LoadedModel { signature, facts } })
     }
 

@@ -204,7 +204,8 @@ impl Worker {
         // Rows and descriptors come before the word: whoever sees it OPEN sees them.
         slots.mapping.u64(place.head + head::WORD).store(word.pack(), Ordering::Release);
         doorbell::wake(slots.mapping.u32(WORKER_SLEEPING));
-        slots.staged[slot] = Some(Staged { batch, word, taken: false, stopped: false, capacity, inputs, segment });
+        slots.staged[slot] =
+            Some(Staged { batch, word, taken: false, stopped: false, capacity, inputs, segment });
         Ok(SlotId::ALL[slot])
     }
 

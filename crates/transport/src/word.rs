@@ -73,9 +73,7 @@ mod tests {
 
     #[test]
     fn a_word_survives_packing_at_its_extremes() {
-        for state in
-            [State::Free, State::Open, State::Taken, State::Done, State::Partial, State::Stopped]
-        {
+        for state in [State::Free, State::Open, State::Taken, State::Done, State::Partial, State::Stopped] {
             for generation in [0, 1, GENERATION_MASK] {
                 for rows in [0, 1, u32::MAX] {
                     let word = Word::new(generation, state, rows);

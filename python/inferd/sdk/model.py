@@ -40,7 +40,8 @@ class Model:
     the same form types the outputs; without one (or with plain ``dict``) one run at load shows what they are.
 
     A ``predict`` that yields (``async`` or not) streams: it gets the rows of one request, and each yield is a response
-    of its own, annotated as ``Iterator[str]`` or ``AsyncIterator[str]``. It is closed at a yield when nobody wants more.
+    of its own, annotated as ``Iterator[str]`` or ``AsyncIterator[str]``. When nobody wants more it is closed where it
+    yields.
 
     ``preprocess`` and ``postprocess`` are optional, and run in workers of their own: ``preprocess`` takes what clients
     send and returns what ``predict`` takes (a dict by argument where it takes several), ``postprocess`` takes what

@@ -11,7 +11,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 __all__ = ["each", "is_generator"]
 
@@ -35,7 +35,7 @@ def each(generator: Any) -> Iterator[Iterator[Any]]:
             loop.run(generator.aclose())
 
 
-def _driven(loop: asyncio.Runner, generator: AsyncGenerator[Any]) -> Generator[Any]:
+def _driven(loop: asyncio.Runner, generator: AsyncIterator[Any]) -> Generator[Any]:
     async def following() -> Any:
         return await anext(generator)
 

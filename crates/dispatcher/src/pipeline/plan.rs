@@ -127,7 +127,10 @@ impl<'a> Planner<'a> {
 
     fn step(&mut self, settings: &'a StepSettings, models: Vec<(ModelHandle, u32)>) -> Step {
         if models.iter().any(|(model, _)| model.is_decoupled()) {
-            self.fault(&settings.name, "its model streams, and a step has one answer; name one that returns its answer");
+            self.fault(
+                &settings.name,
+                "its model streams, and a step has one answer; name one that returns its answer",
+            );
         }
         let wanted = models.first().and_then(|(model, _)| model.signature());
         let wanted = wanted.map(|signature| signature.inputs.clone()).unwrap_or_default();

@@ -191,7 +191,8 @@ impl Launcher for Fakes {
             Fake { state: Arc::default(), exit: Arc::new(watch::Sender::new(None)), bell: self.bell.clone() };
         self.started.lock().unwrap().push(fake.clone());
         let spec = || vec![TensorSpec { name: "x".into(), datatype: DataType::Int8, shape: vec![-1] }];
-        let signature = Signature { inputs: spec(), outputs: spec(), batching: Batching::On, decoupled: false };
+        let signature =
+            Signature { inputs: spec(), outputs: spec(), batching: Batching::On, decoupled: false };
         async move { Ok((fake, LoadedModel { signature, facts: Default::default() })) }
     }
 

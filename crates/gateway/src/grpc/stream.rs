@@ -66,7 +66,7 @@ impl Call {
                 }
             })
             .buffered(CONCURRENT_MAX);
-        let answers = Interleaved { answers: Some(answers), many: SelectAll::new(), turn: false }
+        let answers = Interleaved { answers: Some(Box::pin(answers)), many: SelectAll::new(), turn: false }
             .chain(stream::once(farewell).filter_map(ready));
         Box::pin(answers)
     }
@@ -101,7 +101,10 @@ fn named(id: &str) -> Option<&str> {
 }
 
 /// What one message gets.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one; a box would be one allocation each")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one; a box would be one allocation each"
+)]
 enum Answer {
     One(pb::ModelStreamInferResponse),
     Many(Pin<Box<dyn Stream<Item = Item> + Send>>),

@@ -131,7 +131,8 @@ async fn describe(
             Err(Error::new(ErrorKind::Unimplemented, format!("not implemented: {feature}")))
         }
         Route::Model(_, ModelRoute::Infer | ModelRoute::Generate | ModelRoute::GenerateStream)
-        | Route::RepositoryIndex | Route::Register(_) => {
+        | Route::RepositoryIndex
+        | Route::Register(_) => {
             Err(Error::new(ErrorKind::Internal, "a route was answered in the wrong place"))
         }
     }

@@ -13,8 +13,14 @@ pub use json::{config_json, index_json, model_metadata_json, server_metadata_jso
 pub use message::{config_pb, index_pb, model_metadata_pb, server_metadata_pb, statistics_pb};
 
 /// The extensions of the protocol that every server has.
-pub const EXTENSIONS: &[&str] =
-    &["binary_tensor_data", "generate", "model_configuration", "model_repository", "parameters", "statistics"];
+pub const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "generate",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+];
 
 /// The same where clients may register shared memory.
 pub const EXTENSIONS_WITH_SHARED_MEMORY: &[&str] = &[

@@ -141,9 +141,10 @@ pub fn encode_generate(
     write_integer(&mut out, model.1);
     out.push(b'"');
     for (index, spec) in signature.outputs.iter().enumerate() {
-        let tensor = response.outputs.get(index).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "the answer lacks an output of the signature")
-        })?;
+        let tensor = response
+            .outputs
+            .get(index)
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"))?;
         out.push(b',');
         write_string(&mut out, &spec.name);
         out.push(b':');

@@ -125,10 +125,7 @@ impl Batch {
         let place = &arena.layout.slots[self.taken.slot];
         for index in 0..arena.layout.outputs {
             // No datatype: the output is not given yet.
-            arena.mapping.zero(
-                place.head + head::DESCRIPTORS + (arena.layout.inputs + index) * BYTES,
-                4,
-            );
+            arena.mapping.zero(place.head + head::DESCRIPTORS + (arena.layout.inputs + index) * BYTES, 4);
         }
         self.free.clear();
         self.looked = false;

@@ -78,11 +78,13 @@ class Signature:
         inputs: what a request carries, each once.
         outputs: what an answer carries.
         batching_off: why requests never share a run of the model; ``None`` where they may.
+        decoupled: whether a request gets any number of responses instead of one.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batching_off: str | None = None
+    decoupled: bool = False
 
     @property
     def batched(self) -> bool:
@@ -95,6 +97,7 @@ class Signature:
             "inputs": [spec.to_json() for spec in self.inputs],
             "outputs": [spec.to_json() for spec in self.outputs],
             "batching": "on" if self.batching_off is None else {"off": {"reason": self.batching_off}},
+            "decoupled": self.decoupled,
         }
 
     @classmethod
@@ -105,4 +108,5 @@ class Signature:
             inputs=tuple(TensorSpec(**spec) for spec in value["inputs"]),
             outputs=tuple(TensorSpec(**spec) for spec in value["outputs"]),
             batching_off=None if batching == "on" else batching["off"]["reason"],
+            decoupled=value.get("decoupled", False),
         )

@@ -13,7 +13,7 @@ use inferd_types::{
     Error, ErrorKind, InferRequest, InferResponse, RequestId, Result, Shape, Signature, Tensor, Time,
 };
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::inbox::Submission;
 use crate::padding::Padding;
@@ -31,6 +31,8 @@ pub(crate) struct Flight {
     pub(crate) arrived: Time,
     pub(crate) admitted: Time,
     pub(crate) timeout: Option<Time>,
+    /// Where the responses of a decoupled model go.
+    pub(crate) parts: Option<mpsc::Sender<InferResponse>>,
     caller: Caller,
 }
 
@@ -108,7 +110,10 @@ impl Flights {
             let bytes = inputs.iter().map(|input| input.data.len()).sum();
             ids.push(part);
             arrivals.push(Arrival { request: part, rows, bytes, ..arrival });
-            self.insert(part, Flight { inputs, rows, bytes, caller: Caller::Whole(id, index), ..flight });
+            self.insert(
+                part,
+                Flight { inputs, rows, bytes, parts: None, caller: Caller::Whole(id, index), ..flight },
+            );
         }
         let whole = Whole::new(reply, flight.rows, flight.arrived, flight.admitted, ids);
         self.wholes.insert(id, whole);
@@ -235,7 +240,7 @@ impl Door {
         now: Time,
         submission: Submission,
     ) -> Result<(Flight, Arrival), Box<(Flight, Error)>> {
-        let Submission { id, request, reply } = submission;
+        let Submission { id, request, reply, parts } = submission;
         let rows = self.rows(&request);
         let mut flight = Flight {
             bytes: request.inputs.iter().map(|input| input.data.len()).sum(),
@@ -245,6 +250,7 @@ impl Door {
             arrived: request.arrived,
             admitted: now,
             timeout: request.timeout,
+            parts,
             caller: Caller::Itself(reply),
         };
         flight.rows = match rows {

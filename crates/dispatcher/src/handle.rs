@@ -17,6 +17,7 @@ use crate::inbox::Command;
 use crate::pipeline::Pipeline;
 use crate::shared::{ModelState, ReplicaStatus, Shared, draining};
 use crate::statistics::ModelStatistics;
+use crate::stream::Responses;
 use crate::ticket::Ticket;
 
 /// What a pipeline is called where models have a framework; Triton's word.
@@ -100,6 +101,21 @@ impl ModelHandle {
             }
             Kind::Model(shared) => shared.submit(request),
             Kind::Pipeline(pipeline) => pipeline.submit(request),
+        }
+    }
+
+    /// Whether a request gets any number of responses instead of one.
+    pub fn is_decoupled(&self) -> bool {
+        self.model().is_some_and(|shared| shared.is_decoupled())
+    }
+
+    /// As [`ModelHandle::submit`], for callers that take any number of responses: one from an ordinary model.
+    pub fn stream(&self, request: InferRequest) -> Responses {
+        match &self.0 {
+            Kind::Model(shared) if shared.is_decoupled() && !shared.steps_only.load(Ordering::Acquire) => {
+                shared.stream(request)
+            }
+            _ => Responses::one(self.submit(request)),
         }
     }
 

@@ -7,8 +7,8 @@ use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use inferd_types::{Error, InferRequest, RequestId};
-use tokio::sync::oneshot;
+use inferd_types::{Error, InferRequest, InferResponse, RequestId};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::ticket::Answer;
 
@@ -18,6 +18,8 @@ pub(crate) struct Submission {
     pub(crate) id: RequestId,
     pub(crate) request: InferRequest,
     pub(crate) reply: oneshot::Sender<Answer>,
+    /// Where the responses of a decoupled model go; the reply is its end.
+    pub(crate) parts: Option<mpsc::Sender<InferResponse>>,
 }
 
 /// What a handle or the registry asks of the task.
@@ -38,11 +40,13 @@ pub(crate) struct Mail {
     /// Bounded by the number of admitted requests: each is cancelled at most once.
     pub(crate) cancelled: Vec<RequestId>,
     pub(crate) commands: Vec<Command>,
+    /// A caller has taken a response, so that there is room for another.
+    pub(crate) room: bool,
 }
 
 impl Mail {
     pub(crate) fn is_empty(&self) -> bool {
-        self.submissions.is_empty() && self.cancelled.is_empty() && self.commands.is_empty()
+        self.submissions.is_empty() && self.cancelled.is_empty() && self.commands.is_empty() && !self.room
     }
 }
 
@@ -88,6 +92,7 @@ impl Inbox {
         &self,
         request: InferRequest,
         reply: oneshot::Sender<Answer>,
+        parts: Option<mpsc::Sender<InferResponse>>,
     ) -> Result<RequestId, Refused> {
         let mut state = self.lock();
         if let Some(error) = &state.closed {
@@ -98,7 +103,7 @@ impl Inbox {
         }
         let id = RequestId(state.next_id);
         state.next_id += 1;
-        state.mail.submissions.push(Submission { id, request, reply });
+        state.mail.submissions.push(Submission { id, request, reply, parts });
         wake(state);
         Ok(id)
     }
@@ -107,6 +112,15 @@ impl Inbox {
         let mut state = self.lock();
         if state.closed.is_none() {
             state.mail.cancelled.push(id);
+            wake(state);
+        }
+    }
+
+    /// Says that a caller has taken a response.
+    pub(crate) fn room(&self) {
+        let mut state = self.lock();
+        if state.closed.is_none() {
+            state.mail.room = true;
             wake(state);
         }
     }

@@ -223,6 +223,7 @@ mod tests {
             inputs: vec![spec("x", DataType::Int16, &[-1, -1, 2]), spec("m", DataType::Uint8, &[-1, -1])],
             outputs: vec![spec("y", DataType::Int16, &[-1, -1])],
             batching: Batching::On,
+            decoupled: false,
         }
     }
 

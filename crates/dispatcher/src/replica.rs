@@ -65,6 +65,10 @@ pub(crate) struct Batch {
     pub(crate) length: u64,
     pub(crate) staged: Time,
     pub(crate) taken: bool,
+    /// A response is there, and the worker waits for it to be taken.
+    pub(crate) partial: bool,
+    /// Its caller has been given a response: it is never run again.
+    pub(crate) emitted: bool,
     /// Nothing ran when it was handed over: what it took beyond its execution is what handing over costs.
     pub(crate) at_once: bool,
     /// When the first of its callers stops listening.
@@ -139,8 +143,10 @@ impl<W: Worker> Replica<W> {
     pub(crate) fn look(&mut self, seen: &mut Vec<Seen<W::Outputs>>) {
         let mut place = 0;
         while let Some(batch) = self.batches.get_mut(place) {
-            match batch.slot.map(|slot| self.worker.poll(slot)) {
-                Some(Polled::Taken) if !batch.taken => {
+            let polled = batch.slot.map(|slot| self.worker.poll(slot));
+            batch.partial = matches!(polled, Some(Polled::Partial));
+            match polled {
+                Some(Polled::Taken | Polled::Partial) if !batch.taken => {
                     batch.taken = true;
                     seen.push(Seen::Taken(batch.id));
                     place += 1;

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use inferd_scheduler::pipeline::StepEstimate;
 use inferd_types::settings::{LoadedModel, ModelSettings};
-use inferd_types::{Clock, Error, ErrorKind, InferRequest, Signature};
-use tokio::sync::oneshot;
+use inferd_types::{Clock, Error, ErrorKind, InferRequest, InferResponse, Signature};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::{self, Cache};
 use crate::inbox::{Inbox, Refused};
 use crate::observer::ModelObserver;
 use crate::statistics::ModelStatistics;
+use crate::stream::{RESPONSES_MAX, Responses};
 use crate::ticket::Ticket;
 
 /// Whether a model version serves.
@@ -134,8 +135,23 @@ impl Shared {
         *self.estimate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a request gets any number of responses.
+    pub(crate) fn is_decoupled(&self) -> bool {
+        self.signature().is_some_and(|signature| signature.decoupled)
+    }
+
     /// Answers `request`: from the cache where there is one and it can, else by a run.
     pub(crate) fn submit(self: &Arc<Self>, request: InferRequest) -> Ticket {
+        if self.is_decoupled() {
+            return Ticket::refused(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "model '{}' streams its responses, and this call has one answer; use ModelStreamInfer over gRPC, \
+                     or POST /v2/models/{}/generate_stream",
+                    self.settings.name, self.settings.name
+                ),
+            ));
+        }
         match &self.cache {
             None => self.submit_new(request),
             Some(cache) if self.refusal().is_none() => {
@@ -152,12 +168,22 @@ impl Shared {
 
     /// Hands `request` to the task.
     pub(crate) fn submit_new(&self, request: InferRequest) -> Ticket {
+        self.send(request, None)
+    }
+
+    /// The same for a model that may give many responses.
+    pub(crate) fn stream(&self, request: InferRequest) -> Responses {
+        let (sender, parts) = mpsc::channel(RESPONSES_MAX);
+        Responses::many(parts, self.inbox.clone(), self.send(request, Some(sender)))
+    }
+
+    fn send(&self, request: InferRequest, parts: Option<mpsc::Sender<InferResponse>>) -> Ticket {
         if let Some(refusal) = self.refusal() {
             self.observer.refused(refusal.kind().label());
             return Ticket::refused(refusal);
         }
         let (reply, answer) = oneshot::channel();
-        match self.inbox.submit(request, reply) {
+        match self.inbox.submit(request, reply, parts) {
             Ok(id) => Ticket::waiting(id, answer, self.inbox.clone()),
             Err(Refused::Closed(error)) => Ticket::refused(error),
             Err(Refused::Full) => {

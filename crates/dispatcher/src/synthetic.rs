@@ -48,7 +48,7 @@ mod tests {
 
     fn signature(batching: Batching, datatype: DataType, shape: &[i64]) -> Signature {
         let input = TensorSpec { name: "x".into(), datatype, shape: shape.to_vec() };
-        Signature { inputs: vec![input], outputs: Vec::new(), batching }
+        Signature { inputs: vec![input], outputs: Vec::new(), batching, decoupled: false }
     }
 
     #[test]

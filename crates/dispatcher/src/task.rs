@@ -10,6 +10,7 @@ mod faults;
 mod lifecycle;
 mod measuring;
 mod results;
+mod streams;
 mod suspects;
 
 use std::sync::Arc;
@@ -224,6 +225,8 @@ impl<L: Launcher> Task<L> {
         for id in mail.cancelled.drain(..) {
             self.cancel(id);
         }
+        // The look that follows finds what was waiting for room.
+        mail.room = false;
         for command in mail.commands.drain(..) {
             self.obey(command);
         }

@@ -32,6 +32,8 @@ pub(crate) enum Polled<O> {
     Free,
     Open,
     Taken,
+    /// One of several responses is there, and the worker waits.
+    Partial,
     Done(Done<O>),
 }
 
@@ -54,6 +56,11 @@ pub(crate) trait Worker: Send + 'static {
     fn append(&mut self, slot: SlotId, requests: &[&[Tensor]]) -> AppendOutcome;
     fn withdraw(&mut self, slot: SlotId) -> bool;
     fn poll(&mut self, slot: SlotId) -> Polled<Self::Outputs>;
+    /// Takes the response that a slot holds and lets the worker go on; `Ok(None)` where none is there. After an error
+    /// the worker was told to stop.
+    fn take_partial(&mut self, slot: SlotId) -> Result<Option<Self::Outputs>, WorkerFailure>;
+    /// Tells the worker that no further response is wanted.
+    fn stop_stream(&mut self, slot: SlotId);
     /// Whether a finished batch rings from now on.
     fn set_waiting(&self, waiting: bool);
 }
@@ -157,12 +164,21 @@ impl Worker for inferd_transport::Worker {
             SlotState::Free => Polled::Free,
             SlotState::Open => Polled::Open,
             SlotState::Taken => Polled::Taken,
+            SlotState::Partial => Polled::Partial,
             SlotState::Done(result) => Polled::Done(Done {
                 batch: result.batch,
                 execution: result.execution,
                 outcome: result.outcome,
             }),
         }
+    }
+
+    fn take_partial(&mut self, slot: SlotId) -> Result<Option<Outputs>, WorkerFailure> {
+        self.take_partial(slot)
+    }
+
+    fn stop_stream(&mut self, slot: SlotId) {
+        self.stop_stream(slot);
     }
 
     fn set_waiting(&self, waiting: bool) {

@@ -7,10 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use futures_core::Stream;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use inferd_types::{Error, RetryHint};
+
+use crate::connection::Busy;
 
 /// The body of any answer on the data port.
 #[derive(Debug)]
@@ -19,6 +22,21 @@ pub(crate) enum Answer {
     Whole(Option<Bytes>),
     /// From tonic.
     Grpc(tonic::body::Body),
+    /// Events as they come.
+    Events(Events),
+}
+
+/// The body of `text/event-stream`. Dropped before its end, what makes the events ends too.
+pub(crate) struct Events {
+    events: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+    /// The connection is not idle while they come.
+    pub(crate) busy: Option<Busy>,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Events")
+    }
 }
 
 pub(crate) type HttpResponse = Response<Answer>;
@@ -34,6 +52,13 @@ impl Body for Answer {
         match &mut *self {
             Answer::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Answer::Grpc(body) => Pin::new(body).poll_frame(context),
+            Answer::Events(body) => {
+                let next = body.events.as_mut().poll_next(context);
+                if let Poll::Ready(None) = next {
+                    body.busy = None;
+                }
+                next.map(|next| next.map(|event| Ok(Frame::data(event))))
+            }
         }
     }
 
@@ -41,6 +66,7 @@ impl Body for Answer {
         match self {
             Answer::Whole(bytes) => bytes.is_none(),
             Answer::Grpc(body) => body.is_end_stream(),
+            Answer::Events(_) => false,
         }
     }
 
@@ -50,6 +76,7 @@ impl Body for Answer {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Answer::Grpc(body) => body.size_hint(),
+            Answer::Events(_) => SizeHint::default(),
         }
     }
 }
@@ -68,6 +95,14 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
     let mut response = Response::new(Answer::Whole(Some(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// An answer of events.
+pub(crate) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> HttpResponse {
+    let mut response = Response::new(Answer::Events(Events { events: Box::pin(events), busy: None }));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
-use inferd_dispatcher::ModelHandle;
+use inferd_dispatcher::{ModelHandle, Responses};
 use inferd_protocol::RequestOptions;
 use inferd_types::{
     Error, ErrorKind, InferRequest, InferResponse, Priority, Result, Signature, Tenant, Tensor, Time,
@@ -20,7 +20,7 @@ use crate::spans::{Answered, Finished};
 use crate::trace::{Context, Parent};
 
 /// What is known of a request before its body.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// When its first byte was seen.
     pub(crate) arrived: Time,
@@ -92,33 +92,83 @@ impl Target {
         inputs: SmallVec<[Tensor; 2]>,
         options: &RequestOptions,
     ) -> Result<InferResponse> {
+        let request = self.request(asked, inputs, options);
+        let timeout = request.timeout;
+        let ticket = self.model.submit(request);
+        let Some(timeout) = timeout else { return ticket.await };
+        // The dispatcher drops what waits too long, with a better message; this ends what is executing. The timer
+        // is rounded up to a millisecond, so the dispatcher is heard first.
+        match tokio::time::timeout_at(shared.clock.instant(timeout).into(), ticket).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.too_late()),
+        }
+    }
+
+    /// Runs one request that may get any number of responses.
+    pub(crate) fn stream(
+        &self,
+        shared: &Shared,
+        asked: &Asked,
+        inputs: SmallVec<[Tensor; 2]>,
+        options: &RequestOptions,
+    ) -> Running {
+        let request = self.request(asked, inputs, options);
+        let until = request.timeout.map(|timeout| shared.clock.instant(timeout).into());
+        Running { responses: Some(self.model.stream(request)), until }
+    }
+
+    fn too_late(&self) -> Error {
+        Error::new(
+            ErrorKind::DeadlineMissed,
+            format!("the answer of model '{}' did not come within the caller's timeout", self.model.name()),
+        )
+    }
+
+    fn request(
+        &self,
+        asked: &Asked,
+        inputs: SmallVec<[Tensor; 2]>,
+        options: &RequestOptions,
+    ) -> InferRequest {
         let wait = match (asked.timeout, options.timeout) {
             (Some(header), Some(parameter)) => Some(header.min(parameter)),
             (header, parameter) => header.or(parameter),
         };
         let timeout = wait.map(|wait| asked.arrived + wait);
         let priority = Priority(options.priority.unwrap_or(self.model.priority_default()));
-        let ticket = self.model.submit(InferRequest {
+        InferRequest {
             inputs,
             arrived: asked.arrived,
             timeout,
             priority,
             tenant: asked.tenant,
             ..InferRequest::default()
-        });
-        let Some(timeout) = timeout else { return ticket.await };
-        // The dispatcher drops what waits too long, with a better message; this ends what is executing. The timer
-        // is rounded up to a millisecond, so the dispatcher is heard first.
-        match tokio::time::timeout_at(shared.clock.instant(timeout).into(), ticket).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Error::new(
-                ErrorKind::DeadlineMissed,
-                format!(
-                    "the answer of model '{}' did not come within the caller's timeout",
-                    self.model.name()
-                ),
-            )),
         }
+    }
+}
+
+/// A request whose responses come one by one; dropped before the end, it is cancelled.
+pub(crate) struct Running {
+    /// `None`: it has ended.
+    responses: Option<Responses>,
+    until: Option<tokio::time::Instant>,
+}
+
+impl Running {
+    /// The next response; `None` after the last, and after an error.
+    pub(crate) async fn next(&mut self, target: &Target) -> Option<Result<InferResponse>> {
+        let responses = self.responses.as_mut()?;
+        let next = match self.until {
+            None => responses.next().await,
+            Some(until) => match tokio::time::timeout_at(until, responses.next()).await {
+                Ok(next) => next,
+                Err(_) => Some(Err(target.too_late())),
+            },
+        };
+        if !matches!(next, Some(Ok(_))) {
+            self.responses = None;
+        }
+        next
     }
 }
 

@@ -59,6 +59,10 @@ pub(crate) enum ModelRoute {
     Predict,
     /// Its state in that protocol: `/v1/models/{name}`.
     V1Status,
+    /// Run it, by the generate extension: one response.
+    Generate,
+    /// The same: every response as an event.
+    GenerateStream,
 }
 
 /// A model and, where the path names one, its version; percent-decoded.
@@ -111,7 +115,14 @@ impl<'a> Route<'a> {
     /// The methods that the route takes; any for what is not built.
     pub(crate) fn methods(&self) -> &'static [Method] {
         match self {
-            Route::Model(_, ModelRoute::Infer | ModelRoute::Plain | ModelRoute::Predict)
+            Route::Model(
+                _,
+                ModelRoute::Infer
+                | ModelRoute::Plain
+                | ModelRoute::Predict
+                | ModelRoute::Generate
+                | ModelRoute::GenerateStream,
+            )
             | Route::RepositoryIndex
             | Route::Register(_)
             | Route::Unregister(_)
@@ -171,9 +182,8 @@ fn model<'a>(name: &'a str, mut segments: std::str::Split<'a, char>) -> Option<R
         Some("config") => ModelRoute::Config,
         Some("stats") => ModelRoute::Statistics,
         Some("infer") => ModelRoute::Infer,
-        Some("generate" | "generate_stream") => {
-            return segments.next().is_none().then_some(Route::Unbuilt("the generate extension; use infer"));
-        }
+        Some("generate") => ModelRoute::Generate,
+        Some("generate_stream") => ModelRoute::GenerateStream,
         Some("trace") => {
             return (segments.next() == Some("setting") && segments.next().is_none())
                 .then_some(Route::Unbuilt(TRACE));
@@ -260,11 +270,13 @@ mod tests {
         assert_eq!(Route::of("/v2/models/m/ready"), on("m", None, ModelRoute::Ready));
         assert_eq!(Route::of("/v2/models/m/versions/3"), on("m", Some("3"), ModelRoute::Metadata));
         assert_eq!(Route::of("/v2/models/m/versions/3/infer"), on("m", Some("3"), ModelRoute::Infer));
+        assert_eq!(Route::of("/v2/models/m/generate"), on("m", None, ModelRoute::Generate));
+        let stream = on("m", Some("1"), ModelRoute::GenerateStream);
+        assert_eq!(Route::of("/v2/models/m/versions/1/generate_stream"), stream);
         assert_eq!(Route::of("/v2/repository/index"), Some(Route::RepositoryIndex));
         for path in [
             "/v2/repository/models/m/load",
             "/v2/models/m/trace/setting",
-            "/v2/models/m/versions/1/generate_stream",
             "/v2/trace/setting",
             "/v2/logging",
             "/v2/cudasharedmemory/region/r/register",

@@ -18,8 +18,11 @@ use crate::{grpc, rest};
 pub(crate) async fn http1(shared: Arc<Shared>, request: Request<Incoming>, busy: Busy) -> Served {
     // What a future owns is moved with it, and hyper moves every request's: it owns the head once, callees borrow.
     let (head, body) = request.into_parts();
-    let response = rest::answer(&shared, &head, body, busy.arrived, Delivery::WhenAsked).await;
-    drop(busy);
+    let mut response = rest::answer(&shared, &head, body, busy.arrived, Delivery::WhenAsked).await;
+    match response.body_mut() {
+        Answer::Events(events) => events.busy = Some(busy),
+        _ => drop(busy),
+    }
     Ok(response)
 }
 

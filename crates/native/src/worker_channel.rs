@@ -131,6 +131,15 @@ impl WorkerBatch {
         write_bytes_output(batch, index, &shape, data).map_err(raise)
     }
 
+    /// Hand the outputs over as one of several responses and wait until they are taken. ``False``: no other is wanted.
+    fn respond(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| match self.lock().as_mut() {
+            Some(batch) => batch.respond(),
+            None => Err(Error::new(ErrorKind::Internal, "the batch has been answered")),
+        })
+        .map_err(raise)
+    }
+
     /// Hand the outputs over. ``execution_s`` is what the run itself took.
     fn finish(&self, execution_s: f64) -> PyResult<()> {
         let execution = Duration::try_from_secs_f64(execution_s)

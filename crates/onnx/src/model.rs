@@ -62,6 +62,7 @@ impl OnnxModel {
             inputs: inputs.map(|(index, port)| spec(port, reshapes.seen_input(index))).collect(),
             outputs: outputs.map(|(index, port)| spec(port, reshapes.seen_output(index))).collect(),
             batching,
+            decoupled: false,
         };
         Ok(OnnxModel { runner, reshapes, loaded: LoadedModel { signature, facts } })
     }

@@ -224,6 +224,7 @@ mod tests {
             inputs: vec![spec("a", DataType::Fp32, &[-1, 2]), spec("b", DataType::Bool, &[-1])],
             outputs: vec![],
             batching: if batched { Batching::On } else { Batching::Off { reason: "told so".into() } },
+            decoupled: false,
         }
     }
 

@@ -22,6 +22,7 @@ fn signature() -> Signature {
         inputs: vec![spec("a", DataType::Int8, &[-1, 2]), spec("b", DataType::Bytes, &[-1, -1])],
         outputs: vec![spec("y", DataType::Uint8, &[-1, 1]), spec("z", DataType::Bf16, &[-1, 1])],
         batching: Batching::On,
+        decoupled: false,
     }
 }
 

@@ -21,6 +21,7 @@ fn signature(tensor: &Tensor) -> Signature {
         inputs: vec![spec.clone()],
         outputs: vec![spec],
         batching: Batching::Off { reason: "".into() },
+        decoupled: false,
     }
 }
 

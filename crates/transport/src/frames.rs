@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::layout::{Layout, RANK_MAX, TENSORS_MAX};
 
 /// The version of this protocol and of the arena's layout; both sides come from one release.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Longest name of a tensor, and longest fact.
 const NAME_MAX: usize = 1024;

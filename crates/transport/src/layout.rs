@@ -266,7 +266,7 @@ pub(crate) mod tests {
 
     pub(crate) fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, batched: bool) -> Signature {
         let batching = if batched { Batching::On } else { Batching::Off { reason: "test".into() } };
-        Signature { inputs, outputs, batching }
+        Signature { inputs, outputs, batching, decoupled: false }
     }
 
     #[test]

@@ -91,14 +91,15 @@ impl Link {
         {
             state.send(&self.socket, &GatewayFrame::Drop { id: segment.id }, &[]);
         }
-        // Several segments of outputs become one the next time.
-        let segments = &mut state.slots[slot];
-        if segments.outputs.len() > 1 {
-            segments.outputs_bytes = segments.outputs.iter().map(|segment| segment.mapping.bytes()).sum();
-            for segment in std::mem::take(&mut segments.outputs) {
-                state.send(&self.socket, &GatewayFrame::Drop { id: segment.id }, &[]);
-            }
-        }
+        state.join_outputs(&self.socket, slot);
+    }
+
+    /// Notes that the worker may fill the slot's outputs anew, for the next response of the same batch. Returns how
+    /// many messages it must have read before.
+    pub(crate) fn refilled(&self, slot: usize) -> u64 {
+        let mut state = self.lock();
+        state.join_outputs(&self.socket, slot);
+        state.sent
     }
 
     /// The slot's input segment, of `bytes` bytes at least. The slot must be free. `Ok(None)`: beyond the limit.
@@ -175,6 +176,17 @@ impl State {
         }
         self.sent += 1;
         !self.broken
+    }
+
+    /// Several segments of outputs become one the next time.
+    fn join_outputs(&mut self, socket: &AsyncFd<OwnedFd>, slot: usize) {
+        let segments = &mut self.slots[slot];
+        if segments.outputs.len() > 1 {
+            segments.outputs_bytes = segments.outputs.iter().map(|segment| segment.mapping.bytes()).sum();
+            for segment in std::mem::take(&mut segments.outputs) {
+                self.send(socket, &GatewayFrame::Drop { id: segment.id }, &[]);
+            }
+        }
     }
 
     fn share(

@@ -58,6 +58,11 @@ impl Outputs {
         Ok(Outputs { data: Bytes::from(data), tensors, rows, batched })
     }
 
+    /// The end of a batch whose responses have all been taken.
+    pub(crate) fn none() -> Outputs {
+        Outputs { data: Bytes::new(), tensors: SmallVec::new(), rows: 1, batched: false }
+    }
+
     /// Rows of the batch; 1 for a model that is not batched.
     pub fn rows(&self) -> u32 {
         self.rows

@@ -45,6 +45,9 @@ pub enum SlotState {
     Open,
     /// The worker runs it.
     Taken,
+    /// One of several responses is there, and the worker waits: take it with [`Worker::take_partial`], or
+    /// [`Worker::stop_stream`].
+    Partial,
     /// It has run. Told once: the slot is free with this.
     Done(BatchResult),
 }
@@ -138,6 +141,8 @@ struct Staged {
     /// As the gateway last wrote it.
     word: Word,
     taken: bool,
+    /// No further response is wanted; the worker was told.
+    stopped: bool,
     /// Rows that there is room for; none beyond its own where rows differ in size.
     capacity: u32,
     inputs: Vec<Placed>,
@@ -199,7 +204,8 @@ impl Worker {
         // Rows and descriptors come before the word: whoever sees it OPEN sees them.
         slots.mapping.u64(place.head + head::WORD).store(word.pack(), Ordering::Release);
         doorbell::wake(slots.mapping.u32(WORKER_SLEEPING));
-        slots.staged[slot] = Some(Staged { batch, word, taken: false, capacity, inputs, segment });
+        slots.staged[slot] =
+            Some(Staged { batch, word, taken: false, stopped: false, capacity, inputs, segment });
         Ok(SlotId::ALL[slot])
     }
 
@@ -295,6 +301,13 @@ impl Worker {
             staged.taken = true;
             return SlotState::Taken;
         }
+        if slots.signature.decoupled && !staged.stopped && word == taken(State::Partial) {
+            staged.taken = true;
+            return SlotState::Partial;
+        }
+        if staged.stopped && word == taken(State::Stopped) {
+            return SlotState::Taken;
+        }
         if word != taken(State::Done) {
             self.broken("its slot word is neither taken nor done");
             return SlotState::Taken;
@@ -320,6 +333,61 @@ impl Worker {
         }
     }
 
+    /// Copies the response that a slot holds out of the arena and lets the worker go on. `Ok(None)`: none is there, or
+    /// the worker can't be believed and its exit follows.
+    ///
+    /// # Errors
+    /// Where the model gave something other than it promised; the worker was told to stop.
+    pub fn take_partial(&mut self, slot: SlotId) -> Result<Option<Outputs>, WorkerFailure> {
+        if !matches!(self.poll(slot), SlotState::Partial) {
+            return Ok(None);
+        }
+        let rows = self.slots.staged[slot.index()].as_ref().map_or(0, |staged| staged.word.rows);
+        match self.outputs(slot.index(), rows) {
+            Ok(outputs) => {
+                self.acknowledge(slot.index(), State::Taken);
+                Ok(Some(outputs))
+            }
+            Err(Fault::Broken(problem)) => {
+                self.broken(problem);
+                Ok(None)
+            }
+            Err(Fault::Model(message)) => {
+                self.acknowledge(slot.index(), State::Stopped);
+                Err(WorkerFailure { kind: ErrorKind::ModelFailed, message, detail: String::new() })
+            }
+        }
+    }
+
+    /// Tells a worker that waits with a response that nobody wants it, nor any other of the batch.
+    pub fn stop_stream(&mut self, slot: SlotId) {
+        if matches!(self.poll(slot), SlotState::Partial) {
+            self.acknowledge(slot.index(), State::Stopped);
+        }
+    }
+
+    fn acknowledge(&mut self, slot: usize, answer: State) {
+        let messages = self.link.refilled(slot);
+        let slots = &mut self.slots;
+        let Some(staged) = &mut slots.staged[slot] else { return };
+        let head = slots.layout.slots[slot].head;
+        staged.stopped = answer == State::Stopped;
+        slots.mapping.u64(head + head::MESSAGES).store(messages, Ordering::Relaxed);
+        let (from, to) =
+            (Word { state: State::Partial, ..staged.word }, Word { state: answer, ..staged.word });
+        // What was copied out comes before the word: the worker overwrites it once it sees it.
+        let swap = slots.mapping.u64(head + head::WORD).compare_exchange(
+            from.pack(),
+            to.pack(),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if swap.is_err() {
+            return self.broken("it went on before its response was acknowledged");
+        }
+        doorbell::wake(slots.mapping.u32(WORKER_SLEEPING));
+    }
+
     /// Copies the result of a batch that is done out of the arena and frees the slot.
     fn result(&mut self, slot: usize) -> Result<BatchResult, &'static str> {
         let slots = &self.slots;
@@ -329,6 +397,8 @@ impl Worker {
         let execution =
             Duration::from_nanos(memory.u64(place.head + head::EXECUTION).load(Ordering::Relaxed));
         let outcome = match memory.u32(place.head + head::OUTCOME).load(Ordering::Relaxed) {
+            // Its responses were taken one by one.
+            0 if slots.signature.decoupled => Ok(Outputs::none()),
             0 => match self.outputs(slot, staged.word.rows) {
                 Ok(outputs) => Ok(outputs),
                 Err(Fault::Broken(problem)) => return Err(problem),

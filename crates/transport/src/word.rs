@@ -2,6 +2,8 @@
 //!
 //! `FREE → OPEN(n) → OPEN(n + k) → TAKEN(n) → DONE(n) → FREE`. The gateway opens, appends, withdraws and frees;
 //! the worker takes and finishes. Every step from OPEN is a compare-and-swap, so exactly one side wins.
+//! A worker that streams goes `TAKEN → PARTIAL` with each response and waits; the gateway answers with TAKEN (go on)
+//! or STOPPED (nobody wants more), from which only DONE follows.
 //! Knows nothing of where the word lies or what the slot holds.
 
 /// Who may touch a slot.
@@ -16,6 +18,10 @@ pub(crate) enum State {
     Taken = 2,
     /// The gateway's: outputs or a failure are in it.
     Done = 3,
+    /// The gateway's for the moment: one of several responses is in it, and the worker waits.
+    Partial = 4,
+    /// The worker's: no further response is wanted.
+    Stopped = 5,
 }
 
 /// A slot word, unpacked: 28 bits of generation, 4 of state, 32 of rows.
@@ -47,6 +53,8 @@ impl Word {
             1 => State::Open,
             2 => State::Taken,
             3 => State::Done,
+            4 => State::Partial,
+            5 => State::Stopped,
             _ => return None,
         };
         Some(Word { generation: (word >> 36) as u32, state, rows: word as u32 })
@@ -65,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_word_survives_packing_at_its_extremes() {
-        for state in [State::Free, State::Open, State::Taken, State::Done] {
+        for state in [State::Free, State::Open, State::Taken, State::Done, State::Partial, State::Stopped] {
             for generation in [0, 1, GENERATION_MASK] {
                 for rows in [0, 1, u32::MAX] {
                     let word = Word::new(generation, state, rows);
@@ -73,7 +81,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Word::unpack(4 << 32), None);
+        assert_eq!(Word::unpack(6 << 32), None);
         assert_eq!(Word::unpack(u64::MAX), None);
     }
 

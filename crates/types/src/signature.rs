@@ -58,6 +58,9 @@ pub struct Signature {
     pub outputs: Vec<TensorSpec>,
     /// Whether dimension 0 is a batch.
     pub batching: Batching,
+    /// A request gets zero, one or many responses, one after the other; never batched.
+    #[serde(default)]
+    pub decoupled: bool,
 }
 
 impl Signature {
@@ -94,6 +97,7 @@ mod tests {
             inputs: vec![spec(DataType::Fp32, &[-1, -1])],
             outputs: vec![spec(DataType::Fp32, shape)],
             batching,
+            decoupled: false,
         };
         assert!(signature(&[-1, 4], Batching::On).answers_no_rows());
         assert!(!signature(&[-1, -1], Batching::On).answers_no_rows());

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from inferd.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     from inferd.spec.settings import ModelSpec
     from inferd.types import Signature
 
-__all__ = ["Batch", "Launch", "Launcher", "Runtime", "RuntimeModule", "head", "in_python", "require"]
+__all__ = ["Batch", "Launch", "Launcher", "Runtime", "RuntimeModule", "Streaming", "head", "in_python", "require"]
 
 Batch = dict[str, Any]
 """Arrays by name. Every array has shape ``(n, *item_shape)`` where the model is batched."""
@@ -86,6 +86,23 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Give up what the model holds."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """What a runtime has besides where its model may give many responses to one request."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether this model does; its :meth:`Runtime.predict` is not called then."""
+        ...
+
+    def stream(self, batch: Batch) -> Generator[Batch]:
+        """Run the model over one request, and yield each response as :meth:`Runtime.predict` would return it.
+
+        Closed before its end where nobody wants more.
+        """
         ...
 
 

@@ -27,9 +27,12 @@ from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, in_python
+from inferd.sdk.streams import each, is_generator
 from inferd.types import Signature, TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from inferd.spec.settings import ModelSpec
 
 __all__ = ["PythonRuntime", "claims", "compose", "find_class", "import_file", "load"]
@@ -87,19 +90,29 @@ class PythonRuntime:
         self._model.load(**settings["parameters"])
         # After load: a model may have made it there.
         self.example: Batch | None = getattr(self._model, "example", None)
+        self.streams = is_generator(self._model.predict)
 
     def predict(self, batch: Batch) -> Batch:
         """Run the model once over a whole batch."""
-        outputs = self._model.predict(batch)
-        if not isinstance(outputs, dict):
-            raise ModelFailed(f"predict() returned {type(outputs).__name__}, not a dict of arrays by output name")
-        return outputs
+        return _named(self._model.predict(batch), "returned")
+
+    def stream(self, batch: Batch) -> Generator[Batch]:
+        """Run a ``predict`` that yields."""
+        with each(self._model.predict(batch)) as responses:
+            for outputs in responses:
+                yield _named(outputs, "yielded")
 
     def close(self) -> None:
         """Call the class's own ``close``, where it has one."""
         close = getattr(self._model, "close", None)
         if close is not None:
             close()
+
+
+def _named(outputs: Any, how: str) -> Batch:
+    if not isinstance(outputs, dict):
+        raise ModelFailed(f"predict() {how} {type(outputs).__name__}, not a dict of arrays by output name")
+    return outputs
 
 
 def import_file(file: Path) -> Any:

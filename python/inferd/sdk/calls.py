@@ -7,11 +7,14 @@ Knows nothing of where the method runs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints, is_typeddict
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints, is_typeddict
 
 from inferd.errors import InferdError, InvalidInput, ModelFailed
 from inferd.sdk.codecs import Codec, codec_of, codec_of_values
+from inferd.sdk.streams import each, is_generator
 from inferd.types import TensorSpec
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["OUTPUT", "Call", "Column"]
+
+_STREAMS = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
 
 OUTPUT = "output"
 """The name of a result that has none."""
@@ -57,13 +62,12 @@ class Call:
     ) -> None:
         self._method = method
         self._name = method.__qualname__
-        if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
-            raise ModelFailed(f"{self._name}() is a generator: streams are not served yet\nhelp: return a list")
+        self.streams = is_generator(method)
         hints = _hints(method)
         self.inputs, self.by_row = _arguments(method, hints)
         self._loop = asyncio.Runner() if inspect.iscoroutinefunction(method) else None
         self._example = {column.name: column.codec.sample(2) for column in self.inputs} | dict(example or {})
-        self.outputs = list(outputs) if outputs else _results(hints.get("return"), f"the result of {self._name}()")
+        self.outputs = list(outputs) if outputs else _results(_returned(hints), f"the result of {self._name}()")
         if not self.outputs:
             self.outputs = self._seen()
 
@@ -87,6 +91,32 @@ class Call:
         arguments = {column.name: column.codec.decode(batch[column.name]) for column in self.inputs}
         found = self._by_name(self._run(arguments))
         return {column.name: self._encode(column, found) for column in self.outputs}
+
+    def stream(self, batch: Mapping[str, np.ndarray]) -> Generator[dict[str, np.ndarray]]:
+        """Run a method that yields over one request; each yield is a response.
+
+        Raises:
+            InvalidInput: the method takes one row and the request has several.
+            ModelFailed: the method gave something else than was annotated.
+        """
+        arguments = {column.name: column.codec.decode(batch[column.name]) for column in self.inputs}
+        with self._yields(arguments) as yields:
+            for found in yields:
+                named = self._by_name(found)
+                yield {column.name: self._encode(column, named) for column in self.outputs}
+
+    @contextlib.contextmanager
+    def _yields(self, arguments: Mapping[str, Sequence[Any]]) -> Iterator[Iterator[Any]]:
+        """What the method yields, each in the form in which others return."""
+        if not self.by_row:
+            with each(self._method(**arguments)) as yields:
+                yield yields
+            return
+        rows = {name: len(values) for name, values in arguments.items()}
+        if set(rows.values()) != {1}:
+            raise InvalidInput(f"{self._name}() streams the responses to one row; {max(rows.values())} were sent")
+        with each(self._method(**{name: values[0] for name, values in arguments.items()})) as yields:
+            yield (_transposed([found]) for found in yields)
 
     def close(self) -> None:
         """End the event loop of an async method."""
@@ -139,6 +169,14 @@ class Call:
         except (TypeError, ValueError, NotImplementedError) as fault:
             raise ModelFailed(f"{self._name}() gave '{column.name}' in a form that can't be sent: {fault}") from fault
 
+    def _first(self, arguments: Mapping[str, Sequence[Any]]) -> Any:
+        if self.by_row:
+            arguments = {name: values[:1] for name, values in arguments.items()}
+        with self._yields(arguments) as yields:
+            for found in yields:
+                return found
+        raise ValueError("it yielded nothing")
+
     def _seen(self) -> list[Column]:
         """What one run gives."""
         arguments = {
@@ -146,7 +184,7 @@ class Call:
             for column, array in zip(self.inputs, self.sample.values(), strict=True)
         }
         try:
-            found = self._by_name(self._run(arguments))
+            found = self._by_name(self._first(arguments) if self.streams else self._run(arguments))
         except Exception as fault:
             raise ModelFailed(
                 f"{self._name}() says nothing of its outputs, and a first run to see them raised "
@@ -161,6 +199,14 @@ def _hints(method: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(method, include_extras=True)
     except NameError as fault:
         raise ModelFailed(f"an annotation of {method.__qualname__}() names what is not there: {fault}") from fault
+
+
+def _returned(hints: dict[str, Any]) -> Any:
+    """What a method returns, or each of its yields is."""
+    annotation = hints.get("return")
+    if get_origin(annotation) in _STREAMS:
+        return get_args(annotation)[0]
+    return None if annotation in _STREAMS else annotation
 
 
 def _arguments(method: Callable[..., Any], hints: dict[str, Any]) -> tuple[list[Column], bool]:

@@ -39,6 +39,10 @@ class Model:
     It returns a list or array, which becomes the output ``output``, or a dict of them by name. A return annotation of
     the same form types the outputs; without one (or with plain ``dict``) one run at load shows what they are.
 
+    A ``predict`` that yields (``async`` or not) streams: it gets the rows of one request, and each yield is a response
+    of its own, annotated as ``Iterator[str]`` or ``AsyncIterator[str]``. When nobody wants more it is closed where it
+    yields.
+
     ``preprocess`` and ``postprocess`` are optional, and run in workers of their own: ``preprocess`` takes what clients
     send and returns what ``predict`` takes (a dict by argument where it takes several), ``postprocess`` takes what
     ``predict`` returns and returns what clients get. Either method may be ``async``.

@@ -13,6 +13,8 @@ from inferd.sdk.calls import Call
 from inferd.types import Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from inferd.sdk.model import Model
 
 __all__ = ["STAGES", "Stage", "StageRuntime"]
@@ -47,6 +49,12 @@ class StageRuntime:
         first = stage == hooks[0]
         self.call = Call(getattr(model, stage), outputs, model.example if first else None)
         self.rows_independent = self.call.by_row
+        self.streams = self.call.streams
+        if self.streams and len(hooks) > 1:
+            raise ModelFailed(
+                f"{stage}() streams, and a model that streams has no preprocess() or postprocess()\n"
+                "help: do their work in predict()"
+            )
         self.signature = Signature(
             tuple(column.spec for column in self.call.inputs), tuple(column.spec for column in self.call.outputs)
         )
@@ -55,6 +63,10 @@ class StageRuntime:
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Run the stage's method over a whole batch."""
         return self.call(batch)
+
+    def stream(self, batch: dict[str, Any]) -> Generator[dict[str, Any]]:
+        """Run a method that yields over one request."""
+        return self.call.stream(batch)
 
     def close(self) -> None:
         """End what ``async`` methods run in, and call the model's own ``close``."""

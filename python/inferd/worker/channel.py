@@ -37,6 +37,23 @@ class WorkerBatch:
 
     def finish(self, outputs: list[np.ndarray], execution_s: float) -> None:
         """Answer with ``outputs``, in the signature's order; the run itself took ``execution_s`` seconds."""
+        self._write(outputs)
+        self._native.finish(execution_s)
+
+    def respond(self, outputs: list[np.ndarray]) -> bool:
+        """Give one of several responses and wait until it is taken.
+
+        Returns:
+            Whether another is wanted; in either case :meth:`end` or :meth:`fail` is the end.
+        """
+        self._write(outputs)
+        return self._native.respond()
+
+    def end(self, execution_s: float) -> None:
+        """Say that there is no further response."""
+        self._native.finish(execution_s)
+
+    def _write(self, outputs: list[np.ndarray]) -> None:
         for index, (spec, array) in enumerate(zip(self._signature.outputs, outputs, strict=True)):
             shape = list(array.shape)
             if spec.datatype == "BYTES":
@@ -44,7 +61,6 @@ class WorkerBatch:
             else:
                 room = self._native.output(index, spec.datatype, shape)
                 np.copyto(as_array(spec.datatype, shape, room), array)
-        self._native.finish(execution_s)
 
     def fail(self, kind: str, message: str, detail: str) -> None:
         """Answer with an error: clients read ``message``, the log ``detail``."""

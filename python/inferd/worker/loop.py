@@ -10,7 +10,7 @@ import contextlib
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from inferd.errors import InferdError, InvalidInput
 from inferd.runtimes.registry import runtime
@@ -19,7 +19,7 @@ from inferd.worker.probe import earned_signature
 from inferd.worker.tensors import checked_outputs
 
 if TYPE_CHECKING:
-    from inferd.runtimes.base import Runtime
+    from inferd.runtimes.base import Runtime, Streaming
     from inferd.types import Signature
 
 __all__ = ["main", "users_traceback"]
@@ -50,6 +50,9 @@ def main(descriptor: int) -> int:
 def answer(batch: WorkerBatch, model: Runtime, signature: Signature) -> None:
     """Run ``batch`` and answer it, whatever the model does."""
     try:
+        if signature.decoupled:
+            answer_stream(batch, cast("Streaming", model), signature)
+            return
         inputs = batch.inputs()
         started = time.perf_counter()
         outputs = model.predict(inputs)
@@ -63,6 +66,19 @@ def answer(batch: WorkerBatch, model: Runtime, signature: Signature) -> None:
     except (Exception, SystemExit) as fault:  # noqa: BLE001 (a model's error fails its batch, never the worker)
         # The text of a foreign exception may hold data of another request or a path: the class must do.
         batch.fail("ModelFailed", f"the model raised {type(fault).__name__}", users_traceback(fault))
+
+
+def answer_stream(batch: WorkerBatch, model: Streaming, signature: Signature) -> None:
+    """Give every response of ``model`` to the one request in ``batch``, as long as somebody wants them."""
+    execution_s = 0.0
+    with contextlib.closing(model.stream(batch.inputs())) as responses:
+        while True:
+            started = time.perf_counter()
+            outputs = next(responses, None)
+            execution_s += time.perf_counter() - started
+            if outputs is None or not batch.respond(checked_outputs(outputs, signature, None)):
+                break
+    batch.end(execution_s)
 
 
 def users_traceback(fault: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inferd.runtimes.base import Streaming
 from inferd.types import Signature
 from inferd.worker.tensors import checked_outputs
 
@@ -33,6 +34,8 @@ def earned_signature(runtime: Runtime, load: dict[str, Any]) -> Signature:
         load: its settings: ``batching``, ``batch_rows_max``, ``tolerance``.
     """
     signature = runtime.signature
+    if isinstance(runtime, Streaming) and runtime.streams:
+        return Signature(signature.inputs, signature.outputs, "it streams", decoupled=True)
     reason = None if load["batching"] == "on" else _why_not(runtime, load)
     return Signature(signature.inputs, signature.outputs, reason)
 

@@ -49,6 +49,7 @@ impl Pipeline {
             inputs: inputs.into_iter().flatten().collect(),
             outputs,
             batching: Batching::Off { reason: "each step batches by itself".to_owned() },
+            decoupled: false,
         };
         let objective = settings.slo.map_or(NO_OBJECTIVE, |slo| slo.latency_s.0);
         Ok(Pipeline {
@@ -125,6 +126,12 @@ impl<'a> Planner<'a> {
     }
 
     fn step(&mut self, settings: &'a StepSettings, models: Vec<(ModelHandle, u32)>) -> Step {
+        if models.iter().any(|(model, _)| model.is_decoupled()) {
+            self.fault(
+                &settings.name,
+                "its model streams, and a step has one answer; name one that returns its answer",
+            );
+        }
         let wanted = models.first().and_then(|(model, _)| model.signature());
         let wanted = wanted.map(|signature| signature.inputs.clone()).unwrap_or_default();
         for (name, _) in &settings.inputs {

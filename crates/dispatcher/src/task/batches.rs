@@ -108,6 +108,8 @@ impl<L: Launcher> Task<L> {
                 length,
                 staged: Time::ZERO,
                 taken: false,
+                partial: false,
+                emitted: false,
                 at_once: false,
                 twin: None,
                 timeout,
@@ -187,6 +189,8 @@ impl<L: Launcher> Task<L> {
                 length: 0,
                 staged: Time::ZERO,
                 taken: false,
+                partial: false,
+                emitted: false,
                 at_once: false,
                 twin: None,
                 timeout: None,
@@ -212,6 +216,10 @@ impl<L: Launcher> Task<L> {
         match replica.batches.first() {
             // Bounded by `load_max` from its start on.
             Some(first) if first.purpose == Purpose::WarmUp => {}
+            // How long earlier streams took says nothing of the time to the next response.
+            Some(_) if self.shared.is_decoupled() => {
+                replica.hangs_at = since + self.shared.settings.execution_max_s.0;
+            }
             Some(first) => replica.hangs_at = since + self.scheduler.hang_limit(first.rows.max(1)),
             None => replica.hangs_at = Time::MAX,
         }

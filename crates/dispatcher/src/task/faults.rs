@@ -135,6 +135,10 @@ impl<L: Launcher> Task<L> {
             // A copy of it still runs, with its callers.
             return;
         }
+        if batch.purpose == Purpose::Suspects {
+            // Whoever has been told something runs no more, and the quarantine passes over who does not listen.
+            self.end_stream(&batch);
+        }
         match (batch.purpose, batch.taken) {
             (Purpose::Ordinary, false) => {
                 let requests = self.flights.waiting(batch.members.iter().map(|(id, _)| *id));
@@ -157,6 +161,9 @@ impl<L: Launcher> Task<L> {
         let alone = batch.members.len() == 1;
         for (id, _) in &batch.members {
             self.event(Event::Removed(*id));
+        }
+        if self.end_stream(&batch) {
+            return;
         }
         if !self.shared.settings.retry_on_worker_loss {
             let error = match cause {

@@ -39,7 +39,7 @@ impl<L: Launcher> Task<L> {
             }
         }
         self.seen = seen;
-        any
+        self.pass_on(place) || any
     }
 
     fn done(&mut self, place: usize, mut batch: Batch, done: Done<<L::Worker as Worker>::Outputs>) {
@@ -63,7 +63,10 @@ impl<L: Launcher> Task<L> {
                 self.event(Event::Finished { replica, batch: batch.id, execution, ok: false });
                 self.suspect_hung(batch);
             }
-            Purpose::Suspects if stopped => self.suspects_hung(),
+            Purpose::Suspects if stopped => {
+                self.end_stream(&batch);
+                self.suspects_hung();
+            }
             Purpose::Ordinary => self.ordinary_done(place, now, batch, execution, result),
             Purpose::Suspects => self.suspects_done(place, now, batch, execution, result),
         }

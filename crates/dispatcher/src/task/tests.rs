@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use inferd_scheduler::Event;
-use inferd_transport::{AppendOutcome, Exit, SlotId, StageError};
+use inferd_transport::{AppendOutcome, Exit, SlotId, StageError, WorkerFailure};
 use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Seconds};
 use inferd_types::{
     BatchId, Batching, Clock, DataType, ErrorKind, InferRequest, Result, Signature, Tensor, TensorSpec, Time,
@@ -24,6 +24,8 @@ struct State {
     slots: [Option<(BatchId, Vec<u32>, Step)>; 2],
     /// It takes no more batches, as one whose process is gone.
     lost: bool,
+    /// Streams that it was told to stop.
+    stopped: usize,
     /// The next append comes too late.
     takes_before_append: bool,
 }
@@ -32,6 +34,7 @@ struct State {
 enum Step {
     Open,
     Taken,
+    Partial,
     Done,
 }
 
@@ -139,11 +142,28 @@ impl Worker for Fake {
             None => Polled::Free,
             Some((_, _, Step::Open)) => Polled::Open,
             Some((_, _, Step::Taken)) => Polled::Taken,
+            Some((_, _, Step::Partial)) => Polled::Partial,
             Some((batch, rows, Step::Done)) => {
                 let (batch, rows) = (*batch, rows.iter().sum());
                 state.slots[slot.index()] = None;
                 Polled::Done(Done { batch, execution: Duration::from_millis(1), outcome: Ok(Rows(rows)) })
             }
+        }
+    }
+
+    fn take_partial(&mut self, slot: SlotId) -> Result<Option<Rows>, WorkerFailure> {
+        let mut state = self.lock();
+        let held = state.slots[slot.index()].as_mut().filter(|(_, _, step)| *step == Step::Partial);
+        Ok(held.map(|(_, rows, step)| {
+            *step = Step::Taken;
+            Rows(rows.iter().sum())
+        }))
+    }
+
+    fn stop_stream(&mut self, slot: SlotId) {
+        self.lock().stopped += 1;
+        if let Some((_, _, step)) = &mut self.lock().slots[slot.index()] {
+            *step = Step::Taken;
         }
     }
 
@@ -171,7 +191,8 @@ impl Launcher for Fakes {
             Fake { state: Arc::default(), exit: Arc::new(watch::Sender::new(None)), bell: self.bell.clone() };
         self.started.lock().unwrap().push(fake.clone());
         let spec = || vec![TensorSpec { name: "x".into(), datatype: DataType::Int8, shape: vec![-1] }];
-        let signature = Signature { inputs: spec(), outputs: spec(), batching: Batching::On };
+        let signature =
+            Signature { inputs: spec(), outputs: spec(), batching: Batching::On, decoupled: false };
         async move { Ok((fake, LoadedModel { signature, facts: Default::default() })) }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use inferd_protocol::pb::inference as pb;
 use inferd_protocol::pb::inference::grpc_inference_service_server::GrpcInferenceService;
-use inferd_protocol::{Decoded, Region, classify, describe as wire, grpc as codec};
+use inferd_protocol::{Decoded, Region, RequestOptions, classify, describe as wire, grpc as codec};
 use inferd_types::{Error, ErrorKind, Result};
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{status, stream};
 use crate::body::{LARGE_BYTES, off_reactor};
 use crate::describe;
-use crate::infer::{Asked, Target, finished, refused_here};
+use crate::infer::{Asked, Running, Target, finished, refused_here};
 use crate::inflight::Held;
 use crate::router::CUDA_SHARED_MEMORY;
 use crate::shared::Shared;
@@ -31,16 +31,52 @@ pub(super) struct Inference {
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 /// Runs one message, and tells metrics, spans and log how it went.
-pub(super) async fn infer(
+async fn infer(
     shared: &Shared,
     asked: &Asked,
     message: pb::ModelInferRequest,
 ) -> Result<pb::ModelInferResponse> {
-    let target =
-        Target::find(shared, &message.model_name, given(&message.model_version)).inspect_err(|error| {
-            refused_here(shared, error);
-            finished(shared, asked, None, Err(error));
-        })?;
+    let target = find(shared, asked, &message)?;
+    infer_on(shared, asked, target, message).await
+}
+
+/// The model that a message names.
+pub(super) fn find(shared: &Shared, asked: &Asked, message: &pb::ModelInferRequest) -> Result<Target> {
+    Target::find(shared, &message.model_name, given(&message.model_version)).inspect_err(|error| {
+        refused_here(shared, error);
+        finished(shared, asked, None, Err(error));
+    })
+}
+
+/// Hands one message to a model that may give any number of responses.
+pub(super) async fn begin(
+    shared: &Shared,
+    asked: &Asked,
+    target: &Target,
+    message: pb::ModelInferRequest,
+) -> Result<(Running, Option<String>, RequestOptions)> {
+    let mut decoded = decode(shared, target, message).await?;
+    if !decoded.options.placed.is_empty() {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "each response of a stream would overwrite the one before in shared memory; leave shared_memory_region of \
+             the outputs out",
+        ));
+    }
+    if decoded.uses_regions() {
+        Box::pin(shared.regions.prepare(&shared.inflight, &target.signature, &mut decoded)).await?;
+    }
+    let Decoded { id, inputs, options, .. } = decoded;
+    Ok((target.stream(shared, asked, inputs, &options), id, options))
+}
+
+/// As [`infer`], on the model that the message names.
+pub(super) async fn infer_on(
+    shared: &Shared,
+    asked: &Asked,
+    target: Target,
+    message: pb::ModelInferRequest,
+) -> Result<pb::ModelInferResponse> {
     let answered = run(shared, asked, &target, message).await;
     finished(shared, asked, Some(&target), answered.as_ref().map(|(answered, _)| answered));
     answered.map(|(_, message)| message)

@@ -3,9 +3,12 @@
 //! Reads requests with their routes, hands back whole answers. Knows nothing of connections.
 
 mod describe;
+mod generate;
 mod head;
 mod infer;
 mod plain;
+
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -23,7 +26,7 @@ use crate::trace::{REQUEST_ID, TRACEPARENT};
 
 /// Answers one request.
 pub(crate) async fn answer(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     parts: &Parts,
     body: Incoming,
     arrived: Time,
@@ -55,6 +58,10 @@ pub(crate) async fn answer(
         Ok(Route::Model(path, route @ (ModelRoute::Plain | ModelRoute::Predict))) => {
             let form = if route == ModelRoute::Plain { Form::Plain } else { Form::Instances };
             infer::answer(shared, &path, &head, &mut asked, body, delivery, form).await
+        }
+        Ok(Route::Model(path, route @ (ModelRoute::Generate | ModelRoute::GenerateStream))) => {
+            let stream = route == ModelRoute::GenerateStream;
+            Box::pin(generate::answer(shared, &path, &head, &mut asked, body, delivery, stream)).await
         }
         // Rare, so that it may allocate and not make every other request's future larger.
         Ok(route) => Box::pin(describe(shared, &route, &head, body, delivery))
@@ -132,7 +139,14 @@ async fn describe(
         Route::Unbuilt(feature) => {
             Err(Error::new(ErrorKind::Unimplemented, format!("not implemented: {feature}")))
         }
-        Route::Model(_, ModelRoute::Infer | ModelRoute::Plain | ModelRoute::Predict)
+        Route::Model(
+            _,
+            ModelRoute::Infer
+            | ModelRoute::Plain
+            | ModelRoute::Predict
+            | ModelRoute::Generate
+            | ModelRoute::GenerateStream,
+        )
         | Route::RepositoryIndex
         | Route::Register(_) => {
             Err(Error::new(ErrorKind::Internal, "a route was answered in the wrong place"))

@@ -75,8 +75,12 @@ pub(crate) fn run() {
         wait_at(&load["gate"]);
     }
     let tensor = |name: &str| TensorSpec { name: name.into(), datatype: DataType::Fp32, shape: vec![-1, 2] };
-    let signature =
-        Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")], batching: Batching::On };
+    let signature = Signature {
+        inputs: vec![tensor("x")],
+        outputs: vec![tensor("y")],
+        batching: Batching::On,
+        decoupled: false,
+    };
     channel.loaded(&LoadedModel { signature, facts: [("kind".into(), "double".into())].into() }).unwrap();
     // Unsafe code lives in the transport alone; the kernel reads and writes addresses just as well.
     let memory = std::fs::File::options().read(true).write(true).open("/proc/self/mem").unwrap();

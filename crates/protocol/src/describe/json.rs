@@ -62,7 +62,7 @@ pub fn config_json(model: &Model<'_>) -> Vec<u8> {
         }],
         "default_model_filename": "",
         "parameters": parameters,
-        "model_transaction_policy": { "decoupled": false },
+        "model_transaction_policy": { "decoupled": model.signature.decoupled },
     });
     if model.signature.batched() {
         config["dynamic_batching"] = json!({});

@@ -76,7 +76,9 @@ pub fn config_pb(model: &Model<'_>) -> pb::ModelConfigResponse {
             scheduling_choice: model.signature.batched().then_some(scheduling),
             parameters: model.parameters.iter().map(parameter).collect::<HashMap<_, _>>(),
             backend: model.backend().to_owned(),
-            model_transaction_policy: Some(pb::ModelTransactionPolicy { decoupled: false }),
+            model_transaction_policy: Some(pb::ModelTransactionPolicy {
+                decoupled: model.signature.decoupled,
+            }),
             runtime: String::new(),
         }),
     }

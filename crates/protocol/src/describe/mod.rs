@@ -18,6 +18,7 @@ pub use openapi::openapi_json;
 pub const EXTENSIONS: &[&str] = &[
     "binary_tensor_data",
     "classification",
+    "generate",
     "model_configuration",
     "model_repository",
     "parameters",
@@ -28,6 +29,7 @@ pub const EXTENSIONS: &[&str] = &[
 pub const EXTENSIONS_WITH_SHARED_MEMORY: &[&str] = &[
     "binary_tensor_data",
     "classification",
+    "generate",
     "model_configuration",
     "model_repository",
     "parameters",

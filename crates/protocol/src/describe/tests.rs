@@ -16,6 +16,7 @@ fn signature(batched: bool) -> Signature {
         inputs: vec![spec("x", DataType::Fp32, &[-1, 4]), spec("t", DataType::Bytes, &[-1])],
         outputs: vec![spec("y", DataType::Int64, &[-1, 2])],
         batching: if batched { Batching::On } else { Batching::Off { reason: "state".into() } },
+        decoupled: false,
     }
 }
 

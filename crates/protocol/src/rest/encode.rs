@@ -145,7 +145,7 @@ fn write_place(out: &mut Vec<u8>, placed: &RegionSlice, bytes: usize) {
 }
 
 /// Writes the elements of `tensor`, flat.
-fn write_data(out: &mut Vec<u8>, name: &str, tensor: &Tensor) -> Result<()> {
+pub(super) fn write_data(out: &mut Vec<u8>, name: &str, tensor: &Tensor) -> Result<()> {
     let data = &tensor.data;
     match tensor.datatype {
         DataType::Bool => each(out, data, |out, [byte]| {
@@ -213,7 +213,7 @@ fn write_texts(out: &mut Vec<u8>, name: &str, mut data: &[u8]) -> Result<()> {
 }
 
 #[inline]
-fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+pub(super) fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

@@ -7,6 +7,7 @@ mod data;
 mod decode;
 mod element;
 mod encode;
+mod generate;
 mod input;
 mod number;
 mod scan;
@@ -14,6 +15,7 @@ mod strings;
 
 pub use decode::{decode_index_ready, decode_infer};
 pub use encode::{EncodedBody, encode_infer};
+pub use generate::{decode_generate, encode_generate};
 
 pub(crate) use encode::write_string;
 pub(crate) use scan::Scanner;

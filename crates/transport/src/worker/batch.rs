@@ -114,10 +114,21 @@ impl Batch {
             let ptr = mapping.at(offset, len).cast_const();
             self.inputs.push(View { datatype: input.datatype, shape, ptr, len });
         }
+        self.clear_outputs();
+        Ok(())
+    }
+
+    /// No output is given yet, and all room is free.
+    fn clear_outputs(&mut self) {
+        let shared = self.shared.clone();
+        let Ok(arena) = shared.arena() else { return };
+        let place = &arena.layout.slots[self.taken.slot];
         for index in 0..arena.layout.outputs {
             // No datatype: the output is not given yet.
-            arena.mapping.zero(first + (arena.layout.inputs + index) * BYTES, 4);
+            arena.mapping.zero(place.head + head::DESCRIPTORS + (arena.layout.inputs + index) * BYTES, 4);
         }
+        self.free.clear();
+        self.looked = false;
         let room = place.free_outputs;
         if room.bytes > 0 {
             self.free.push(Free {
@@ -127,7 +138,6 @@ impl Batch {
                 end: room.end(),
             });
         }
-        Ok(())
     }
 
     /// Which of the arena's two slots it is in: together with `rows` and the addresses of inputs and outputs a key
@@ -242,6 +252,21 @@ impl Batch {
         mappings.extend(self.free.iter().map(|free| free.mapping.clone()));
         mappings.extend(self.shared.arena().ok().map(|arena| arena.mapping.clone()));
         Arc::new(mappings)
+    }
+
+    /// Hands the outputs over as one of several responses and waits until the gateway has taken them. True: go on,
+    /// with outputs anew; false: nobody wants more, so finish. Only for models whose signature is `decoupled`.
+    ///
+    /// # Errors
+    /// When the gateway gave something that makes no sense; end the process then.
+    pub fn respond(&mut self) -> Result<bool> {
+        let shared = self.shared.clone();
+        let arena = shared.arena()?;
+        let head = arena.layout.slots[self.taken.slot].head;
+        let go_on = shared.respond(arena, self.taken)?;
+        shared.catch_up(arena.mapping.u64(head + head::MESSAGES).load(Ordering::Relaxed))?;
+        self.clear_outputs();
+        Ok(go_on)
     }
 
     /// Hands the outputs over. `execution` is what the run itself took.

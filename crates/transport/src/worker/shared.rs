@@ -175,6 +175,23 @@ impl Shared {
         ring(arena, Waiting::Done);
     }
 
+    /// Says that a response is there and waits for the word that it was taken. False: no other is wanted.
+    pub(super) fn respond(&self, arena: &Arena, taken: Taken) -> Result<bool> {
+        let word = arena.mapping.u64(arena.layout.slots[taken.slot].head + head::WORD);
+        let partial = Word { state: State::Partial, ..taken.word }.pack();
+        // Outputs and descriptors come before the word, as in `done`.
+        word.store(partial, Ordering::Release);
+        ring(arena, Waiting::Done);
+        while word.load(Ordering::Acquire) == partial {
+            doorbell::sleep(arena.mapping.u32(WORKER_SLEEPING), || word.load(Ordering::Relaxed) != partial);
+        }
+        match Word::unpack(word.load(Ordering::Acquire)) {
+            Some(Word { state: State::Taken, .. }) => Ok(true),
+            Some(Word { state: State::Stopped, .. }) => Ok(false),
+            _ => Err(Error::new(ErrorKind::Internal, "the gateway answered a response with nonsense")),
+        }
+    }
+
     fn ahead(&self) -> MutexGuard<'_, Option<Taken>> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }

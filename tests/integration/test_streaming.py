@@ -225,7 +225,7 @@ def test_a_unary_call_names_the_calls_that_stream(server: Inferd) -> None:
         assert config["model_transaction_policy"]["decoupled"] is True
         inputs = [tensor("n", [1], np.int32, "INT32"), tensor("width", [1], np.int32, "INT32")]
         inputs.append(tensor("order", [b""], np.object_, "BYTES"))
-        with pytest.raises(InferenceServerException, match="ModelStreamInfer .* generate_stream"):
+        with pytest.raises(InferenceServerException, match=r"ModelStreamInfer .*generate_stream"):
             client.infer("numbers", inputs)
 
 

@@ -97,7 +97,7 @@ mod tests {
         count: usize,
     ) -> Result<Tensor> {
         let spec = TensorSpec { name: "y".into(), datatype, shape: vec![-1; shape.len()] };
-        let signature = Signature { inputs: Vec::new(), outputs: vec![spec], batching };
+        let signature = Signature { inputs: Vec::new(), outputs: vec![spec], batching, decoupled: false };
         let tensor = Tensor::new(datatype, shape.iter().copied().collect(), data.into())?;
         let mut response = InferResponse {
             outputs: [tensor].into_iter().collect(),

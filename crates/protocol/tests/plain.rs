@@ -15,7 +15,7 @@ fn spec(name: &str, datatype: DataType, shape: &[i64]) -> TensorSpec {
 }
 
 fn model(inputs: Vec<TensorSpec>) -> Signature {
-    Signature { outputs: inputs.clone(), inputs, batching: Batching::On }
+    Signature { outputs: inputs.clone(), inputs, batching: Batching::On, decoupled: false }
 }
 
 fn matrix() -> Signature {

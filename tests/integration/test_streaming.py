@@ -119,12 +119,17 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, marks: Path) -> Iterator[Inferd]:
-    folder = tmp_path_factory.mktemp("streaming")
+def folder(tmp_path_factory: pytest.TempPathFactory, marks: Path) -> Path:
+    made = tmp_path_factory.mktemp("streaming")
     for name, text in {"numbers": NUMBERS, "words": WORDS, "letters": LETTERS, "echo": ECHO}.items():
-        (folder / name / "1").mkdir(parents=True)
-        (folder / name / "1" / "model.py").write_text(text)
-    (folder / "numbers" / "model.yaml").write_text(f"parameters: {{marks: {marks}}}\nexecution_max_s: 60\n")
+        (made / name / "1").mkdir(parents=True)
+        (made / name / "1" / "model.py").write_text(text)
+    (made / "numbers" / "model.yaml").write_text(f"parameters: {{marks: {marks}}}\nexecution_max_s: 60\n")
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[Inferd]:
     with Inferd(tmp_path_factory.mktemp("streaming_run"), folder, "--threads", "1") as running:
         yield running
 
@@ -225,7 +230,7 @@ def test_a_unary_call_names_the_calls_that_stream(server: Inferd) -> None:
         assert config["model_transaction_policy"]["decoupled"] is True
         inputs = [tensor("n", [1], np.int32, "INT32"), tensor("width", [1], np.int32, "INT32")]
         inputs.append(tensor("order", [b""], np.object_, "BYTES"))
-        with pytest.raises(InferenceServerException, match=r"ModelStreamInfer .*generate_stream"):
+        with pytest.raises(InferenceServerException, match=r"ModelStreamInfer .*/v2/models/numbers/generate_stream"):
             client.infer("numbers", inputs)
 
 
@@ -326,20 +331,23 @@ def test_a_timeout_ends_a_stream(server: Inferd, marks: Path) -> None:
     wait_for((marks / "late.closed").exists, "the generator is closed")
 
 
-def test_a_worker_killed_in_mid_stream_is_an_error_and_the_next_request_works(server: Inferd) -> None:
-    with httpx.stream("POST", url(server, "numbers"), json=numbers(1, "hang"), timeout=30) as response:
-        found = events(response)
-        os.kill(next(found)["pid"], signal.SIGKILL)
-        assert "in the middle" in next(found)["error"]
-        assert list(found) == []
-    wait_for(lambda: httpx.get(f"{server.url}/v2/models/numbers/ready").status_code == 200, "a worker is started again")
-    assert ask(server, "numbers", numbers(1))[0]["y"] == 0
+def test_a_worker_killed_in_mid_stream_is_an_error_and_the_next_request_works(serve: Any, folder: Path) -> None:
+    with serve(folder, "--threads", "1") as server:
+        with httpx.stream("POST", url(server, "numbers"), json=numbers(1, "hang"), timeout=30) as response:
+            found = events(response)
+            os.kill(next(found)["pid"], signal.SIGKILL)
+            assert "in the middle" in next(found)["error"]
+            assert list(found) == []
+        ready = f"{server.url}/v2/models/numbers/ready"
+        wait_for(lambda: httpx.get(ready).status_code == 200, "a worker is started again")
+        assert ask(server, "numbers", numbers(1))[0]["y"] == 0
 
 
-def test_a_worker_that_dies_before_the_first_response_is_tried_again(server: Inferd, marks: Path) -> None:
-    assert ask(server, "numbers", numbers(0, "once again")) == []
-    assert (marks / "again.died").exists()
-    assert (marks / "again.closed").exists()
+def test_a_worker_that_dies_before_the_first_response_is_tried_again(serve: Any, folder: Path, marks: Path) -> None:
+    with serve(folder, "--threads", "1") as server:
+        assert ask(server, "numbers", numbers(0, "once again")) == []
+        assert (marks / "again.died").exists()
+        assert (marks / "again.closed").exists()
 
 
 def test_streams_share_a_call_with_each_other(server: Inferd) -> None:

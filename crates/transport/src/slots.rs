@@ -170,6 +170,13 @@ impl Slots {
     }
 }
 
+#[cfg(test)]
+impl Slots {
+    pub(crate) fn broken(&self) -> bool {
+        self.broken
+    }
+}
+
 impl Worker {
     /// Opens a batch on a free slot and rings the worker. Each request is its inputs in the signature's order.
     ///

@@ -56,6 +56,7 @@ fn process_entry() {
             }
             "none" => batch.finish(Duration::ZERO),
             "fail" => batch.fail(ErrorKind::InvalidInput, "row 1 is out of range", "Traceback: line 9"),
+            "count" => count(batch, load["responses"].as_u64().unwrap()),
             "drop" => drop(batch),
             "abort" => std::process::abort(),
             "talk" => {
@@ -154,6 +155,18 @@ fn grow(mut batch: Batch, width: u64) {
 /// As many outputs as inputs.
 fn batch_outputs(batch: &Batch) -> usize {
     batch.inputs().len()
+}
+
+/// A response for each number below `responses`, each larger than the one before; then as many as were wanted.
+fn count(mut batch: Batch, responses: u64) {
+    for number in 0..responses {
+        let len = 4 << number.min(18);
+        write(batch.output(0, DataType::Fp32, &[1 << number.min(18)]).unwrap(), &vec![number as u8; len]);
+        if !batch.respond().unwrap() {
+            return batch.fail(ErrorKind::ModelFailed, &format!("stopped at {number}"), "");
+        }
+    }
+    batch.finish(Duration::ZERO);
 }
 
 fn short(mut batch: Batch) {

@@ -7,5 +7,6 @@ mod child;
 mod faults;
 mod hostile;
 mod life;
+mod streams;
 mod support;
 mod zygotes;

@@ -283,7 +283,6 @@ def test_unknown_paths_and_wrong_methods_are_told_apart(http: httpx.Client) -> N
 def test_what_is_not_built_is_named(http: httpx.Client) -> None:
     for path, feature in (
         ("/v2/repository/models/four/load", "load"),
-        ("/v2/models/four/generate", "generate"),
         ("/v2/trace/setting", "trace"),
         ("/v2/systemsharedmemory/region/r/register", "shared memory"),
     ):

@@ -101,10 +101,6 @@ fn named(id: &str) -> Option<&str> {
 }
 
 /// What one message gets.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one; a box would be one allocation each"
-)]
 enum Answer {
     One(pb::ModelStreamInferResponse),
     Many(Pin<Box<dyn Stream<Item = Item> + Send>>),

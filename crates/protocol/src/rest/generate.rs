@@ -103,7 +103,7 @@ fn fitted(spec: &TensorSpec, count: u64) -> Result<Shape> {
     let mut shape: Shape = spec.shape.iter().map(|dim| u64::try_from(*dim).unwrap_or(1)).collect();
     if let Some(free) = spec.shape.iter().rposition(|dim| *dim < 0) {
         let fixed = element_count(&shape).map_err(|error| error.within(Input(spec)))?;
-        if fixed == 0 || count % fixed != 0 {
+        if fixed == 0 || !count.is_multiple_of(fixed) {
             return Err(invalid(format!(
                 "{} has {count} elements, which do not fill the shape {:?} (-1 stands for any size)",
                 Input(spec),

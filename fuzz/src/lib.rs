@@ -20,11 +20,13 @@ pub static SIGNATURES: LazyLock<Vec<Signature>> = LazyLock::new(|| {
         inputs: vec![spec("x", DataType::Fp32, &[-1, 2]), spec("n", DataType::Int64, &[-1, 1])],
         outputs: vec![spec("y", DataType::Fp32, &[-1, 1]), spec("z", DataType::Int64, &[-1])],
         batching: Batching::On,
+        decoupled: false,
     });
     all.push(Signature {
         inputs: vec![spec("x", DataType::Fp32, &[-1, 3])],
         outputs: vec![spec("y", DataType::Fp32, &[-1, -1])],
         batching: Batching::On,
+        decoupled: false,
     });
     all
 });

@@ -59,6 +59,8 @@ class LoadedModel:
             ModelFailed: the model gave something else than was annotated.
         """
         first, last = self._stages[0], self._stages[-1]
+        if last.streams:
+            raise ModelFailed("predict() streams, and this has one answer\nhelp: ask a server for generate_stream")
         wanted = [column.name for column in first.call.inputs]
         if sorted(inputs) != sorted(wanted):
             raise InvalidInput(f"the inputs are {sorted(inputs)}, but the model takes {wanted}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
@@ -193,3 +194,50 @@ def test_inputs_that_do_not_fit_are_named():
     with testing.loaded(Words) as model:
         with pytest.raises(InvalidInput, match="takes"):
             model.predict(words=["a"])
+
+
+def test_a_method_that_yields_streams_the_responses_to_one_request():
+    closed = []
+
+    def predict(text: str, times: int) -> Iterator[str]:
+        try:
+            for _ in range(times):
+                yield text
+        finally:
+            closed.append(text)
+
+    call = Call(predict)
+    assert call.streams
+    assert [str(column.spec) for column in call.outputs] == ["output: BYTES[?]"]
+    batch = {"text": np.array([b"a"], object), "times": np.array([3])}
+    assert [found["output"].tolist() for found in call.stream(batch)] == [[b"a"]] * 3
+    responses = call.stream(batch)
+    next(responses)
+    responses.close()
+    assert closed == ["a", "a"]
+    with pytest.raises(InvalidInput, match="one row; 2 were sent"):
+        next(call.stream({"text": np.array([b"a", b"b"], object), "times": np.array([1, 1])}))
+
+
+def test_an_async_generator_is_closed_where_it_yields():
+    closed = []
+
+    async def predict(text: list[str]) -> AsyncIterator[list[str]]:
+        try:
+            while True:
+                await asyncio.sleep(0)
+                yield text
+        finally:
+            closed.append(text)
+
+    responses = Call(predict).stream({"text": np.array([b"a", b"b"], object)})
+    assert next(responses)["output"].tolist() == [b"a", b"b"]
+    responses.close()
+    assert closed == [["a", "b"]]
+
+
+def test_the_first_yield_shows_what_the_outputs_are():
+    def predict(text: list[str]):
+        yield {"score": [1.0] * len(text)}
+
+    assert described(predict)[1] == ["score: FP64[?]"]

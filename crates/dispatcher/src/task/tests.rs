@@ -161,8 +161,9 @@ impl Worker for Fake {
     }
 
     fn stop_stream(&mut self, slot: SlotId) {
-        self.lock().stopped += 1;
-        if let Some((_, _, step)) = &mut self.lock().slots[slot.index()] {
+        let mut state = self.lock();
+        state.stopped += 1;
+        if let Some((_, _, step)) = &mut state.slots[slot.index()] {
             *step = Step::Taken;
         }
     }
@@ -173,6 +174,7 @@ impl Worker for Fake {
 /// Every worker that was started, the latest last.
 #[derive(Clone, Default)]
 struct Fakes {
+    decoupled: bool,
     started: Arc<Mutex<Vec<Fake>>>,
     bell: Arc<Notify>,
 }
@@ -192,7 +194,7 @@ impl Launcher for Fakes {
         self.started.lock().unwrap().push(fake.clone());
         let spec = || vec![TensorSpec { name: "x".into(), datatype: DataType::Int8, shape: vec![-1] }];
         let signature =
-            Signature { inputs: spec(), outputs: spec(), batching: Batching::On, decoupled: false };
+            Signature { inputs: spec(), outputs: spec(), batching: Batching::On, decoupled: self.decoupled };
         async move { Ok((fake, LoadedModel { signature, facts: Default::default() })) }
     }
 
@@ -240,7 +242,11 @@ async fn load(retry: bool) -> (ModelHandle, Fakes) {
 }
 
 async fn load_with(settings: ModelSettings) -> (ModelHandle, Fakes) {
-    let (shared, fakes) = (Arc::new(Shared::new(settings, Arc::new(()), Clock::start())), Fakes::default());
+    load_fakes(settings, Fakes::default()).await
+}
+
+async fn load_fakes(settings: ModelSettings, fakes: Fakes) -> (ModelHandle, Fakes) {
+    let shared = Arc::new(Shared::new(settings, Arc::new(()), Clock::start()));
     let (loaded, is_loaded) = oneshot::channel();
     let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), loaded).unwrap();
     tokio::spawn(task.run());
@@ -494,3 +500,5 @@ async fn who_leaves_while_two_copies_run_leaves_both() {
     settle(&handle).await;
     both_serve(&handle, &fakes.number(0), &fakes.number(1)).await;
 }
+
+mod streams;

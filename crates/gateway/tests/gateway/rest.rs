@@ -100,8 +100,6 @@ async fn what_is_not_built_names_the_feature() {
         ("GET", "/v2/systemsharedmemory/status", "shared_memory: true"),
         ("POST", "/v2/systemsharedmemory/region/r/register", "shared_memory: true"),
         ("POST", "/v2/cudasharedmemory/region/r/register", "CUDA shared memory"),
-        ("POST", "/v2/models/double/generate", "generate"),
-        ("POST", "/v2/models/double/generate_stream", "generate"),
     ] {
         assert!(ask(server.data, method, path).await.error(501).contains(feature), "{path}");
     }

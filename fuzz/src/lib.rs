@@ -45,6 +45,7 @@ fn one(datatype: DataType, shape: &[i64], batching: Batching) -> Signature {
         inputs: vec![spec("x", datatype, shape)],
         outputs: vec![spec("y", datatype, shape)],
         batching,
+        decoupled: false,
     }
 }
 

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from inferd.sdk.codecs import Shape
+    from inferd.sdk.context import Context
     from inferd.sdk.model import Model
+    from inferd.sdk.sequences import Sequence
     from inferd.spec.pipelines import Pipeline, Step
     from inferd.types import Signature, TensorSpec
 
@@ -43,6 +45,7 @@ __all__ = [
     "AsyncClient",
     "Cancelled",
     "Client",
+    "Context",
     "DeadlineMissed",
     "Draining",
     "Forbidden",
@@ -59,6 +62,7 @@ __all__ = [
     "RateLimited",
     "Result",
     "Retry",
+    "Sequence",
     "Server",
     "Shape",
     "Signature",
@@ -75,11 +79,13 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "inferd.client.asynchronous",
     "Client": "inferd.client.blocking",
+    "Context": "inferd.sdk.context",
     "Result": "inferd.client.tensors",
     "Retry": "inferd.client.retry",
     "Model": "inferd.sdk.model",
     "ModelInfo": "inferd.control.server",
     "Pipeline": "inferd.spec.pipelines",
+    "Sequence": "inferd.sdk.sequences",
     "Server": "inferd.control.server",
     "Shape": "inferd.sdk.codecs",
     "Signature": "inferd.types",

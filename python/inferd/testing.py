@@ -23,12 +23,11 @@ from inferd.runtimes.python import find_class, import_file
 from inferd.sdk.calls import OUTPUT
 from inferd.sdk.model import Model
 from inferd.sdk.runtime import StageRuntime, stages_of
+from inferd.types import Signature
 from inferd.worker.tensors import checked_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from inferd.types import Signature
 
 __all__ = ["LoadedModel", "loaded"]
 
@@ -43,13 +42,15 @@ class LoadedModel:
     @property
     def signature(self) -> Signature:
         """What clients send and get."""
-        return type(self._stages[0].signature)(self._stages[0].signature.inputs, self._stages[-1].signature.outputs)
+        inputs = tuple(column.spec for column in self._stages[0].call.inputs)
+        return Signature(inputs, self._stages[-1].signature.outputs)
 
     def predict(self, **inputs: Any) -> Any:
         """Answer rows as a server would.
 
         Args:
-            inputs: by name, in the form that the first stage's annotations say, all rows together.
+            inputs: by name, in the form that the first stage's annotations say, all rows together. Where methods take a
+                :class:`~inferd.Context`, a list of those may stand under its name; without it nothing came along.
 
         Returns:
             The values of the only output, or a dict by output name.
@@ -61,6 +62,8 @@ class LoadedModel:
         first, last = self._stages[0], self._stages[-1]
         if last.streams:
             raise ModelFailed("predict() streams, and this has one answer\nhelp: ask a server for generate_stream")
+        contexts = {stage.call.contexts.name for stage in self._stages if stage.call.contexts} & inputs.keys()
+        given = {name: inputs.pop(name) for name in contexts}
         wanted = [column.name for column in first.call.inputs]
         if sorted(inputs) != sorted(wanted):
             raise InvalidInput(f"the inputs are {sorted(inputs)}, but the model takes {wanted}")
@@ -69,7 +72,7 @@ class LoadedModel:
         if len(rows) != 1:
             raise InvalidInput(f"inputs of different lengths: {sorted(rows)} rows")
         for stage in self._stages:
-            arrays = checked_outputs(stage.predict(batch), stage.signature, next(iter(rows)))
+            arrays = checked_outputs(stage.predict(batch | given), stage.signature, next(iter(rows)))
             batch = {spec.name: array for spec, array in zip(stage.signature.outputs, arrays, strict=True)}
         values = {column.name: column.codec.decode(batch[column.name]) for column in last.call.outputs}
         return values[OUTPUT] if list(values) == [OUTPUT] else values

@@ -199,7 +199,7 @@ def test_features_that_are_not_built_are_named(client: Client) -> None:
     assert (status, "shared memory" in message) == (501, True), message
     tensor = client.input("x", np.ones((1, 4), np.float32), "FP32")
     status, message = client.refusal("infer", "four", [tensor], sequence_id=5, sequence_start=True)
-    assert (status, "sequence" in message) == (501, True), message
+    assert (status, "has no sequences" in message) == (400, True), message
 
 
 def test_results_of_concurrent_calls_are_never_mixed_up(zoo) -> None:

@@ -168,3 +168,18 @@ def moody(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(MOODY)
     return path
+
+
+def accumulator(path: Path) -> Path:
+    """``sum`` is ``x`` plus ``total``, which is 0 at the ``start`` of a sequence; ``total_out`` is the same."""
+    x, total = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("x", "total"))
+    start = helper.make_tensor_value_info("start", TensorProto.FLOAT, ["n", 1])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("sum", "total_out")]
+    one = numpy_helper.from_array(np.array(1, np.float32), "one")
+    nodes = [
+        helper.make_node("Sub", ["one", "start"], ["goes_on"]),
+        helper.make_node("Mul", ["total", "goes_on"], ["before"]),
+        helper.make_node("Add", ["x", "before"], ["sum"]),
+        helper.make_node("Identity", ["sum"], ["total_out"]),
+    ]
+    return save(path, nodes, [x, total, start], outputs, [one])

@@ -10,7 +10,8 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use inferd_scheduler::{Arrival, ShapeKey, SizeBucket};
 use inferd_types::settings::ModelSettings;
 use inferd_types::{
-    Error, ErrorKind, InferRequest, InferResponse, RequestId, Result, Shape, Signature, Tensor, Time,
+    Error, ErrorKind, InferRequest, InferResponse, ReplicaId, RequestId, Result, Shape, Signature, Tensor,
+    Time,
 };
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +32,8 @@ pub(crate) struct Flight {
     pub(crate) arrived: Time,
     pub(crate) admitted: Time,
     pub(crate) timeout: Option<Time>,
+    /// The one replica that may run it.
+    pub(crate) home: Option<ReplicaId>,
     /// Where the responses of a decoupled model go.
     pub(crate) parts: Option<mpsc::Sender<InferResponse>>,
     caller: Caller,
@@ -172,6 +175,14 @@ impl Flights {
         ids
     }
 
+    /// Those that only `home` may run.
+    pub(crate) fn at_home(&self, home: ReplicaId) -> Vec<RequestId> {
+        let mut ids: Vec<_> =
+            self.by_id.iter().filter(|(_, flight)| flight.home == Some(home)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
@@ -250,6 +261,7 @@ impl Door {
             arrived: request.arrived,
             admitted: now,
             timeout: request.timeout,
+            home: request.home,
             parts,
             caller: Caller::Itself(reply),
         };

@@ -68,7 +68,7 @@ impl ModelHandle {
     /// What it takes and gives; `None` until its first worker has told.
     pub fn signature(&self) -> Option<Arc<Signature>> {
         match &self.0 {
-            Kind::Model(shared) => shared.signature().cloned(),
+            Kind::Model(shared) => shared.seen().cloned(),
             Kind::Pipeline(pipeline) => Some(pipeline.signature.clone()),
         }
     }
@@ -107,6 +107,22 @@ impl ModelHandle {
     /// Whether a request gets any number of responses instead of one.
     pub fn is_decoupled(&self) -> bool {
         self.model().is_some_and(|shared| shared.is_decoupled())
+    }
+
+    /// Whether the model reads what comes with a request besides tensors; a pipeline, whether one of its steps does.
+    pub fn wants_context(&self) -> bool {
+        match &self.0 {
+            Kind::Model(shared) => shared.interior().is_some_and(|interior| interior.wants_context()),
+            Kind::Pipeline(pipeline) => pipeline.wants_context,
+        }
+    }
+
+    /// Whether the model answers sequences; a pipeline, whether one of its steps does.
+    pub(crate) fn has_sequences(&self) -> bool {
+        match &self.0 {
+            Kind::Model(shared) => shared.sequences().is_some(),
+            Kind::Pipeline(pipeline) => pipeline.has_sequences,
+        }
     }
 
     /// As [`ModelHandle::submit`], for callers that take any number of responses: one from an ordinary model.

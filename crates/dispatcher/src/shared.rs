@@ -6,16 +6,19 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use inferd_scheduler::pipeline::StepEstimate;
 use inferd_types::settings::{LoadedModel, ModelSettings};
-use inferd_types::{Clock, Error, ErrorKind, InferRequest, InferResponse, Signature};
+use inferd_types::{Clock, Error, ErrorKind, InferRequest, InferResponse, Signature, Tensor};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::{self, Cache};
 use crate::inbox::{Inbox, Refused};
+use crate::interior::Interior;
 use crate::observer::ModelObserver;
+use crate::sequences::{self, Sequences};
 use crate::statistics::ModelStatistics;
 use crate::stream::{RESPONSES_MAX, Responses};
 use crate::ticket::Ticket;
@@ -77,6 +80,18 @@ const READY: u8 = 1;
 const UNAVAILABLE: u8 = 2;
 const DRAINING: u8 = 3;
 
+/// What the first worker told.
+struct Loaded {
+    /// What the worker takes and gives.
+    signature: Arc<Signature>,
+    /// What clients send and get.
+    seen: Arc<Signature>,
+    /// How one becomes the other; `None` where they are the same.
+    interior: Option<Arc<Interior>>,
+    sequences: Option<Arc<Sequences>>,
+    facts: BTreeMap<String, String>,
+}
+
 /// What the task publishes and handles read.
 pub(crate) struct Shared {
     pub(crate) settings: ModelSettings,
@@ -87,7 +102,8 @@ pub(crate) struct Shared {
     /// The state as a number, so that the hot path reads one byte.
     state: AtomicU8,
     reason: ArcSwap<String>,
-    loaded: OnceLock<(Arc<Signature>, BTreeMap<String, String>)>,
+    loaded: OnceLock<Loaded>,
+    clock: Clock,
     statistics: Mutex<ModelStatistics>,
     pub(crate) replicas: ArcSwap<Vec<ReplicaStatus>>,
     pub(crate) profile: ArcSwap<Vec<(u32, f64)>>,
@@ -108,6 +124,7 @@ impl Shared {
         });
         Shared {
             cache,
+            clock,
             profile: ArcSwap::from_pointee(settings.profile.clone()),
             settings,
             inbox,
@@ -152,6 +169,58 @@ impl Shared {
                 ),
             ));
         }
+        let (interior, sequences) = self
+            .loaded
+            .get()
+            .map_or((None, None), |loaded| (loaded.interior.as_ref(), loaded.sequences.as_ref()));
+        match (sequences, &request.sequence) {
+            (None, None) if interior.is_none() => self.submit_cached(request),
+            (None, None) => self.submit_filled(interior, request),
+            (Some(sequences), Some(sequence)) => {
+                let sequence = sequence.clone();
+                sequences::submit(self, sequences, interior.cloned(), &sequence, request)
+            }
+            (sequences, _) => Ticket::refused(self.wrong_sequence(sequences.is_some())),
+        }
+    }
+
+    fn submit_filled(&self, interior: Option<&Arc<Interior>>, mut request: InferRequest) -> Ticket {
+        match interior.map_or(Ok(()), |interior| self.fill(interior, &mut request, &[])) {
+            Ok(()) => self.submit_new(request),
+            Err(error) => Ticket::refused(error),
+        }
+    }
+
+    /// Puts what no client sends into `request`.
+    pub(crate) fn fill(
+        &self,
+        interior: &Interior,
+        request: &mut InferRequest,
+        state: &[Tensor],
+    ) -> Result<(), Error> {
+        let deadline = request.timeout.filter(|_| interior.wants_context());
+        interior.fill(
+            request,
+            state,
+            deadline.map(|timeout| on_machine_clock(timeout.since(self.clock.now()))),
+        )
+    }
+
+    fn wrong_sequence(&self, has_sequences: bool) -> Error {
+        let name = &self.settings.name;
+        let message = if has_sequences {
+            format!(
+                "model '{name}' answers sequences; name one with the parameter sequence_id (not 0, not empty)"
+            )
+        } else {
+            format!(
+                "model '{name}' has no sequences; leave sequence_id out, or give the model the setting sequence"
+            )
+        };
+        Error::new(ErrorKind::InvalidInput, message)
+    }
+
+    fn submit_cached(self: &Arc<Self>, request: InferRequest) -> Ticket {
         match &self.cache {
             None => self.submit_new(request),
             Some(cache) if self.refusal().is_none() => {
@@ -173,8 +242,19 @@ impl Shared {
 
     /// The same for a model that may give many responses.
     pub(crate) fn stream(&self, request: InferRequest) -> Responses {
+        let interior = self.loaded.get().and_then(|loaded| loaded.interior.as_ref());
+        let mut request = request;
+        let filled = match (&request.sequence, interior) {
+            (Some(_), _) => Err(self.wrong_sequence(false)),
+            (None, None) => Ok(()),
+            (None, Some(interior)) => self.fill(interior, &mut request, &[]),
+        };
         let (sender, parts) = mpsc::channel(RESPONSES_MAX);
-        Responses::many(parts, self.inbox.clone(), self.send(request, Some(sender)))
+        let ticket = match filled {
+            Ok(()) => self.send(request, Some(sender)),
+            Err(error) => Ticket::refused(error),
+        };
+        Responses::many(parts, self.inbox.clone(), ticket)
     }
 
     fn send(&self, request: InferRequest, parts: Option<mpsc::Sender<InferResponse>>) -> Ticket {
@@ -222,16 +302,62 @@ impl Shared {
     }
 
     /// Keeps what the first worker told; a later one must tell the same.
-    pub(crate) fn set_loaded(&self, loaded: LoadedModel) {
-        let _told_before = self.loaded.set((Arc::new(loaded.signature), loaded.facts));
+    ///
+    /// # Errors
+    /// `InvalidInput` where the model's settings ask for what it can't do.
+    pub(crate) fn set_loaded(&self, loaded: LoadedModel) -> Result<(), Error> {
+        let settings = &self.settings;
+        let sequence = settings.sequence.as_ref().or(loaded.sequence.as_ref());
+        let interior = Interior::new(&loaded, sequence, settings.batch_rows_max)?;
+        let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidInput, message.to_owned()));
+        if self.cache.is_some() && (sequence.is_some() || interior.is_some()) {
+            return invalid(
+                "what the model answers depends on more than its inputs (a sequence, or what comes with a request), so \
+                 its answers can't be kept; leave cache out",
+            );
+        }
+        if sequence.is_some() && loaded.signature.decoupled {
+            return invalid("a model that streams its responses has no sequences; leave sequence out");
+        }
+        if sequence.is_some_and(|sequence| sequence.state.is_empty()) && settings.replicas > 1 {
+            return invalid(
+                "the model remembers its sequences by itself, which one replica alone can do; set replicas: 1, or hand \
+                 its state over with sequence.state",
+            );
+        }
+        let sequences = sequence.map(|sequence| {
+            Arc::new(Sequences::new(&settings.name, sequence, settings.queue_rows_max, self.clock))
+        });
+        let signature = Arc::new(loaded.signature);
+        let (seen, interior) = match interior {
+            Some((seen, interior)) => (Arc::new(seen), Some(Arc::new(interior))),
+            None => (signature.clone(), None),
+        };
+        let _told_before =
+            self.loaded.set(Loaded { signature, seen, interior, sequences, facts: loaded.facts });
+        Ok(())
     }
 
     pub(crate) fn facts(&self) -> BTreeMap<String, String> {
-        self.loaded.get().map(|(_, facts)| facts.clone()).unwrap_or_default()
+        self.loaded.get().map(|loaded| loaded.facts.clone()).unwrap_or_default()
     }
 
+    /// What the worker takes and gives.
     pub(crate) fn signature(&self) -> Option<&Arc<Signature>> {
-        self.loaded.get().map(|(signature, _)| signature)
+        self.loaded.get().map(|loaded| &loaded.signature)
+    }
+
+    /// What clients send and get.
+    pub(crate) fn seen(&self) -> Option<&Arc<Signature>> {
+        self.loaded.get().map(|loaded| &loaded.seen)
+    }
+
+    pub(crate) fn interior(&self) -> Option<&Arc<Interior>> {
+        self.loaded.get().and_then(|loaded| loaded.interior.as_ref())
+    }
+
+    pub(crate) fn sequences(&self) -> Option<&Arc<Sequences>> {
+        self.loaded.get().and_then(|loaded| loaded.sequences.as_ref())
     }
 
     pub(crate) fn statistics(&self) -> MutexGuard<'_, ModelStatistics> {
@@ -255,6 +381,13 @@ impl Shared {
             _ => Some(draining(name)),
         }
     }
+}
+
+/// The moment `ahead` of now in nanoseconds of the clock that all processes of this machine share.
+fn on_machine_clock(ahead: Duration) -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::try_from(now).unwrap_or_default();
+    u64::try_from((now + ahead).as_nanos()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn draining(name: &str) -> Error {

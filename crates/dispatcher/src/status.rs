@@ -48,6 +48,7 @@ async fn of_model(model: &ModelHandle) -> Value {
         "replicas": replicas,
         "profile": model.profile(),
         "cache": model.model().and_then(|shared| shared.cache()).map(crate::cache::Cache::status),
+        "sequences": model.model().and_then(|shared| shared.sequences()).map(|sequences| sequences.status()),
         "explain": model.explain().await,
     })
 }

@@ -242,6 +242,10 @@ impl<L: Launcher> Task<L> {
             let _gone = submission.reply.send(Err(error));
             return;
         }
+        if submission.request.home.is_some_and(|home| self.place(home).is_none()) {
+            let _gone = submission.reply.send(Err(self.lost_home()));
+            return;
+        }
         let Some(door) = &self.door else { return };
         let now = self.clock.now();
         let admitted = door.admit(now, submission);
@@ -270,6 +274,7 @@ impl<L: Launcher> Task<L> {
     fn cancel(&mut self, id: RequestId) {
         for id in self.flights.cancel(id) {
             self.event(Event::Cancelled(id));
+            self.tell_gone(id);
         }
     }
 

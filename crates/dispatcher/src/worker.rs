@@ -55,6 +55,8 @@ pub(crate) trait Worker: Send + 'static {
     fn stage(&mut self, batch: BatchId, requests: &[&[Tensor]]) -> Result<SlotId, StageError>;
     fn append(&mut self, slot: SlotId, requests: &[&[Tensor]]) -> AppendOutcome;
     fn withdraw(&mut self, slot: SlotId) -> bool;
+    /// Sets rows of an input that has one byte for each, whether the batch runs or not.
+    fn mark(&mut self, slot: SlotId, input: usize, first_row: u32, rows: u32);
     fn poll(&mut self, slot: SlotId) -> Polled<Self::Outputs>;
     /// Takes the response that a slot holds and lets the worker go on; `Ok(None)` where none is there. After an error
     /// the worker was told to stop.
@@ -157,6 +159,10 @@ impl Worker for inferd_transport::Worker {
 
     fn withdraw(&mut self, slot: SlotId) -> bool {
         self.withdraw(slot)
+    }
+
+    fn mark(&mut self, slot: SlotId, input: usize, first_row: u32, rows: u32) {
+        self.mark(slot, input, first_row, rows);
     }
 
     fn poll(&mut self, slot: SlotId) -> Polled<Outputs> {

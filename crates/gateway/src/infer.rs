@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use inferd_dispatcher::{ModelHandle, Responses};
 use inferd_protocol::RequestOptions;
 use inferd_types::{
-    Error, ErrorKind, InferRequest, InferResponse, Priority, Result, Signature, Tenant, Tensor, Time,
+    Error, ErrorKind, InferRequest, InferResponse, Priority, RequestContext, Result, Signature, Tenant,
+    Tensor, Time,
 };
 use smallvec::SmallVec;
 
@@ -18,6 +19,9 @@ use crate::metrics::ModelMetrics;
 use crate::shared::Shared;
 use crate::spans::{Answered, Finished};
 use crate::trace::{Context, Parent};
+
+/// Headers that say who somebody is: they are for whoever checks them, and models log what they please.
+const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
 
 /// What is known of a request before its body.
 #[derive(Clone, Debug)]
@@ -32,6 +36,8 @@ pub(crate) struct Asked {
     pub(crate) timeout: Option<Duration>,
     /// On whose behalf it comes.
     pub(crate) tenant: Tenant,
+    /// All headers, for a model that reads them.
+    pub(crate) headers: Option<Arc<HeaderMap>>,
 }
 
 impl Asked {
@@ -45,7 +51,15 @@ impl Asked {
         let tenant = shared.tenants.of(headers);
         let parent = traceparent.and_then(Parent::parse);
         let context = (parent.is_some() || shared.spans.is_some()).then(|| shared.ids.context(parent));
-        Asked { arrived, request_id: shared.ids.request_id(request_id), context, timeout: None, tenant }
+        let request_id = shared.ids.request_id(request_id);
+        Asked { arrived, request_id, context, timeout: None, tenant, headers: None }
+    }
+
+    /// Keeps `headers` where the model of `target` reads them.
+    pub(crate) fn keep_headers(&mut self, target: &Target, headers: &HeaderMap) {
+        if target.model.wants_context() {
+            self.headers = Some(Arc::new(headers.clone()));
+        }
     }
 
     fn request_id(&self) -> &str {
@@ -89,10 +103,11 @@ impl Target {
         &self,
         shared: &Shared,
         asked: &Asked,
+        id: Option<&str>,
         inputs: SmallVec<[Tensor; 2]>,
         options: &RequestOptions,
     ) -> Result<InferResponse> {
-        let request = self.request(asked, inputs, options);
+        let request = self.request(asked, id, inputs, options);
         let timeout = request.timeout;
         let ticket = self.model.submit(request);
         let Some(timeout) = timeout else { return ticket.await };
@@ -109,10 +124,11 @@ impl Target {
         &self,
         shared: &Shared,
         asked: &Asked,
+        id: Option<&str>,
         inputs: SmallVec<[Tensor; 2]>,
         options: &RequestOptions,
     ) -> Running {
-        let request = self.request(asked, inputs, options);
+        let request = self.request(asked, id, inputs, options);
         let until = request.timeout.map(|timeout| shared.clock.instant(timeout).into());
         Running { responses: Some(self.model.stream(request)), until }
     }
@@ -127,6 +143,7 @@ impl Target {
     fn request(
         &self,
         asked: &Asked,
+        id: Option<&str>,
         inputs: SmallVec<[Tensor; 2]>,
         options: &RequestOptions,
     ) -> InferRequest {
@@ -136,15 +153,33 @@ impl Target {
         };
         let timeout = wait.map(|wait| asked.arrived + wait);
         let priority = Priority(options.priority.unwrap_or(self.model.priority_default()));
+        let context = asked.headers.as_deref().map(|headers| {
+            Arc::new(RequestContext {
+                id: id.unwrap_or(asked.request_id()).to_owned(),
+                headers: readable(headers),
+                parameters: options.parameters.clone(),
+            })
+        });
         InferRequest {
             inputs,
             arrived: asked.arrived,
             timeout,
             priority,
             tenant: asked.tenant,
+            sequence: options.sequence.clone(),
+            context,
             ..InferRequest::default()
         }
     }
+}
+
+/// The headers that a model may read: those that are text, and no credentials. The last of a name counts.
+fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .filter(|(name, _)| !CREDENTIALS.contains(name))
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect()
 }
 
 /// A request whose responses come one by one; dropped before the end, it is cancelled.

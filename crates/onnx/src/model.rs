@@ -64,7 +64,7 @@ impl OnnxModel {
             batching,
             decoupled: false,
         };
-        Ok(OnnxModel { runner, reshapes, loaded: LoadedModel { signature, facts } })
+        Ok(OnnxModel { runner, reshapes, loaded: LoadedModel::new(signature, facts) })
     }
 
     /// What the model takes and gives, and facts about it.

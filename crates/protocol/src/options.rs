@@ -4,9 +4,10 @@
 //! Does not know in which form a parameter was written.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use inferd_types::{DataType, Error, ErrorKind, Result, Signature};
+use inferd_types::{DataType, Error, Result, Sequence, SequenceId, Signature};
 use smallvec::SmallVec;
 
 use crate::region::{self, RegionSlice};
@@ -29,6 +30,10 @@ pub struct RequestOptions {
     /// Outputs, by their places in the signature, of which only so many of the greatest elements are named: see
     /// [`crate::classify`].
     pub classes: Vec<(usize, usize)>,
+    /// Parameters `sequence_id`, `sequence_start` and `sequence_end`. `None` (or 0, or empty as sent): none.
+    pub sequence: Option<Arc<Sequence>>,
+    /// Parameters that mean nothing here but may to the model: numbers, text, true and false.
+    pub parameters: Vec<(String, serde_json::Value)>,
 }
 
 /// Which outputs the answer carries.
@@ -98,6 +103,18 @@ impl Value<'_> {
         }
     }
 
+    /// `None` of what is neither a number nor text, true or false.
+    fn to_json(&self) -> Option<serde_json::Value> {
+        match self {
+            Value::Bool(value) => Some((*value).into()),
+            Value::Int(value) => Some((*value).into()),
+            Value::Uint(value) => Some((*value).into()),
+            Value::Float(value) => serde_json::Number::from_f64(*value).map(Into::into),
+            Value::Text(value) => Some(value.as_ref().into()),
+            Value::Other => None,
+        }
+    }
+
     /// Whether the value asks for something: clients write `sequence_id: 0` for *no sequence*.
     fn is_set(&self) -> bool {
         match self {
@@ -114,8 +131,11 @@ impl Value<'_> {
 /// The parameters of the request as a whole, gathered one by one.
 #[derive(Debug, Default)]
 pub(crate) struct RequestParameters {
-    pub(crate) options: RequestOptions,
+    options: RequestOptions,
     pub(crate) binary_data_output: bool,
+    sequence_id: Option<SequenceId>,
+    sequence_start: bool,
+    sequence_end: bool,
 }
 
 impl RequestParameters {
@@ -141,12 +161,41 @@ impl RequestParameters {
                 self.options.empty_final_response =
                     value.as_bool().ok_or_else(|| wrong(name, "true or false"))?;
             }
-            "sequence_id" | "sequence_start" | "sequence_end" if value.is_set() => {
-                return Err(not_built("sequence batching", name));
+            "sequence_id" => {
+                self.sequence_id = match value {
+                    value if !value.is_set() => None,
+                    Value::Text(text) => Some(SequenceId::Text(text.as_ref().into())),
+                    number => Some(SequenceId::Number(
+                        number.as_u64().ok_or_else(|| wrong(name, "text, or an integer of 0 or more"))?,
+                    )),
+                };
             }
-            _ => {}
+            "sequence_start" => {
+                self.sequence_start = value.as_bool().ok_or_else(|| wrong(name, "true or false"))?;
+            }
+            "sequence_end" => {
+                self.sequence_end = value.as_bool().ok_or_else(|| wrong(name, "true or false"))?;
+            }
+            name => self.options.parameters.extend(value.to_json().map(|value| (name.to_owned(), value))),
         }
         Ok(())
+    }
+
+    /// What they all say.
+    ///
+    /// # Errors
+    /// `InvalidInput` where a sequence begins or ends that has no name.
+    pub(crate) fn finish(self) -> Result<RequestOptions> {
+        let RequestParameters { mut options, sequence_id, sequence_start: start, sequence_end: end, .. } =
+            self;
+        options.sequence = sequence_id.map(|id| Arc::new(Sequence { id, start, end }));
+        if options.sequence.is_none() && (start || end) {
+            let which = if start { "sequence_start" } else { "sequence_end" };
+            return Err(check::invalid(format!(
+                "parameter '{which}' needs sequence_id: a number but 0, or text"
+            )));
+        }
+        Ok(options)
     }
 }
 
@@ -265,20 +314,16 @@ fn wrong(name: &str, expected: &str) -> Error {
     check::invalid(format!("parameter '{name}' must be {expected}"))
 }
 
-fn not_built(feature: &str, parameter: &str) -> Error {
-    Error::new(
-        ErrorKind::Unimplemented,
-        format!("{feature} (parameter '{parameter}') is not implemented; leave the parameter out"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use inferd_types::ErrorKind;
+
     use super::*;
 
     fn take(name: &str, value: Value<'_>) -> Result<RequestOptions> {
         let mut parameters = RequestParameters::default();
-        parameters.take(name, &value).map(|()| parameters.options)
+        parameters.take(name, &value)?;
+        parameters.finish()
     }
 
     #[test]
@@ -300,13 +345,33 @@ mod tests {
     }
 
     #[test]
-    fn sequences_are_refused_by_name_only_where_they_are_asked_for() {
-        assert!(take("sequence_id", Value::Int(0)).is_ok());
-        assert!(take("sequence_start", Value::Bool(false)).is_ok());
-        for value in [Value::Int(3), Value::Text("a".into())] {
-            let error = take("sequence_id", value).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unimplemented);
-            assert!(error.message().contains("sequence batching"), "{error}");
+    fn a_sequence_has_a_name_and_may_begin_and_end() {
+        let options = |given: &[(&str, Value<'_>)]| {
+            let mut parameters = RequestParameters::default();
+            given.iter().try_for_each(|(name, value)| parameters.take(name, value))?;
+            parameters.finish()
+        };
+        let (start, end) = (("sequence_start", Value::Bool(true)), ("sequence_end", Value::Bool(true)));
+        let found = options(&[start.clone(), ("sequence_id", Value::Uint(3))]).unwrap().sequence.unwrap();
+        assert_eq!(*found, Sequence { id: SequenceId::Number(3), start: true, end: false });
+        let found =
+            options(&[("sequence_id", Value::Text("a".into())), end.clone()]).unwrap().sequence.unwrap();
+        assert_eq!(*found, Sequence { id: SequenceId::Text("a".into()), start: false, end: true });
+        for none in [Value::Int(0), Value::Text("".into())] {
+            assert_eq!(
+                options(&[("sequence_id", none), ("sequence_end", Value::Bool(false))]).unwrap().sequence,
+                None
+            );
+        }
+        for wrong in [
+            vec![start],
+            vec![end],
+            vec![("sequence_id", Value::Int(-1))],
+            vec![("sequence_id", Value::Other)],
+        ] {
+            let error = options(&wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.message().contains("sequence_"), "{error}");
         }
     }
 
@@ -350,7 +415,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_is_passed_over_whatever_its_value() {
+    fn an_unknown_parameter_is_the_models_where_it_is_a_plain_value() {
         assert_eq!(take("colour", Value::Other).unwrap(), RequestOptions::default());
+        assert_eq!(take("heat", Value::Float(0.5)).unwrap().parameters, [("heat".to_owned(), 0.5.into())]);
     }
 }

@@ -8,8 +8,8 @@ use inferd_protocol::pb::inference::{
 };
 use inferd_protocol::{Limits, OutputSelection, RequestOptions, grpc};
 use inferd_types::{
-    Batching, DataType, Error, ErrorKind, InferResponse, ReplicaId, Shape, Signature, Tensor, TensorSpec,
-    Timing,
+    Batching, DataType, Error, ErrorKind, InferResponse, ReplicaId, Sequence, SequenceId, Shape, Signature,
+    Tensor, TensorSpec, Timing,
 };
 
 fn signature() -> Signature {
@@ -109,17 +109,28 @@ fn a_negative_dimension_is_named() {
 }
 
 #[test]
-fn features_that_are_not_there_are_named() {
-    let whole = ModelInferRequest { inputs: inputs(), raw_input_contents: raw(), ..Default::default() };
-    let mut request = whole.clone();
-    request.parameters.insert("sequence_id".into(), parameter(ParameterChoice::Int64Param(1)));
-    let mut other = whole;
+fn a_feature_that_is_off_is_named() {
+    let mut request = ModelInferRequest { inputs: inputs(), raw_input_contents: raw(), ..Default::default() };
     let region = parameter(ParameterChoice::StringParam("r".into()));
-    other.inputs[0].parameters.insert("shared_memory_region".into(), region);
-    for (request, feature) in [(request, "sequence"), (other, "shared memory")] {
-        let error = error(request);
-        assert_eq!(error.kind(), ErrorKind::Unimplemented);
-        assert!(error.message().contains(feature), "{error}");
+    request.inputs[0].parameters.insert("shared_memory_region".into(), region);
+    let error = error(request);
+    assert_eq!(error.kind(), ErrorKind::Unimplemented);
+    assert!(error.message().contains("shared memory"), "{error}");
+}
+
+#[test]
+fn a_sequence_is_named_by_a_number_or_by_text() {
+    let whole = ModelInferRequest { inputs: inputs(), raw_input_contents: raw(), ..Default::default() };
+    for (choice, id) in [
+        (ParameterChoice::Int64Param(1), SequenceId::Number(1)),
+        (ParameterChoice::Uint64Param(u64::MAX), SequenceId::Number(u64::MAX)),
+        (ParameterChoice::StringParam("a".into()), SequenceId::Text("a".into())),
+    ] {
+        let mut request = whole.clone();
+        request.parameters.insert("sequence_id".into(), parameter(choice));
+        request.parameters.insert("sequence_end".into(), parameter(ParameterChoice::BoolParam(true)));
+        let decoded = grpc::decode_infer(request, &signature(), &Limits::default()).unwrap();
+        assert_eq!(decoded.options.sequence.as_deref(), Some(&Sequence { id, start: false, end: true }));
     }
 }
 

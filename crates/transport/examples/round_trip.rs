@@ -29,7 +29,7 @@ fn main() {
 fn work(fd: i32) {
     let mut channel = Channel::from_fd(fd).expect("started by the gateway");
     let signature: Signature = serde_json::from_value(channel.load().clone()).expect("sent by the gateway");
-    channel.loaded(&LoadedModel { signature, facts: Default::default() }).expect("the arena");
+    channel.loaded(&LoadedModel::new(signature, Default::default())).expect("the arena");
     while let Some(mut batch) = channel.next().expect("a batch") {
         let input = batch.inputs()[0].clone();
         let output = batch.output(0, input.datatype, &input.shape).expect("room");

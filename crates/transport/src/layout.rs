@@ -260,6 +260,7 @@ pub(crate) mod tests {
             linger: true,
             ejection: true,
             hedge_budget: 0.0,
+            sequence: None,
             cache: None,
         }
     }

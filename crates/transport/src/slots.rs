@@ -291,6 +291,19 @@ impl Worker {
         true
     }
 
+    /// Sets `rows` rows from `first_row` on of an input that has one byte for each row, in a batch that may be running:
+    /// a message to whoever looks. Does nothing where there is no such input or row.
+    pub fn mark(&mut self, slot: SlotId, input: usize, first_row: u32, rows: u32) {
+        let slots = &self.slots;
+        let Some(staged) = &slots.staged[slot.index()] else { return };
+        let end = first_row.checked_add(rows).filter(|end| *end <= staged.word.rows);
+        let offset = staged.inputs.get(input).and_then(|input| input.row_of_a_byte(first_row));
+        if let (Some(_), Some(offset)) = (end, offset) {
+            let memory = staged.segment.as_ref().map_or(&slots.mapping, |segment| &segment.mapping);
+            memory.write(offset, &vec![1; rows as usize]);
+        }
+    }
+
     /// Where a slot stands now. Cheap: one load of shared memory, unless a batch is done.
     pub fn poll(&mut self, slot: SlotId) -> SlotState {
         let slots = &mut self.slots;

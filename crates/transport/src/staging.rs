@@ -49,6 +49,13 @@ pub(crate) struct Placed {
     room: usize,
 }
 
+impl Placed {
+    /// Where a row lies, if every row is one byte.
+    pub(crate) fn row_of_a_byte(&self, row: u32) -> Option<usize> {
+        (self.row_bytes == Some(1)).then_some(self.offset + row as usize)
+    }
+}
+
 impl Shapes {
     /// Reads the shapes of a batch and returns its rows; `None` where the requests don't belong together.
     pub(crate) fn read(

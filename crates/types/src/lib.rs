@@ -17,7 +17,9 @@ mod time;
 pub use datatype::DataType;
 pub use error::{Error, ErrorKind, Result, RetryHint};
 pub use ids::{BatchId, ReplicaId, RequestId, Tenant};
-pub use request::{Due, InferRequest, InferResponse, Priority, StepTiming, Timing};
+pub use request::{
+    Due, InferRequest, InferResponse, Priority, RequestContext, Sequence, SequenceId, StepTiming, Timing,
+};
 pub use signature::{Batching, Signature, TensorSpec};
 pub use tensor::{Shape, Tensor, bytes_elements, bytes_prefix, element_count};
 pub use time::{Clock, Time};

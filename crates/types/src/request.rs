@@ -1,5 +1,6 @@
 //! One inference, asked and answered.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,47 @@ pub enum Due {
     Never,
 }
 
+/// A client's name for a sequence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SequenceId {
+    /// As a number; 0 is none.
+    Number(u64),
+    /// As text; empty is none.
+    Text(Arc<str>),
+}
+
+impl fmt::Display for SequenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SequenceId::Number(number) => number.fmt(f),
+            SequenceId::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// The place of a request in a sequence: requests that a model answers one after the other, with what it remembers of
+/// those before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// Which.
+    pub id: SequenceId,
+    /// Whether it begins with this request; one of the same name that is under way is given up for it.
+    pub start: bool,
+    /// Whether it ends with this request.
+    pub end: bool,
+}
+
+/// What came with a request besides tensors, for models that ask for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RequestContext {
+    /// The request's id, as the client gave it or as the server named it.
+    pub id: String,
+    /// Headers (or gRPC metadata) without those that carry credentials, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Parameters that mean nothing to the server.
+    pub parameters: Vec<(String, serde_json::Value)>,
+}
+
 /// What the dispatcher is asked to run: already decoded, already checked against the signature.
 #[derive(Clone, Debug, Default)]
 pub struct InferRequest {
@@ -47,6 +89,12 @@ pub struct InferRequest {
     pub tenant: Tenant,
     /// What it is held to.
     pub due: Due,
+    /// Its place in a sequence, where the client named one.
+    pub sequence: Option<Arc<Sequence>>,
+    /// What came with it, where its model asks for that.
+    pub context: Option<Arc<RequestContext>>,
+    /// The one replica that may run it, because what it goes on from is there; `None`: any.
+    pub home: Option<ReplicaId>,
 }
 
 /// Where the time of one request went.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::Signature;
 
 /// A duration that crosses as a number of seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(pub Duration);
 
 impl<'de> Deserialize<'de> for Seconds {
@@ -107,6 +107,54 @@ pub struct PaddingSettings {
     pub outputs: BTreeMap<String, CutOutput>,
 }
 
+/// What the gateway itself puts into an input that no client sends. One element for each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// Whether the row is the first of its sequence: BOOL, FP32 or an integer of 0 or 1.
+    SequenceStart,
+    /// Whether it is the last.
+    SequenceEnd,
+    /// Always 1: rows that nobody sent are not run.
+    SequenceReady,
+    /// The sequence's name: an integer or BYTES.
+    SequenceId,
+    /// What came with the request, as JSON in BYTES: `id`, `headers`, `parameters`, `sequence` and `deadline_ns` on the
+    /// machine's monotonic clock.
+    Context,
+    /// BOOL: turns true in the middle of a run where nobody waits for the row any more.
+    Cancelled,
+}
+
+/// A tensor that a model gives with each answer of a sequence and gets back with its next request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateSettings {
+    /// The input that gets it; zeros (or empty strings) at first.
+    pub input: String,
+    /// The output that gives it.
+    pub output: String,
+    /// Its shape at first, the batch dimension included; `None`: as the input says, which leaves no size open then.
+    #[serde(default)]
+    pub shape: Option<Vec<u64>>,
+}
+
+/// Requests that belong together, with what the model remembers between them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceSettings {
+    /// A sequence that nobody asked for so long is forgotten.
+    pub idle_max_s: Seconds,
+    /// Most sequences at once.
+    pub sequences_max: usize,
+    /// Inputs that tell the model where in a sequence it is.
+    #[serde(default)]
+    pub controls: BTreeMap<String, Control>,
+    /// What is remembered for the model. Empty: it remembers by itself, and has one replica.
+    #[serde(default)]
+    pub state: Vec<StateSettings>,
+}
+
 /// How a worker process comes to be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -182,6 +230,8 @@ pub struct ModelSettings {
     pub ejection: bool,
     /// Most batches that are run again on an idle replica because they take too long, as a share of all; 0: none.
     pub hedge_budget: f64,
+    /// How sequences of requests are answered; `None`: as the worker says, or not at all.
+    pub sequence: Option<SequenceSettings>,
     /// Most bytes of answers that are kept and given again to equal requests; `None`: every request is run.
     pub cache: Option<usize>,
 }
@@ -249,4 +299,17 @@ pub struct LoadedModel {
     /// Facts for the start-up table, e.g. `{"runtime": "onnxruntime 1.32"}`.
     #[serde(default)]
     pub facts: BTreeMap<String, String>,
+    /// Inputs of the signature that no client sends.
+    #[serde(default)]
+    pub controls: BTreeMap<String, Control>,
+    /// How the model wants sequences to be answered, where its settings don't say.
+    #[serde(default)]
+    pub sequence: Option<SequenceSettings>,
+}
+
+impl LoadedModel {
+    /// A model whose every tensor clients see.
+    pub fn new(signature: Signature, facts: BTreeMap<String, String>) -> LoadedModel {
+        LoadedModel { signature, facts, controls: BTreeMap::new(), sequence: None }
+    }
 }

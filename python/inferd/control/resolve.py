@@ -163,6 +163,7 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
         "pin_cpus": pin(machine.cpus, spec.replicas, threads) if spec.pin else [],
         "slo": None if spec.slo is None else {"latency_s": spec.slo.latency_s, "percentile": spec.slo.percentile},
         "padding": msgspec.to_builtins(spec.padding),
+        "sequence": spec.sequence and spec.sequence.to_json(),
         "profile": [],
         **{name: getattr(spec, name) for name in _AS_GIVEN},
     }

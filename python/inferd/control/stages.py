@@ -19,6 +19,9 @@ _STAGES = ("preprocess", "predict", "postprocess")
 _SHARED = ("batch_rows_max", "class_", "env", "parameters", "python", "runtime", "threads", "warmup")
 
 
+_CONTEXTS = {form.format(name) for name in ("Context", "inferd.Context") for form in ("{}", "list[{}]")}
+
+
 class Stages(NamedTuple):
     """The stages of one class."""
 
@@ -86,6 +89,11 @@ def _is_model(node: ast.ClassDef) -> bool:
 
 
 def _arguments(method: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    names = [argument.arg for argument in (*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs)]
+    arguments = [*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs]
     static = any(ast.unparse(decorator) == "staticmethod" for decorator in method.decorator_list)
-    return names if static else names[1:]
+    # What the server fills in is no other stage's to give.
+    return [argument.arg for argument in arguments[not static :] if not _is_context(argument.annotation)]
+
+
+def _is_context(annotation: ast.expr | None) -> bool:
+    return annotation is not None and ast.unparse(annotation).strip("'\"") in _CONTEXTS

@@ -16,10 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from pathlib import Path
 
+    from inferd.sdk.sequences import Sequence
     from inferd.spec.settings import ModelSpec
     from inferd.types import Signature
 
-__all__ = ["Batch", "Launch", "Launcher", "Runtime", "RuntimeModule", "Streaming", "head", "in_python", "require"]
+__all__ = [
+    "Batch",
+    "Controlled",
+    "Launch",
+    "Launcher",
+    "Runtime",
+    "RuntimeModule",
+    "Streaming",
+    "head",
+    "in_python",
+    "require",
+]
 
 Batch = dict[str, Any]
 """Arrays by name. Every array has shape ``(n, *item_shape)`` where the model is batched."""
@@ -103,6 +115,21 @@ class Streaming(Protocol):
 
         Closed before its end where nobody wants more.
         """
+        ...
+
+
+@runtime_checkable
+class Controlled(Protocol):
+    """What a runtime has besides where the server fills inputs of its model that no client sends."""
+
+    @property
+    def controls(self) -> Mapping[str, str]:
+        """Inputs of the signature, and what each is filled with: the names of ``Control`` in the data plane."""
+        ...
+
+    @property
+    def sequence(self) -> Sequence | None:
+        """How the model wants sequences to be answered; None: it answers none."""
         ...
 
 

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
+from inferd.sdk.context import Contexts
+from inferd.spec.triton.sequences import hidden_tensors
 from inferd.types import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from inferd.runtimes.base import Batch
+    from inferd.sdk.context import Context
 
 __all__ = ["TritonRuntime", "is_triton"]
 
@@ -66,6 +69,16 @@ class TritonRuntime:
         config = self._completed(model_class, _config(about["config"], load))
         self._rows_max = int(config["max_batch_size"])
         self.signature = _signature(file, config)
+        # Requests of sequences are told apart, by what the server says of each; others are one batch.
+        self._contexts = Contexts("inferd.context", whole=True) if "sequence_batching" in config else None
+        self.controls: dict[str, str] = {}
+        self.sequence = None
+        if self._contexts:
+            inputs, outputs = hidden_tensors(config)
+            self.controls = self._contexts.controls
+            self.signature = Signature(
+                (*self.signature.inputs, *inputs, *self._contexts.specs), (*self.signature.outputs, *outputs)
+            )
         self._batching = "on" if "dynamic_batching" in config else "auto" if self._rows_max else "off"
         self.example: Batch | None = None
         self.facts = {"runtime": f"python {platform.python_version()}"}
@@ -79,6 +92,8 @@ class TritonRuntime:
 
     def predict(self, batch: Batch) -> Batch:
         """Run the model once over a whole batch; in parts where the model takes fewer rows."""
+        if self._contexts:
+            return self._execute_sequences(self._contexts, batch)
         rows = len(next(iter(batch.values()))) if batch and self._rows_max else 0
         if rows <= self._rows_max or not self._rows_max:
             return self._execute(batch)
@@ -95,15 +110,41 @@ class TritonRuntime:
             finalize()
 
     def _execute(self, batch: Batch) -> Batch:
+        (outputs,) = self._responses([self._request(batch)])
+        return outputs
+
+    def _execute_sequences(self, contexts: Contexts, batch: Batch) -> Batch:
+        """Run the rows of a batch as requests of their own: each is of another sequence."""
+        rows = len(batch[contexts.name]) if self._rows_max else 1
+        told = contexts.decode(batch, rows)
+        seen = {name: array for name, array in batch.items() if name not in contexts.controls}
+        rowwise = [{name: array[row : row + 1] for name, array in seen.items()} for row in range(rows)]
+        requests = [
+            self._request(inputs, context)
+            for inputs, context in zip(rowwise if self._rows_max else [seen], told, strict=True)
+        ]
+        responses = self._responses(requests)
+        if not self._rows_max:
+            return responses[0]
+        return {name: np.concatenate([np.asarray(one[name]) for one in responses]) for name in responses[0]}
+
+    def _request(self, batch: Batch, context: Context | None = None) -> Any:
         # Copies: there a model may write into its inputs and keep them, here they lie in memory of the next batch.
         inputs = [self._utils.Tensor(name, np.array(array)) for name, array in batch.items()]
         names = [spec.name for spec in self.signature.outputs]
-        request = self._utils.InferenceRequest(inputs=inputs, requested_output_names=names)
-        responses = self._say(self._model.execute, [request])
-        if not isinstance(responses, (list, tuple)) or len(responses) != 1:
+        return self._utils.InferenceRequest(inputs=inputs, requested_output_names=names, context=context)
+
+    def _responses(self, requests: list[Any]) -> list[Batch]:
+        responses = self._say(self._model.execute, requests)
+        if not isinstance(responses, (list, tuple)) or len(responses) != len(requests):
             count = f"{len(responses)} responses" if isinstance(responses, (list, tuple)) else repr(type(responses))
-            raise ModelFailed(f"execute() returned {count} for 1 request; a list of as many is expected")
-        response = responses[0]
+            raise ModelFailed(
+                f"execute() returned {count} for {len(requests)} request{'s' if len(requests) > 1 else ''}; a list of"
+                " as many is expected"
+            )
+        return [self._outputs(response) for response in responses]
+
+    def _outputs(self, response: Any) -> Batch:
         if not isinstance(response, self._utils.InferenceResponse):
             raise ModelFailed(f"execute() returned {type(response).__name__}, not an InferenceResponse")
         error = response.error()

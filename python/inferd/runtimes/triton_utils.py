@@ -18,6 +18,8 @@ from inferd.errors import ModelFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from inferd.sdk.context import Context
+
 __all__ = [
     "TRITONSERVER_REQUEST_FLAG_SEQUENCE_END",
     "TRITONSERVER_REQUEST_FLAG_SEQUENCE_START",
@@ -147,15 +149,21 @@ class Tensor:
 
 
 class InferenceRequest:
-    """What ``execute`` is asked: one batch, the rows of one or more callers."""
+    """What ``execute`` is asked: one batch, the rows of one or more callers; or one request of a sequence."""
 
     def __init__(
-        self, *, inputs: Sequence[Tensor] = (), requested_output_names: Sequence[str] = (), **other: Any
+        self,
+        *,
+        inputs: Sequence[Tensor] = (),
+        requested_output_names: Sequence[str] = (),
+        context: Context | None = None,
+        **other: Any,
     ) -> None:
         if other:
             _refuse_asking(f"InferenceRequest({', '.join(other)})")
         self._inputs = list(inputs)
         self._outputs = list(requested_output_names)
+        self._context = context
 
     def inputs(self) -> list[Tensor]:
         """Its tensors."""
@@ -166,22 +174,31 @@ class InferenceRequest:
         return self._outputs
 
     def request_id(self) -> str:
-        """Empty: a batch has no id, its callers have theirs."""
-        _say_once("request.request_id() is always empty")
-        return ""
+        """Empty, but of a sequence: a batch has no id, its callers have theirs."""
+        if self._context is None:
+            _say_once("request.request_id() is always empty")
+            return ""
+        return self._context.id
 
     def parameters(self) -> str:
-        """Empty: a batch has no parameters."""
-        _say_once("request.parameters() is always empty")
-        return "{}"
+        """Empty, but of a sequence: a batch has no parameters."""
+        if self._context is None:
+            _say_once("request.parameters() is always empty")
+            return "{}"
+        return json.dumps(dict(self._context.parameters))
 
-    def correlation_id(self) -> int:
-        """0: there are no sequences."""
-        return 0
+    def correlation_id(self) -> int | str:
+        """The sequence's id; 0 of requests that stand for themselves."""
+        place = self._context and self._context.sequence
+        return place.id if place else 0
 
     def flags(self) -> int:
-        """0: there are no sequences."""
-        return 0
+        """Whether it is the first and the last of its sequence, as a sum of the constants of this module."""
+        place = self._context and self._context.sequence
+        if not place:
+            return 0
+        start, end = TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
+        return start * place.start + end * place.end
 
     def timeout(self) -> int:
         """0: whose time is over is not run."""
@@ -192,8 +209,8 @@ class InferenceRequest:
         return 0
 
     def is_cancelled(self) -> bool:
-        """False: whom nobody waits for is not run."""
-        return False
+        """Whether nobody waits for it any more; False of a batch."""
+        return self._context is not None and self._context.cancelled
 
     def exec(self, decoupled: bool = False) -> NoReturn:  # noqa: ARG002 (Triton's form)
         """Not served."""

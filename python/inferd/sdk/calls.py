@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_typ
 
 from inferd.errors import InferdError, InvalidInput, ModelFailed
 from inferd.sdk.codecs import Codec, codec_of, codec_of_values
+from inferd.sdk.context import Contexts, contexts_of
 from inferd.sdk.streams import each, is_generator
 from inferd.types import TensorSpec
 
@@ -64,7 +65,7 @@ class Call:
         self._name = method.__qualname__
         self.streams = is_generator(method)
         hints = _hints(method)
-        self.inputs, self.by_row = _arguments(method, hints)
+        self.inputs, self.contexts, self.by_row = _arguments(method, hints)
         self._loop = asyncio.Runner() if inspect.iscoroutinefunction(method) else None
         self._example = {column.name: column.codec.sample(2) for column in self.inputs} | dict(example or {})
         self.outputs = list(outputs) if outputs else _results(_returned(hints), f"the result of {self._name}()")
@@ -79,7 +80,17 @@ class Call:
     @property
     def sample(self) -> dict[str, np.ndarray]:
         """Two rows or more of plausible input."""
-        return {column.name: column.codec.encode(self._example[column.name]) for column in self.inputs}
+        arrays = {column.name: column.codec.encode(self._example[column.name]) for column in self.inputs}
+        rows = max(len(array) for array in arrays.values())
+        return arrays | (self.contexts.sample(rows) if self.contexts else {})
+
+    def _decode(self, batch: Mapping[str, np.ndarray]) -> dict[str, Sequence[Any]]:
+        """The arguments that the method takes for ``batch``."""
+        arguments = {column.name: column.codec.decode(batch[column.name]) for column in self.inputs}
+        if self.contexts:
+            rows = len(batch[self.inputs[0].name])
+            arguments[self.contexts.name] = self.contexts.decode(batch, rows)
+        return arguments
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the method over all rows of ``batch``.
@@ -88,8 +99,7 @@ class Call:
             InvalidInput: of a row that can't be used; the message begins with its position.
             ModelFailed: the method gave something else than was annotated.
         """
-        arguments = {column.name: column.codec.decode(batch[column.name]) for column in self.inputs}
-        found = self._by_name(self._run(arguments))
+        found = self._by_name(self._run(self._decode(batch)))
         return {column.name: self._encode(column, found) for column in self.outputs}
 
     def stream(self, batch: Mapping[str, np.ndarray]) -> Generator[dict[str, np.ndarray]]:
@@ -99,8 +109,7 @@ class Call:
             InvalidInput: the method takes one row and the request has several.
             ModelFailed: the method gave something else than was annotated.
         """
-        arguments = {column.name: column.codec.decode(batch[column.name]) for column in self.inputs}
-        with self._yields(arguments) as yields:
+        with self._yields(self._decode(batch)) as yields:
             for found in yields:
                 named = self._by_name(found)
                 yield {column.name: self._encode(column, named) for column in self.outputs}
@@ -179,10 +188,7 @@ class Call:
 
     def _seen(self) -> list[Column]:
         """What one run gives."""
-        arguments = {
-            column.name: column.codec.decode(array)
-            for column, array in zip(self.inputs, self.sample.values(), strict=True)
-        }
+        arguments = self._decode(self.sample)
         try:
             found = self._by_name(self._first(arguments) if self.streams else self._run(arguments))
         except Exception as fault:
@@ -209,8 +215,9 @@ def _returned(hints: dict[str, Any]) -> Any:
     return None if annotation in _STREAMS else annotation
 
 
-def _arguments(method: Callable[..., Any], hints: dict[str, Any]) -> tuple[list[Column], bool]:
-    columns, whole = [], []
+def _arguments(method: Callable[..., Any], hints: dict[str, Any]) -> tuple[list[Column], Contexts | None, bool]:
+    """What a method takes: from clients, from the server, and whether that of one row."""
+    columns, whole, contexts = [], [], None
     name = method.__qualname__
     for parameter in inspect.signature(method).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -220,13 +227,26 @@ def _arguments(method: Callable[..., Any], hints: dict[str, Any]) -> tuple[list[
                 f"'{parameter.name}' of {name}() has no annotation\nhelp: say what it is, for instance "
                 f"{parameter.name}: list[str], or Annotated[NDArray[np.float32], Shape(30)]"
             )
+        found = contexts_of(parameter.name, hints[parameter.name])
+        if found is not None:
+            contexts = found
+            whole.append(found.whole)
+            continue
         codec, is_whole = codec_of(hints[parameter.name], f"'{parameter.name}' of {name}()")
         columns.append(Column(parameter.name, codec))
         whole.append(is_whole)
     if not columns:
         raise ModelFailed(f"{name}() takes nothing\nhelp: give it an argument for each input")
     # An array may be one row's as well as all rows'; a single plain value tells which.
-    return columns, not all(whole)
+    by_row = not all(whole)
+    if contexts is not None:
+        lists = any(get_origin(hints[column.name]) is list for column in columns)
+        if (contexts.whole and by_row) or (lists and not contexts.whole):
+            raise ModelFailed(
+                f"'{contexts.name}' of {name}() is {'of all rows' if contexts.whole else 'of one row'}, and other"
+                f" arguments are not\nhelp: annotate it as {'Context' if contexts.whole else 'list[Context]'}"
+            )
+    return columns, contexts, by_row
 
 
 def _results(annotation: Any, place: str) -> list[Column]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from inferd.sdk.sequences import Sequence
+
 __all__ = ["Model"]
 
 
@@ -47,12 +49,18 @@ class Model:
     send and returns what ``predict`` takes (a dict by argument where it takes several), ``postprocess`` takes what
     ``predict`` returns and returns what clients get. Either method may be ``async``.
 
+    What comes with a request besides its inputs (headers, the time that its caller waits, whether it still does) is an
+    argument annotated as :class:`~inferd.Context`, or ``list[Context]`` beside lists.
+
     A row that can't be used: raise ``InvalidInput(message, row=position)``. The caller of that row reads the message;
     the others are answered.
     """
 
     example: Mapping[str, Any] | None = None
     """Plausible arguments by name, two rows or more, for the first runs at load. None: made up."""
+
+    sequence: Sequence | None = None
+    """How requests that belong together are answered. None: each request stands for itself."""
 
     def setup(self) -> None:
         """Called first in every worker of the model, also in those of the hooks: what hooks need."""

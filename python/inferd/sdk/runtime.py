@@ -55,9 +55,16 @@ class StageRuntime:
                 f"{stage}() streams, and a model that streams has no preprocess() or postprocess()\n"
                 "help: do their work in predict()"
             )
-        self.signature = Signature(
-            tuple(column.spec for column in self.call.inputs), tuple(column.spec for column in self.call.outputs)
-        )
+        contexts = self.call.contexts
+        self.controls = contexts.controls if contexts else {}
+        self.sequence = model.sequence if stage == "predict" else None
+        if self.sequence is not None and len(hooks) > 1:
+            raise ModelFailed(
+                "a model that answers sequences has no preprocess() or postprocess()\nhelp: do their work in predict()"
+            )
+        seen = tuple(column.spec for column in self.call.inputs)
+        given = tuple(column.spec for column in self.call.outputs)
+        self.signature = Signature(seen + (contexts.specs if contexts else ()), given)
         self.example = self.call.sample
 
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import msgspec
 
 from inferd.errors import InvalidInput
 from inferd.spec.declare import Kind, Scope, Setting, settings_of
-from inferd.spec.settings import Objective, Padding, Versions
+from inferd.spec.settings import Objective, Padding, Sequences, Versions
 from inferd.spec.units import parse_duration, parse_size
 from inferd.types import TensorSpec
 
@@ -247,6 +247,22 @@ def _padding(value: Any) -> Padding:
         raise ValueError(f"{_expected(str(fault))}; write {form}") from None
 
 
+def _sequence(value: Any) -> Sequences:
+    form = "{idle_max: 60s, start: INPUT, state: {INPUT: OUTPUT}}, all of it optional"
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is not how sequences are answered; write {form}")
+    plain = {str(key): given for key, given in value.items()}
+    if "idle_max" in plain:
+        plain["idle_max_s"] = _seconds(plain.pop("idle_max"))
+    state = plain.get("state")
+    if isinstance(state, Mapping):
+        plain["state"] = {name: {"output": one} if isinstance(one, str) else one for name, one in state.items()}
+    try:
+        return msgspec.convert(plain, Sequences, strict=True)
+    except msgspec.ValidationError as fault:
+        raise ValueError(f"{_expected(str(fault))}; write {form}") from None
+
+
 def _seconds(value: Any) -> float:
     seconds = parse_duration(value)
     if seconds <= 0:
@@ -262,6 +278,7 @@ _PARSERS: dict[Kind, Callable[[Any], Any]] = {
     "batching": _batching,
     "tensors": _tensors,
     "padding": _padding,
+    "sequence": _sequence,
     "shares": _shares,
     "sources": _sources,
     "when": _when,

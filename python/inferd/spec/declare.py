@@ -21,6 +21,7 @@ Kind = Literal[
     "versions",
     "batching",
     "padding",
+    "sequence",
     "tensors",
     "shares",
     "sources",

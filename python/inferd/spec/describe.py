@@ -89,6 +89,37 @@ _KINDS: dict[str, dict[str, Any]] = {
             {"type": "null"},
         ]
     },
+    "sequence": {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {
+                    "idle_max": _DURATION,
+                    "sequences_max": _NUMBER,
+                    **{name: {"type": "string"} for name in ("start", "end", "ready", "id")},
+                    "state": {
+                        "type": "object",
+                        "additionalProperties": {
+                            "anyOf": [
+                                {"type": "string"},
+                                {
+                                    "type": "object",
+                                    "properties": {
+                                        "output": {"type": "string"},
+                                        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                                    },
+                                    "required": ["output"],
+                                    "additionalProperties": False,
+                                },
+                            ]
+                        },
+                    },
+                },
+                "additionalProperties": False,
+            },
+            {"type": "null"},
+        ]
+    },
     "shares": {
         "anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}]
     },

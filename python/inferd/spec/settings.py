@@ -21,7 +21,9 @@ __all__ = [
     "PaddedInput",
     "Padding",
     "RuntimeName",
+    "Sequences",
     "ServerSpec",
+    "State",
     "Versions",
 ]
 
@@ -77,6 +79,42 @@ class Padding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     inputs: Annotated[dict[str, PaddedInput], msgspec.Meta(min_length=1)]
     outputs: dict[str, CutOutput] = {}
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``output`` that gives the next request its input; ``shape`` is that of the first, the batch included."""
+
+    output: str
+    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] | None = None
+
+
+class Sequences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How requests that belong together are answered.
+
+    ``start``, ``end``, ``ready`` and ``id`` name inputs that tell the model where in a sequence it is; ``state`` has
+    inputs that are kept between two requests.
+    """
+
+    idle_max_s: float = 60.0
+    sequences_max: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 10_000
+    start: str | None = None
+    end: str | None = None
+    ready: str | None = None
+    id: str | None = None
+    state: dict[str, State] = {}
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that crosses to the data plane."""
+        controls = {"start": self.start, "end": self.end, "ready": self.ready, "id": self.id}
+        return {
+            "idle_max_s": self.idle_max_s,
+            "sequences_max": self.sequences_max,
+            "controls": {name: f"sequence_{kind}" for kind, name in controls.items() if name is not None},
+            "state": [
+                {"input": name, "output": state.output, "shape": state.shape and list(state.shape)}
+                for name, state in self.state.items()
+            ],
+        }
 
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -482,6 +520,19 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
             why="Only its owner knows that a model gives equal inputs equal answers, and that they are asked again.",
             kind="size",
             ge=KiB,
+        ),
+    ] = None
+    sequence: Annotated[
+        Sequences | None,
+        about(
+            "Requests that belong together, by the parameter sequence_id: {idle_max: 60s, sequences_max: 10000, start:"
+            " INPUT, end: INPUT, ready: INPUT, id: INPUT, state: {INPUT: OUTPUT}}, all of it optional. What state names"
+            " is kept by the server from one request to the next; without it the model remembers by itself and has one"
+            " replica. null: every request stands for itself.",
+            why="Most models remember nothing.",
+            kind="sequence",
+            scope="one",
+            flag=False,
         ),
     ] = None
     retry_on_worker_loss: Annotated[

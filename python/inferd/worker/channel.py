@@ -78,8 +78,13 @@ class Channel:
         """Say that the model could not be loaded. The process should end then."""
         self._native.failed(message, detail)
 
-    def batches(self, signature: Signature, facts: dict[str, str]) -> Iterator[WorkerBatch]:
-        """Say that the model is loaded, then every batch until the gateway closes the channel."""
-        self._native.loaded(json.dumps({"signature": signature.to_json(), "facts": facts}))
+    def batches(self, signature: Signature, told: dict[str, Any]) -> Iterator[WorkerBatch]:
+        """Say that the model is loaded, then every batch until the gateway closes the channel.
+
+        Args:
+            signature: what the model takes and gives.
+            told: ``facts``, ``controls`` and ``sequence`` of the data plane's ``LoadedModel``.
+        """
+        self._native.loaded(json.dumps({"signature": signature.to_json(), **told}))
         while (batch := self._native.next()) is not None:
             yield WorkerBatch(batch, signature)

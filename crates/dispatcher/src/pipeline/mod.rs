@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inferd_scheduler::pipeline::Deadlines;
 use inferd_types::settings::PipelineSettings;
-use inferd_types::{Clock, Error, InferRequest, Signature};
+use inferd_types::{Clock, Error, ErrorKind, InferRequest, Signature};
 use tokio::sync::watch;
 
 use self::condition::Condition;
@@ -58,6 +58,10 @@ pub(crate) struct Pipeline {
     observer: Arc<dyn ModelObserver>,
     statistics: Mutex<ModelStatistics>,
     closed: AtomicBool,
+    /// Whether a step reads what comes with a request besides tensors.
+    pub(crate) wants_context: bool,
+    /// Whether a step answers sequences.
+    pub(crate) has_sequences: bool,
     /// Requests under way, so that their steps' models are drained after them.
     running: watch::Sender<usize>,
 }
@@ -85,6 +89,12 @@ impl Pipeline {
         let under_way = UnderWay::begin(self);
         if self.closed.load(Ordering::SeqCst) {
             return Ticket::refused(draining(&self.settings.name));
+        }
+        if request.sequence.is_some() && !self.has_sequences {
+            return Ticket::refused(Error::new(
+                ErrorKind::InvalidInput,
+                format!("no step of pipeline '{}' has sequences; leave sequence_id out", self.settings.name),
+            ));
         }
         Ticket::running(Box::pin(run::run(under_way, request)))
     }

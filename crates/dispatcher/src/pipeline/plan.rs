@@ -52,7 +52,12 @@ impl Pipeline {
             decoupled: false,
         };
         let objective = settings.slo.map_or(NO_OBJECTIVE, |slo| slo.latency_s.0);
+        let any = |is: fn(&ModelHandle) -> bool| {
+            steps.iter().flat_map(|step| &step.models).any(|(model, _)| is(model))
+        };
         Ok(Pipeline {
+            wants_context: any(ModelHandle::wants_context),
+            has_sequences: any(ModelHandle::has_sequences),
             signature: Arc::new(signature),
             steps,
             outputs: sources,

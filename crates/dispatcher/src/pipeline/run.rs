@@ -193,16 +193,18 @@ impl<'a> Run<'a> {
             }
             None => Due::Never,
         };
-        let request = InferRequest { inputs, arrived: now, due, ..self.like() };
+        let model = step.model();
+        let sequence = self.request.sequence.clone().filter(|_| model.has_sequences());
+        let request = InferRequest { inputs, arrived: now, due, sequence, ..self.like() };
         self.states[index] = State::UnderWay;
-        self.tickets.push((index, now, step.model().submit_step(request)));
+        self.tickets.push((index, now, model.submit_step(request)));
         Ok(())
     }
 
     /// What every step's request has in common.
     fn like(&self) -> InferRequest {
-        let InferRequest { timeout, priority, tenant, .. } = self.request;
-        InferRequest { timeout, priority, tenant, ..InferRequest::default() }
+        let InferRequest { timeout, priority, tenant, ref context, .. } = self.request;
+        InferRequest { timeout, priority, tenant, context: context.clone(), ..InferRequest::default() }
     }
 
     fn tensor(&self, source: Source) -> Option<&Tensor> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use inferd_scheduler::Event;
 use inferd_transport::Exit;
-use inferd_types::{Error, ErrorKind, ReplicaId, Time};
+use inferd_types::{Error, ErrorKind, ReplicaId, RequestId, Time};
 
 use super::Task;
 use super::results::timed_out;
@@ -89,8 +89,49 @@ impl<L: Launcher> Task<L> {
             if let Some(flight) = self.flights.remove(id) {
                 self.fail(flight, timed_out());
                 self.event(Event::Cancelled(id));
+                self.tell_gone(id);
             }
         }
+    }
+
+    /// Lets the model know, where it wants to, that nobody waits for the rows of a request that runs.
+    pub(super) fn tell_gone(&mut self, id: RequestId) {
+        let Some(input) = self.shared.interior().and_then(|interior| interior.cancelled()) else { return };
+        for replica in &mut self.replicas {
+            for batch in &replica.batches {
+                let mut first = 0;
+                for (member, rows) in &batch.members {
+                    if *member == id
+                        && let Some(slot) = batch.slot
+                    {
+                        replica.worker.mark(slot, input, first, *rows);
+                    }
+                    first += rows;
+                }
+            }
+        }
+    }
+
+    /// Answers those who can't go on without a replica that has ended.
+    fn fail_at_home(&mut self, lost: ReplicaId) {
+        for id in self.flights.at_home(lost) {
+            self.event(Event::Removed(id));
+            if let Some(flight) = self.flights.remove(id) {
+                let error = self.lost_home();
+                self.fail(flight, error);
+            }
+        }
+    }
+
+    pub(super) fn lost_home(&self) -> Error {
+        Error::new(
+            ErrorKind::WorkerLost,
+            format!(
+                "the sequence was lost: the worker of model '{}' that remembered it has ended; begin it again with \
+                 sequence_start",
+                self.shared.settings.name
+            ),
+        )
     }
 
     /// A process has ended and is reaped: its memory is ours alone now.
@@ -107,6 +148,7 @@ impl<L: Launcher> Task<L> {
         if !expected {
             self.tell_of_loss(&replica, exit, hung);
         }
+        self.fail_at_home(id);
         let mut by_suspects = false;
         for batch in replica.batches {
             by_suspects |= batch.purpose == Purpose::Suspects;

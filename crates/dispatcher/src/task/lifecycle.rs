@@ -134,17 +134,20 @@ impl<L: Launcher> Task<L> {
             )),
             None => {
                 let batched = loaded.signature.batched();
-                self.door = Some(Door::new(&loaded.signature, settings)?);
+                let door = Door::new(&loaded.signature, settings)?;
                 let mut config = Config::from_settings(settings, batched);
                 if loaded.signature.decoupled {
                     // A copy's responses would be told beside the first's.
                     config.hedging = None;
                 }
-                self.scheduler = Scheduler::new(config);
-                if !loaded.signature.decoupled && settings.profiling && settings.profile.is_empty() {
+                let profiled =
+                    !loaded.signature.decoupled && settings.profiling && settings.profile.is_empty();
+                self.shared.set_loaded(loaded)?;
+                if profiled {
                     self.profiler = Some(Profiler::new(batched, settings.batch_rows_max));
                 }
-                self.shared.set_loaded(loaded);
+                self.scheduler = Scheduler::new(config);
+                self.door = Some(door);
                 Ok(())
             }
         }

@@ -28,6 +28,8 @@ struct State {
     stopped: usize,
     /// The next append comes too late.
     takes_before_append: bool,
+    /// Slot, input, first row and rows of each mark.
+    marked: Vec<(usize, usize, u32, u32)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -132,6 +134,10 @@ impl Worker for Fake {
         AppendOutcome::Appended
     }
 
+    fn mark(&mut self, slot: SlotId, input: usize, first_row: u32, rows: u32) {
+        self.lock().marked.push((slot.index(), input, first_row, rows));
+    }
+
     fn withdraw(&mut self, slot: SlotId) -> bool {
         self.lock().slots[slot.index()].take_if(|(_, _, step)| *step == Step::Open).is_some()
     }
@@ -175,6 +181,8 @@ impl Worker for Fake {
 #[derive(Clone, Default)]
 struct Fakes {
     decoupled: bool,
+    /// What the worker tells beside its signature.
+    tells: Option<fn(&mut LoadedModel)>,
     started: Arc<Mutex<Vec<Fake>>>,
     bell: Arc<Notify>,
 }
@@ -195,7 +203,11 @@ impl Launcher for Fakes {
         let spec = || vec![TensorSpec { name: "x".into(), datatype: DataType::Int8, shape: vec![-1] }];
         let signature =
             Signature { inputs: spec(), outputs: spec(), batching: Batching::On, decoupled: self.decoupled };
-        async move { Ok((fake, LoadedModel { signature, facts: Default::default() })) }
+        let mut loaded = LoadedModel::new(signature, Default::default());
+        if let Some(tells) = self.tells {
+            tells(&mut loaded);
+        }
+        async move { Ok((fake, loaded)) }
     }
 
     async fn rung(&self) {
@@ -233,6 +245,7 @@ fn settings(retry: bool) -> ModelSettings {
         linger: false,
         ejection: true,
         hedge_budget: 0.0,
+        sequence: None,
         cache: None,
     }
 }
@@ -501,4 +514,5 @@ async fn who_leaves_while_two_copies_run_leaves_both() {
     both_serve(&handle, &fakes.number(0), &fakes.number(1)).await;
 }
 
+mod sequences;
 mod streams;

@@ -134,6 +134,7 @@ pub(crate) fn settings(change: impl FnOnce(&mut ModelSettings)) -> ModelSettings
         linger: true,
         ejection: true,
         hedge_budget: 0.0,
+        sequence: None,
         cache: None,
     };
     change(&mut settings);

@@ -48,7 +48,7 @@ pub(crate) fn run(fd: i32) -> ! {
     }
     wait_while(path("load_while").as_deref());
     let batched = load.get("batched").and_then(Value::as_bool).unwrap_or(true);
-    channel.loaded(&LoadedModel { signature: signature(batched), facts: Default::default() }).unwrap();
+    channel.loaded(&LoadedModel::new(signature(batched), Default::default())).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     channel.on_terminate(Box::new(move || asked.store(true, Ordering::SeqCst)));

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use inferd_protocol::pb::inference as pb;
 use inferd_protocol::pb::inference::grpc_inference_service_server::GrpcInferenceService;
 use inferd_protocol::{Decoded, Region, RequestOptions, classify, describe as wire, grpc as codec};
@@ -34,9 +35,15 @@ type Answer<T> = std::result::Result<Response<T>, Status>;
 async fn infer(
     shared: &Shared,
     asked: &Asked,
+    headers: &HeaderMap,
     message: pb::ModelInferRequest,
 ) -> Result<pb::ModelInferResponse> {
     let target = find(shared, asked, &message)?;
+    if target.model.wants_context() {
+        let mut asked = asked.clone();
+        asked.keep_headers(&target, headers);
+        return Box::pin(infer_on(shared, &asked, target, message)).await;
+    }
     infer_on(shared, asked, target, message).await
 }
 
@@ -67,7 +74,7 @@ pub(super) async fn begin(
         Box::pin(shared.regions.prepare(&shared.inflight, &target.signature, &mut decoded)).await?;
     }
     let Decoded { id, inputs, options, .. } = decoded;
-    Ok((target.stream(shared, asked, inputs, &options), id, options))
+    Ok((target.stream(shared, asked, id.as_deref(), inputs, &options), id, options))
 }
 
 /// As [`infer`], on the model that the message names.
@@ -97,7 +104,7 @@ async fn run(
         }
     };
     let Decoded { id, inputs, options, .. } = decoded;
-    let mut response = target.run(shared, asked, inputs, &options).await?;
+    let mut response = target.run(shared, asked, id.as_deref(), inputs, &options).await?;
     if !options.classes.is_empty() {
         classify(&options, &target.signature, &mut response)?;
     }
@@ -138,16 +145,22 @@ impl GrpcInferenceService for Inference {
     type ModelStreamInferStream = stream::Answers;
 
     async fn model_infer(&self, request: Request<pb::ModelInferRequest>) -> Answer<pb::ModelInferResponse> {
-        answered(infer(&self.shared, &self.asked, request.into_inner()).await)
+        let (metadata, _, message) = request.into_parts();
+        answered(infer(&self.shared, &self.asked, metadata.as_ref(), message).await)
     }
 
     async fn model_stream_infer(
         &self,
         request: Request<Streaming<pb::ModelInferRequest>>,
     ) -> Answer<Self::ModelStreamInferStream> {
-        let call =
-            stream::Call { shared: self.shared.clone(), asked: self.asked.clone(), held: self.held.clone() };
-        Ok(Response::new(call.answers(request.into_inner())))
+        let (metadata, _, messages) = request.into_parts();
+        let call = stream::Call {
+            shared: self.shared.clone(),
+            asked: self.asked.clone(),
+            headers: Arc::new(metadata.into_headers()),
+            held: self.held.clone(),
+        };
+        Ok(Response::new(call.answers(messages)))
     }
 
     async fn server_live(&self, _: Request<pb::ServerLiveRequest>) -> Answer<pb::ServerLiveResponse> {

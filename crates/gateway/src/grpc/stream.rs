@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use futures_util::stream::{self, SelectAll, StreamExt};
+use http::HeaderMap;
 use inferd_protocol::RequestOptions;
 use inferd_protocol::grpc as codec;
 use inferd_protocol::pb::inference as pb;
@@ -38,6 +39,8 @@ pub(super) type Answers = Pin<Box<dyn Stream<Item = Item> + Send>>;
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
     pub(super) asked: Arc<Asked>,
+    /// The call's metadata.
+    pub(super) headers: Arc<HeaderMap>,
     /// What the body has counted and no message has taken yet.
     pub(super) held: Arc<Held>,
 }
@@ -73,16 +76,23 @@ impl Call {
 
     async fn run(&self, message: pb::ModelInferRequest, held: &Held) -> Answer {
         let arrived = self.shared.clock.now();
-        let asked = Asked {
+        let mut asked = Asked {
             arrived,
             request_id: self.asked.request_id.clone(),
             context: self.asked.context.map(|context| self.shared.ids.sibling(context)),
             // The call's timeout is for all of it.
             timeout: self.asked.timeout.map(|timeout| (self.asked.arrived + timeout).since(arrived)),
             tenant: self.asked.tenant,
+            headers: None,
         };
         let id = message.id.clone();
-        let answered = match inference::find(&self.shared, &asked, &message) {
+        let found = inference::find(&self.shared, &asked, &message);
+        if let Ok(target) = &found
+            && target.model.wants_context()
+        {
+            asked.headers = Some(self.headers.clone());
+        }
+        let answered = match found {
             Ok(target) if target.signature.decoupled => {
                 return Box::pin(Many::begin(self.shared.clone(), asked, target, message, held)).await;
             }

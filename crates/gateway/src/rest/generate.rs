@@ -43,6 +43,7 @@ pub(super) async fn answer(
             return answer::error(&error);
         }
     };
+    asked.keep_headers(&target, head.headers);
     let mut generation = match begin(shared, target, head, asked, body, delivery).await {
         Ok(generation) => generation,
         Err((target, error)) => {
@@ -89,7 +90,7 @@ async fn begin(
         Ok(decoded) => decoded,
         Err(error) => return Err((target, error)),
     };
-    let running = target.stream(shared, asked, inputs, &options);
+    let running = target.stream(shared, asked, id.as_deref(), inputs, &options);
     let shared = shared.clone();
     Ok(Generation { shared, target, asked: asked.clone(), running, id, last: None, _held: held })
 }

@@ -14,8 +14,10 @@ use crate::trace::{REQUEST_ID, TRACEPARENT};
 const LINE_BYTES: usize = 4;
 
 /// The headers that mean something.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Head<'a> {
+    /// All of them.
+    pub(super) headers: &'a HeaderMap,
     /// Bytes of all headers.
     bytes: usize,
     pub(super) request_id: Option<&'a HeaderValue>,
@@ -29,7 +31,17 @@ pub(super) struct Head<'a> {
 
 impl<'a> Head<'a> {
     pub(super) fn read(headers: &'a HeaderMap) -> Head<'a> {
-        let mut head = Head::default();
+        let mut head = Head {
+            headers,
+            bytes: 0,
+            request_id: None,
+            traceparent: None,
+            content_type: None,
+            content_encoding: None,
+            accept_encoding: None,
+            json_length: None,
+            timeout: None,
+        };
         for (name, value) in headers {
             let name = name.as_str();
             head.bytes += name.len() + value.len() + LINE_BYTES;

@@ -55,6 +55,7 @@ pub(super) async fn answer(
             return answer::error(&error);
         }
     };
+    asked.keep_headers(&target, head.headers);
     let outcome = match form {
         Form::Tensors => run(shared, &target, head, asked, body, delivery).await,
         // Boxed, so that it does not make every other request's future larger.
@@ -98,7 +99,7 @@ async fn run(
         }
     };
     let Decoded { id, inputs, options, .. } = decoded;
-    let mut response = target.run(shared, asked, inputs, &options).await?;
+    let mut response = target.run(shared, asked, id.as_deref(), inputs, &options).await?;
     if !options.classes.is_empty() {
         classify(&options, &target.signature, &mut response)?;
     }

@@ -46,7 +46,7 @@ pub(super) async fn run(
         let signature = target.signature.clone();
         off_reactor(move || decode(&body, &media, form, &signature, &limits)).await??
     };
-    let mut response = target.run(shared, asked, inputs, &RequestOptions::default()).await?;
+    let mut response = target.run(shared, asked, None, inputs, &RequestOptions::default()).await?;
     let answered = Answered::of(&mut response);
     let bytes: usize = response.outputs.iter().map(|tensor| tensor.data.len()).sum();
     let signature = target.signature.clone();

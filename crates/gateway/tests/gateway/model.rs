@@ -81,7 +81,7 @@ pub(crate) fn run() {
         batching: Batching::On,
         decoupled: false,
     };
-    channel.loaded(&LoadedModel { signature, facts: [("kind".into(), "double".into())].into() }).unwrap();
+    channel.loaded(&LoadedModel::new(signature, [("kind".into(), "double".into())].into())).unwrap();
     // Unsafe code lives in the transport alone; the kernel reads and writes addresses just as well.
     let memory = std::fs::File::options().read(true).write(true).open("/proc/self/mem").unwrap();
     while let Some(mut batch) = channel.next().unwrap() {

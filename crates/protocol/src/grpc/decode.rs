@@ -28,7 +28,7 @@ pub fn decode_infer(request: ModelInferRequest, signature: &Signature, limits: &
     for (name, value) in &request.parameters {
         parameters.take(name, &as_value(value))?;
     }
-    let mut options = parameters.options;
+    let mut options = parameters.finish()?;
     options.outputs = requested(&request.outputs, signature, limits, &mut options)?;
     let (inputs, outside) =
         decode_inputs(request.inputs, request.raw_input_contents, signature, limits)?.finish()?;

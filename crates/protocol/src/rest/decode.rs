@@ -245,8 +245,8 @@ impl<'a> Request<'_, 'a> {
 
     fn finish(self) -> Result<Decoded> {
         let (inputs, outside) = self.inputs.finish()?;
-        let mut options = self.parameters.options;
         let binary = self.parameters.binary_data_output;
+        let mut options = self.parameters.finish()?;
         options.outputs = match self.requested {
             Some(objects) if !objects.is_empty() => {
                 let mut requested: SmallVec<[RequestedOutput; 2]> = SmallVec::new();

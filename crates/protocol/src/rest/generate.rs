@@ -46,7 +46,7 @@ pub fn decode_generate(body: &Bytes, signature: &Signature, limits: &Limits) -> 
     }
     scanner.end()?;
     let (inputs, outside) = inputs.finish()?;
-    let options = parameters.options;
+    let options = parameters.finish()?;
     options::check_json_outputs(&options, signature)?;
     Ok(Decoded { id, inputs, outside, options })
 }

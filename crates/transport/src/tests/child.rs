@@ -33,7 +33,7 @@ fn process_entry() {
     }
     let signature: Signature = serde_json::from_value(load["signature"].clone()).unwrap();
     let facts = facts();
-    channel.loaded(&LoadedModel { signature, facts }).unwrap();
+    channel.loaded(&LoadedModel::new(signature, facts)).unwrap();
     let stopped = std::sync::Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
     let told = stopped.clone();
     channel.on_terminate(Box::new(move || {

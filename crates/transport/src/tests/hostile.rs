@@ -42,7 +42,7 @@ pub(super) fn run(fd: i32, load: &Value) -> ! {
         park();
     }
     let signature: Signature = serde_json::from_value(load["signature"].clone()).unwrap();
-    let loaded = WorkerFrame::Loaded(LoadedModel { signature, facts: Default::default() });
+    let loaded = WorkerFrame::Loaded(LoadedModel::new(signature, Default::default()));
     socket::send(&socket, &loaded, &[]).unwrap();
     let mut fds = Fds::new();
     let length = socket::receive(&socket, &mut buffer, Some(&mut fds)).unwrap();

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from inferd.spec.convert import Source, read_settings
 from inferd.spec.settings import ModelSpec
+from inferd.spec.triton.sequences import read_sequence
 
 if TYPE_CHECKING:
     from inferd.spec.convert import Path
@@ -64,6 +65,7 @@ def read_model(config: Config, kind: str | None, notes: list[str], faults: list[
         for key in ("input", "output"):
             plain.put(f"{key}s", tensors_of(config, key, faults) or None, (key,))
         _check_reshapes(config, faults)
+    plain.put("sequence", read_sequence(config, faults), ("sequence_batching",))
     _batching(plain, config, kind)
     _queue(plain, values)
     _instances(plain, config, notes)
@@ -150,7 +152,9 @@ def _batching(plain: _Plain, config: Config, kind: str | None) -> None:
         plain.put("batch_rows_max", rows, ("max_batch_size",))
         # Who asks for dynamic batching says that rows may run together. Else Triton runs every request alone, and a
         # model may depend on it: then the probe has to show that it does not.
-        plain.put("batching", "on" if "dynamic_batching" in config.values else None, ("dynamic_batching",))
+        # Sequences are run together there too.
+        choice = next((name for name in ("dynamic_batching", "sequence_batching") if name in config.values), None)
+        plain.put("batching", choice and "on", (choice or "",))
     elif kind != "python" and (config.says("max_batch_size") or config.values["input"]):
         plain.put("batching", "off", ("max_batch_size",))
 

@@ -48,12 +48,26 @@ MAPPED = frozenset(
         "parameters",
         "model_transaction_policy",
         "response_cache",
+        "sequence_batching",
+        "sequence_batching.max_sequence_idle_microseconds",
+        "sequence_batching.control_input",
+        "sequence_batching.state",
     }
 )
 """Fields that become settings or steps. A message vouches for nothing below it."""
 
 # Messages that are mapped with all that is in them.
-_WHOLE = frozenset({"version_policy", "ensemble_scheduling.step", "parameters", "input.reshape", "output.reshape"})
+_WHOLE = frozenset(
+    {
+        "version_policy",
+        "ensemble_scheduling.step",
+        "parameters",
+        "input.reshape",
+        "output.reshape",
+        "sequence_batching.control_input",
+        "sequence_batching.state",
+    }
+)
 
 _DERIVED = "derived: batches follow from the load, the model's measured latency and its objective; state that with slo:"
 _TIMEOUTS = "a request's own timeout holds, in the queue too; slo: refuses at the door what would be late"
@@ -72,6 +86,8 @@ WITHOUT_EFFECT = {
     "dynamic_batching.default_queue_policy.default_timeout_microseconds": _TIMEOUTS,
     "dynamic_batching.default_queue_policy.allow_timeout_override": _TIMEOUTS,
     "dynamic_batching.priority_queue_policy": "all classes share one queue; queue_rows_max: bounds it",
+    "sequence_batching.direct": "rows of different sequences share batches as any others do",
+    "sequence_batching.oldest": "rows of different sequences share batches as any others do",
     "ensemble_scheduling.max_inflight_requests": "each step's model bounds its own queue with queue_rows_max:",
     "instance_group.name": "replicas are numbered",
     "instance_group.rate_limiter": "running_max: says how many replicas run at once",
@@ -97,9 +113,9 @@ REFUSED = {
     ),
     "batch_input": ("the model would lack inputs that only ragged batches have", "give the model plain inputs"),
     "batch_output": ("the outputs of ragged batches can't be told apart", "give the model plain outputs"),
-    "sequence_batching": (
-        "requests are independent of each other: no state is kept between them",
-        "make the state an input and an output, and let the client carry it",
+    "sequence_batching.iterative_sequence": (
+        "a request is run once",
+        "have the client send the next request of the sequence",
     ),
     "ensemble_scheduling.step.model_namespace": (
         "a step's model is looked up in the ensemble's own repository",

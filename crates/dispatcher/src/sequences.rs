@@ -1,0 +1,297 @@
+//! Sequences: requests that a model answers one after the other, with what it remembers in between.
+//!
+//! Reads requests before the model's task sees them, and holds each until those before it are answered. What a model
+//! names as its state is kept here and handed to whichever replica runs the next request, so that it outlives workers;
+//! a model that remembers by itself has one replica, and its sequences end with that.
+//! Knows nothing of batches: requests of different sequences share them as any others do.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use inferd_types::settings::SequenceSettings;
+use inferd_types::{Clock, Error, ErrorKind, InferRequest, ReplicaId, Result, Sequence, SequenceId, Time};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::interior::{Interior, State};
+use crate::shared::Shared;
+use crate::ticket::{Answer, Ticket};
+
+/// The sequences of one load of a model.
+pub(crate) struct Sequences {
+    model: String,
+    idle_max: Duration,
+    sequences_max: usize,
+    /// Most requests that wait for those before them, of all sequences.
+    waiting_max: usize,
+    /// Whether the model remembers by itself.
+    keeps: bool,
+    clock: Clock,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    live: HashMap<SequenceId, Live>,
+    /// Those that nobody is at, by the time since when: who is idle longest stands first.
+    idle: BTreeSet<(Time, SequenceId)>,
+    waiting: usize,
+}
+
+/// One sequence.
+struct Live {
+    /// `None` until its first request is answered.
+    begun: Option<Begun>,
+    /// Since when nobody is at it; `None` while a request has its turn.
+    idle_since: Option<Time>,
+    /// Who comes next, in the order of arrival.
+    line: VecDeque<oneshot::Sender<Turn>>,
+}
+
+/// What the next request goes on from.
+#[derive(Clone)]
+struct Begun {
+    state: State,
+    /// The replica that answered last.
+    replica: ReplicaId,
+}
+
+impl Sequences {
+    pub(crate) fn new(
+        model: &str,
+        settings: &SequenceSettings,
+        waiting_max: usize,
+        clock: Clock,
+    ) -> Sequences {
+        Sequences {
+            model: model.to_owned(),
+            idle_max: settings.idle_max_s.0,
+            sequences_max: settings.sequences_max,
+            waiting_max,
+            keeps: settings.state.is_empty(),
+            clock,
+            table: Mutex::default(),
+        }
+    }
+
+    /// How many there are, for people.
+    pub(crate) fn status(&self) -> Value {
+        let mut table = self.lock();
+        table.forget_idle(self.clock.now(), self.idle_max);
+        json!({
+            "live": table.live.len(),
+            "waiting": table.waiting,
+            "sequences_max": self.sequences_max,
+            "idle_max_s": self.idle_max.as_secs_f64(),
+            "kept_by": if self.keeps { "model" } else { "server" },
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // What can panic in between is not reached with a change half done.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place in the line of the sequence, in the order of these calls.
+    fn enter(self: &Arc<Self>, sequence: &Sequence) -> Result<Entered> {
+        let now = self.clock.now();
+        let mut table = self.lock();
+        table.forget_idle(now, self.idle_max);
+        let id = &sequence.id;
+        if !table.live.contains_key(id) {
+            if !sequence.start {
+                return Err(self.unknown(id));
+            }
+            if table.live.len() >= self.sequences_max {
+                return Err(Error::new(
+                    ErrorKind::Overloaded,
+                    format!(
+                        "model '{}' has {} sequences, and takes no more at once; end some, or raise sequences_max",
+                        self.model, self.sequences_max
+                    ),
+                ));
+            }
+            table.live.insert(id.clone(), Live { begun: None, idle_since: None, line: VecDeque::new() });
+            return Ok(Entered::Now(Turn { sequences: self.clone(), id: id.clone() }));
+        }
+        let full = table.waiting >= self.waiting_max;
+        let Some(live) = table.live.get_mut(id) else { return Err(self.unknown(id)) };
+        if let Some(since) = live.idle_since.take() {
+            table.idle.remove(&(since, id.clone()));
+            return Ok(Entered::Now(Turn { sequences: self.clone(), id: id.clone() }));
+        }
+        if full {
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                format!(
+                    "{} requests of sequences wait at model '{}' for those before them; send the next when the one \
+                     before is answered, or raise queue_rows_max",
+                    self.waiting_max, self.model
+                ),
+            ));
+        }
+        let (sender, receiver) = oneshot::channel();
+        live.line.push_back(sender);
+        table.waiting += 1;
+        Ok(Entered::Later(receiver))
+    }
+
+    fn unknown(&self, id: &SequenceId) -> Error {
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "model '{}' knows no sequence '{id}': it was not begun, or it has ended, was lost or was idle for \
+                 more than {:?}; begin it with sequence_start",
+                self.model, self.idle_max
+            ),
+        )
+    }
+}
+
+impl Table {
+    fn forget_idle(&mut self, now: Time, idle_max: Duration) {
+        while let Some((since, id)) = self.idle.first()
+            && now.since(*since) >= idle_max
+        {
+            self.live.remove(id);
+            self.idle.pop_first();
+        }
+    }
+}
+
+impl fmt::Debug for Sequences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequences").field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+enum Entered {
+    Now(Turn),
+    Later(oneshot::Receiver<Turn>),
+}
+
+/// The right to run the next request of a sequence. Dropped, it goes to whoever comes next.
+struct Turn {
+    sequences: Arc<Sequences>,
+    id: SequenceId,
+}
+
+impl Turn {
+    /// What the request goes on from; `None` where it begins.
+    fn begin(&self, start: bool) -> Result<Option<Begun>> {
+        let mut table = self.sequences.lock();
+        let live = table.live.get_mut(&self.id);
+        if start {
+            if let Some(live) = live {
+                live.begun = None;
+            }
+            return Ok(None);
+        }
+        live.and_then(|live| live.begun.clone()).map(Some).ok_or_else(|| self.sequences.unknown(&self.id))
+    }
+
+    /// Keeps what the next request goes on from; `None`: there is none.
+    fn keep(&self, begun: Option<Begun>) {
+        if let Some(live) = self.sequences.lock().live.get_mut(&self.id) {
+            live.begun = begun;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut table = self.sequences.lock();
+        let now = self.sequences.clock.now();
+        loop {
+            let Some(live) = table.live.get_mut(&self.id) else { return };
+            let Some(next) = live.line.pop_front() else {
+                if live.begun.is_none() {
+                    table.live.remove(&self.id);
+                } else {
+                    live.idle_since = Some(now);
+                    table.idle.insert((now, self.id.clone()));
+                }
+                return;
+            };
+            table.waiting -= 1;
+            if next.is_closed() {
+                continue;
+            }
+            // Sent without the lock: where the receiver went in this moment, the turn comes back here.
+            drop(table);
+            let turn = Turn { sequences: self.sequences.clone(), id: self.id.clone() };
+            drop(next.send(turn));
+            return;
+        }
+    }
+}
+
+/// Answers `request` of `sequence` when those before it are answered. The place in the line is taken now.
+pub(crate) fn submit(
+    shared: &Arc<Shared>,
+    sequences: &Arc<Sequences>,
+    interior: Option<Arc<Interior>>,
+    sequence: &Arc<Sequence>,
+    request: InferRequest,
+) -> Ticket {
+    if let Some(refusal) = shared.refusal() {
+        return Ticket::refused(refusal);
+    }
+    if let Some(interior) = &interior
+        && let Err(error) = interior.check_sequence(&sequence.id, &request.inputs)
+    {
+        return Ticket::refused(error);
+    }
+    match sequences.enter(sequence) {
+        Ok(entered) => {
+            Ticket::running(Box::pin(answer(shared.clone(), entered, interior, sequence.clone(), request)))
+        }
+        Err(error) => {
+            if error.kind() == ErrorKind::Overloaded {
+                shared.observer.refused("sequences");
+            }
+            Ticket::refused(error)
+        }
+    }
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    entered: Entered,
+    interior: Option<Arc<Interior>>,
+    sequence: Arc<Sequence>,
+    mut request: InferRequest,
+) -> Answer {
+    let turn = match entered {
+        Entered::Now(turn) => turn,
+        Entered::Later(receiver) => receiver.await.map_err(|_| {
+            Error::new(ErrorKind::Internal, "the line of a sequence was lost; begin it again")
+        })?,
+    };
+    let before = turn.begin(sequence.start)?;
+    if turn.sequences.keeps {
+        request.home = before.as_ref().map(|begun| begun.replica);
+    }
+    if let Some(interior) = &interior {
+        let state = before.map_or_else(State::new, |begun| begun.state);
+        shared.fill(interior, &mut request, &state)?;
+    }
+    let mut response = match shared.submit_new(request).await {
+        Ok(response) => response,
+        Err(error) => {
+            // What a model that died remembered is gone with it; what is kept here is as it was.
+            if turn.sequences.keeps && error.kind() == ErrorKind::WorkerLost {
+                turn.keep(None);
+            }
+            return Err(error);
+        }
+    };
+    let state = interior.map(|interior| interior.take(&mut response)).unwrap_or_default();
+    turn.keep((!sequence.end).then_some(Begun { state, replica: response.replica }));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests;

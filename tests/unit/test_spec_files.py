@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from inferd.spec.files import load_model_file, load_server_file
-from inferd.spec.settings import CutOutput, Objective, PaddedInput, Padding, Versions
+from inferd.spec.settings import CutOutput, Objective, PaddedInput, Padding, Sequences, State, Versions
 
 
 @pytest.fixture
@@ -126,6 +126,33 @@ def test_no_models_at_all_is_a_fault_that_says_how_to_write_one(write):
     load_server_file(write("server: {port: 1}\n"), faults)
     assert len(faults) == 1
     assert "- path: model.onnx" in faults[0]
+
+
+def test_sequences_are_read_in_short_and_their_faults_say_what_to_write(write):
+    faults = []
+    file = write(
+        "models:\n  - path: a\n    sequence: {idle_max: 2m, start: S, state: {h: h_out, c: {output: c_out, shape: [1, 0]}}}\n"
+        "  - path: b\n    sequence: {state: {h: 3}}\n"
+        "  - path: c\n    sequence: {sequences_max: 0}\n"
+        "  - path: d\n    sequence: yes please\n",
+    )
+    read = load_server_file(file, faults)
+    state = {"h": State("h_out"), "c": State("c_out", (1, 0))}
+    given = Sequences(idle_max_s=120.0, start="S", state=state)
+    assert read.models[0].given["sequence"] == given
+    assert given.to_json() == {
+        "idle_max_s": 120.0,
+        "sequences_max": 10_000,
+        "controls": {"S": "sequence_start"},
+        "state": [
+            {"input": "h", "output": "h_out", "shape": None},
+            {"input": "c", "output": "c_out", "shape": [1, 0]},
+        ],
+    }
+    assert [f":{line}: sequence: " in fault for line, fault in zip((5, 7, 9), faults, strict=True)] == [True] * 3, (
+        faults
+    )
+    assert all("write {idle_max: 60s" in fault for fault in faults)
 
 
 def test_padding_is_read_by_name_and_its_faults_say_what_to_write(write):

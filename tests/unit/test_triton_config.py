@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from inferd.control.declared import Declared, differences
 from inferd.control.repository import discover
 from inferd.control.triton import read_folder
-from inferd.spec.settings import Versions
+from inferd.spec.settings import Sequences, State, Versions
 from inferd.spec.triton.mapping import reshapes_of
 from inferd.spec.triton.meaning import MAPPED, REFUSED, WITHOUT_EFFECT, _decisive
 from inferd.spec.triton.schema import _LINE, ENUMS, MESSAGES, config_class
+from inferd.spec.triton.sequences import hidden_tensors
 from inferd.spec.triton.text import read_config
 from inferd.types import Signature, TensorSpec
 
@@ -175,7 +176,9 @@ SAMPLES = {
     "input.allow_ragged_batch": "input { name: 'x' data_type: TYPE_FP32 allow_ragged_batch: true }",
     "batch_input": "batch_input { target_name: 'x' }",
     "batch_output": "batch_output { target_name: 'x' }",
-    "sequence_batching": "sequence_batching { }",
+    "sequence_batching.direct": "sequence_batching { direct { } }",
+    "sequence_batching.oldest": "sequence_batching { oldest { max_candidate_sequences: 4 } }",
+    "sequence_batching.iterative_sequence": "sequence_batching { iterative_sequence: true }",
     "ensemble_scheduling.step.model_namespace": "input { name: 'x' data_type: TYPE_FP32 }"
     " output { name: 'y' data_type: TYPE_FP32 } ensemble_scheduling { step { model_name: 'a' model_namespace: 'n'"
     " input_map { key: 'x' value: 'x' } output_map { key: 'y' value: 'y' } } }",
@@ -183,6 +186,39 @@ SAMPLES = {
     "model_transaction_policy.decoupled": "model_transaction_policy { decoupled: true }",
     "model_repository_agents": "model_repository_agents { agents { name: 'checksum' } }",
 }
+
+
+SEQUENCES = """
+max_batch_size: 4
+sequence_batching {
+  control_input [
+    { name: "START" control [ { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } ] },
+    { name: "ID" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING } ] }
+  ]
+  state [ { input_name: "IN" output_name: "OUT" data_type: TYPE_FP32 dims: [ -1, 2 ]
+            initial_state: { data_type: TYPE_FP32 dims: [ 3, 2 ] zero_data: true name: "zeros" } } ]
+}
+"""
+
+
+def test_sequences_become_a_setting_and_tensors_that_clients_do_not_see(tmp_path: Path) -> None:
+    given, notes, faults = read(tmp_path, SEQUENCES)
+    assert (notes, faults) == ([], [])
+    state = {"IN": State("OUT", (1, 3, 2))}
+    assert given["sequence"] == Sequences(idle_max_s=1.0, start="START", id="ID", state=state)
+    assert given["batching"] == "on"
+    config = read_config(SEQUENCES, "f", faults)
+    assert config is not None
+    inputs, outputs = hidden_tensors(config.values)
+    assert [str(spec) for spec in inputs] == ["START: INT32[?, 1]", "ID: BYTES[?, 1]", "IN: FP32[?, ?, 2]"]
+    assert [str(spec) for spec in outputs] == ["OUT: FP32[?, ?, 2]"]
+
+
+def test_a_first_state_from_a_file_and_other_marks_than_0_and_1_are_faults(tmp_path: Path) -> None:
+    marks = SEQUENCES.replace("int32_false_true: [ 0, 1 ]", "int32_false_true: [ 1, 0 ]")
+    text = marks.replace("zero_data: true", 'data_file: "first"')
+    _, _, faults = read(tmp_path, text)
+    assert ["'START' is told by [1, 0]" in faults[0], "'IN' is read from a file" in faults[1]] == [True, True], faults
 
 
 def test_a_reshape_has_as_many_elements_as_dims(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def _model(model: dict[str, Any]) -> str:
     ]
     if model.get("cache"):
         sections.append(("Cache", _cache(model["cache"])))
+    if model.get("sequences"):
+        sections.append(("Sequences", _sequences(model["sequences"])))
     if why["curve"]:
         sections.append(("Latency", _spread(why)))
     lines = [f"{model['name']} {model['version']} is {model['state']}; replicas: {replicas}."]
@@ -88,6 +90,19 @@ def _model(model: dict[str, Any]) -> str:
         for name, curve in curves if len(curves) > 1 else [("", why["curve"])]:
             lines += ["", *([f"{_INDENT}{name}"] if name else []), indent(_curve(curve, why), _INDENT)]
     return "\n".join(lines)
+
+
+def _sequences(told: dict[str, Any]) -> list[str]:
+    keeper = {
+        "server": "Their state is kept here and outlives workers.",
+        "model": "The model remembers by itself, and loses them with its worker.",
+    }
+    idle = format_duration(told["idle_max_s"])
+    return [
+        f"{told['live']:,} of at most {told['sequences_max']:,}, forgotten after {idle} without a request.",
+        keeper[told["kept_by"]],
+        f"{told['waiting']:,} requests wait for the one before them." if told["waiting"] else "",
+    ]
 
 
 def _paragraph(title: str, text: str) -> str:

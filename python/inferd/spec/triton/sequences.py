@@ -21,8 +21,9 @@ _KINDS = {
     "CONTROL_SEQUENCE_CORRID": "id",
 }
 _FORMS = {"int32_false_true": "INT32", "fp32_false_true": "FP32", "bool_false_true": "BOOL"}
-# What Triton takes where nothing is said, and what a correlation id is.
+# What Triton takes where nothing is said.
 _ID = "UINT64"
+_IDLE_US = 1_000_000
 
 
 def read_sequence(config: Config, faults: list[str]) -> dict[str, Any] | None:
@@ -35,9 +36,7 @@ def read_sequence(config: Config, faults: list[str]) -> dict[str, Any] | None:
     batching = config.values.get("sequence_batching")
     if batching is None:
         return None
-    setting: dict[str, Any] = {}
-    if batching["max_sequence_idle_microseconds"]:
-        setting["idle_max"] = f"{batching['max_sequence_idle_microseconds']}us"
+    setting: dict[str, Any] = {"idle_max": f"{batching['max_sequence_idle_microseconds'] or _IDLE_US}us"}
     for position, control_input in enumerate(batching["control_input"]):
         place = config.source.at(("sequence_batching", "control_input", position))
         for control in control_input["control"]:
@@ -52,7 +51,7 @@ def read_sequence(config: Config, faults: list[str]) -> dict[str, Any] | None:
     for position, state in enumerate(batching["state"]):
         place = config.source.at(("sequence_batching", "state", position))
         initial = state["initial_state"]
-        if any("data_file" in one for one in initial):
+        if any(one.get("data_file") for one in initial):
             faults.append(
                 f"{place}: the first state of '{state['input_name']}' is read from a file, and here it is zeros\n"
                 "help: have the model replace zeros by what the file holds, at the start of a sequence"
@@ -60,7 +59,7 @@ def read_sequence(config: Config, faults: list[str]) -> dict[str, Any] | None:
         states[state["input_name"]] = {"output": state["output_name"], "shape": _first_shape(config.values, state)}
     if states:
         setting["state"] = states
-    return setting or {"idle_max": "1s"}
+    return setting
 
 
 def _first_shape(values: dict[str, Any], state: dict[str, Any]) -> list[int] | None:

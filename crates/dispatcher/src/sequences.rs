@@ -7,16 +7,17 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use inferd_types::settings::SequenceSettings;
 use inferd_types::{Clock, Error, ErrorKind, InferRequest, ReplicaId, Result, Sequence, SequenceId, Time};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::interior::{Interior, State};
-use crate::shared::Shared;
+use crate::shared::{Shared, draining};
 use crate::ticket::{Answer, Ticket};
 
 /// The sequences of one load of a model.
@@ -30,6 +31,10 @@ pub(crate) struct Sequences {
     keeps: bool,
     clock: Clock,
     table: Mutex<Table>,
+    /// Set when the model is drained: who has a place is answered, nobody else gets one.
+    closed: AtomicBool,
+    /// Requests that have a place.
+    under_way: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -73,7 +78,18 @@ impl Sequences {
             keeps: settings.state.is_empty(),
             clock,
             table: Mutex::default(),
+            closed: AtomicBool::new(false),
+            under_way: watch::Sender::new(0),
         }
+    }
+
+    /// Admits nothing more, and returns when all that was admitted is answered: who waits for a turn has not reached the
+    /// model's task yet, which drains what it knows.
+    pub(crate) async fn drain(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // The sender is its own: it lives as long as the wait.
+        let mut under_way = self.under_way.subscribe();
+        let _ended = under_way.wait_for(|count| *count == 0).await;
     }
 
     /// How many there are, for people.
@@ -228,6 +244,22 @@ impl Drop for Turn {
     }
 }
 
+/// Counts a request as under way until it is dropped.
+struct UnderWay(Arc<Sequences>);
+
+impl UnderWay {
+    fn begin(sequences: &Arc<Sequences>) -> UnderWay {
+        sequences.under_way.send_modify(|count| *count += 1);
+        UnderWay(sequences.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.send_modify(|count| *count -= 1);
+    }
+}
+
 /// Answers `request` of `sequence` when those before it are answered. The place in the line is taken now.
 pub(crate) fn submit(
     shared: &Arc<Shared>,
@@ -236,6 +268,11 @@ pub(crate) fn submit(
     sequence: &Arc<Sequence>,
     request: InferRequest,
 ) -> Ticket {
+    // Counted before it is looked whether the door is open: who drains closes first, and then counts.
+    let under_way = UnderWay::begin(sequences);
+    if sequences.closed.load(Ordering::SeqCst) {
+        return Ticket::refused(draining(&sequences.model));
+    }
     if let Some(refusal) = shared.refusal() {
         return Ticket::refused(refusal);
     }
@@ -246,7 +283,12 @@ pub(crate) fn submit(
     }
     match sequences.enter(sequence) {
         Ok(entered) => {
-            Ticket::running(Box::pin(answer(shared.clone(), entered, interior, sequence.clone(), request)))
+            let answer = answer(shared.clone(), entered, interior, sequence.clone(), request);
+            Ticket::running(Box::pin(async move {
+                let answer = answer.await;
+                drop(under_way);
+                answer
+            }))
         }
         Err(error) => {
             if error.kind() == ErrorKind::Overloaded {

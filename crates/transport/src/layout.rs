@@ -260,7 +260,7 @@ pub(crate) mod tests {
             linger: true,
             ejection: true,
             hedge_budget: 0.0,
-            cache: None,
+            cache_max_bytes: None,
         }
     }
 

@@ -183,7 +183,7 @@ pub struct ModelSettings {
     /// Most batches that are run again on an idle replica because they take too long, as a share of all; 0: none.
     pub hedge_budget: f64,
     /// Most bytes of answers that are kept and given again to equal requests; `None`: every request is run.
-    pub cache: Option<usize>,
+    pub cache_max_bytes: Option<usize>,
 }
 
 /// Settings of a pipeline: steps over models that are loaded, one name, one objective.

@@ -136,9 +136,9 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
             "help: leave one of the two out"
         )
         return None
-    if spec.cache and not spec.retry_on_worker_loss:
+    if spec.cache_max_bytes and not spec.retry_on_worker_loss:
         faults.append(
-            f"{found.place}: cache answers requests without running them, which a model with side effects"
+            f"{found.place}: cache_max_bytes answers requests without running them, which a model with side effects"
             " (retry_on_worker_loss: false) does not stand\nhelp: leave one of the two out"
         )
         return None
@@ -192,7 +192,7 @@ def _turns(machine: Machine, how: str, spec: ModelSpec, threads: int) -> int | N
 _AS_GIVEN = (
     "arena_max_bytes",
     "batch_rows_max",
-    "cache",
+    "cache_max_bytes",
     "ejection",
     "execution_max_s",
     "hedge_budget",

@@ -474,7 +474,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     queue_max_bytes: Annotated[
         int, about("Most bytes that wait.", why="Four of the largest bodies.", kind="size", ge=1)
     ] = 256 * MiB
-    cache: Annotated[
+    cache_max_bytes: Annotated[
         int | None,
         about(
             "Most bytes of answers that are kept and given again to equal requests; equal requests that come together"

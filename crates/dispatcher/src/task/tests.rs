@@ -233,7 +233,7 @@ fn settings(retry: bool) -> ModelSettings {
         linger: false,
         ejection: true,
         hedge_budget: 0.0,
-        cache: None,
+        cache_max_bytes: None,
     }
 }
 

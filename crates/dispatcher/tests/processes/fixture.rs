@@ -134,7 +134,7 @@ pub(crate) fn settings(change: impl FnOnce(&mut ModelSettings)) -> ModelSettings
         linger: true,
         ejection: true,
         hedge_budget: 0.0,
-        cache: None,
+        cache_max_bytes: None,
     };
     change(&mut settings);
     settings

@@ -62,6 +62,9 @@ pub struct GatewaySettings {
     pub otlp_endpoint: Option<String>,
     /// Whether tensors may stand in shared memory that clients register.
     pub shared_memory: bool,
+    /// Folder of the files for the page at `/docs`; `None`: there is no page.
+    #[serde(default)]
+    pub docs_folder: Option<PathBuf>,
     /// Header that names the tenant of a request; `None`: nobody is told from anybody.
     pub tenant_header: Option<String>,
     /// Shares of tenants relative to each other and to unknown ones, which have 1.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from inferd.control.declared import Declared
+from inferd.control.docs import docs_folder
 from inferd.control.repository import Found, Repository, discover
 from inferd.control.resources import Machine, pin, share_threads, worker_environment
 from inferd.control.stages import read_stages
@@ -228,4 +229,6 @@ _GATEWAY_AS_GIVEN = (
 
 def _gateway(spec: ServerSpec, machine: Machine) -> dict[str, Any]:
     threads = spec.gateway_threads or machine.gateway_threads
-    return {"gateway_threads": threads, **{name: getattr(spec, name) for name in _GATEWAY_AS_GIVEN}}
+    folder = docs_folder() if spec.docs else None
+    found = {"gateway_threads": threads, "docs_folder": None if folder is None else str(folder)}
+    return {**found, **{name: getattr(spec, name) for name in _GATEWAY_AS_GIVEN}}

@@ -189,6 +189,13 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
             why="Whoever reaches the port could read and write every such object of the user that runs inferd.",
         ),
     ] = False
+    docs: Annotated[
+        bool,
+        about(
+            "Whether /docs shows a page on which every model can be asked. Its files come with the extra docs.",
+            why="It shows what /openapi.json says to everyone anyway, and sends what its reader could send.",
+        ),
+    ] = True
     tenant_header: Annotated[
         str | None,
         about(

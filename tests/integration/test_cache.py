@@ -183,7 +183,9 @@ def test_a_model_without_a_cache_runs_every_request(serve, files: Path) -> None:
 
 
 def test_a_version_that_is_loaded_again_has_an_empty_cache(files: Path) -> None:
-    plan = make_plan([files / "moody.py"], {}, {"cache": 2**20, "profiling": False}, observe(), ports_free=True)
+    plan = make_plan(
+        [files / "moody.py"], {}, {"cache_max_bytes": 2**20, "profiling": False}, observe(), ports_free=True
+    )
     [model] = plan.models
     data_plane = DataPlane(plan.gateway, plan.log)
     try:

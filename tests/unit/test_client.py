@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from inferd import DeadlineMissed, InvalidInput, Overloaded, Unavailable
+from inferd import DeadlineMissed, InvalidInput, NotFound, Overloaded, Unavailable
 from inferd.client.core import parse_url, sequence_parameters
 from inferd.client.exchange import InferCall
 from inferd.client.grpc import Grpc
 from inferd.client.rest import Rest
 from inferd.client.retry import Budget, Retry, pause_s
 from inferd.client.tensors import array_of, flat_array, tensors_of
+from inferd.client.transports import HttpTransport
 from inferd.types import DATATYPES, TensorSpec
 
 X = TensorSpec("x", "FP32", (-1, 2))
@@ -156,3 +158,13 @@ def test_a_sequence_without_an_id_is_refused():
     assert sequence_parameters(None, start=False, end=False) == {}
     with pytest.raises(InvalidInput, match="sequence_id=1"):
         sequence_parameters(None, start=True, end=False)
+
+
+def test_a_stream_over_http_without_its_package_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx_sse", None)
+    transport = HttpTransport("http://127.0.0.1:1")
+    try:
+        with pytest.raises(NotFound, match=r"httpx-sse.*\n.*inferd\[client\]"):
+            next(transport.stream(Rest().live(), None))
+    finally:
+        transport.close()

@@ -1,4 +1,4 @@
-// Addresses are relative, so that the page works behind a proxy that puts something before them.
+// Loaded by page.html behind Swagger UI itself.
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#docs",

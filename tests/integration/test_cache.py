@@ -48,7 +48,9 @@ def cached(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[In
     from outside.process import Inferd
 
     folder = tmp_path_factory.mktemp("cached")
-    with Inferd(folder, files / "moody.py", files / "identity.onnx", "--cache", "1MiB", "--no-profiling") as server:
+    with Inferd(
+        folder, files / "moody.py", files / "identity.onnx", "--cache-max-bytes", "1MiB", "--no-profiling"
+    ) as server:
         yield server
 
 
@@ -79,7 +81,10 @@ def test_whoever_waits_for_an_equal_request_does_so_within_its_own_timeout(cache
 def test_a_leader_whose_time_is_over_takes_nobody_along(serve, files: Path) -> None:
     body = orders((SAY, 103), (SLEEP, 0.8))
     # A server that has not learned yet how long that takes: it would not let the first in.
-    with serve(files / "moody.py", "--cache", "1MiB", "--no-profiling") as server, ThreadPoolExecutor(8) as pool:
+    with (
+        serve(files / "moody.py", "--cache-max-bytes", "1MiB", "--no-profiling") as server,
+        ThreadPoolExecutor(8) as pool,
+    ):
         hurried = pool.submit(send, server.address, MOODY, [body], 1, Inferd_Timeout_Ms="400")
         wait_for(lambda: runs(server, 103) == 1, "the run of the first")
         others = [pool.submit(send, server.address, MOODY, [body], 1) for _ in range(6)]
@@ -97,7 +102,7 @@ def test_errors_are_not_kept(cached: Inferd) -> None:
 
 
 def test_a_request_that_ends_the_worker_is_answered_to_all_who_made_it(serve, files: Path) -> None:
-    with serve(files / "moody.py", "--cache", "1MiB") as server:
+    with serve(files / "moody.py", "--cache-max-bytes", "1MiB") as server:
         answers = send(server.address, MOODY, [orders((EXIT, 3))] * 3, connections=3)
         assert {answer.status for answer in answers} <= {500, 503}
         [after] = send(server.address, MOODY, [orders((NOTHING, 1))])
@@ -155,7 +160,7 @@ def test_other_inputs_are_other_requests(cached: Inferd) -> None:
 
 
 def test_the_cache_never_takes_more_than_its_bound(serve, files: Path) -> None:
-    with serve(files / "identity.onnx", "--cache", "8KiB", "--no-profiling") as server:
+    with serve(files / "identity.onnx", "--cache-max-bytes", "8KiB", "--no-profiling") as server:
         for start in range(0, 200, 20):
             send(server.address, "/v2/models/identity/infer", [four_columns(start + more) for more in range(20)])
             assert Metrics(server.metrics_url).value("inferd_cache_bytes", model="identity") <= 8192
@@ -178,7 +183,9 @@ def test_a_model_without_a_cache_runs_every_request(serve, files: Path) -> None:
 
 
 def test_a_version_that_is_loaded_again_has_an_empty_cache(files: Path) -> None:
-    plan = make_plan([files / "moody.py"], {}, {"cache": 2**20, "profiling": False}, observe(), ports_free=True)
+    plan = make_plan(
+        [files / "moody.py"], {}, {"cache_max_bytes": 2**20, "profiling": False}, observe(), ports_free=True
+    )
     [model] = plan.models
     data_plane = DataPlane(plan.gateway, plan.log)
     try:
@@ -206,7 +213,7 @@ def test_a_version_that_is_loaded_again_has_an_empty_cache(files: Path) -> None:
 def test_the_steps_of_a_pipeline_are_answered_from_their_models_caches(serve, files: Path, tmp_path: Path) -> None:
     spec = tmp_path / "inferd.yaml"
     spec.write_text(
-        f"models: [{{path: {files / 'moody.py'}, cache: 1MiB}}]\n"
+        f"models: [{{path: {files / 'moody.py'}, cache_max_bytes: 1MiB}}]\n"
         "pipelines:\n"
         "  - {name: line, steps: [{name: one, model: moody, inputs: {x: x}}], outputs: {y: one.y}}\n"
     )
@@ -233,4 +240,4 @@ def test_a_model_with_side_effects_can_not_have_a_cache(files: Path) -> None:
     import inferd
 
     with pytest.raises(inferd.SpecError, match="side effects"):
-        inferd.Server(files / "moody.py", cache="1MiB", retry_on_worker_loss=False)
+        inferd.Server(files / "moody.py", cache_max_bytes="1MiB", retry_on_worker_loss=False)

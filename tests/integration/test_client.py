@@ -35,12 +35,6 @@ class Blocking:
         method = getattr(self._client, name)
         return lambda *args, **named: self._loop.run_until_complete(method(*args, **named))
 
-    def stream(self, *args, **named):
-        async def collect():
-            return [answer async for answer in self._client.stream(*args, **named)]
-
-        return self._loop.run_until_complete(collect())
-
     def __enter__(self):
         return self
 
@@ -161,12 +155,6 @@ def test_threads_share_a_client(zoo):
             assert list(answers) == list(range(100))
 
 
-def test_a_stream_over_grpc_gives_every_answer(kind, zoo):
-    with kind(f"grpc://{zoo.address}") as client:
-        answers = list(client.stream("four", [[1, 2, 3, 4]]))
-    assert [answer["y"].tolist() for answer in answers] == [[[1, 2, 3, 4]]]
-
-
 class Stranger(BaseHTTPRequestHandler):
     """A server of the protocol that is not inferd: JSON only, and busy for the first calls."""
 
@@ -217,6 +205,14 @@ def test_other_servers_are_understood_and_asked_again_while_they_are_busy(kind, 
     with kind(url_of(stranger), retry=inferd.Retry(backoff_s=0.001)) as client:
         assert client.infer("m", [[1, 2]])["y"].tolist() == [4, 5]
     assert stranger.calls == 3
+
+
+def test_a_request_of_a_sequence_is_sent_once(kind, stranger):
+    stranger.busy = 1
+    with kind(url_of(stranger)) as client:
+        with pytest.raises(inferd.Unavailable, match="busy"):
+            client.infer("m", [[1, 2]], sequence_id=3, sequence_start=True)
+    assert stranger.calls == 1
 
 
 def test_a_server_that_stays_busy_is_left_alone_when_the_budget_is_spent(kind, stranger):

@@ -216,7 +216,10 @@ def test_a_context_knows_its_time() -> None:
 
 def test_a_model_that_reads_it_has_no_cache_and_the_right_form(tmp_path: Path) -> None:
     (tmp_path / "about.py").write_text(ABOUT)
-    with pytest.raises(inferd.ModelFailed, match="leave cache out"), inferd.Server(tmp_path / "about.py", cache="1MiB"):
+    with (
+        pytest.raises(inferd.ModelFailed, match="leave cache_max_bytes out"),
+        inferd.Server(tmp_path / "about.py", cache_max_bytes="1MiB"),
+    ):
         pass
     wrong = ABOUT.replace("list[Context]", "Context", 1)
     (tmp_path / "wrong.py").write_text(wrong)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 
 import httpx
 import pytest
@@ -25,6 +27,24 @@ class Sizes(Model):
         return [{"width": one.width, "height": one.height} for one in image]
 '''
 
+LOAN = """
+from dataclasses import dataclass
+
+from inferd import Model
+
+
+@dataclass
+class Application:
+    income: float
+
+
+class Loan(Model):
+    example = {"application": [Application(1), Application(2)]}
+
+    def predict(self, application: list[Application], name: list[str]) -> list[str]:
+        return [f"{who}: {one.income > 1000}" for who, one in zip(name, application)]
+"""
+
 SHOUT = """
 from inferd import Model
 
@@ -43,9 +63,10 @@ def server(tmp_path_factory):
     models.moody(folder / "moody.py")
     (folder / "sizes.py").write_text(APP)
     (folder / "shout.py").write_text(SHOUT)
+    (folder / "loan.py").write_text(LOAN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        files = [folder / name for name in ("four.onnx", "add_sub.onnx", "moody.py", "sizes.py", "shout.py")]
+        files = [folder / name for name in ("four.onnx", "add_sub.onnx", "moody.py", "sizes.py", "shout.py", "loan.py")]
         with inferd.Server(*files, threads=1, body_max_bytes=1 << 20) as server:
             yield server
 
@@ -81,6 +102,30 @@ def test_an_image_is_a_body_or_a_part_of_a_form(server):
         assert answer.json() == '{"width":5,"height":3}'
 
 
+def test_forms_and_files_are_rows_of_kserves_first_protocol_too(server):
+    path = "/v1/models/sizes:predict"
+    wanted = {"predictions": ['{"width":5,"height":3}']}
+    assert post(server, path, files={"image": ("x.png", png(), "image/png")}).json() == wanted
+    assert post(server, path, content=png(), headers={"Content-Type": "image/png"}).json() == wanted
+    b64 = base64.b64encode(png()).decode()
+    for rows in ([{"b64": b64}], [{"image": {"b64": b64}}]):
+        assert post(server, path, json={"instances": rows}).json() == wanted
+    assert post(server, "/models/sizes", json={"b64": b64}).json() == wanted["predictions"][0]
+
+
+def test_the_parts_of_a_form_are_json_text_or_files(server):
+    application = json.dumps({"income": 2000})
+    for part in (application, ("a.json", application, "application/json"), (None, application)):
+        answer = post(server, "/models/loan", files={"application": part, "name": (None, "Ada")})
+        assert answer.json() == "Ada: True", answer.text
+    answer = post(server, "/models/loan", json={"application": {"income": 5}, "name": "Ada"})
+    assert answer.json() == "Ada: False"
+    numbers = {"a": (None, "[1, 2, 3, 4]"), "b": (None, "[1, 1, 1, 1]")}
+    assert post(server, "/models/add_sub", files=numbers).json()["sum"] == [2, 3, 4, 5]
+    text = post(server, "/models/shout", content="quiet", headers={"Content-Type": "text/plain"})
+    assert text.json() == "QUIET"
+
+
 def test_kserves_first_protocol(server):
     found = post(server, "/v1/models/four:predict", json={"instances": [[1, 2, 3, 4], [5, 6, 7, 8]]})
     assert found.json() == {"predictions": [[1, 2, 3, 4], [5, 6, 7, 8]]}
@@ -103,6 +148,9 @@ def test_kserves_first_protocol(server):
         ("/models/four", {"content": b" " * (2 << 20)}, 413, "body_max_bytes"),
         ("/models/sizes", {"content": b"x", "headers": {"Content-Type": "image/png"}}, 400, "not an image"),
         ("/models/sizes", {"files": {"other": b"x"}}, 400, "unknown input"),
+        ("/models/sizes", {"content": b"\x89PNG"}, 400, "Content-Type, such as image/png"),
+        ("/models/sizes", {"json": {"b64": "?"}}, 400, "no base64"),
+        ("/v1/models/four:predict", {"content": b"x", "headers": {"Content-Type": "image/png"}}, 400, "send JSON"),
         ("/models/absent", {"json": 1}, 404, "absent"),
         ("/models/moody", {"json": [5, 0]}, 400, "rows that order a refusal"),
         ("/v1/models/four:predict", {"json": {"rows": []}}, 400, "instances"),
@@ -115,7 +163,7 @@ def test_what_is_wrong_is_said_as_everywhere(server, path, content, status, word
 
 
 def test_a_timeout_holds_here_too(server):
-    late = post(server, "/models/moody", json=[1, 2], headers={"Inferd-Timeout-Ms": "100"})
+    late = post(server, "/models/moody", json=[1, 0.5], headers={"Inferd-Timeout-Ms": "100"})
     assert late.status_code == 504
 
 
@@ -130,11 +178,28 @@ def test_it_is_counted_like_every_inference(server):
     assert 'inferd_requests_total{model="four",version="1",outcome="ok"}' in text
 
 
-def test_the_description_is_valid_and_every_path_in_it_is_there(server):
+def test_the_description_is_valid_and_what_it_shows_works_as_it_stands(server):
     described = httpx.get(f"{server.url}/openapi.json").json()
     validate(described)
-    assert "/models/shout" in described["paths"]
+    assert {"/models/shout", "/v2/models/stats", "/v1/models"} <= described["paths"].keys()
     for path, item in described["paths"].items():
-        for method in item:
-            answer = httpx.request(method, f"{server.url}{path}", json=None if method == "get" else {})
-            assert answer.status_code not in (404, 405, 500), (path, method, answer.text)
+        for method, operation in item.items():
+            assert operation["summary"]
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            shown = [one["value"] for one in content.get("examples", {}).values()] or [content.get("example")]
+            for example in shown:
+                body = {} if method == "get" else {"json": example}
+                answer = httpx.request(method, f"{server.url}{path}", **body)
+                # What is no text can't be told from what is: an image, and JSON that fits.
+                status = 400 if {"sizes", "loan"} & set(operation["tags"]) and method == "post" else 200
+                assert answer.status_code == status, (path, method, answer.text)
+
+
+def test_files_go_where_the_description_takes_them(server):
+    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    content = paths["/models/sizes"]["post"]["requestBody"]["content"]
+    assert content["multipart/form-data"]["schema"]["properties"]["image"]["format"] == "binary"
+    for media in ("application/octet-stream", "image/png"):
+        answer = post(server, "/models/sizes", content=png(), headers={"Content-Type": media})
+        assert answer.status_code == 200
+    assert "multipart/form-data" not in paths["/models/four"]["post"]["requestBody"]["content"]

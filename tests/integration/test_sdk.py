@@ -118,12 +118,13 @@ def test_what_a_method_trips_over_is_in_the_log_with_the_users_own_lines_only(tm
     from outside.process import Inferd
 
     with Inferd(tmp_path / "run", tmp_path / "reverse.py") as process:
-        assert ask(process, "reverse", ["boom"]) == (500, "the model raised KeyError")
+        assert ask(process, "reverse", ["fine", "boom"]) == (500, "the model raised KeyError")
         wait_until = time.monotonic() + 10
         while "what only the log may show" not in process.log() and time.monotonic() < wait_until:
             time.sleep(0.01)
         log = process.log()
     assert 'reverse.py\\", line 8, in predict' in log or 'reverse.py", line 8, in predict' in log
+    assert "raised for row 1 of the batch" in log
     assert "inferd/worker" not in log
     assert "inferd/sdk" not in log
 

@@ -35,7 +35,7 @@ def server(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[In
     models.identity(folder / "words" / "1" / "model.onnx", "BYTES", ["n", 1])
     models.add_sub(folder / "add_sub" / "1" / "model.onnx")
     models.identity(folder / "four" / "1" / "model.onnx", "FP32", ["n", 4])
-    arguments = ("--shared-memory", "--no-profiling", "--cache", "1MiB")
+    arguments = ("--shared-memory", "--no-profiling", "--cache-max-bytes", "1MiB")
     with Inferd(tmp_path_factory.mktemp("shared_memory"), folder, *arguments) as running:
         yield running
 

@@ -220,8 +220,8 @@ def test_an_error_after_responses_ends_its_request_and_not_the_stream(server: In
         assert [is_final(stream.next()), is_final(stream.next())] == [False, True]
     with_error = ask(server, "numbers", numbers(1, "raise"))
     assert with_error[0]["y"] == 0
-    assert with_error[1] == {"error": "the end is bad"}
-    assert ask(server, "numbers", numbers(1, "refuse")) == [{"error": "nothing is yielded to this"}]
+    assert with_error[1] == {"error": "the end is bad", "status": 400}
+    assert ask(server, "numbers", numbers(1, "refuse")) == [{"error": "nothing is yielded to this", "status": 400}]
 
 
 def test_a_unary_call_names_the_calls_that_stream(server: Inferd) -> None:

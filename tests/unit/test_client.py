@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,10 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from inferd import DeadlineMissed, InvalidInput, Overloaded, Unavailable
-from inferd.client.core import parse_url
+from inferd import DeadlineMissed, InvalidInput, NotFound, Overloaded, Unavailable
+from inferd.client.core import parse_url, sequence_parameters
+from inferd.client.exchange import InferCall
+from inferd.client.grpc import Grpc
+from inferd.client.rest import Rest
 from inferd.client.retry import Budget, Retry, pause_s
-from inferd.client.tensors import array_of, tensors_of
+from inferd.client.tensors import array_of, flat_array, tensors_of
+from inferd.client.transports import HttpTransport
 from inferd.types import DATATYPES, TensorSpec
 
 X = TensorSpec("x", "FP32", (-1, 2))
@@ -116,3 +123,48 @@ def test_urls_say_what_carries_the_calls(url, found):
 def test_a_url_of_nothing_known_is_refused():
     with pytest.raises(InvalidInput, match="grpc://"):
         parse_url("ftp://host")
+
+
+@pytest.mark.parametrize(
+    ("value", "datatype", "shape", "found"),
+    [
+        ([1, 2, 3, 4], "FP32", (-1, 2), (2, 2)),
+        (7, "INT64", (-1,), (1,)),
+        (7, "INT64", (), ()),
+        ([1, 2, 3], "FP32", (-1, -1), (1, 3)),
+        ([1, 2, 3], "FP32", (-1, 2), (3,)),
+        (["a", "b"], "BYTES", (-1, 1), (2, 1)),
+        ([], "FP32", (-1, 2), (0, 2)),
+    ],
+)
+def test_a_flat_list_has_the_shape_that_the_model_says(value, datatype, shape, found):
+    array = flat_array(value, TensorSpec("y", datatype, shape))
+    assert (array.shape, array.dtype) == (found, np.dtype(DATATYPES[datatype]))
+
+
+def test_a_sequence_is_three_parameters_of_the_protocol_over_http_and_grpc():
+    parameters = sequence_parameters(7, start=True, end=False)
+    call = InferCall("m", "", tensors_of([[1, 2]], [X]), (), "", parameters, {})
+    request = Rest().infer(call).what(None)
+    sent = json.loads(request.body[: int(request.headers["Inference-Header-Content-Length"])])["parameters"]
+    assert sent == {"sequence_id": 7, "sequence_start": True, "sequence_end": False, "binary_data_output": True}
+    message = Grpc().infer(call).what(None).message
+    assert message.parameters["sequence_id"].int64_param == 7
+    assert message.parameters["sequence_start"].bool_param
+    assert not message.parameters["sequence_end"].bool_param
+
+
+def test_a_sequence_without_an_id_is_refused():
+    assert sequence_parameters(None, start=False, end=False) == {}
+    with pytest.raises(InvalidInput, match="sequence_id=1"):
+        sequence_parameters(None, start=True, end=False)
+
+
+def test_a_stream_over_http_without_its_package_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx_sse", None)
+    transport = HttpTransport("http://127.0.0.1:1")
+    try:
+        with pytest.raises(NotFound, match=r"httpx-sse.*\n.*inferd\[client\]"):
+            next(transport.stream(Rest().live(), None))
+    finally:
+        transport.close()

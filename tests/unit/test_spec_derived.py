@@ -29,9 +29,7 @@ def test_every_default_is_a_value_that_could_be_written(setting):
 def test_names_of_durations_and_sizes_end_in_their_unit():
     for setting in EVERY:
         assert (setting.kind == "duration") == setting.key.endswith("_s"), setting.key
-        # Like slo, cache names what is switched on by giving it a value.
-        sized = setting.key.endswith("_bytes") or setting.key == "cache"
-        assert (setting.kind == "size") == sized, setting.key
+        assert (setting.kind == "size") == setting.key.endswith("_bytes"), setting.key
 
 
 def test_serve_has_a_flag_for_every_setting_that_is_one():

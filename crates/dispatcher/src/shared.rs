@@ -118,7 +118,7 @@ impl Shared {
     pub(crate) fn new(settings: ModelSettings, observer: Arc<dyn ModelObserver>, clock: Clock) -> Shared {
         // The queue's own bound is in the scheduler; what waits here is what one turn of the reactor brings.
         let inbox = Arc::new(Inbox::new(settings.queue_rows_max.max(64)));
-        let cache = settings.cache.map(|max_bytes| {
+        let cache = settings.cache_max_bytes.map(|max_bytes| {
             observer.cache_bytes(0);
             Arc::new(Cache::new(&settings.name, settings.version, max_bytes, clock))
         });
@@ -313,7 +313,7 @@ impl Shared {
         if self.cache.is_some() && (sequence.is_some() || interior.is_some()) {
             return invalid(
                 "what the model answers depends on more than its inputs (a sequence, or what comes with a request), so \
-                 its answers can't be kept; leave cache out",
+                 its answers can't be kept; leave cache_max_bytes out",
             );
         }
         if sequence.is_some() && loaded.signature.decoupled {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use inferd_types::{Error, RetryHint};
@@ -113,6 +113,16 @@ pub(crate) fn error(error: &Error) -> HttpResponse {
     let mut response = json(status, inferd_protocol::error_body(error));
     if let Some(seconds) = retry_after_seconds(error) {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// The answer to `HEAD`: what it would be, without its body.
+pub(crate) fn head_of(mut response: HttpResponse) -> HttpResponse {
+    let length = response.body().size_hint().exact();
+    *response.body_mut() = Answer::Whole(None);
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     response
 }

@@ -22,6 +22,8 @@ pub(crate) enum Route<'a> {
     RepositoryIndex,
     /// `/openapi.json`: what can be asked, for programs.
     OpenApi,
+    /// `/docs`: the same, for people.
+    Docs(DocsRoute<'a>),
     /// `/v1/models`: names.
     V1Models,
     /// Something under one model.
@@ -38,6 +40,17 @@ pub(crate) enum Route<'a> {
     CudaUnregister,
     /// In the protocol or in Triton's extensions, but not in this server: the feature, and what to do instead.
     Unbuilt(&'static str),
+}
+
+/// What is asked of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DocsRoute<'a> {
+    /// `/docs`.
+    Page,
+    /// `/docs/`.
+    Folder,
+    /// `/docs/{name}`.
+    File(&'a str),
 }
 
 /// What is asked of one model.
@@ -84,6 +97,11 @@ impl<'a> Route<'a> {
             Some("v2") => {}
             Some("models") => return plain(segments),
             Some("v1") => return first_version(segments),
+            Some("docs") => {
+                let route = segments.next().map_or(DocsRoute::Page, DocsRoute::File);
+                let route = if path == "docs/" { DocsRoute::Folder } else { route };
+                return segments.next().is_none().then_some(Route::Docs(route));
+            }
             Some("openapi.json") => return segments.next().is_none().then_some(Route::OpenApi),
             _ => return None,
         }
@@ -267,6 +285,9 @@ mod tests {
         assert_eq!(Route::of("/v1/models/a%20b:predict"), on("a b", None, ModelRoute::Predict));
         assert_eq!(Route::of("/v1/models/m"), on("m", None, ModelRoute::V1Status));
         assert_eq!(Route::of("/openapi.json"), Some(Route::OpenApi));
+        assert_eq!(Route::of("/docs"), Some(Route::Docs(DocsRoute::Page)));
+        assert_eq!(Route::of("/docs/"), Some(Route::Docs(DocsRoute::Folder)));
+        assert_eq!(Route::of("/docs/page.js"), Some(Route::Docs(DocsRoute::File("page.js"))));
         assert_eq!(Route::of("/v2/models/m/ready"), on("m", None, ModelRoute::Ready));
         assert_eq!(Route::of("/v2/models/m/versions/3"), on("m", Some("3"), ModelRoute::Metadata));
         assert_eq!(Route::of("/v2/models/m/versions/3/infer"), on("m", Some("3"), ModelRoute::Infer));
@@ -320,6 +341,8 @@ mod tests {
             "/",
             "v2",
             "/v1",
+            "/docs/page.js/x",
+            "/docs/../x",
             "/v2/health",
             "/v2/health/live/x",
             "/v2/models",

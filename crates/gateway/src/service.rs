@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
-use crate::answer::{Answer, Served};
+use crate::answer::{self, Answer, Served};
 use crate::body::Delivery;
 use crate::connection::Busy;
 use crate::shared::Shared;
@@ -34,7 +34,9 @@ pub(crate) async fn http2(shared: Arc<Shared>, request: Request<Incoming>) -> Se
         return Ok(grpc::answer(&shared, request, arrived).await.map(Answer::Grpc));
     }
     let (head, body) = request.into_parts();
-    Ok(rest::answer(&shared, &head, body, arrived, Delivery::AsItComes).await)
+    let response = rest::answer(&shared, &head, body, arrived, Delivery::AsItComes).await;
+    // In HTTP/1.1 hyper leaves the body out by itself.
+    Ok(if head.method == Method::HEAD { answer::head_of(response) } else { response })
 }
 
 /// `application/grpc`, with a subtype or not; not `application/grpc-web`, which is another protocol.

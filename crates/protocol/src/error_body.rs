@@ -1,4 +1,4 @@
-//! The body of every failed HTTP answer.
+//! The body of every failed HTTP answer, and the last event of a stream that fails.
 //!
 //! Reads an error, hands on `{"error": "…"}`.
 //! Does not know which status goes with it: the table in `types` does.
@@ -16,6 +16,16 @@ pub fn error_body(error: &Error) -> Vec<u8> {
     body
 }
 
+/// The same with `"status"`, the number that the answer would have had: the head of a stream has gone out before.
+pub fn error_event(error: &Error) -> Vec<u8> {
+    let mut body = error_body(error);
+    body.pop();
+    body.extend_from_slice(b",\"status\":");
+    body.extend_from_slice(itoa::Buffer::new().format(error.kind().http_status()).as_bytes());
+    body.push(b'}');
+    body
+}
+
 #[cfg(test)]
 mod tests {
     use inferd_types::ErrorKind;
@@ -28,5 +38,14 @@ mod tests {
         let body = error_body(&Error::new(ErrorKind::InvalidInput, message).with_detail("hidden"));
         let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(value, serde_json::json!({ "error": message }));
+    }
+
+    #[test]
+    fn an_event_has_the_status_that_the_answer_would_have_had() {
+        for kind in ErrorKind::ALL {
+            let body = error_event(&Error::new(*kind, "why"));
+            let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(value, serde_json::json!({ "error": "why", "status": kind.http_status() }));
+        }
     }
 }

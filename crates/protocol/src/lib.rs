@@ -21,7 +21,7 @@ use inferd_types::Tensor;
 use smallvec::SmallVec;
 
 pub use classification::classify;
-pub use error_body::error_body;
+pub use error_body::{error_body, error_event};
 pub use options::{OutputSelection, RequestOptions, RequestedOutput};
 pub use region::{OutsideInput, Region, RegionSlice, decode_register, regions_json, regions_pb};
 

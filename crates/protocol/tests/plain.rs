@@ -122,6 +122,26 @@ fn instances_are_rows_and_so_are_predictions() {
 }
 
 #[test]
+fn bytes_may_be_in_base64_wherever_an_element_stands() {
+    let limits = Limits::default();
+    let signature = model(vec![spec("image", DataType::Bytes, &[-1])]);
+    let element = b"\x03\0\0\0\xff\0a";
+    for body in [r#"{"b64": "/wBh"}"#, r#"{"image": {"b64": "/wBh"}}"#, r#"[{"b64": "/wBh"}]"#] {
+        assert_eq!(&decode(body.as_bytes(), &signature, &limits).unwrap().inputs[0].data[..], element);
+    }
+    for body in [r#"{"instances": [{"b64": "/wBh"}]}"#, r#"{"instances": [{"image": {"b64": "/wBh"}}]}"#] {
+        assert_eq!(
+            &decode_instances(body.as_bytes(), &signature, &limits).unwrap().inputs[0].data[..],
+            element
+        );
+    }
+    for body in [r#"{"b64": "?"}"#, r#"{"b64": 1, "more": 2}"#] {
+        let decoded = decode(body.as_bytes(), &signature, &limits);
+        assert_eq!(decoded.is_ok(), body.contains("more"), "{body}");
+    }
+}
+
+#[test]
 fn a_form_is_one_row() {
     let two = model(vec![spec("image", DataType::Bytes, &[-1]), spec("size", DataType::Fp32, &[-1, 2])]);
     let part =

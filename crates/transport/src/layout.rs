@@ -261,7 +261,7 @@ pub(crate) mod tests {
             ejection: true,
             hedge_budget: 0.0,
             sequence: None,
-            cache: None,
+            cache_max_bytes: None,
         }
     }
 

@@ -62,6 +62,9 @@ pub struct GatewaySettings {
     pub otlp_endpoint: Option<String>,
     /// Whether tensors may stand in shared memory that clients register.
     pub shared_memory: bool,
+    /// Folder of the files for the page at `/docs`; `None`: there is no page.
+    #[serde(default)]
+    pub docs_folder: Option<PathBuf>,
     /// Header that names the tenant of a request; `None`: nobody is told from anybody.
     pub tenant_header: Option<String>,
     /// Shares of tenants relative to each other and to unknown ones, which have 1.
@@ -233,7 +236,7 @@ pub struct ModelSettings {
     /// How sequences of requests are answered; `None`: as the worker says, or not at all.
     pub sequence: Option<SequenceSettings>,
     /// Most bytes of answers that are kept and given again to equal requests; `None`: every request is run.
-    pub cache: Option<usize>,
+    pub cache_max_bytes: Option<usize>,
 }
 
 /// Settings of a pipeline: steps over models that are loaded, one name, one objective.

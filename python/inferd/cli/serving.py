@@ -109,7 +109,7 @@ def _announce(supervisor: Supervisor, took_s: float) -> None:
         click.echo("")
         click.echo(show.note_lines(plan.notes))
     click.echo("")
-    click.echo(show.address_lines(addresses))
+    click.echo(show.address_lines(addresses, docs=plan.gateway["docs_folder"] is not None))
     click.echo(f"try            {show.curl_line(addresses['data'], first.name, signature)}")
     click.echo(f"ready in {took_s:.2f} s")
 

@@ -100,9 +100,11 @@ def event_line(event: Event) -> str:
     return f"ready    {name}" if event.loaded is not None else f"loading  {name}"
 
 
-def address_lines(addresses: Mapping[str, str]) -> str:
-    """Where clients and Prometheus find it."""
+def address_lines(addresses: Mapping[str, str], *, docs: bool) -> str:
+    """Where clients, people (where there is a page: ``docs``) and Prometheus find it."""
     lines = [f"REST and gRPC  http://{addresses['data']}"]
+    if docs:
+        lines.append(f"docs           http://{addresses['data']}/docs")
     if "metrics" in addresses:
         lines.append(f"metrics        http://{addresses['metrics']}/metrics")
     return "\n".join(lines)

@@ -6,18 +6,18 @@ Reads calls, drives :class:`inferd.client.core.Core` over a transport. Decides n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from inferd.client.core import Core, parse_url
+from inferd.client.core import Core, left_s, parse_url, sequence_parameters
 from inferd.client.exchange import Pause
-from inferd.client.grpc import GrpcRequest, infer_message, read_result
 from inferd.client.retry import Retry
 from inferd.client.transports import AsyncGrpcTransport, AsyncHttpTransport
-from inferd.errors import InferdError, ModelFailed, Unimplemented
+from inferd.errors import InferdError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from types import TracebackType
 
     from inferd.client.core import Steps
@@ -64,13 +64,17 @@ class AsyncClient:
         outputs: Sequence[str] = (),
         timeout_s: float | None = None,
         priority: int | None = None,
+        sequence_id: int | str | None = None,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
         request_id: str = "",
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Result:
         """One inference: arguments, result and errors are those of :meth:`inferd.Client.infer`."""
         options = {"version": version, "outputs": outputs, "timeout_s": timeout_s, "priority": priority}
-        more = {"request_id": request_id, "parameters": parameters, "headers": headers}
+        sequence = sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
+        more = {"sequence": sequence, "request_id": request_id, "parameters": parameters, "headers": headers}
         result: Result = await self._drive(self._core.infer(model, inputs, **options, **more))  # type: ignore[arg-type]
         return result
 
@@ -80,27 +84,26 @@ class AsyncClient:
         inputs: Any,
         *,
         version: str | int | None = None,
+        outputs: Sequence[str] = (),
         timeout_s: float | None = None,
         request_id: str = "",
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[Result]:
-        """Every answer to one request, as they come. Closing the iterator cancels the rest.
+    ) -> AsyncGenerator[Result]:
+        """Every answer to one request, as they come; closing the iterator cancels the rest.
 
-        Arguments and errors are those of :meth:`infer`. It needs gRPC, and is never tried again.
+        Arguments, answers and errors are those of :meth:`inferd.Client.stream`. Leaving ``async for`` does not close
+        what it iterates over: ``async with contextlib.aclosing(client.stream(...)) as answers`` does.
         """
-        if not isinstance(self._transport, AsyncGrpcTransport):
-            raise Unimplemented("answers are streamed over gRPC\nhelp: AsyncClient('grpc://host:port')")
         ends_s = None if timeout_s is None else time.monotonic() + timeout_s
         call = await self._drive(
-            self._core.prepared(model, inputs, version, (), ends_s, None, request_id, parameters, headers)
+            self._core.prepared(model, inputs, version, outputs, ends_s, None, request_id, parameters, headers)
         )
-        metadata = tuple((name.lower(), value) for name, value in call.headers.items())
-        request = GrpcRequest("ModelStreamInfer", infer_message(call, timeout_s), metadata)
-        async for answer in self._transport.stream(request, timeout_s):
-            if answer.error_message:
-                raise ModelFailed(answer.error_message)
-            yield read_result(answer.infer_response)
+        exchange = self._core.protocol.stream(call)
+        async with contextlib.aclosing(self._transport.stream(exchange, left_s(ends_s))) as answers:
+            async for answer in answers:
+                left_s(ends_s)
+                yield exchange.read(answer)
 
     async def live(self) -> bool:
         """Whether the server runs."""

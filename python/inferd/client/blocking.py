@@ -5,18 +5,18 @@ Reads calls, drives :class:`inferd.client.core.Core` over a transport. Decides n
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from inferd.client.core import Core, parse_url
+from inferd.client.core import Core, left_s, parse_url, sequence_parameters
 from inferd.client.exchange import Pause
-from inferd.client.grpc import GrpcRequest, infer_message, read_result
 from inferd.client.retry import Retry
 from inferd.client.transports import GrpcTransport, HttpTransport
-from inferd.errors import InferdError, ModelFailed, Unimplemented
+from inferd.errors import InferdError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from types import TracebackType
 
     from inferd.client.core import Steps
@@ -66,6 +66,9 @@ class Client:
         outputs: Sequence[str] = (),
         timeout_s: float | None = None,
         priority: int | None = None,
+        sequence_id: int | str | None = None,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
         request_id: str = "",
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -80,6 +83,9 @@ class Client:
             outputs: those that are wanted; none named: all.
             timeout_s: deadline over all tries. The server is told how much of it is left.
             priority: class of the request; 0 is served first.
+            sequence_id: the sequence that the request belongs to; such a request is never tried again.
+            sequence_start: it is the first of its sequence.
+            sequence_end: it is the last of its sequence.
             request_id: comes back with the answer.
             parameters: further parameters of the request.
             headers: HTTP headers or gRPC metadata.
@@ -92,7 +98,8 @@ class Client:
             ModelFailed: the model raised an error.
         """
         options = {"version": version, "outputs": outputs, "timeout_s": timeout_s, "priority": priority}
-        more = {"request_id": request_id, "parameters": parameters, "headers": headers}
+        sequence = sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
+        more = {"sequence": sequence, "request_id": request_id, "parameters": parameters, "headers": headers}
         result: Result = self._drive(self._core.infer(model, inputs, **options, **more))  # type: ignore[arg-type]
         return result
 
@@ -102,27 +109,39 @@ class Client:
         inputs: Any,
         *,
         version: str | int | None = None,
+        outputs: Sequence[str] = (),
         timeout_s: float | None = None,
         request_id: str = "",
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Iterator[Result]:
-        """Every answer to one request, as they come. Closing the iterator cancels the rest.
+    ) -> Generator[Result]:
+        """Every answer to one request, as they come; closing the iterator cancels the rest.
 
-        Arguments and errors are those of :meth:`infer`. It needs gRPC, and is never tried again.
+        Over HTTP these are server-sent events, which write tensors as JSON: an answer's shape is that of the model's
+        metadata, the last free dimension taking what there is and other free ones being 1.
+
+        Args:
+            model: its name.
+            inputs: as for :meth:`infer`.
+            version: one version; None: the server's choice.
+            outputs: those that are wanted; none named: all.
+            timeout_s: deadline over all answers. The server is told how much of it is left.
+            request_id: comes back with every answer.
+            parameters: further parameters of the request.
+            headers: HTTP headers or gRPC metadata.
+
+        Raises:
+            InferdError: as for :meth:`infer`, also after some answers; nothing is tried again.
         """
-        if not isinstance(self._transport, GrpcTransport):
-            raise Unimplemented("answers are streamed over gRPC\nhelp: Client('grpc://host:port')")
         ends_s = None if timeout_s is None else time.monotonic() + timeout_s
         call = self._drive(
-            self._core.prepared(model, inputs, version, (), ends_s, None, request_id, parameters, headers)
+            self._core.prepared(model, inputs, version, outputs, ends_s, None, request_id, parameters, headers)
         )
-        metadata = tuple((name.lower(), value) for name, value in call.headers.items())
-        request = GrpcRequest("ModelStreamInfer", infer_message(call, timeout_s), metadata)
-        for answer in self._transport.stream(request, timeout_s):
-            if answer.error_message:
-                raise ModelFailed(answer.error_message)
-            yield read_result(answer.infer_response)
+        exchange = self._core.protocol.stream(call)
+        with contextlib.closing(self._transport.stream(exchange, left_s(ends_s))) as answers:
+            for answer in answers:
+                left_s(ends_s)
+                yield exchange.read(answer)
 
     def live(self) -> bool:
         """Whether the server runs."""

@@ -14,18 +14,18 @@ from inferd.client.exchange import InferCall, Pause, Send
 from inferd.client.grpc import Grpc
 from inferd.client.rest import Rest
 from inferd.client.retry import Budget, Retry, pause_s
-from inferd.client.tensors import specs_of, tensors_of
+from inferd.client.tensors import sides_of, tensors_of
 from inferd.errors import DeadlineMissed, InferdError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from inferd.client.exchange import Exchange
-    from inferd.types import TensorSpec
+    from inferd.client.tensors import Sides
 
     Steps = Generator[Send | Pause, Any, Any]
 
-__all__ = ["Core", "parse_url"]
+__all__ = ["Core", "left_s", "parse_url", "sequence_parameters"]
 
 
 def parse_url(url: str) -> tuple[str, str]:
@@ -40,6 +40,35 @@ def parse_url(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc if parts.scheme == "grpc" else f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
+def left_s(ends_s: float | None) -> float | None:
+    """Seconds until a deadline on the monotonic clock; None: there is none.
+
+    Raises:
+        DeadlineMissed: it has passed.
+    """
+    if ends_s is None:
+        return None
+    left = ends_s - time.monotonic()
+    if left <= 0:
+        raise DeadlineMissed("the deadline passed before the answer was there; allow more time with timeout_s")
+    return left
+
+
+def sequence_parameters(sequence_id: int | str | None, *, start: bool, end: bool) -> dict[str, Any]:
+    """The parameters of the protocol for a request of a sequence; none where it is of none.
+
+    Raises:
+        InvalidInput: a sequence begins or ends that has no id.
+    """
+    if sequence_id is None:
+        if start or end:
+            raise InvalidInput(
+                "a sequence that starts or ends has an id\nhelp: sequence_id=1, or any other number but 0"
+            )
+        return {}
+    return {"sequence_id": sequence_id, "sequence_start": start, "sequence_end": end}
+
+
 class Core:
     """Everything but sending and sleeping."""
 
@@ -47,7 +76,7 @@ class Core:
         self.protocol: Rest | Grpc = Grpc() if scheme == "grpc" else Rest()
         self._retry = retry
         self._budget = Budget(retry)
-        self._specs: dict[tuple[str, str], list[TensorSpec]] = {}
+        self._sides: dict[tuple[str, str], Sides] = {}
 
     def once(self, exchange: Exchange, timeout_s: float | None) -> Steps:
         """A call that is tried again where that may help."""
@@ -73,18 +102,21 @@ class Core:
         request_id: str,
         parameters: Mapping[str, Any] | None,
         headers: Mapping[str, str] | None,
+        sequence: Mapping[str, Any],
     ) -> Steps:
         """One inference: metadata where it is not known yet, then the call itself."""
         ends_s = None if timeout_s is None else time.monotonic() + timeout_s
+        parameters = {**(parameters or {}), **sequence}
         call = yield from self.prepared(
             model, inputs, version, outputs, ends_s, priority, request_id, parameters, headers
         )
         self._budget.earn()
         try:
-            return (yield from self._tried(self.protocol.infer(call), ends_s))
+            # A model that remembers would count a request twice that was lost on the way back.
+            return (yield from self._tried(self.protocol.infer(call), ends_s, once=bool(sequence)))
         except (InvalidInput, NotFound):
             # It may have been replaced by one with another signature.
-            self._specs.pop((call.model, call.version), None)
+            self._sides.pop((call.model, call.version), None)
             raise
 
     def prepared(  # noqa: PLR0913, PLR0917
@@ -101,26 +133,25 @@ class Core:
     ) -> Steps:
         """The call, its tensors being what the model takes."""
         key = (model, "" if version is None else str(version))
-        specs = self._specs.get(key)
-        if specs is None:
-            specs = specs_of((yield from self._tried(self.protocol.metadata(*key), ends_s)))
-            self._specs[key] = specs
-        tensors = tensors_of(inputs, specs)
+        sides = self._sides.get(key)
+        if sides is None:
+            sides = sides_of((yield from self._tried(self.protocol.metadata(*key), ends_s)))
+            self._sides[key] = sides
+        tensors = tensors_of(inputs, sides.inputs)
         extra = {} if priority is None else {"priority": priority}
-        return InferCall(*key, tensors, outputs, request_id, {**(parameters or {}), **extra}, headers or {})
+        parameters = {**(parameters or {}), **extra}
+        return InferCall(*key, tensors, outputs, request_id, parameters, headers or {}, sides.outputs)
 
-    def _tried(self, exchange: Exchange, ends_s: float | None) -> Steps:
+    def _tried(self, exchange: Exchange, ends_s: float | None, *, once: bool = False) -> Steps:
         tried = 0
         while True:
-            left_s = None if ends_s is None else ends_s - time.monotonic()
-            if left_s is not None and left_s <= 0:
-                raise DeadlineMissed("the deadline passed before an answer was there; allow more time with timeout_s")
+            left = left_s(ends_s)
             tried += 1
             try:
-                return exchange.read((yield Send(exchange, left_s)))
+                return exchange.read((yield Send(exchange, left)))
             except InferdError as fault:
-                left_s = None if ends_s is None else ends_s - time.monotonic()
-                pause = pause_s(self._retry, self._budget, fault, tried, left_s, random.random)
+                left = None if ends_s is None else ends_s - time.monotonic()
+                pause = None if once else pause_s(self._retry, self._budget, fault, tried, left, random.random)
                 if pause is None:
                     raise
             yield Pause(pause)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from inferd.client.tensors import Tensor
+    from inferd.types import TensorSpec
 
 __all__ = ["Exchange", "InferCall", "Pause", "Send"]
 
@@ -34,6 +35,8 @@ class InferCall(NamedTuple):
     id: str
     parameters: Mapping[str, Any]
     headers: Mapping[str, str]
+    gives: Sequence[TensorSpec] = ()
+    """What the model says of its outputs."""
 
 
 class Send(NamedTuple):

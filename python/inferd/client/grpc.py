@@ -104,10 +104,17 @@ class Grpc:
     def infer(self, call: InferCall) -> Exchange:
         """One inference."""
         metadata = tuple((name.lower(), value) for name, value in call.headers.items())
-        return Exchange(lambda left_s: GrpcRequest("ModelInfer", infer_message(call, left_s), metadata), read_result)
+        return Exchange(lambda left_s: GrpcRequest("ModelInfer", _message(call, left_s), metadata), _read_result)
+
+    def stream(self, call: InferCall) -> Exchange:
+        """One inference with any number of answers."""
+        metadata = tuple((name.lower(), value) for name, value in call.headers.items())
+        return Exchange(
+            lambda left_s: GrpcRequest("ModelStreamInfer", _message(call, left_s), metadata), _read_streamed
+        )
 
 
-def infer_message(call: InferCall, left_s: float | None) -> Any:
+def _message(call: InferCall, left_s: float | None) -> Any:
     """``ModelInferRequest`` for a call with so much time left."""
     request = messages()["inference.ModelInferRequest"](model_name=call.model, model_version=call.version, id=call.id)
     for tensor in call.inputs:
@@ -134,7 +141,7 @@ def _set_parameter(parameter: Any, value: Any) -> None:
         parameter.string_param = str(value)
 
 
-def read_result(answer: Any) -> Result:
+def _read_result(answer: Any) -> Result:
     """The arrays of a ``ModelInferResponse``."""
     outputs = {}
     for position, tensor in enumerate(answer.outputs):
@@ -143,6 +150,15 @@ def read_result(answer: Any) -> Result:
         outputs[tensor.name] = array_of(tensor.datatype, tuple(tensor.shape), answer.raw_output_contents[position])
     parameters = {name: _parameter(value) for name, value in answer.parameters.items()}
     return Result(outputs, answer.model_name, answer.model_version, answer.id, parameters)
+
+
+def _read_streamed(answer: Any) -> Result:
+    """One answer of a stream: a result, or an error with its code where the server says it."""
+    if answer.error_message:
+        parameters = answer.infer_response.parameters
+        code = parameters["status"].int64_param if "status" in parameters else 13
+        raise error_of(code, answer.error_message)
+    return _read_result(answer.infer_response)
 
 
 def _parameter(value: Any) -> Any:

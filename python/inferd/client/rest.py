@@ -19,7 +19,7 @@ from inferd.types import DATATYPES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HttpAnswer", "HttpRequest", "Rest"]
+__all__ = ["HttpAnswer", "HttpRequest", "Rest", "error_for", "error_of", "model_path"]
 
 _HEADER = "Inference-Header-Content-Length"
 
@@ -54,7 +54,7 @@ class Rest:
 
     def model_ready(self, model: str, version: str) -> Exchange:
         """Whether a model takes requests."""
-        return _yes_or_no(f"{_path(model, version)}/ready")
+        return _yes_or_no(f"{model_path(model, version)}/ready")
 
     def server_metadata(self) -> Exchange:
         """What the server is."""
@@ -62,15 +62,15 @@ class Rest:
 
     def metadata(self, model: str, version: str) -> Exchange:
         """What a model takes and gives."""
-        return _get(_path(model, version))
+        return _get(model_path(model, version))
 
     def config(self, model: str, version: str) -> Exchange:
         """A model's configuration."""
-        return _get(f"{_path(model, version)}/config")
+        return _get(f"{model_path(model, version)}/config")
 
     def statistics(self, model: str, version: str) -> Exchange:
         """What a model did so far."""
-        return _get(f"{_path(model, version)}/stats")
+        return _get(f"{model_path(model, version)}/stats")
 
     def infer(self, call: InferCall) -> Exchange:
         """One inference."""
@@ -103,12 +103,19 @@ class Rest:
             text = json.dumps(head).encode()
             headers |= {"Content-Type": "application/octet-stream", _HEADER: str(len(text))}
             body = b"".join([text, *(tensor.raw for tensor in call.inputs)])
-            return HttpRequest("POST", f"{_path(call.model, call.version)}/infer", headers, body)
+            return HttpRequest("POST", f"{model_path(call.model, call.version)}/infer", headers, body)
 
         return Exchange(request, _read_result)
 
+    def stream(self, call: InferCall) -> Exchange:
+        """One inference with any number of answers."""
+        from inferd.client.generate import stream
 
-def _path(model: str, version: str) -> str:
+        return stream(call)
+
+
+def model_path(model: str, version: str) -> str:
+    """Where a model, or one version of it, is."""
     name = quote(model, safe="")
     return f"v2/models/{name}/versions/{quote(version, safe='')}" if version else f"v2/models/{name}"
 
@@ -121,7 +128,7 @@ def _yes_or_no(path: str) -> Exchange:
     # 400 is what Triton says of a model that is not ready.
     def read(answer: HttpAnswer) -> bool:
         if answer.status not in (200, 400, 404, 503):
-            _raise(answer)
+            raise error_of(answer)
         return answer.status == 200
 
     return Exchange(lambda _: HttpRequest("GET", path, {}, None), read)
@@ -129,7 +136,7 @@ def _yes_or_no(path: str) -> Exchange:
 
 def _read_json(answer: HttpAnswer) -> Any:
     if answer.status != 200:
-        _raise(answer)
+        raise error_of(answer)
     try:
         return json.loads(answer.body)
     except ValueError as fault:
@@ -138,7 +145,7 @@ def _read_json(answer: HttpAnswer) -> Any:
 
 def _read_result(answer: HttpAnswer) -> Result:
     if answer.status != 200:
-        _raise(answer)
+        raise error_of(answer)
     length = answer.headers.get(_HEADER)
     split = len(answer.body) if length is None else int(length)
     try:
@@ -188,6 +195,7 @@ _CLASSES: dict[int, type[errors.InferdError]] = {
     422: errors.InvalidInput,
     429: errors.RateLimited,
     499: errors.Cancelled,
+    500: errors.ModelFailed,
     501: errors.Unimplemented,
     502: errors.Unavailable,
     503: errors.Unavailable,
@@ -195,13 +203,17 @@ _CLASSES: dict[int, type[errors.InferdError]] = {
 }
 
 
-def _raise(answer: HttpAnswer) -> None:
+def error_for(status: int, message: str, retry_after_s: float | None = None) -> errors.InferdError:
+    """The exception for a status."""
+    kind = _CLASSES.get(status, errors.InternalError if status >= 500 else errors.InvalidInput)
+    return kind(message or f"HTTP {status}", retry_after_s=retry_after_s)
+
+
+def error_of(answer: HttpAnswer) -> errors.InferdError:
+    """The exception for an answer that is an error."""
     try:
         message = json.loads(answer.body)["error"]
     except (ValueError, KeyError, TypeError):
         message = answer.body[:200].decode(errors="replace")
     after = answer.headers.get("Retry-After", "")
-    kind = _CLASSES.get(answer.status, errors.InternalError if answer.status >= 500 else errors.InvalidInput)
-    if answer.status == 500:
-        kind = errors.ModelFailed
-    raise kind(str(message) or f"HTTP {answer.status}", retry_after_s=float(after) if after.isdigit() else None)
+    return error_for(answer.status, str(message), float(after) if after.isdigit() else None)

@@ -17,7 +17,7 @@ from inferd.types import DATATYPES, TensorSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Result", "Tensor", "array_of", "specs_of", "tensors_of"]
+__all__ = ["Result", "Sides", "Tensor", "array_of", "flat_array", "sides_of", "tensors_of"]
 
 _LENGTH = struct.Struct("<I")
 
@@ -49,11 +49,22 @@ class Result(NamedTuple):
         return tuple(self)[name]
 
 
-def specs_of(metadata: Mapping[str, Any]) -> list[TensorSpec]:
-    """The inputs that a model's metadata describes."""
+class Sides(NamedTuple):
+    """What a model takes and gives."""
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+def sides_of(metadata: Mapping[str, Any]) -> Sides:
+    """The inputs and outputs that a model's metadata describes."""
+    return Sides(_specs(metadata["inputs"]), _specs(metadata.get("outputs", ())))
+
+
+def _specs(described: Sequence[Mapping[str, Any]]) -> list[TensorSpec]:
     return [
         TensorSpec(tensor["name"], tensor["datatype"], tuple(int(dim) for dim in tensor["shape"]))
-        for tensor in metadata["inputs"]
+        for tensor in described
     ]
 
 
@@ -139,6 +150,35 @@ def array_of(datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> np
     if datatype == "BF16":
         return _as_bf16(raw).reshape(shape)
     return np.frombuffer(raw, np.dtype(DATATYPES[datatype]).newbyteorder("<")).reshape(shape)
+
+
+def flat_array(value: Any, spec: TensorSpec | None) -> np.ndarray:
+    """The array of an output that came as a value or a flat list, without its shape.
+
+    Args:
+        value: the elements in their order.
+        spec: what the model says of the output; None: nothing.
+
+    Returns:
+        As ``spec`` has it, the last free dimension taking what there is and other free ones being 1; what does not
+        fill that is one-dimensional.
+    """
+    elements = value if isinstance(value, list) else [value]
+    if spec is None:
+        return np.asarray(elements)
+    if spec.datatype == "BYTES":
+        array = np.empty(len(elements), dtype=object)
+        array[:] = [element.encode() if isinstance(element, str) else element for element in elements]
+    else:
+        array = np.asarray(elements, dtype=DATATYPES[spec.datatype])
+    free = [position for position, dim in enumerate(spec.shape) if dim < 0]
+    shape = [1 if dim < 0 else dim for dim in spec.shape]
+    if free:
+        shape[free[-1]] = -1
+    try:
+        return array.reshape(shape)
+    except ValueError:
+        return array
 
 
 def _unpacked(raw: bytes | memoryview) -> np.ndarray:

@@ -6,14 +6,16 @@ Knows nothing of models and retries. Connections are pooled and kept by the libr
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from inferd.client.grpc import GrpcRequest, error_of, messages, method_path
 from inferd.client.rest import HttpAnswer
-from inferd.errors import DeadlineMissed, InferdError, NotFound, Unavailable
+from inferd.client.rest import error_of as http_error_of
+from inferd.errors import DeadlineMissed, InferdError, InternalError, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Generator
 
     from inferd.client.exchange import Exchange
 
@@ -37,6 +39,10 @@ class Transport(Protocol):
         """The answer."""
         ...
 
+    def stream(self, exchange: Exchange, left_s: float | None) -> Generator[Any]:
+        """Every answer to one request; closing it cancels the rest."""
+        ...
+
     def close(self) -> None:
         """Close every connection."""
         ...
@@ -47,6 +53,10 @@ class AsyncTransport(Protocol):
 
     async def send(self, exchange: Exchange, left_s: float | None) -> Any:
         """The answer."""
+        ...
+
+    def stream(self, exchange: Exchange, left_s: float | None) -> AsyncGenerator[Any]:
+        """Every answer to one request; closing it cancels the rest."""
         ...
 
     async def close(self) -> None:
@@ -60,6 +70,14 @@ def _httpx() -> Any:
     except ImportError:
         raise NotFound("HTTP needs the package 'httpx'\nhelp: pip install 'inferd[client]'") from None
     return httpx
+
+
+def _sse() -> Any:
+    try:
+        import httpx_sse
+    except ImportError:
+        raise NotFound("streams over HTTP need the package 'httpx-sse'\nhelp: pip install 'inferd[client]'") from None
+    return httpx_sse
 
 
 def _grpc() -> Any:
@@ -97,6 +115,23 @@ class HttpTransport:
             raise _http_fault(self._httpx, fault, self._url) from None
         return HttpAnswer(answer.status_code, answer.headers, answer.content)
 
+    def stream(self, exchange: Exchange, left_s: float | None) -> Generator[str]:
+        """The data of every event that answers one request; closing it cancels the rest."""
+        sse = _sse()
+        request = exchange.what(left_s)
+        named = {"headers": request.headers, "content": request.body, "timeout": left_s}
+        try:
+            with sse.connect_sse(self._client, request.method, request.path, **named) as events:
+                answer = events.response
+                if answer.status_code != 200:
+                    raise http_error_of(HttpAnswer(answer.status_code, answer.headers, answer.read()))
+                for event in events.iter_sse():
+                    yield event.data
+        except sse.SSEError as fault:
+            raise InternalError(f"the server's answer is no stream of events: {fault}") from None
+        except self._httpx.TransportError as fault:
+            raise _http_fault(self._httpx, fault, self._url) from None
+
     def close(self) -> None:
         """Close every connection."""
         self._client.close()
@@ -120,6 +155,24 @@ class AsyncHttpTransport:
         except self._httpx.TransportError as fault:
             raise _http_fault(self._httpx, fault, self._url) from None
         return HttpAnswer(answer.status_code, answer.headers, answer.content)
+
+    async def stream(self, exchange: Exchange, left_s: float | None) -> AsyncGenerator[str]:
+        """The data of every event that answers one request; closing it cancels the rest."""
+        sse = _sse()
+        request = exchange.what(left_s)
+        named = {"headers": request.headers, "content": request.body, "timeout": left_s}
+        try:
+            async with sse.aconnect_sse(self._client, request.method, request.path, **named) as events:
+                answer = events.response
+                if answer.status_code != 200:
+                    raise http_error_of(HttpAnswer(answer.status_code, answer.headers, await answer.aread()))
+                async with contextlib.aclosing(events.aiter_sse()) as found:
+                    async for event in found:
+                        yield event.data
+        except sse.SSEError as fault:
+            raise InternalError(f"the server's answer is no stream of events: {fault}") from None
+        except self._httpx.TransportError as fault:
+            raise _http_fault(self._httpx, fault, self._url) from None
 
     async def close(self) -> None:
         """Close every connection."""
@@ -162,8 +215,9 @@ class GrpcTransport:
         except self._grpc.RpcError as fault:
             raise _grpc_fault(fault, self._address) from None
 
-    def stream(self, request: GrpcRequest, left_s: float | None) -> Iterator[Any]:
-        """Every answer to one request; leaving the iterator cancels it."""
+    def stream(self, exchange: Exchange, left_s: float | None) -> Generator[Any]:
+        """Every answer to one request; closing it cancels the rest."""
+        request: GrpcRequest = exchange.what(left_s)
         method = self._channel.stream_stream(method_path(request.method), **_serializers(request.method))
         answers = method(iter([request.message]), timeout=left_s, metadata=request.metadata)
         try:
@@ -201,8 +255,9 @@ class AsyncGrpcTransport:
         except self._grpc.RpcError as fault:
             raise _grpc_fault(fault, self._address) from None
 
-    async def stream(self, request: GrpcRequest, left_s: float | None) -> AsyncIterator[Any]:
-        """Every answer to one request; leaving the iterator cancels it."""
+    async def stream(self, exchange: Exchange, left_s: float | None) -> AsyncGenerator[Any]:
+        """Every answer to one request; closing it cancels the rest."""
+        request: GrpcRequest = exchange.what(left_s)
         method = self._channel.stream_stream(method_path(request.method), **_serializers(request.method))
         answers = method(iter([request.message]), timeout=left_s, metadata=request.metadata)
         try:

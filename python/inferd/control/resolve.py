@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from inferd.control.declared import Declared
+from inferd.control.docs import docs_folder
 from inferd.control.repository import Found, Repository, discover
 from inferd.control.resources import Machine, pin, share_threads, worker_environment
 from inferd.control.stages import read_stages
@@ -136,9 +137,9 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
             "help: leave one of the two out"
         )
         return None
-    if spec.cache and not spec.retry_on_worker_loss:
+    if spec.cache_max_bytes and not spec.retry_on_worker_loss:
         faults.append(
-            f"{found.place}: cache answers requests without running them, which a model with side effects"
+            f"{found.place}: cache_max_bytes answers requests without running them, which a model with side effects"
             " (retry_on_worker_loss: false) does not stand\nhelp: leave one of the two out"
         )
         return None
@@ -193,7 +194,7 @@ def _turns(machine: Machine, how: str, spec: ModelSpec, threads: int) -> int | N
 _AS_GIVEN = (
     "arena_max_bytes",
     "batch_rows_max",
-    "cache",
+    "cache_max_bytes",
     "ejection",
     "execution_max_s",
     "hedge_budget",
@@ -229,4 +230,6 @@ _GATEWAY_AS_GIVEN = (
 
 def _gateway(spec: ServerSpec, machine: Machine) -> dict[str, Any]:
     threads = spec.gateway_threads or machine.gateway_threads
-    return {"gateway_threads": threads, **{name: getattr(spec, name) for name in _GATEWAY_AS_GIVEN}}
+    folder = docs_folder() if spec.docs else None
+    found = {"gateway_threads": threads, "docs_folder": None if folder is None else str(folder)}
+    return {**found, **{name: getattr(spec, name) for name in _GATEWAY_AS_GIVEN}}

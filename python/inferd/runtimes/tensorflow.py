@@ -1,25 +1,31 @@
 """TensorFlow and Keras: SavedModel folders and ``.keras`` files.
 
 ``compose`` reads the model's settings in the control plane; :class:`TensorflowRuntime` runs the model in a worker.
-A SavedModel is a graph and holds no Python. A ``.keras`` file may hold Python in lambda layers: Keras refuses those
-itself unless told otherwise, which only ``trusted_sha256`` does.
+A SavedModel is a graph and holds no Python that loading would run. A ``.keras`` file may hold Python in lambda layers,
+or name code of other packages that loading would import: both are refused unless ``trusted_sha256`` vouches for the
+file, here by what stands in it and once more by Keras itself.
 """
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inferd.errors import Forbidden, ModelFailed
+from inferd.errors import ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, in_python, require
-from inferd.runtimes.trust import digest
+from inferd.runtimes.trust import digest, refuse_untrusted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from inferd.spec.settings import ModelSpec
 
 __all__ = ["TensorflowRuntime", "claims", "compose", "load"]
 
 PLATFORM = "tensorflow_savedmodel"
+_SAFE_WAY = "replace it by layers of Keras, or save the model as a graph with model.export(folder)"
 
 
 def claims(path: Path) -> bool:
@@ -29,8 +35,50 @@ def claims(path: Path) -> bool:
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the model in ``file`` is started."""
+    strange = None if file.is_dir() else _code_in(file)
+    if strange is not None:
+        refuse_untrusted(file, spec.trusted_sha256, strange, _SAFE_WAY)
     require("tensorflow", "tensorflow", spec)
     return in_python("tensorflow", PLATFORM, file, spec, threads)
+
+
+def _code_in(file: Path) -> str | None:
+    """Why loading a ``.keras`` file would run code that is not Keras's own; None: it would not.
+
+    Raises:
+        ModelFailed: the file is no archive of Keras.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as fault:
+        raise ModelFailed(
+            f"'{file.name}' is no archive of Keras: {fault}\nhelp: save it with model.save('model.keras') of Keras 3"
+        ) from None
+    if isinstance(config, dict):
+        # Losses, metrics and optimisers are not loaded.
+        config.pop("compile_config", None)
+    return next(filter(None, map(_code_of, _objects(config))), None)
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a value of JSON, itself first."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            yield one
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+
+
+def _code_of(serialized: dict[str, Any]) -> str | None:
+    kind, module = serialized.get("class_name"), serialized.get("module")
+    if kind in ("Lambda", "__lambda__"):
+        return "holds a lambda layer"
+    known = module is None or module == "builtins" or str(module).partition(".")[0] == "keras"
+    return None if kind is None or known else f"names code of '{module}'"
 
 
 def load(settings: dict[str, Any]) -> Runtime:
@@ -95,11 +143,8 @@ def _keras(file: Path, trusted_sha256: str | None) -> Any:
     except ValueError as fault:
         if "safe_mode" not in str(fault) and "unsafe" not in str(fault).lower():
             raise
-        raise Forbidden(
-            f"'{file.name}' holds a lambda layer: loading it runs whatever code its author put there\n"
-            "help: replace the lambda by a registered layer, or save it with model.export(folder); or, if you know "
-            f"where it comes from, set trusted_sha256: {digest(file)}"
-        ) from fault
+        refuse_untrusted(file, trusted_sha256, "holds code", _SAFE_WAY)
+        raise
 
 
 def _traced(tf: Any, model: Any) -> Any:

@@ -144,6 +144,9 @@ class Call:
                 results.append(self._method(**{name: values[row] for name, values in arguments.items()}))
             except InvalidInput as fault:
                 raise fault.at_row(row) from fault
+            except Exception as fault:
+                _name_row(fault, row)
+                raise
         return _transposed(results)
 
     async def _rows_at_once(self, arguments: Mapping[str, Sequence[Any]]) -> Any:
@@ -154,6 +157,7 @@ class Call:
             if isinstance(result, InvalidInput):
                 raise result.at_row(row)
             if isinstance(result, BaseException):
+                _name_row(result, row)
                 raise result
         return _transposed(results)
 
@@ -198,6 +202,11 @@ class Call:
                 "help: annotate its result, or give the class an example = {argument: [two, values]}"
             ) from fault
         return [Column(name, codec_of_values(values, f"'{name}'")) for name, values in found.items()]
+
+
+def _name_row(fault: BaseException, row: int) -> None:
+    """The traceback in the operator's log ends with the row; the client's message does not: it may be another's."""
+    fault.add_note(f"(raised for row {row} of the batch, counted from 0)")
 
 
 def _hints(method: Callable[..., Any]) -> dict[str, Any]:

@@ -227,6 +227,13 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
             why="Whoever reaches the port could read and write every such object of the user that runs inferd.",
         ),
     ] = False
+    docs: Annotated[
+        bool,
+        about(
+            "Whether /docs shows a page on which every model can be asked. Its files come with the extra docs.",
+            why="It shows what /openapi.json says to everyone anyway, and sends what its reader could send.",
+        ),
+    ] = True
     tenant_header: Annotated[
         str | None,
         about(
@@ -512,7 +519,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     queue_max_bytes: Annotated[
         int, about("Most bytes that wait.", why="Four of the largest bodies.", kind="size", ge=1)
     ] = 256 * MiB
-    cache: Annotated[
+    cache_max_bytes: Annotated[
         int | None,
         about(
             "Most bytes of answers that are kept and given again to equal requests; equal requests that come together"

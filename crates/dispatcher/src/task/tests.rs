@@ -246,7 +246,7 @@ fn settings(retry: bool) -> ModelSettings {
         ejection: true,
         hedge_budget: 0.0,
         sequence: None,
-        cache: None,
+        cache_max_bytes: None,
     }
 }
 

@@ -32,7 +32,7 @@ async fn held(fixture: &Fixture) -> (ModelHandle, std::path::PathBuf) {
     let path = hold.to_str().unwrap().to_owned();
     let handle = fixture
         .load(|settings| {
-            settings.cache = Some(MIB);
+            settings.cache_max_bytes = Some(MIB);
             settings.load["hold"] = path.into();
         })
         .await;
@@ -42,7 +42,7 @@ async fn held(fixture: &Fixture) -> (ModelHandle, std::path::PathBuf) {
 #[tokio::test]
 async fn an_equal_request_is_answered_without_a_run_and_another_is_run() {
     let fixture = Fixture::new();
-    let handle = fixture.load(|settings| settings.cache = Some(MIB)).await;
+    let handle = fixture.load(|settings| settings.cache_max_bytes = Some(MIB)).await;
     for _ in 0..3 {
         assert_eq!(values(submit(&handle, 1.0).await), [2.0]);
         assert_eq!(values(submit(&handle, 2.0).await), [3.0]);
@@ -152,7 +152,7 @@ async fn the_urgent_do_not_wait_for_what_is_served_later() {
 #[tokio::test]
 async fn errors_are_told_to_those_who_made_them_and_not_kept() {
     let fixture = Fixture::new();
-    let handle = fixture.load(|settings| settings.cache = Some(MIB)).await;
+    let handle = fixture.load(|settings| settings.cache_max_bytes = Some(MIB)).await;
     let tickets: Vec<Ticket> = (0..4).map(|_| submit(&handle, INVALID)).collect();
     for ticket in tickets.into_iter().map(tokio::spawn).collect::<Vec<_>>() {
         assert_eq!(kind(within("it is answered", ticket).await.unwrap()), ErrorKind::InvalidInput);
@@ -166,11 +166,11 @@ async fn errors_are_told_to_those_who_made_them_and_not_kept() {
 #[tokio::test]
 async fn a_version_that_is_loaded_again_begins_with_nothing() {
     let fixture = Fixture::new();
-    let before = fixture.load(|settings| settings.cache = Some(MIB)).await;
+    let before = fixture.load(|settings| settings.cache_max_bytes = Some(MIB)).await;
     assert_eq!(values(submit(&before, 1.0).await), [2.0]);
     fixture.registry.unload("plus-one", 1).await.unwrap();
     assert_eq!(kind(submit(&before, 1.0).await), ErrorKind::Draining);
-    let after = fixture.load(|settings| settings.cache = Some(MIB)).await;
+    let after = fixture.load(|settings| settings.cache_max_bytes = Some(MIB)).await;
     assert_eq!(values(submit(&after, 1.0).await), [2.0]);
     let statistics = after.statistics();
     assert_eq!((statistics.cache_miss.count, statistics.cache_hit.count), (1, 0));
@@ -182,7 +182,7 @@ async fn a_large_request_is_kept_as_well() {
     let fixture = Fixture::new();
     let handle = fixture
         .load(|settings| {
-            settings.cache = Some(64 * MIB);
+            settings.cache_max_bytes = Some(64 * MIB);
             settings.arena_max_bytes = 64 * MIB;
             settings.batch_rows_max = 65_536;
         })

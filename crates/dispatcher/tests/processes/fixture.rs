@@ -135,7 +135,7 @@ pub(crate) fn settings(change: impl FnOnce(&mut ModelSettings)) -> ModelSettings
         ejection: true,
         hedge_budget: 0.0,
         sequence: None,
-        cache: None,
+        cache_max_bytes: None,
     };
     change(&mut settings);
     settings

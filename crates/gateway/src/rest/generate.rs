@@ -11,7 +11,7 @@ use futures_util::stream;
 use http::StatusCode;
 use hyper::body::Incoming;
 use inferd_protocol::rest as wire;
-use inferd_protocol::{Decoded, error_body};
+use inferd_protocol::{Decoded, error_event};
 use inferd_types::{Error, ErrorKind, InferResponse, Result};
 
 use super::head::Head;
@@ -160,7 +160,7 @@ impl Generation {
                 Some(Ok(body)) => Some((event(&body), Some(generation))),
                 Some(Err(error)) => {
                     generation.end(Some(&error));
-                    Some((event(&error_body(&error)), None))
+                    Some((event(&error_event(&error)), None))
                 }
                 None => {
                     generation.end(None);

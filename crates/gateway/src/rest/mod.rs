@@ -3,6 +3,7 @@
 //! Reads requests with their routes, hands back whole answers. Knows nothing of connections.
 
 mod describe;
+mod docs;
 mod generate;
 mod head;
 mod infer;
@@ -63,6 +64,13 @@ pub(crate) async fn answer(
             let stream = route == ModelRoute::GenerateStream;
             Box::pin(generate::answer(shared, &path, &head, &mut asked, body, delivery, stream)).await
         }
+        Ok(Route::Docs(route)) => {
+            body::discard(body);
+            let folder = shared.settings.docs_folder.as_deref();
+            Box::pin(docs::answer(folder, route, &parts.headers, head.pack()))
+                .await
+                .unwrap_or_else(|error| failed(shared, &asked, &error))
+        }
         // Rare, so that it may allocate and not make every other request's future larger.
         Ok(route) => Box::pin(describe(shared, &route, &head, body, delivery))
             .await
@@ -84,7 +92,7 @@ fn find(path: &str) -> Result<Route<'_>, Error> {
     Route::of(path).ok_or_else(|| {
         Error::new(
             ErrorKind::NotFound,
-            format!("there is nothing at {path}; the protocol's paths begin at /v2, /openapi.json lists all"),
+            format!("there is nothing at {path}; the protocol's paths begin at /v2, /openapi.json lists all, /docs shows it"),
         )
     })
 }
@@ -148,9 +156,8 @@ async fn describe(
             | ModelRoute::GenerateStream,
         )
         | Route::RepositoryIndex
-        | Route::Register(_) => {
-            Err(Error::new(ErrorKind::Internal, "a route was answered in the wrong place"))
-        }
+        | Route::Register(_)
+        | Route::Docs(_) => Err(Error::new(ErrorKind::Internal, "a route was answered in the wrong place")),
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn run(
     asked.timeout = head.timeout()?;
     let limits = shared.limits();
     let media = head.media();
-    let Plain { inputs, one_row } = if media == "multipart/form-data" && form == Form::Plain {
+    let Plain { inputs, one_row } = if media == "multipart/form-data" {
         wire::decode_parts(parts(body, head.boundary()?).await?, &target.signature, &limits)?
     } else if body.len() <= LARGE_BYTES {
         decode(&body, &media, form, &target.signature, &limits)?
@@ -59,9 +59,6 @@ pub(super) async fn run(
 }
 
 fn decode(body: &Bytes, media: &str, form: Form, signature: &Signature, limits: &Limits) -> Result<Plain> {
-    if form == Form::Instances {
-        return wire::decode_instances(body, signature, limits);
-    }
     let raw = ["image/", "audio/", "video/"].iter().any(|kind| media.starts_with(kind))
         || matches!(media, "application/octet-stream" | "text/plain" | "application/pdf");
     if raw {
@@ -71,7 +68,10 @@ fn decode(body: &Bytes, media: &str, form: Form, signature: &Signature, limits: 
     if matches!(media, "" | "application/json" | "application/x-www-form-urlencoded")
         || media.ends_with("+json")
     {
-        return wire::decode(body, signature, limits);
+        return match form {
+            Form::Instances => wire::decode_instances(body, signature, limits),
+            _ => wire::decode(body, signature, limits),
+        };
     }
     Err(Error::new(
         ErrorKind::UnsupportedMedia,

@@ -1,6 +1,7 @@
 //! The gateway over real sockets, in front of a real dispatcher and real worker processes with a small model.
 
 mod client;
+mod docs;
 mod grpc;
 mod life;
 mod limits;

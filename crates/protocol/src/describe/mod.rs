@@ -3,6 +3,7 @@
 //! Reads plain values, hands on JSON (`*_json`) and messages (`*_pb`) in the form that Triton's clients expect.
 //! Does not know where the values come from.
 
+mod example;
 mod json;
 mod message;
 mod openapi;

@@ -153,3 +153,97 @@ fn the_server_tells_its_name_and_extensions() {
     assert!(json["extensions"].as_array().unwrap().contains(&json!("binary_tensor_data")));
     assert_eq!(server_metadata_pb(&server).extensions.len(), EXTENSIONS.len());
 }
+
+/// The description of one model.
+fn openapi(name: &str, inputs: &[(&str, DataType, &[i64])], decoupled: bool) -> Value {
+    let spec = |(name, datatype, shape): &(&str, DataType, &[i64])| TensorSpec {
+        name: (*name).into(),
+        datatype: *datatype,
+        shape: shape.to_vec(),
+    };
+    let mut signature = signature(true);
+    signature.inputs = inputs.iter().map(spec).collect();
+    signature.decoupled = decoupled;
+    parsed(&openapi_json("1", [(name, &signature)].into_iter()))
+}
+
+#[test]
+fn examples_are_what_the_decoders_take() {
+    let limits = crate::Limits { json_depth_max: 32, body_max_bytes: 1 << 20, shared_memory: false };
+    let inputs: &[(&str, DataType, &[i64])] = &[
+        ("x", DataType::Fp32, &[-1, 4]),
+        ("t", DataType::Bytes, &[-1]),
+        ("free", DataType::Int64, &[-1, -1, 2]),
+        ("flag", DataType::Bool, &[-1, 1]),
+    ];
+    for inputs in [inputs, &inputs[..1], &inputs[1..2], &inputs[2..3]] {
+        let mut signature = signature(true);
+        signature.inputs = inputs
+            .iter()
+            .map(|(name, datatype, shape)| TensorSpec {
+                name: (*name).into(),
+                datatype: *datatype,
+                shape: shape.to_vec(),
+            })
+            .collect();
+        let described = openapi("m", inputs, false);
+        let json =
+            |path: &str| &described["paths"][path]["post"]["requestBody"]["content"]["application/json"];
+        for (kind, one_row) in [("a row", true), ("rows", false)] {
+            let body = json("/models/m")["examples"][kind]["value"].to_string();
+            let plain = crate::plain::decode(body.as_bytes(), &signature, &limits).unwrap();
+            assert_eq!(plain.one_row, one_row, "{body}");
+        }
+        let body = json("/v1/models/m:predict")["example"].to_string();
+        crate::plain::decode_instances(body.as_bytes(), &signature, &limits).unwrap();
+        let body = json("/v2/models/m/infer")["example"].to_string().into_bytes();
+        crate::rest::decode_infer(body.into(), None, &signature, &limits).unwrap();
+
+        let described = openapi("m", inputs, true);
+        let body = described["paths"]["/v2/models/m/generate_stream"]["post"]["requestBody"]["content"]
+            ["application/json"]["example"]
+            .to_string();
+        crate::rest::decode_generate(&body.into_bytes().into(), &signature, &limits).unwrap();
+    }
+}
+
+#[test]
+fn a_row_that_is_too_large_is_not_written_out() {
+    let described = openapi("m", &[("x", DataType::Fp32, &[-1, 3, 224, 224])], false);
+    assert!(described.to_string().len() < 20_000);
+    let body = &described["paths"]["/models/m"]["post"]["requestBody"];
+    assert_eq!(body["description"], "A row is too large to be written out here.");
+}
+
+#[test]
+fn what_is_bytes_may_be_a_file_and_the_rest_of_its_form_is_json() {
+    let described =
+        openapi("m", &[("image", DataType::Bytes, &[-1]), ("size", DataType::Int32, &[-1, 2])], false);
+    let content = &described["paths"]["/models/m"]["post"]["requestBody"]["content"];
+    let form = &content["multipart/form-data"];
+    assert_eq!(form["schema"]["properties"]["image"]["format"], "binary");
+    assert_eq!(form["encoding"], json!({"size": {"contentType": "application/json"}}));
+    assert!(content.get("application/octet-stream").is_none());
+    let only = openapi("m", &[("image", DataType::Bytes, &[-1])], false);
+    let content = &only["paths"]["/models/m"]["post"]["requestBody"]["content"];
+    assert_eq!(content["application/octet-stream"]["schema"]["format"], "binary");
+    let numbers = openapi("m", &[("x", DataType::Fp32, &[-1])], false);
+    let content = &numbers["paths"]["/models/m"]["post"]["requestBody"]["content"];
+    assert_eq!(content.as_object().unwrap().keys().collect::<Vec<_>>(), ["application/json"]);
+}
+
+#[test]
+fn every_operation_has_an_id_of_its_own_and_belongs_to_its_model() {
+    let signature = signature(true);
+    let names = ["stream_x", "x", "a.b"];
+    let described = parsed(&openapi_json("1", names.map(|name| (name, &signature)).into_iter()));
+    let items = described["paths"].as_object().unwrap().values();
+    let operations: Vec<&Value> = items.flat_map(|item| item.as_object().unwrap().values()).collect();
+    let ids: std::collections::BTreeSet<_> =
+        operations.iter().map(|one| one["operationId"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), operations.len());
+    let tags: Vec<_> =
+        described["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
+    assert_eq!(tags, ["stream_x", "x", "a.b", "server"]);
+    assert!(operations.iter().all(|one| tags.contains(&one["tags"][0].as_str().unwrap())));
+}

@@ -66,9 +66,12 @@ pub fn empty_final_response(model: (&str, u64), id: Option<&str>) -> ModelStream
     stream_response(head(model, id), true)
 }
 
-/// A failure in a stream: it ends the request `id`, not the stream.
+/// A failure in a stream: it ends the request `id`, not the stream. The parameter `status` is the code that the call
+/// would have ended with.
 pub fn stream_error(id: Option<&str>, error: &Error) -> ModelStreamInferResponse {
-    let message = ModelInferResponse { id: id.unwrap_or_default().to_owned(), ..Default::default() };
+    let mut message = ModelInferResponse { id: id.unwrap_or_default().to_owned(), ..Default::default() };
+    let status = ParameterChoice::Int64Param(error.kind().grpc_code().into());
+    message.parameters.insert("status".to_owned(), InferParameter { parameter_choice: Some(status) });
     let mut response = stream_response(message, true);
     // Clients tell a failure by a message that is not empty.
     let text = if error.message().is_empty() { error.kind().label() } else { error.message() };

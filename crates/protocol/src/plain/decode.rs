@@ -1,5 +1,7 @@
 //! Plain values into tensors: what they are follows from the signature, how many rows there are from their nesting.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use half::f16;
 use inferd_types::{DataType, Error, ErrorKind, Result, Shape, Signature, TensorSpec};
@@ -22,12 +24,19 @@ pub struct Part {
 
 /// Decodes plain JSON: the value of the only input, or an object with the value of each.
 ///
-/// A value that is nested one level less than the input's shape is one row.
+/// A value that is nested one level less than the input's shape is one row. `{"b64": "…"}` is bytes, as in TensorFlow
+/// Serving's protocol and KServe's first.
 ///
 /// # Errors
 /// `InvalidInput` that says what was expected.
 pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Plain> {
-    let value = parse(body, limits)?;
+    let value = parse(body, limits).map_err(|error| match &signature.inputs[..] {
+        [only] if only.datatype == DataType::Bytes => invalid(format!(
+            "{}; text or a file as it is needs its Content-Type, such as image/png",
+            error.message()
+        )),
+        _ => error,
+    })?;
     match (value, &signature.inputs[..]) {
         // An object is a row of JSON where the model takes text, and names its inputs where it takes something else.
         (Value::Object(members), [only]) if members.len() == 1 && members.contains_key(&*only.name) => {
@@ -267,6 +276,12 @@ fn element(value: &Value, datatype: DataType, data: &mut Vec<u8>) -> Result<()> 
         }
         DataType::Bytes => match value {
             Value::String(text) => push_element(text.as_bytes(), data)?,
+            Value::Object(members) if members.len() == 1 && members.contains_key("b64") => {
+                let text = members["b64"].as_str().unwrap_or_default();
+                let bytes =
+                    STANDARD.decode(text).map_err(|error| invalid(format!("'b64' is no base64: {error}")))?;
+                push_element(&bytes, data)?;
+            }
             // JSON is an element as it stands.
             other => push_element(other.to_string().as_bytes(), data)?,
         },

@@ -1,0 +1,74 @@
+//! Values that a model takes, made up from its signature: small, and right when sent as they are.
+//!
+//! Reads tensor descriptions, hands back JSON. Knows nothing of what the values mean to the model.
+
+use inferd_types::{DataType, TensorSpec};
+use serde_json::{Map, Value, json};
+
+/// More elements than this are no example to read; the page would be slow to show them, too.
+const ELEMENTS_MAX: u64 = 256;
+/// Of dimensions without a size: the same for all, since inputs often share one.
+const FREE: u64 = 3;
+
+/// Whether a row of each tensor is small enough to be written out.
+pub(super) fn fits(specs: &[TensorSpec]) -> bool {
+    specs.iter().all(|spec| row_of(spec).iter().product::<u64>() <= ELEMENTS_MAX)
+}
+
+/// Plain values: those of the only tensor, or an object; `rows` of them, or one without the dimension of rows.
+pub(super) fn plain(specs: &[TensorSpec], rows: Option<u64>) -> Value {
+    let value = |spec: &TensorSpec| {
+        let mut shape = row_of(spec);
+        // A tensor whose first dimension is fixed counts no rows.
+        match rows {
+            Some(rows) if !spec.shape.is_empty() => shape.insert(0, rows_of(spec, rows)),
+            _ => {}
+        }
+        nested(&shape, &element(spec.datatype))
+    };
+    match specs {
+        [only] => value(only),
+        specs => Value::Object(
+            specs.iter().map(|spec| (spec.name.to_string(), value(spec))).collect::<Map<_, _>>(),
+        ),
+    }
+}
+
+/// Tensors of the Open Inference Protocol, of one row each.
+pub(super) fn tensors(specs: &[TensorSpec]) -> Value {
+    let tensor = |spec: &TensorSpec| {
+        let mut shape = row_of(spec);
+        if !spec.shape.is_empty() {
+            shape.insert(0, rows_of(spec, 1));
+        }
+        let elements = usize::try_from(shape.iter().product::<u64>()).unwrap_or_default();
+        let data = vec![element(spec.datatype); elements];
+        json!({"name": &*spec.name, "shape": shape, "datatype": spec.datatype.name(), "data": data})
+    };
+    specs.iter().map(tensor).collect()
+}
+
+fn rows_of(spec: &TensorSpec, rows: u64) -> u64 {
+    spec.shape.first().and_then(|dim| u64::try_from(*dim).ok()).unwrap_or(rows)
+}
+
+/// The shape of one row.
+fn row_of(spec: &TensorSpec) -> Vec<u64> {
+    spec.shape.iter().skip(1).map(|dim| u64::try_from(*dim).unwrap_or(FREE)).collect()
+}
+
+fn nested(shape: &[u64], element: &Value) -> Value {
+    match shape.split_first() {
+        None => element.clone(),
+        Some((length, inner)) => (0..*length).map(|_| nested(inner, element)).collect(),
+    }
+}
+
+fn element(datatype: DataType) -> Value {
+    match datatype {
+        DataType::Bool => json!(true),
+        DataType::Fp16 | DataType::Fp32 | DataType::Fp64 | DataType::Bf16 => json!(0.5),
+        DataType::Bytes => json!("text"),
+        _ => json!(1),
+    }
+}

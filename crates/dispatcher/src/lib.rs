@@ -20,6 +20,7 @@ mod profiler;
 mod quarantine;
 mod registry;
 mod replica;
+mod samples;
 mod shared;
 mod statistics;
 mod status;

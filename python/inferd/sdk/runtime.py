@@ -59,6 +59,7 @@ class StageRuntime:
             tuple(column.spec for column in self.call.inputs), tuple(column.spec for column in self.call.outputs)
         )
         self.example = self.call.sample
+        self.defaults = self.call.defaults if first else {}
 
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Run the stage's method over a whole batch."""

@@ -15,7 +15,7 @@ from inferd import _native
 from inferd.worker.tensors import as_array, pack_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from inferd.types import Signature
 
@@ -78,8 +78,24 @@ class Channel:
         """Say that the model could not be loaded. The process should end then."""
         self._native.failed(message, detail)
 
-    def batches(self, signature: Signature, facts: dict[str, str]) -> Iterator[WorkerBatch]:
-        """Say that the model is loaded, then every batch until the gateway closes the channel."""
-        self._native.loaded(json.dumps({"signature": signature.to_json(), "facts": facts}))
+    def batches(
+        self, signature: Signature, facts: dict[str, str], defaults: Mapping[str, np.ndarray]
+    ) -> Iterator[WorkerBatch]:
+        """Say that the model is loaded, then every batch until the gateway closes the channel.
+
+        Args:
+            signature: what it takes and gives.
+            facts: what an operator wants to know.
+            defaults: one row of each input that a request may leave out.
+        """
+        extras = {"defaults": [_default(signature, name, row) for name, row in defaults.items()]}
+        self._native.loaded(json.dumps({"signature": {**signature.to_json(), "extras": extras}, "facts": facts}))
         while (batch := self._native.next()) is not None:
             yield WorkerBatch(batch, signature)
+
+
+def _default(signature: Signature, name: str, row: np.ndarray) -> dict[str, Any]:
+    """``InputDefault`` of the data plane."""
+    position = next(position for position, spec in enumerate(signature.inputs) if spec.name == name)
+    data = pack_bytes(row) if signature.inputs[position].datatype == "BYTES" else row.tobytes()
+    return {"input": position, "shape": list(row.shape), "data": list(data)}

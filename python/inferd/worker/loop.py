@@ -40,7 +40,8 @@ def main(descriptor: int) -> int:
     except (Exception, SystemExit) as fault:  # noqa: BLE001 (whatever the model raises is told, and ends this worker)
         channel.failed(_load_message(fault), users_traceback(fault))
         return 1
-    for batch in channel.batches(signature, {**model.facts, **channel.load.get("facts", {})}):
+    facts = {**model.facts, **channel.load.get("facts", {})}
+    for batch in channel.batches(signature, facts, getattr(model, "defaults", {})):
         answer(batch, model, signature)
     with contextlib.suppress(Exception):
         model.close()

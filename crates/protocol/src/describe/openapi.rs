@@ -18,10 +18,11 @@ pub fn openapi_json<'a>(version: &str, models: impl Iterator<Item = (&'a str, &'
     }
     for (name, signature) in models {
         let (inputs, outputs) = (&signature.inputs[..], &signature.outputs[..]);
-        let plain = json!({"oneOf": [value_of(inputs, false), value_of(inputs, true)]});
+        let row = request_of(signature, false);
+        let plain = one_of([&row[..], &request_of(signature, true)].concat());
         let answer = json!({"oneOf": [value_of(outputs, false), value_of(outputs, true)]});
         let tensors = tensors_of("inputs", inputs);
-        let instances = rows_of("instances", inputs);
+        let instances = rows_of("instances", one_of(row));
         let name = escaped(name);
         let mut add = |path: String, item: Value| paths.insert(path, item);
         add(format!("/models/{name}"), json!({"post": operation("Plain values", Some(&plain), &answer)}));
@@ -32,7 +33,7 @@ pub fn openapi_json<'a>(version: &str, models: impl Iterator<Item = (&'a str, &'
         add(format!("/v2/models/{name}"), json!({"get": operation("Inputs and outputs", None, &json!({}))}));
         add(
             format!("/v1/models/{name}:predict"),
-            json!({"post": operation("Rows", Some(&instances), &rows_of("predictions", outputs))}),
+            json!({"post": operation("Rows", Some(&instances), &rows_of("predictions", value_of(outputs, false)))}),
         );
     }
     let whole = json!({
@@ -71,12 +72,30 @@ fn operation(summary: &str, request: Option<&Value>, answer: &Value) -> Value {
 
 /// The plain value of one row, or of rows: that of the only tensor, or an object.
 fn value_of(specs: &[TensorSpec], rows: bool) -> Value {
-    if let [only] = specs {
-        return nested(only, rows);
+    match specs {
+        [only] => nested(only, rows),
+        _ => object_of(specs, rows, |_| true),
     }
+}
+
+/// The forms that one row, or rows, may have in a request: an input with a default may be left out of an object, and the
+/// only one without may stand by itself.
+fn request_of(signature: &Signature, rows: bool) -> Vec<Value> {
+    let lone = signature.lone_input().map(|only| nested(only, rows));
+    let object = (signature.inputs.len() != 1)
+        .then(|| object_of(&signature.inputs, rows, |index| signature.default_of(index).is_none()));
+    lone.into_iter().chain(object).collect()
+}
+
+fn one_of(mut forms: Vec<Value>) -> Value {
+    if forms.len() == 1 { forms.remove(0) } else { json!({"oneOf": forms}) }
+}
+
+fn object_of(specs: &[TensorSpec], rows: bool, needed: impl Fn(usize) -> bool) -> Value {
     let properties: Map<_, _> =
         specs.iter().map(|spec| (spec.name.to_string(), nested(spec, rows))).collect();
-    let names: Vec<_> = specs.iter().map(|spec| &*spec.name).collect();
+    let names: Vec<_> =
+        specs.iter().enumerate().filter(|(index, _)| needed(*index)).map(|(_, spec)| &*spec.name).collect();
     json!({"type": "object", "properties": properties, "required": names})
 }
 
@@ -100,8 +119,8 @@ fn element(datatype: DataType) -> Value {
     }
 }
 
-fn rows_of(member: &str, specs: &[TensorSpec]) -> Value {
-    let rows = json!({"type": "array", "items": value_of(specs, false)});
+fn rows_of(member: &str, row: Value) -> Value {
+    let rows = json!({"type": "array", "items": row});
     json!({"type": "object", "properties": {member: rows}, "required": [member]})
 }
 

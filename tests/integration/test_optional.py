@@ -13,6 +13,7 @@ from openapi_spec_validator import validate
 import inferd
 from outside import models
 from outside.clients import Client
+from outside.traffic import send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,16 @@ class Staged(Model):
 
     def predict(self, whole: list[str]) -> list[str]:
         return [one.upper() for one in whole]
+"""
+
+
+TOGETHER = """
+from inferd import Model
+
+
+class Together(Model):
+    def predict(self, text: list[str], top: list[int] = 2) -> list[int]:
+        return [len(set(top))] * len(text)
 """
 
 
@@ -171,6 +182,18 @@ def test_many_rows_are_not_filled_up_without_end(server: inferd.Server) -> None:
     assert answer.status_code == 400
 
 
+def test_requests_with_and_without_it_share_a_run(tmp_path: Path) -> None:
+    (tmp_path / "together.py").write_text(TOGETHER)
+    text = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}
+    top = {"name": "top", "datatype": "INT64", "shape": [1], "data": [9]}
+    bodies = [json.dumps({"inputs": [text, top] if number % 2 else [text]}).encode() for number in range(400)]
+    # Its rows are independent, whatever it tells of the others.
+    with inferd.Server(tmp_path / "together.py", batching="on", profiling=False) as server:
+        answers = send(server.url.removeprefix("http://"), "/v2/models/together/infer", bodies, connections=64)
+    assert {answer.status for answer in answers} == {200}
+    assert 2 in {answer.json()["outputs"][0]["data"][0] for answer in answers}
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -199,3 +222,34 @@ def test_a_methods_default_of_another_type_ends_the_load(tmp_path: Path) -> None
     (tmp_path / "say.py").write_text(BY_ROW.replace("times: int = 2", "times: int = 0.5"))
     with pytest.raises(inferd.ModelFailed, match=r"the default 0\.5 of 'times'"), inferd.Server(tmp_path / "say.py"):
         pass
+
+
+PIPELINES = """
+models: [{path: shorten.py}, {path: shorten.py, name: other, optional: {top: 3}}]
+pipelines:
+  - name: without
+    steps: [{name: short, model: shorten, inputs: {text: text}}]
+    outputs: {result: short.output}
+  - name: within
+    steps: [{name: short, model: shorten, inputs: {text: text, top: count}}]
+    outputs: {result: short.output}
+  - name: unlike
+    steps:
+      - {name: short, model: shorten, inputs: {text: text, top: count}}
+      - {name: long, model: other, inputs: {text: text, top: count}}
+    outputs: {short: short.output, long: long.output}
+"""
+
+
+def test_a_pipeline_leaves_out_what_its_steps_may(tmp_path: Path) -> None:
+    (tmp_path / "shorten.py").write_text(SHORTEN)
+    (tmp_path / "inferd.yaml").write_text(PIPELINES)
+    with inferd.Server(tmp_path, profiling=False) as server:
+        assert post(server, "/models/without", {"text": ["abcd", "efgh"]}) == ["ab", "ef"]
+        assert post(server, "/models/within", ["abcd", "efgh"]) == ["ab", "ef"]
+        assert post(server, "/models/within", {"text": ["abcd"], "count": [1]}) == ["a"]
+        # Its steps have different defaults, and it would have to have one.
+        status, message = post(server, "/models/unlike", {"text": ["abcd"]})  # type: ignore[misc]
+        assert (status, message.startswith("input 'count' is missing")) == (400, True)
+        both = post(server, "/models/unlike", {"text": ["abcd"], "count": [1]})
+        assert both == {"short": ["a"], "long": ["a"]}

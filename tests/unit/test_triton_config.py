@@ -211,6 +211,19 @@ def test_optional_inputs_labels_and_warm_up_requests_become_settings(tmp_path: P
     assert (sample.rows, sample.count, sample.inputs["x"].shape) == (None, 6, (2,))
 
 
+def test_an_ensemble_has_defaults_and_labels_from_its_steps(tmp_path: Path) -> None:
+    text = ENSEMBLE.replace("dims: 4 }", "dims: 4 optional: true }", 1).replace(
+        "dims: 4 }", "dims: 4 label_filename: 'l' }", 1
+    )
+    faults: list[str] = []
+    notes = discover([repository(tmp_path, text)], {}, faults).notes
+    assert faults == []
+    assert [note.split("config.pbtxt:")[1] for note in notes] == [
+        f"{line}: '{field}' has no effect here: a pipeline has it from the models of its steps"
+        for line, field in ((3, "input.optional"), (4, "output.label_filename"))
+    ]
+
+
 def test_what_model_yaml_says_of_one_input_takes_nothing_from_another(tmp_path: Path) -> None:
     root = repository(tmp_path, a__model="optional: {t: 5}\nlabels: {z: [a]}")
     (root / "a" / "labels").write_text("")

@@ -98,8 +98,8 @@ def settle(triton: TritonFolder, defaults: Given, own: Given, over: Given, notes
     for name, place in triton.undecided:
         if name not in optional:
             notes.append(
-                f"{place}: input '{name}' has no default here, so that every request must send it; others are answered"
-                f" 400\nhelp: write what it is where it is left out in model.yaml: optional: {{{name}: 0}}"
+                f"{place}: 'input.optional' has no effect here: '{name}' has no default, and a request without it is"
+                f" answered 400; write optional: {{{name}: 0}} in model.yaml, say"
             )
     return given
 

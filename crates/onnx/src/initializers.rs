@@ -74,15 +74,15 @@ pub(crate) fn defaults(settings: &LoadSettings, graph: &Graph) -> Result<Vec<Inp
     let model = ModelProto::decode(Bytes::from(file)).map_err(|error| unreadable(error.to_string()))?;
     let initializers = model.graph.map(|graph| graph.initializer).unwrap_or_default();
     let mut defaults = Vec::new();
-    for (input, port) in graph.inputs.iter().enumerate().filter(|(_, port)| named(port)) {
+    for port in graph.inputs.iter().filter(|port| named(port)) {
         if let Some(tensor) = initializers.iter().find(|tensor| tensor.name == port.name()) {
-            defaults.push(default(input, port, tensor)?);
+            defaults.push(default(port, tensor)?);
         }
     }
     Ok(defaults)
 }
 
-fn default(input: usize, port: &Port, tensor: &TensorProto) -> Result<InputDefault> {
+fn default(port: &Port, tensor: &TensorProto) -> Result<InputDefault> {
     let failed = |what: &str| {
         let name = port.name();
         let help = format!("help: write the value in model.yaml: optional: {{{name}: 0}}");
@@ -96,7 +96,7 @@ fn default(input: usize, port: &Port, tensor: &TensorProto) -> Result<InputDefau
     }
     let shape: Option<Vec<u64>> = tensor.dims.iter().map(|dim| u64::try_from(*dim).ok()).collect();
     let shape = shape.ok_or_else(|| failed("has a negative size"))?;
-    Ok(InputDefault { input, shape, data: elements(port.datatype, tensor)?.into() })
+    Ok(InputDefault { input: port.name().into(), shape, data: elements(port.datatype, tensor)?.into() })
 }
 
 fn elements(datatype: DataType, tensor: &TensorProto) -> Result<Vec<u8>> {

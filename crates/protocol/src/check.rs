@@ -273,7 +273,7 @@ mod tests {
     fn an_input_with_a_default_may_be_left_out_and_has_as_many_rows_as_the_others() {
         let mut signature = signature(true);
         let optional = serde_json::json!(true);
-        signature.extras.defaults.push(InputDefault::of_value(1, &signature.inputs[1], &optional).unwrap());
+        signature.extras.defaults.push(InputDefault::of_value(&signature.inputs[1], &optional).unwrap());
         let mut inputs = Inputs::new(&signature);
         inputs.put(0, smallvec![3, 2], Bytes::from_static(&[0; 24])).unwrap();
         let (tensors, _) = inputs.finish().unwrap();

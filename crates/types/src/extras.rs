@@ -30,8 +30,8 @@ pub struct Extras {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputDefault {
-    /// The input's place in the signature.
-    pub input: usize,
+    /// The input's name.
+    pub input: Arc<str>,
     /// The dimensions; a row's begin with 1.
     pub shape: Vec<u64>,
     /// The elements, in the protocol's raw form.
@@ -57,8 +57,8 @@ mod numbers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputLabels {
-    /// The output's place in the signature.
-    pub output: usize,
+    /// The output's name.
+    pub output: Arc<str>,
     /// By the number of the class; those past the end have none.
     pub names: Vec<Arc<str>>,
     /// The file that they come from, as it was named.
@@ -70,7 +70,7 @@ impl InputDefault {
     ///
     /// # Errors
     /// `InvalidInput` where it does not fit.
-    pub fn of_value(input: usize, spec: &TensorSpec, value: &Value) -> Result<InputDefault> {
+    pub fn of_value(spec: &TensorSpec, value: &Value) -> Result<InputDefault> {
         let free_rows = spec.shape.first().is_some_and(|rows| *rows < 0);
         let dims = &spec.shape[usize::from(free_rows)..];
         let (mut shape, mut data) = (Shape::new(), Vec::new());
@@ -92,7 +92,7 @@ impl InputDefault {
         if free_rows {
             shape.insert(0, 1);
         }
-        let default = InputDefault { input, shape: shape.to_vec(), data: data.into() };
+        let default = InputDefault { input: spec.name.clone(), shape: shape.to_vec(), data: data.into() };
         default.check(spec)?;
         Ok(default)
     }
@@ -152,12 +152,14 @@ fn invalid(message: impl Into<String>) -> Error {
 impl Signature {
     /// What the input at `index` is where a request leaves it out; `None` where it must not.
     pub fn default_of(&self, index: usize) -> Option<&InputDefault> {
-        self.extras.defaults.iter().find(|default| default.input == index)
+        let name = &self.inputs.get(index)?.name;
+        self.extras.defaults.iter().find(|default| default.input == *name)
     }
 
     /// What the classes of the output at `index` are called.
     pub fn labels_of(&self, index: usize) -> Option<&OutputLabels> {
-        self.extras.labels.iter().find(|labels| labels.output == index)
+        let name = &self.outputs.get(index)?.name;
+        self.extras.labels.iter().find(|labels| labels.output == *name)
     }
 
     /// The only input, or the only one that a request must bring.
@@ -209,9 +211,9 @@ impl Signature {
         for (name, value) in &settings.optional {
             let index = place("input", "optional", &self.inputs, name)?;
             if !value.is_null() {
-                let default = InputDefault::of_value(index, &self.inputs[index], value)
+                let default = InputDefault::of_value(&self.inputs[index], value)
                     .map_err(|error| failed(format!("optional: '{name}': {}", error.message())))?;
-                self.extras.defaults.retain(|other| other.input != index);
+                self.extras.defaults.retain(|other| other.input != default.input);
                 self.extras.defaults.push(default);
             } else if self.default_of(index).is_none() {
                 return Err(failed(format!(
@@ -221,9 +223,9 @@ impl Signature {
             }
         }
         for default in &self.extras.defaults {
-            let spec = self.inputs.get(default.input).ok_or_else(|| {
+            let spec = self.inputs.iter().find(|spec| spec.name == default.input).ok_or_else(|| {
                 failed(format!(
-                    "the model told a default for input {}, which it does not have",
+                    "the model told a default for input '{}', which it does not have",
                     default.input
                 ))
             })?;
@@ -233,6 +235,7 @@ impl Signature {
         }
         for (name, labels) in &settings.labels {
             let output = place("output", "labels", &self.outputs, name)?;
+            let output = self.outputs[output].name.clone();
             self.extras.labels.retain(|other| other.output != output);
             let (names, file) = (labels.names.clone(), labels.file.clone());
             self.extras.labels.push(OutputLabels { output, names, file });
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn one_value_stands_for_every_element_of_a_row_and_a_list_for_itself() {
-        let of = |shape: &[i64], value| InputDefault::of_value(0, &spec("x", DataType::Int8, shape), &value);
+        let of = |shape: &[i64], value| InputDefault::of_value(&spec("x", DataType::Int8, shape), &value);
         let seen =
             |shape: &[i64], value| of(shape, value).map(|default| (default.shape, default.data.to_vec()));
         assert_eq!(seen(&[-1, 2], json!(7)).unwrap(), (vec![1, 2], vec![7, 7]));
@@ -281,7 +284,7 @@ mod tests {
     #[test]
     fn a_default_has_the_rows_of_what_was_sent() {
         let mut signature = signature();
-        let default = InputDefault::of_value(1, &signature.inputs[1], &json!([1, 2])).unwrap();
+        let default = InputDefault::of_value(&signature.inputs[1], &json!([1, 2])).unwrap();
         signature.extras.defaults.push(default);
         assert_eq!(signature.lone_input().map(|spec| &*spec.name), Some("x"));
         let x = Tensor::new(DataType::Fp32, Shape::from_slice(&[2, 4]), vec![0; 32].into()).unwrap();
@@ -297,7 +300,11 @@ mod tests {
     #[test]
     fn extras_cross_as_json() {
         let mut signature = signature();
-        signature.extras.defaults.push(InputDefault { input: 1, shape: vec![1, 2], data: vec![1; 4].into() });
+        signature.extras.defaults.push(InputDefault {
+            input: "top".into(),
+            shape: vec![1, 2],
+            data: vec![1; 4].into(),
+        });
         let text = serde_json::to_string(&signature).unwrap();
         assert!(text.contains("\"data\":[1,1,1,1]"), "{text}");
         assert_eq!(serde_json::from_str::<Signature>(&text).unwrap(), signature);

@@ -96,6 +96,6 @@ class Channel:
 
 def _default(signature: Signature, name: str, row: np.ndarray) -> dict[str, Any]:
     """``InputDefault`` of the data plane."""
-    position = next(position for position, spec in enumerate(signature.inputs) if spec.name == name)
-    data = pack_bytes(row) if signature.inputs[position].datatype == "BYTES" else row.tobytes()
-    return {"input": position, "shape": list(row.shape), "data": list(data)}
+    spec = next(spec for spec in signature.inputs if spec.name == name)
+    data = pack_bytes(row) if spec.datatype == "BYTES" else row.tobytes()
+    return {"input": name, "shape": list(row.shape), "data": list(data)}

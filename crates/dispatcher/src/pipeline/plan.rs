@@ -48,7 +48,7 @@ impl Pipeline {
             return Err(Error::new(ErrorKind::InvalidInput, faults.join("\n")));
         }
         let (sources, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
-        let extras = Extras { defaults, labels: labels(&steps, &sources) };
+        let extras = Extras { defaults, labels: labels(&steps, &sources, &outputs) };
         let signature = Signature {
             inputs: inputs.into_iter().flatten().collect(),
             outputs,
@@ -261,18 +261,15 @@ impl<'a> Planner<'a> {
 
     /// The pipeline's own inputs that may be left out: those that every step that gets them has the same default for.
     fn defaults(&self) -> Vec<InputDefault> {
-        let default =
-            |(position, (spec, uses)): (usize, (&Option<TensorSpec>, &Vec<Option<InputDefault>>))| {
-                let (spec, first) = (spec.as_ref()?, uses.first()?.as_ref()?);
-                let same = |other: &Option<InputDefault>| {
-                    other
-                        .as_ref()
-                        .is_some_and(|other| (&other.shape, &other.data) == (&first.shape, &first.data))
-                };
-                (uses.iter().all(same) && spec.accepts(&first.shape))
-                    .then(|| InputDefault { input: position, ..first.clone() })
+        let default = |(spec, uses): (&Option<TensorSpec>, &Vec<Option<InputDefault>>)| {
+            let (spec, first) = (spec.as_ref()?, uses.first()?.as_ref()?);
+            let same = |other: &Option<InputDefault>| {
+                other.as_ref().is_some_and(|other| (&other.shape, &other.data) == (&first.shape, &first.data))
             };
-        self.inputs.iter().zip(&self.left_out).enumerate().filter_map(default).collect()
+            (uses.iter().all(same) && spec.accepts(&first.shape))
+                .then(|| InputDefault { input: spec.name.clone(), ..first.clone() })
+        };
+        self.inputs.iter().zip(&self.left_out).filter_map(default).collect()
     }
 
     fn spec(&self, source: Source) -> Option<TensorSpec> {
@@ -313,14 +310,14 @@ impl<'a> Planner<'a> {
 }
 
 /// Names of classes, of outputs whose step's model has them.
-fn labels(steps: &[Step], outputs: &[Sources]) -> Vec<OutputLabels> {
-    let of = |(position, sources): (usize, &Sources)| {
+fn labels(steps: &[Step], outputs: &[Sources], specs: &[TensorSpec]) -> Vec<OutputLabels> {
+    let of = |(sources, spec): (&Sources, &TensorSpec)| {
         let Some(Source::Output { step, output }) = sources.first() else { return None };
         let (model, _) = steps[*step].models.first()?;
         let labels = model.signature()?.labels_of(*output)?.clone();
-        Some(OutputLabels { output: position, ..labels })
+        Some(OutputLabels { output: spec.name.clone(), ..labels })
     };
-    outputs.iter().enumerate().filter_map(of).collect()
+    outputs.iter().zip(specs).filter_map(of).collect()
 }
 
 /// Whether a tensor of `given` may be one of `wanted`: same type and rank, no dimension that differs.

@@ -94,9 +94,10 @@ fn the_configuration_without_batching_shows_whole_shapes_and_batch_size_zero() {
 #[test]
 fn the_configuration_says_what_may_be_left_out_and_where_labels_are() {
     let mut signature = signature(true);
-    let default = InputDefault::of_value(0, &signature.inputs[0], &json!(0)).unwrap();
+    let default = InputDefault::of_value(&signature.inputs[0], &json!(0)).unwrap();
     signature.extras.defaults.push(default);
-    let labels = OutputLabels { output: 0, names: vec!["a".into()], file: Some("labels.txt".into()) };
+    let labels =
+        OutputLabels { output: "y".into(), names: vec!["a".into()], file: Some("labels.txt".into()) };
     signature.extras.labels.push(labels);
     let message = config_pb(&model(&signature)).config.unwrap();
     assert!(message.input[0].optional && !message.input[1].optional);

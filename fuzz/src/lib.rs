@@ -21,12 +21,14 @@ pub static SIGNATURES: LazyLock<Vec<Signature>> = LazyLock::new(|| {
         outputs: vec![spec("y", DataType::Fp32, &[-1, 1]), spec("z", DataType::Int64, &[-1])],
         batching: Batching::On,
         decoupled: false,
+        extras: Default::default(),
     });
     all.push(Signature {
         inputs: vec![spec("x", DataType::Fp32, &[-1, 3])],
         outputs: vec![spec("y", DataType::Fp32, &[-1, -1])],
         batching: Batching::On,
         decoupled: false,
+        extras: Default::default(),
     });
     all
 });
@@ -46,6 +48,7 @@ fn one(datatype: DataType, shape: &[i64], batching: Batching) -> Signature {
         outputs: vec![spec("y", datatype, shape)],
         batching,
         decoupled: false,
+        extras: Default::default(),
     }
 }
 

@@ -56,7 +56,8 @@ class LoadedModel:
             The values of the only output, or a dict by output name.
 
         Raises:
-            InvalidInput: inputs are missing, unknown, or of different lengths, or the model refused a row.
+            InvalidInput: inputs that have no default are missing, some are unknown or of different lengths, or the
+                model refused a row.
             ModelFailed: the model gave something else than was annotated.
         """
         first, last = self._stages[0], self._stages[-1]
@@ -65,12 +66,17 @@ class LoadedModel:
         contexts = {stage.call.contexts.name for stage in self._stages if stage.call.contexts} & inputs.keys()
         given = {name: inputs.pop(name) for name in contexts}
         wanted = [column.name for column in first.call.inputs]
-        if sorted(inputs) != sorted(wanted):
+        if not set(wanted) - set(first.defaults) <= set(inputs) <= set(wanted):
             raise InvalidInput(f"the inputs are {sorted(inputs)}, but the model takes {wanted}")
-        batch: dict[str, Any] = {column.name: column.codec.encode(inputs[column.name]) for column in first.call.inputs}
-        rows = {len(array) for array in batch.values()}
+        batch: dict[str, Any] = {
+            column.name: column.codec.encode(inputs[column.name])
+            for column in first.call.inputs
+            if column.name in inputs
+        }
+        rows = {len(array) for array in batch.values()} or {1}
         if len(rows) != 1:
             raise InvalidInput(f"inputs of different lengths: {sorted(rows)} rows")
+        batch |= {name: row.repeat(max(rows), axis=0) for name, row in first.defaults.items() if name not in batch}
         for stage in self._stages:
             arrays = checked_outputs(stage.predict(batch | given), stage.signature, next(iter(rows)))
             batch = {spec.name: array for spec, array in zip(stage.signature.outputs, arrays, strict=True)}

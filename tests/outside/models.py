@@ -183,3 +183,11 @@ def accumulator(path: Path) -> Path:
         helper.make_node("Identity", ["sum"], ["total_out"]),
     ]
     return save(path, nodes, [x, total, start], outputs, [one])
+
+
+def scaled(path: Path, shape: list[int | str], factor: np.ndarray) -> Path:
+    """``y`` is ``x`` (FP32, 4 columns) times ``factor``, an input of ``shape`` that has a value of its own."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "y"))
+    given = helper.make_tensor_value_info("factor", TensorProto.FLOAT, shape)
+    own = numpy_helper.from_array(factor.astype(np.float32), "factor")
+    return save(path, [helper.make_node("Mul", ["x", "factor"], ["y"])], [x, given], [y], [own])

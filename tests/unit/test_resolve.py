@@ -61,3 +61,46 @@ def test_every_setting_has_a_use(python_model):
     for spec in (ServerSpec, ModelSpec):
         for name in spec.__struct_fields__:
             assert f'"{name}"' in code or f"spec.{name}" in code, name
+
+
+STAGED = """
+class Staged(Model):
+    def preprocess(self, text): ...
+    def predict(self, x): ...
+    def postprocess(self, y): ...
+"""
+
+
+def test_stages_share_what_stands_beside_their_model(tmp_path):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "model.py").write_text(STAGED)
+    (tmp_path / "m" / "model.yaml").write_text("optional: {text: a}\nlabels: {y: [a]}\nwarmup: [{rows: 2}]\n")
+    plan = make_plan([tmp_path / "m"], {}, {}, MACHINE)
+    first, middle, last = (model.settings for model in plan.models)
+    assert [one["optional"] for one in (first, middle, last)] == [{"text": "a"}, {}, {}]
+    assert [list(one["labels"]) for one in (first, middle, last)] == [[], [], ["y"]]
+    assert [len(one["samples"]) for one in (first, middle, last)] == [1, 0, 0]
+    assert [one["warmup"] for one in (first, middle, last)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"{", "is no request in JSON: Input data was truncated"),
+        (b'{"instances": []}', "missing required field `inputs`"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1], "data": []}]}', "Expected `int` >= 0"),
+    ],
+)
+def test_a_request_that_is_none_is_told_with_what_would_be(tmp_path, text, words):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "warmup").mkdir()
+    (tmp_path / "m" / "warmup" / "r.json").write_bytes(text)
+    (tmp_path / "m" / "labels").write_bytes(b"\xff\n")
+    (tmp_path / "m" / "1" / "model.py").write_text("")
+    (tmp_path / "m" / "model.yaml").write_text("warmup: [{file: r.json}]\nlabels: {y: labels}\n")
+    with pytest.raises(SpecError) as raised:
+        make_plan([tmp_path / "m"], {}, {}, MACHINE)
+    labels, sample = raised.value.faults
+    assert words in sample
+    assert "'datatype'" in sample or '"datatype"' in sample
+    assert "is not UTF-8 text" in labels

@@ -304,3 +304,30 @@ def test_the_first_yield_shows_what_the_outputs_are():
         yield {"score": [1.0] * len(text)}
 
     assert described(predict)[1] == ["score: FP64[?]"]
+
+
+class Shorten(Model):
+    def predict(self, text: list[str], top: list[int] = 2, end: Annotated[NDArray[np.float32], Shape(2)] = (0, 1)):  # type: ignore[assignment]
+        return [f"{one[:count]}{row[1]:g}" for one, count, row in zip(text, top, end, strict=True)]
+
+
+def test_an_argument_with_a_default_may_be_left_out():
+    call = Call(Shorten().predict)
+    assert {name: row.tolist() for name, row in call.defaults.items()} == {"top": [2], "end": [[0.0, 1.0]]}
+    with testing.loaded(Shorten) as model:
+        assert model.predict(text=["abcd", "efgh"]) == ["ab1", "ef1"]
+        assert model.predict(text=["abcd"], top=[3], end=[[5, 7]]) == ["abc7"]
+        with pytest.raises(InvalidInput, match="the model takes"):
+            model.predict(top=[3])
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [(int, 0.5), (int, None), (str, 5), (list[int], [1]), (float, "x"), (list[dict], 5), (bool, 2)],
+)
+def test_a_default_that_is_no_row_of_its_argument_is_refused(kind, default):
+    def predict(x=default) -> list[int]: ...
+
+    predict.__annotations__["x"] = kind
+    with pytest.raises(ModelFailed, match=r"the default .* of 'x' of .*predict\(\) is no row"):
+        _ = Call(predict).defaults

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from inferd.spec.files import load_model_file, load_server_file
+from inferd.spec.samples import Sample, SampleInput
 from inferd.spec.settings import CutOutput, Objective, PaddedInput, Padding, Sequences, State, Versions
 
 
@@ -168,3 +169,51 @@ def test_padding_is_read_by_name_and_its_faults_say_what_to_write(write):
     assert read.models[0].given["padding"] == Padding({"x": PaddedInput(1, -1.0)}, {"y": CutOutput(2)})
     assert [":6: padding" in faults[0], ":8: padding" in faults[1]] == [True, True], faults
     assert all("write {inputs: {tokens: {axis: 1, value: 0}}" in fault for fault in faults)
+
+
+def test_what_stands_beside_a_model_is_read_as_it_is_written(write):
+    faults = []
+    given = load_model_file(
+        write(
+            "optional: {top: 5, mask: [1, 1], factor: null}\n"
+            "labels: {y: labels.txt, z: [cat, dog]}\n"
+            "warmup:\n"
+            "  - {inputs: {text: [a]}, rows: 8}\n"
+            "  - {file: request.json, count: 3}\n"
+            "  - {name: zeros, rows: 32}\n"
+        ),
+        faults,
+    )
+    assert faults == []
+    assert given == {
+        "optional": {"top": 5, "mask": [1, 1], "factor": None},
+        "labels": {"y": "labels.txt", "z": ["cat", "dog"]},
+        "warmup": (
+            Sample("1", {"text": SampleInput("values", ["a"])}, rows=8),
+            Sample("request.json", file="request.json", count=3),
+            Sample("zeros", rows=32),
+        ),
+    }
+    assert load_model_file(write("warmup: false"), faults) == {"warmup": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("optional: [top]", "optional: ['top'] are no values by name; write {top: 5}"),
+        ("optional: {day: 2024-01-01}", "optional: 'day': datetime.date(2024, 1, 1) is no number"),
+        ("optional: {x: .nan}", "optional: 'x': nan is no number"),
+        ("labels: {y: 5}", "labels: expected"),
+        ("warmup: [a]", "warmup: 'a' is no sample; write true, false, or a list"),
+        ("warmup: []", "warmup: [] is no warm-up"),
+        ("warmup: [{file: a, inputs: {x: 1}}]", "sample 1: a sample has inputs or a file"),
+        ("warmup: [{inputs: [x]}]", "sample 1: inputs: ['x'] are no values by name"),
+        ("warmup: [{rows: 1}, {count: true}]", "sample 2: count: True is no number from 1 on"),
+    ],
+)
+def test_what_is_wrong_beside_a_model_is_told(write, text, words):
+    faults = []
+    assert load_model_file(write(text), faults) == {}
+    (fault,) = faults
+    assert fault.startswith(f"{write(text)}:1: ")
+    assert words in fault

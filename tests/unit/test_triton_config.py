@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inferd.control.declared import Declared, differences
 from inferd.control.repository import discover
 from inferd.control.triton import read_folder
+from inferd.spec.samples import Sample, SampleInput
 from inferd.spec.settings import Sequences, State, Versions
 from inferd.spec.triton.mapping import reshapes_of
 from inferd.spec.triton.meaning import MAPPED, REFUSED, WITHOUT_EFFECT, _decisive
@@ -142,8 +143,6 @@ def test_dims_leave_the_batch_dimension_out_where_there_is_one(tmp_path: Path) -
 SAMPLES = {
     "runtime": 'runtime: "libx.so"',
     "input.format": "input { name: 'x' data_type: TYPE_FP32 format: FORMAT_NCHW }",
-    "input.optional": "input { name: 'x' data_type: TYPE_FP32 optional: true }",
-    "output.label_filename": "output { name: 'x' data_type: TYPE_FP32 label_filename: 'l' }",
     "optimization": "optimization { cuda { graphs: true } }",
     "dynamic_batching.preferred_batch_size": "dynamic_batching { preferred_batch_size: [ 4, 8 ] }",
     "dynamic_batching.max_queue_delay_microseconds": "dynamic_batching { max_queue_delay_microseconds: 100 }",
@@ -166,7 +165,6 @@ SAMPLES = {
     "instance_group.host_policy": "instance_group { host_policy: 'p' }",
     "cc_model_filenames": "cc_model_filenames { key: '7.5' value: 'f' }",
     "metric_tags": "metric_tags { key: 'a' value: 'b' }",
-    "model_warmup": "model_warmup { name: 'w' batch_size: 1 inputs { key: 'x' value: { random_data: true } } }",
     "response_cache.enable": "response_cache { enable: true }",
     "model_metrics": "model_metrics { metric_control { metric_identifier { family: 'f' } } }",
     "input.is_shape_tensor": "input { name: 'x' data_type: TYPE_FP32 is_shape_tensor: true }",
@@ -219,6 +217,60 @@ def test_a_first_state_from_a_file_and_other_marks_than_0_and_1_are_faults(tmp_p
     text = marks.replace("zero_data: true", 'data_file: "first"')
     _, _, faults = read(tmp_path, text)
     assert ["'START' is told by [1, 0]" in faults[0], "'IN' is read from a file" in faults[1]] == [True, True], faults
+
+
+BESIDE = """max_batch_size: 4
+input [ { name: "x" data_type: TYPE_FP32 dims: 2 }, { name: "t" data_type: TYPE_FP32 dims: 1 optional: true } ]
+output { name: "y" data_type: TYPE_FP32 dims: 2 label_filename: "labels" }
+model_warmup { name: "w" batch_size: 3 count: 2
+  inputs { key: "x" value: { data_type: TYPE_FP32 dims: 2 input_data_file: "x" } }
+  inputs { key: "t" value: { dims: 1 random_data: true } } }
+"""
+
+
+def test_optional_inputs_labels_and_warm_up_requests_become_settings(tmp_path: Path) -> None:
+    for name in ("m/labels", "m/warmup/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    given, notes, faults = read(tmp_path, BESIDE)
+    assert (notes, faults) == ([], [])
+    assert given["optional"] == {"t": None}
+    assert given["labels"] == {"y": "labels"}
+    inputs = {
+        "t": SampleInput("random", None, None, (1, 1)),
+        "x": SampleInput("file", "x", "FP32", (1, 2)),
+    }
+    assert given["warmup"] == (Sample("w", inputs, rows=3, count=2),)
+    given, _, _ = read(tmp_path, BESIDE.replace("max_batch_size: 4", ""))
+    (sample,) = given["warmup"]
+    # Requests of no batch dimension are run one after the other.
+    assert (sample.rows, sample.count, sample.inputs["x"].shape) == (None, 6, (2,))
+
+
+def test_an_ensemble_has_defaults_and_labels_from_its_steps(tmp_path: Path) -> None:
+    text = ENSEMBLE.replace("dims: 4 }", "dims: 4 optional: true }", 1).replace(
+        "dims: 4 }", "dims: 4 label_filename: 'l' }", 1
+    )
+    faults: list[str] = []
+    notes = discover([repository(tmp_path, text)], {}, faults).notes
+    assert faults == []
+    assert [note.split("config.pbtxt:")[1] for note in notes] == [
+        f"{line}: '{field}' has no effect here: a pipeline has it from the models of its steps"
+        for line, field in ((3, "input.optional"), (4, "output.label_filename"))
+    ]
+
+
+def test_what_model_yaml_says_of_one_input_takes_nothing_from_another(tmp_path: Path) -> None:
+    root = repository(tmp_path, a__model="optional: {t: 5}\nlabels: {z: [a]}")
+    (root / "a" / "labels").write_text("")
+    (root / "a" / "config.pbtxt").write_text(
+        BESIDE.split("model_warmup", maxsplit=1)[0].replace("dims: 2 }, {", "dims: 2 optional: true }, {")
+    )
+    faults: list[str] = []
+    (model,) = discover([root], {}, faults).models
+    assert faults == []
+    assert model.given["optional"] == {"x": None, "t": 5}
+    assert model.given["labels"] == {"y": "labels", "z": ["a"]}
 
 
 def test_a_reshape_has_as_many_elements_as_dims(tmp_path: Path) -> None:

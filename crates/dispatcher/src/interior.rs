@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use inferd_types::settings::{Control, LoadedModel, SequenceSettings, StateSettings};
+use inferd_types::settings::{Control, LoadedModel, ModelSettings, SequenceSettings, StateSettings};
 use inferd_types::{
-    Batching, DataType, Error, ErrorKind, InferRequest, InferResponse, Result, SequenceId, Shape, Signature,
-    Tensor, TensorSpec,
+    Batching, DataType, Error, ErrorKind, Extras, InferRequest, InferResponse, InputDefault, Result,
+    SequenceId, Shape, Signature, Tensor, TensorSpec,
 };
 use serde_json::{Map, Value, json};
 use smallvec::SmallVec;
@@ -98,11 +98,13 @@ impl Interior {
             None => Drain::Client,
         };
         let outputs: Vec<_> = signature.outputs.iter().map(drain).collect();
-        let seen = Signature {
+        let mut seen = Signature {
             inputs: seen(&signature.inputs, &inputs, |source| matches!(source, Source::Client)),
             outputs: seen(&signature.outputs, &outputs, |drain| matches!(drain, Drain::Client)),
             ..signature.clone()
         };
+        seen.extras.defaults.retain(|default| seen.inputs.iter().any(|spec| spec.name == default.input));
+        seen.extras.labels.retain(|labels| seen.outputs.iter().any(|spec| spec.name == labels.output));
         let cancelled =
             inputs.iter().position(|source| matches!(source, Source::Control(Control::Cancelled, _)));
         let batched = signature.batched();
@@ -208,6 +210,47 @@ impl Interior {
     }
 }
 
+/// Says what the inputs of `loaded` that no client sends are in requests that nobody sent: no sequence, no context.
+///
+/// # Errors
+/// `ModelFailed` where one is too large to be held.
+pub(crate) fn complete(loaded: &mut LoadedModel, settings: &ModelSettings) -> Result<()> {
+    let sequence = settings.sequence.as_ref().or(loaded.sequence.as_ref());
+    let state = |name: &str| sequence.and_then(|one| one.state.iter().find(|state| *state.input == *name));
+    let is_control = |name: &str| {
+        loaded.controls.contains_key(name) || sequence.is_some_and(|one| one.controls.contains_key(name))
+    };
+    let mut defaults = Vec::new();
+    for (place, spec) in loaded.signature.inputs.iter().enumerate() {
+        let state = state(&spec.name);
+        if (state.is_some() || is_control(&spec.name)) && loaded.signature.default_of(place).is_none() {
+            let shape = state.and_then(|state| state.shape.clone());
+            let shape = shape
+                .unwrap_or_else(|| spec.shape.iter().map(|dim| u64::try_from(*dim).unwrap_or(1)).collect());
+            let zeros = zeros(spec, &shape)?;
+            defaults.push(InputDefault { input: spec.name.clone(), shape, data: zeros.data });
+        }
+    }
+    loaded.signature.extras.defaults.extend(defaults);
+    Ok(())
+}
+
+/// Zeros or empty strings for `spec`.
+fn zeros(spec: &TensorSpec, shape: &[u64]) -> Result<Tensor> {
+    let one = Signature {
+        inputs: vec![TensorSpec { shape: shape.iter().map(|dim| *dim as i64).collect(), ..spec.clone() }],
+        outputs: Vec::new(),
+        batching: Batching::Off { reason: String::new() },
+        decoupled: false,
+        extras: Extras::default(),
+    };
+    let zeros = crate::synthetic::request(&one, 1)?;
+    zeros
+        .into_iter()
+        .next()
+        .ok_or_else(|| invalid(format!("sequence: input '{}' has no first state", spec.name)))
+}
+
 fn seen<T>(specs: &[TensorSpec], roles: &[T], is_clients: impl Fn(&T) -> bool) -> Vec<TensorSpec> {
     specs.iter().zip(roles).filter(|(_, role)| is_clients(role)).map(|(spec, _)| spec.clone()).collect()
 }
@@ -250,14 +293,7 @@ fn initial(state: &StateSettings, signature: &Signature) -> Result<Tensor> {
             input.shape
         )));
     }
-    let one = Signature {
-        inputs: vec![TensorSpec { shape: shape.iter().map(|dim| *dim as i64).collect(), ..input.clone() }],
-        outputs: Vec::new(),
-        batching: Batching::Off { reason: String::new() },
-        decoupled: false,
-    };
-    let zeros = crate::synthetic::request(&one, 1)?;
-    zeros.into_iter().next().ok_or_else(|| invalid(format!("sequence: input '{name}' has no first state")))
+    zeros(input, &shape)
 }
 
 /// Whether an input can hold what the gateway would put into it.

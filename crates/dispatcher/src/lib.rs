@@ -21,6 +21,7 @@ mod profiler;
 mod quarantine;
 mod registry;
 mod replica;
+mod samples;
 mod sequences;
 mod shared;
 mod statistics;

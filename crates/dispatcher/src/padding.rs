@@ -224,6 +224,7 @@ mod tests {
             outputs: vec![spec("y", DataType::Int16, &[-1, -1])],
             batching: Batching::On,
             decoupled: false,
+            extras: Default::default(),
         }
     }
 

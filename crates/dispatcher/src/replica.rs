@@ -100,6 +100,8 @@ pub(crate) struct Replica<W: Worker> {
     /// When the first batch counts as hung.
     pub(crate) hangs_at: Time,
     pub(crate) hang: Option<Hang>,
+    /// Runs that were begun to warm it up.
+    pub(crate) warmed: u32,
     /// When it became ready.
     pub(crate) ready: Time,
     /// It has answered an ordinary batch.
@@ -125,6 +127,7 @@ impl<W: Worker> Replica<W> {
             batches: SmallVec::new(),
             hangs_at: warm_by,
             hang: None,
+            warmed: 0,
             ready: Time::MAX,
             served: false,
         }

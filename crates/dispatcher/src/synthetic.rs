@@ -4,16 +4,20 @@
 //! Knows nothing of why it is run.
 
 use bytes::Bytes;
-use inferd_types::{Error, ErrorKind, Result, Shape, Signature, Tensor, element_count};
+use inferd_types::{Error, ErrorKind, Result, Shape, Signature, Tensor, TensorSpec, element_count};
 use smallvec::SmallVec;
 
-/// One request of `rows` rows of zeros and empty strings; dimensions that are free are 1.
+/// One request of `rows` rows of zeros and empty strings; dimensions that are free are 1. Inputs that may be left out are
+/// what they are then.
 ///
 /// # Errors
 /// `ModelFailed` where the signature's fixed dimensions are too large to be held.
 pub(crate) fn request(signature: &Signature, rows: u32) -> Result<SmallVec<[Tensor; 2]>> {
     let batched = signature.batched();
-    let tensor = |spec: &inferd_types::TensorSpec| {
+    let tensor = |(index, spec): (usize, &TensorSpec)| {
+        if let Some(default) = signature.default_of(index) {
+            return default.tensor(spec, u64::from(rows));
+        }
         let mut shape: Shape = spec.shape.iter().map(|dim| u64::try_from(*dim).unwrap_or(1)).collect();
         if let (true, Some(first)) = (batched, shape.first_mut()) {
             *first = u64::from(rows);
@@ -30,10 +34,10 @@ pub(crate) fn request(signature: &Signature, rows: u32) -> Result<SmallVec<[Tens
         data.resize(bytes, 0);
         Tensor::new(spec.datatype, shape, Bytes::from(data))
     };
-    signature.inputs.iter().map(tensor).collect()
+    signature.inputs.iter().enumerate().map(tensor).collect()
 }
 
-fn too_large(spec: &inferd_types::TensorSpec) -> Error {
+fn too_large(spec: &TensorSpec) -> Error {
     Error::new(
         ErrorKind::ModelFailed,
         format!("input '{}' of shape {:?} is too large for this machine", spec.name, spec.shape),
@@ -42,13 +46,19 @@ fn too_large(spec: &inferd_types::TensorSpec) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use inferd_types::{Batching, DataType, TensorSpec};
+    use inferd_types::{Batching, DataType};
 
     use super::*;
 
     fn signature(batching: Batching, datatype: DataType, shape: &[i64]) -> Signature {
         let input = TensorSpec { name: "x".into(), datatype, shape: shape.to_vec() };
-        Signature { inputs: vec![input], outputs: Vec::new(), batching, decoupled: false }
+        Signature {
+            inputs: vec![input],
+            outputs: Vec::new(),
+            batching,
+            decoupled: false,
+            extras: Default::default(),
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::inbox::{Command, Mail, Submission};
 use crate::profiler::Profiler;
 use crate::quarantine::Quarantine;
 use crate::replica::{Replica, Seen};
+use crate::samples::WarmUp;
 use crate::shared::Shared;
 use crate::worker::{Launcher, Worker};
 
@@ -57,6 +58,8 @@ pub(crate) struct Task<L: Launcher> {
     launcher: L,
     scheduler: Scheduler,
     door: Option<Door>,
+    /// What warms a replica up, in the order of its settings.
+    samples: Vec<WarmUp>,
     flights: Flights,
     replicas: Vec<Replica<L::Worker>>,
     /// One for each replica, and the spare at the end.
@@ -114,6 +117,7 @@ impl<L: Launcher> Task<L> {
             clock,
             launcher,
             door: None,
+            samples: Vec::new(),
             flights: Flights::default(),
             replicas: Vec::new(),
             profiler: None,

@@ -64,14 +64,16 @@ pub(crate) struct Graph {
     pub(crate) outputs: Vec<Port>,
     /// Outputs that are no tensors of a known type: name and what each is.
     pub(crate) left_out: Vec<(String, &'static str)>,
+    /// Constants that a run could replace, and that nobody named: old exporters make every weight one.
+    pub(crate) replaceable: Vec<String>,
 }
 
 impl Graph {
-    /// What `session` takes and gives.
+    /// What `session` takes and gives. Behind its inputs stand the constants among `named` that a run can replace.
     ///
     /// # Errors
     /// `ModelFailed` where an input is no tensor of a type that the protocol has, or no output is one.
-    pub(crate) fn read(api: Api, session: &Owned<OrtSession>) -> Result<Graph> {
+    pub(crate) fn read(api: Api, session: &Owned<OrtSession>, named: &[String]) -> Result<Graph> {
         let reader = Reader { api, session };
         let fault = |failure: Failure| {
             Error::new(ErrorKind::ModelFailed, "the model's inputs and outputs can't be read")
@@ -82,6 +84,19 @@ impl Graph {
         for index in 0..reader.count(table.SessionGetInputCount).map_err(fault)? {
             let name = reader.name(table.SessionGetInputName, index).map_err(fault)?;
             match reader.port(table.SessionGetInputTypeInfo, index, name).map_err(fault)? {
+                Ok(port) if port.dims.is_none() => return Err(shapeless_input(&port.name())),
+                Ok(port) => inputs.push(port),
+                Err((name, what)) => return Err(unservable_input(&name, what)),
+            }
+        }
+        let mut replaceable = Vec::new();
+        for index in 0..reader.count(table.SessionGetOverridableInitializerCount).map_err(fault)? {
+            let name = reader.name(table.SessionGetOverridableInitializerName, index).map_err(fault)?;
+            if !named.iter().any(|wanted| wanted.as_bytes() == name.as_bytes()) {
+                replaceable.push(name.to_string_lossy().into_owned());
+                continue;
+            }
+            match reader.port(table.SessionGetOverridableInitializerTypeInfo, index, name).map_err(fault)? {
                 Ok(port) if port.dims.is_none() => return Err(shapeless_input(&port.name())),
                 Ok(port) => inputs.push(port),
                 Err((name, what)) => return Err(unservable_input(&name, what)),
@@ -98,7 +113,7 @@ impl Graph {
         if outputs.is_empty() {
             return Err(no_outputs(&left_out));
         }
-        Ok(Graph { inputs, outputs, left_out })
+        Ok(Graph { inputs, outputs, left_out, replaceable })
     }
 }
 

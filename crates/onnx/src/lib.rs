@@ -12,6 +12,7 @@ mod api;
 mod control;
 mod graph;
 mod held;
+mod initializers;
 mod memory;
 mod model;
 mod probe;

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use inferd_types::settings::LoadedModel;
-use inferd_types::{Batching, Error, ErrorKind, Result, Signature, Tensor, TensorSpec};
+use inferd_types::{Batching, Error, ErrorKind, Extras, Result, Signature, Tensor, TensorSpec};
 
 use crate::api::Api;
 use crate::control::Terminator;
 use crate::graph::{Dim, Graph, Port};
 use crate::held::Held;
+use crate::initializers;
 use crate::memory;
 use crate::probe::{self, Alone};
 use crate::reshape::{Reshaped, Reshapes};
@@ -19,6 +20,9 @@ use crate::runner::{Input, Outputs, Runner};
 use crate::session;
 use crate::settings::{BatchingMode, LoadSettings};
 use crate::synthetic::{self, Recipe};
+
+/// Most constants that a run could replace for which it is told how to serve them. More are weights.
+const REPLACEABLE_TOLD_MAX: usize = 4;
 
 /// A loaded model. Lives on one thread.
 pub struct OnnxModel {
@@ -35,7 +39,7 @@ impl OnnxModel {
     /// outputs.
     pub fn load(settings: &LoadSettings) -> Result<OnnxModel> {
         let api = Api::open(&settings.library)?;
-        let mut runner = Runner::new(api, session::open(api, settings)?)?;
+        let mut runner = Runner::new(api, session::open(api, settings)?, &settings.initializers)?;
         let trial = trial(&mut runner)?;
         let batching = match verdict(&mut runner, settings, &trial)? {
             Ok(()) => Batching::On,
@@ -63,6 +67,7 @@ impl OnnxModel {
             outputs: outputs.map(|(index, port)| spec(port, reshapes.seen_output(index))).collect(),
             batching,
             decoupled: false,
+            extras: Extras { defaults: initializers::defaults(settings, &runner.graph)?, labels: Vec::new() },
         };
         Ok(OnnxModel { runner, reshapes, loaded: LoadedModel::new(signature, facts) })
     }
@@ -172,6 +177,7 @@ fn verdict(
                     inputs: runner.graph.inputs.clone(),
                     outputs: runner.graph.outputs.clone(),
                     left_out: Vec::new(),
+                    replaceable: Vec::new(),
                 };
                 probe::probe(&graph, trial.recipe, settings.tolerance, &mut |inputs| {
                     runner.run_tensors(inputs)
@@ -205,6 +211,12 @@ fn facts(
         ("batching".to_owned(), verdict),
         ("outputs_in_place".to_owned(), format!("{} of {}", runner.bound_outputs(), outputs.len())),
     ]);
+    let replaceable = &runner.graph.replaceable;
+    if let Some(first) = replaceable.first().filter(|_| replaceable.len() <= REPLACEABLE_TOLD_MAX) {
+        let names: Vec<_> = replaceable.iter().map(|name| format!("'{name}'")).collect();
+        let remedy = format!("requests may send them where they are named: optional: {{{first}: null}}");
+        facts.insert("constants_to_replace".to_owned(), format!("{} ({remedy})", names.join(", ")));
+    }
     let left: Vec<_> =
         runner.graph.left_out.iter().map(|(name, what)| format!("'{name}' is a {what}")).collect();
     if !left.is_empty() {

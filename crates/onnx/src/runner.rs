@@ -102,8 +102,8 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub(crate) fn new(api: Api, session: Owned<OrtSession>) -> Result<Runner> {
-        let graph = Graph::read(api, &session)?;
+    pub(crate) fn new(api: Api, session: Owned<OrtSession>, named: &[String]) -> Result<Runner> {
+        let graph = Graph::read(api, &session, named)?;
         let fault = |failure: Failure| {
             Error::new(ErrorKind::ModelFailed, "the runtime can't be prepared").with_detail(failure.message)
         };

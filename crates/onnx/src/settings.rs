@@ -35,6 +35,9 @@ pub struct LoadSettings {
     /// What the control plane knows about the model, told with the worker's own facts.
     #[serde(default)]
     pub facts: BTreeMap<String, String>,
+    /// Inputs that may be constants of the graph which a run can replace: those are served where they are named here.
+    #[serde(default)]
+    pub initializers: Vec<String>,
     /// Tensors that clients see in another shape than the model.
     #[serde(default)]
     pub reshape: ReshapeSettings,

@@ -6,26 +6,16 @@
 use std::fmt;
 
 use bytes::Bytes;
+pub(crate) use inferd_types::values::shown;
 use inferd_types::{DataType, Error, ErrorKind, Result, Shape, Signature, Tensor, TensorSpec, element_count};
 use smallvec::SmallVec;
 
 use crate::region::{OutsideInput, RegionSlice};
 
-/// Longest part of a client's own text that a message repeats.
-const SHOWN_CHARS: usize = 64;
-
 /// An error that the client made.
 #[cold]
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, message.into())
-}
-
-/// A client's text, cut to what belongs into a message.
-pub(crate) fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// The names, types and shapes of `specs`, as messages list them.
@@ -149,21 +139,36 @@ impl<'a> Inputs<'a> {
         Ok(())
     }
 
-    /// All inputs in the signature's order, and those whose data are elsewhere.
+    /// All inputs in the signature's order, and those whose data are elsewhere. What was left out and may be is its
+    /// default.
     ///
     /// # Errors
     /// `InvalidInput` where one is missing, or where a batched model's inputs differ in rows.
-    pub(crate) fn finish(self) -> Result<(SmallVec<[Tensor; 2]>, Vec<OutsideInput>)> {
-        let mut tensors = SmallVec::with_capacity(self.tensors.len());
-        for (spec, tensor) in self.signature.inputs.iter().zip(self.tensors) {
-            let missing =
-                || invalid(format!("input '{}' is missing; {} is expected", spec.name, Expected(spec)));
-            tensors.push(tensor.ok_or_else(missing)?);
+    pub(crate) fn finish(mut self) -> Result<(SmallVec<[Tensor; 2]>, Vec<OutsideInput>)> {
+        if self.tensors.iter().any(Option::is_none) {
+            self.fill()?;
         }
+        let mut tensors = SmallVec::with_capacity(self.tensors.len());
+        tensors.extend(self.tensors.into_iter().flatten());
         if self.signature.batched() {
             check_rows(self.signature, &tensors)?;
         }
         Ok((tensors, self.outside))
+    }
+
+    #[cold]
+    fn fill(&mut self) -> Result<()> {
+        for (index, spec) in self.signature.inputs.iter().enumerate() {
+            if self.tensors[index].is_none() {
+                let given = self.tensors.iter().map(Option::as_ref);
+                let Some(default) = self.signature.left_out(index, given)? else {
+                    let wanted = Expected(spec);
+                    return Err(invalid(format!("input '{}' is missing; {wanted} is expected", spec.name)));
+                };
+                self.tensors[index] = Some(default);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -209,7 +214,7 @@ impl fmt::Display for Input<'_> {
 
 #[cfg(test)]
 mod tests {
-    use inferd_types::Batching;
+    use inferd_types::{Batching, InputDefault};
     use smallvec::smallvec;
 
     use super::*;
@@ -225,6 +230,7 @@ mod tests {
             outputs: vec![],
             batching: if batched { Batching::On } else { Batching::Off { reason: "told so".into() } },
             decoupled: false,
+            extras: Default::default(),
         }
     }
 
@@ -261,6 +267,20 @@ mod tests {
         let mut inputs = Inputs::new(&signature);
         inputs.put(0, smallvec![1, 2], Bytes::from_static(&[0; 8])).unwrap();
         assert_eq!(message(inputs.finish()), "input 'b' is missing; BOOL [-1] is expected");
+    }
+
+    #[test]
+    fn an_input_with_a_default_may_be_left_out_and_has_as_many_rows_as_the_others() {
+        let mut signature = signature(true);
+        let optional = serde_json::json!(true);
+        signature.extras.defaults.push(InputDefault::of_value(&signature.inputs[1], &optional).unwrap());
+        let mut inputs = Inputs::new(&signature);
+        inputs.put(0, smallvec![3, 2], Bytes::from_static(&[0; 24])).unwrap();
+        let (tensors, _) = inputs.finish().unwrap();
+        assert_eq!((&tensors[1].shape[..], &tensors[1].data[..]), (&[3][..], &[1, 1, 1][..]));
+        let mut inputs = Inputs::new(&signature);
+        inputs.put(1, smallvec![1], Bytes::from_static(&[0])).unwrap();
+        assert!(message(inputs.finish()).starts_with("input 'a' is missing"));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The classification extension: an output of scores becomes the names of the greatest.
 //!
-//! Reads an answer and what was asked of it, writes BYTES of `value:index` in place of numbers.
+//! Reads an answer and what was asked of it, writes BYTES of `value:index` in place of numbers, or `value:index:label`
+//! where the class has a name.
 //! Does not know in which form the answer is sent.
+
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor};
@@ -27,12 +30,19 @@ pub fn classify(options: &RequestOptions, signature: &Signature, response: &mut 
                 spec.name, tensor.datatype
             ))
         })?;
-        *tensor = greatest(&scores, tensor, *count, signature.batched())?;
+        let labels = signature.labels_of(*index).map_or(&[][..], |labels| &labels.names);
+        *tensor = greatest(&scores, tensor, *count, signature.batched(), labels)?;
     }
     Ok(())
 }
 
-fn greatest(scores: &[f64], tensor: &Tensor, count: usize, batched: bool) -> Result<Tensor> {
+fn greatest(
+    scores: &[f64],
+    tensor: &Tensor,
+    count: usize,
+    batched: bool,
+    labels: &[Arc<str>],
+) -> Result<Tensor> {
     let rows = if batched { tensor.shape.first().copied().unwrap_or(1) } else { 1 };
     let width = usize::try_from(rows).ok().filter(|rows| *rows > 0).map_or(0, |rows| scores.len() / rows);
     let count = count.min(width);
@@ -42,7 +52,11 @@ fn greatest(scores: &[f64], tensor: &Tensor, count: usize, batched: bool) -> Res
         // NaN is no greatest anything; equal scores stand in their order.
         order.sort_by(|a, b| rank(row[*b]).total_cmp(&rank(row[*a])));
         for place in &order[..count] {
-            let text = format!("{:.6}:{place}", row[*place]);
+            let mut text = format!("{:.6}:{place}", row[*place]);
+            if let Some(label) = labels.get(*place).filter(|label| !label.is_empty()) {
+                text.push(':');
+                text.push_str(label);
+            }
             data.extend_from_slice(&(text.len() as u32).to_le_bytes());
             data.extend_from_slice(text.as_bytes());
         }
@@ -97,7 +111,13 @@ mod tests {
         count: usize,
     ) -> Result<Tensor> {
         let spec = TensorSpec { name: "y".into(), datatype, shape: vec![-1; shape.len()] };
-        let signature = Signature { inputs: Vec::new(), outputs: vec![spec], batching, decoupled: false };
+        let signature = Signature {
+            inputs: Vec::new(),
+            outputs: vec![spec],
+            batching,
+            decoupled: false,
+            extras: Default::default(),
+        };
         let tensor = Tensor::new(datatype, shape.iter().copied().collect(), data.into())?;
         let mut response = InferResponse {
             outputs: [tensor].into_iter().collect(),
@@ -131,6 +151,15 @@ mod tests {
         let found = classified(DataType::Fp32, &[2, 3], data, Batching::On, 2).unwrap();
         assert_eq!(found.shape[..], [2, 2]);
         assert_eq!(texts(&found), ["0.700000:1", "0.200000:2", "0.500000:0", "0.250000:1"]);
+    }
+
+    #[test]
+    fn classes_that_have_a_name_are_called_by_it_too() {
+        let labels = ["cat", "dog", ""].map(Into::into);
+        let tensor =
+            Tensor::new(DataType::Fp32, [1, 4].into_iter().collect(), floats(&[0.1, 0.7, 0.2, 0.5]).into());
+        let found = greatest(&[0.1, 0.7, 0.2, 0.5], &tensor.unwrap(), 4, true, &labels).unwrap();
+        assert_eq!(texts(&found), ["0.700000:1:dog", "0.500000:3", "0.200000:2", "0.100000:0:cat"]);
     }
 
     #[test]

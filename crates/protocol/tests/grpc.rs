@@ -23,6 +23,7 @@ fn signature() -> Signature {
         outputs: vec![spec("y", DataType::Uint8, &[-1, 1]), spec("z", DataType::Bf16, &[-1, 1])],
         batching: Batching::On,
         decoupled: false,
+        extras: Default::default(),
     }
 }
 

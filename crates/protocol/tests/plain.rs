@@ -6,7 +6,8 @@ use inferd_protocol::plain::{
     Part, decode, decode_element, decode_instances, decode_parts, encode, encode_predictions,
 };
 use inferd_types::{
-    Batching, DataType, ErrorKind, InferResponse, ReplicaId, Signature, Tensor, TensorSpec, Timing,
+    Batching, DataType, ErrorKind, InferResponse, InputDefault, ReplicaId, Signature, Tensor, TensorSpec,
+    Timing,
 };
 use proptest::prelude::*;
 
@@ -15,7 +16,13 @@ fn spec(name: &str, datatype: DataType, shape: &[i64]) -> TensorSpec {
 }
 
 fn model(inputs: Vec<TensorSpec>) -> Signature {
-    Signature { outputs: inputs.clone(), inputs, batching: Batching::On, decoupled: false }
+    Signature {
+        outputs: inputs.clone(),
+        inputs,
+        batching: Batching::On,
+        decoupled: false,
+        extras: Default::default(),
+    }
 }
 
 fn matrix() -> Signature {
@@ -71,6 +78,36 @@ fn several_inputs_have_names() {
     assert!(refusal("{\"a\":1,\"b\":[[true]]}", &two).contains("all must be the same"));
     assert!(refusal("{\"a\":1}", &two).contains("'b' is missing"));
     assert!(refusal("[1]", &two).contains("for each input"));
+}
+
+#[test]
+fn the_only_input_without_a_default_stands_by_itself() {
+    let mut model = model(vec![spec("text", DataType::Bytes, &[-1]), spec("top", DataType::Int8, &[-1])]);
+    let top = InputDefault::of_value(&model.inputs[1], &5.into()).unwrap();
+    model.extras.defaults.push(top);
+    assert_eq!(echo("\"a\"", &model), "{\"text\":\"a\",\"top\":5}");
+    assert_eq!(echo("[\"a\",\"b\"]", &model), "{\"text\":[\"a\",\"b\"],\"top\":[5,5]}");
+    assert_eq!(echo("{\"text\":\"a\",\"top\":1}", &model), "{\"text\":\"a\",\"top\":1}");
+    // Not the model's inputs, so a row of JSON.
+    assert_eq!(echo("{\"text\":1,\"b\":2}", &model), "{\"text\":\"{\\\"b\\\":2,\\\"text\\\":1}\",\"top\":5}");
+    assert_eq!(decode_element(b"raw", &model).unwrap().inputs[1].data[..], [5]);
+    let limits = Limits::default();
+    let rows =
+        |body: &[u8]| decode_instances(body, &model, &limits).map(|plain| plain.inputs[1].data.to_vec());
+    assert_eq!(rows(b"{\"instances\": [\"a\", \"b\"]}").unwrap(), [5, 5]);
+    assert_eq!(rows(b"{\"instances\": [{\"text\": \"a\", \"top\": 1}]}").unwrap(), [1]);
+    let some = rows(b"{\"instances\": [{\"text\": \"a\"}, {\"text\": \"b\", \"top\": 1}]}").unwrap_err();
+    assert!(some.message().contains("'top' is given in some of the instances"), "{some}");
+}
+
+#[test]
+fn a_few_bytes_don_t_become_many() {
+    let mut model =
+        model(vec![spec("none", DataType::Fp32, &[-1, 0]), spec("x", DataType::Fp64, &[-1, 100])]);
+    let zeros = InputDefault::of_value(&model.inputs[1], &0.into()).unwrap();
+    model.extras.defaults.push(zeros);
+    let rows = vec!["[]"; 100_000].join(",");
+    assert!(refusal(&format!("{{\"none\":[{rows}]}}"), &model).contains("send it, or fewer rows"));
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn signature(tensor: &Tensor) -> Signature {
         outputs: vec![spec],
         batching: Batching::Off { reason: "".into() },
         decoupled: false,
+        extras: Default::default(),
     }
 }
 

@@ -255,6 +255,9 @@ pub(crate) mod tests {
             kills_per_minute_max: 1,
             arena_max_bytes: 64 << 20,
             warmup: true,
+            samples: Vec::new(),
+            optional: Default::default(),
+            labels: Default::default(),
             profiling: false,
             profile: vec![],
             linger: true,
@@ -267,7 +270,7 @@ pub(crate) mod tests {
 
     pub(crate) fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, batched: bool) -> Signature {
         let batching = if batched { Batching::On } else { Batching::Off { reason: "test".into() } };
-        Signature { inputs, outputs, batching, decoupled: false }
+        Signature { inputs, outputs, batching, decoupled: false, extras: Default::default() }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod datatype;
 mod error;
+mod extras;
 mod ids;
 pub mod metrics;
 mod request;
@@ -13,9 +14,11 @@ pub mod settings;
 mod signature;
 mod tensor;
 mod time;
+pub mod values;
 
 pub use datatype::DataType;
 pub use error::{Error, ErrorKind, Result, RetryHint};
+pub use extras::{Extras, InputDefault, OutputLabels};
 pub use ids::{BatchId, ReplicaId, RequestId, Tenant};
 pub use request::{
     Due, InferRequest, InferResponse, Priority, RequestContext, Sequence, SequenceId, StepTiming, Timing,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Signature;
+use crate::{DataType, Signature};
 
 /// A duration that crosses as a number of seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,6 +175,56 @@ pub enum Launch {
     },
 }
 
+/// What classes are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelSettings {
+    /// By the number of the class.
+    pub names: Vec<std::sync::Arc<str>>,
+    /// The file that they come from, as it was named; shown in the configuration.
+    pub file: Option<String>,
+}
+
+/// A request that is run while a replica is warmed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// How errors call it.
+    pub name: String,
+    /// Rows that it is repeated to; `None`: those that it has.
+    pub rows: Option<u32>,
+    /// How often it is run.
+    pub count: u32,
+    /// By the input's name; empty: zeros.
+    pub inputs: BTreeMap<String, SampleInput>,
+}
+
+/// One input of a sample.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleInput {
+    /// What the input must be of; `None`: whatever it is of.
+    pub datatype: Option<DataType>,
+    /// Its dimensions; `None`: as the values are nested.
+    pub shape: Option<Vec<u64>>,
+    /// Its elements.
+    pub data: SampleData,
+}
+
+/// Where the elements of a sample come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SampleData {
+    /// Zeros, and empty strings.
+    Zeros,
+    /// Made up, the same every time: numbers from 0 to 1, words.
+    Random,
+    /// Plain JSON: nested as the shape, or flat where that is given.
+    Values(serde_json::Value),
+    /// The protocol's raw form, in base64.
+    Raw(String),
+}
+
 /// Settings of one version of one model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,6 +273,15 @@ pub struct ModelSettings {
     pub arena_max_bytes: usize,
     /// Whether a real inference must pass before a replica is ready.
     pub warmup: bool,
+    /// What is run for that; empty: one row of zeros.
+    #[serde(default)]
+    pub samples: Vec<Sample>,
+    /// Inputs that a request may leave out, and what they are then; null: as the model itself has them.
+    #[serde(default)]
+    pub optional: BTreeMap<String, serde_json::Value>,
+    /// Names of classes, by the output that holds their scores.
+    #[serde(default)]
+    pub labels: BTreeMap<String, LabelSettings>,
     /// Whether the latency curve is measured on idle capacity after the first replica is ready.
     pub profiling: bool,
     /// A latency curve measured before: pairs of rows and seconds. Empty: not known.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::DataType;
+use crate::{DataType, Extras};
 
 /// One input or output of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub struct Signature {
     /// A request gets zero, one or many responses, one after the other; never batched.
     #[serde(default)]
     pub decoupled: bool,
+    /// What the protocol has no word for: inputs that may be left out, names of classes.
+    #[serde(default)]
+    pub extras: Extras,
 }
 
 impl Signature {
@@ -98,6 +101,7 @@ mod tests {
             outputs: vec![spec(DataType::Fp32, shape)],
             batching,
             decoupled: false,
+            extras: Default::default(),
         };
         assert!(signature(&[-1, 4], Batching::On).answers_no_rows());
         assert!(!signature(&[-1, -1], Batching::On).answers_no_rows());

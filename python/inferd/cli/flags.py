@@ -71,7 +71,7 @@ def given_by(flags: dict[str, Any]) -> tuple[Given, Given]:
 def _option(setting: Setting) -> Callable[[_Command], _Command]:
     flag = flag_of(setting)
     default = "" if setting.default is None else f"  [default: {show(setting, setting.default)}]"
-    if setting.type.__origin__ is bool:
+    if bool in (setting.type.__origin__, *get_args(setting.type.__origin__)):
         names = f"{flag}/--no-{flag.removeprefix('--')}"
         return click.option(names, setting.name, default=None, help=setting.meaning + default)
     return click.option(flag, setting.name, type=_SettingType(setting), default=None, help=setting.meaning + default)

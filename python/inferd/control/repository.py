@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inferd.control.triton import CONFIG_FILE, TritonFolder, check_versions, read_folder
+from inferd.control.beside import SAMPLES_FOLDER
+from inferd.control.triton import CONFIG_FILE, TritonFolder, check_versions, read_folder, settle
 from inferd.runtimes.registry import recognise
 from inferd.spec.files import Given, ModelEntry, load_model_file, load_server_file
 from inferd.spec.settings import NAME_PATTERN, Versions
@@ -36,6 +37,8 @@ class Found(NamedTuple):
     """Where it was named, for messages."""
     config: dict[str, Any] | None = None
     """The ``config.pbtxt`` beside it."""
+    folder: Path = Path()
+    """Where what belongs to it is looked for: labels, samples."""
 
 
 class Repository(NamedTuple):
@@ -164,7 +167,10 @@ def _lone_file(file: Path, given: Given, place: str, into: Repository, faults: l
     if resolved.stem == "model" and _version(resolved.parent.name):
         # One version of a repository, named by its file.
         name, version = resolved.parent.parent.name, int(resolved.parent.name)
-    into.models.append(Found(given.get("name") or name, version, resolved, given, place))
+    folder = resolved.parent
+    if resolved.stem == "model" and _version(folder.name):
+        folder = folder.parent
+    into.models.append(Found(given.get("name") or name, version, resolved, given, place, folder=folder))
 
 
 def _model_folder(folder: Path, around: tuple[Given, Given], place: str, into: Repository, faults: list[str]) -> None:
@@ -180,7 +186,7 @@ def _model_folder(folder: Path, around: tuple[Given, Given], place: str, into: R
             _pipeline_folder(beside, triton, own, over.get("name"), into, faults)
         if triton.is_pipeline or len(faults) > before:
             return
-    given = defaults | triton.given | own | over
+    given = settle(triton, defaults, own, over, into.notes)
     name = given.get("name") or folder.resolve().name
     numbers = _versions_in(folder, given, into, faults)
     wanted = _select(sorted(numbers), given.get("versions", Versions()))
@@ -197,6 +203,7 @@ def _model_folder(folder: Path, around: tuple[Given, Given], place: str, into: R
             given,
             place if file.parent == folder else str(file.parent),
             triton.config or None,
+            folder.resolve(),
         )
         for number, file in files.items()
         if file is not None
@@ -233,7 +240,7 @@ def _versions_in(folder: Path, given: Given, into: Repository, faults: list[str]
     for child in _visible(folder):
         if child.is_dir() and _version(child.name):
             numbers[int(child.name)] = child
-        elif child.is_dir():
+        elif child.is_dir() and child.name != SAMPLES_FOLDER:
             strange.append(child.name)
     if not numbers and _candidates(folder, given):
         return {1: folder}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from inferd.control.beside import read_labels, read_samples
 from inferd.control.declared import Declared
 from inferd.control.docs import docs_folder
 from inferd.control.repository import Found, Repository, discover
@@ -166,6 +167,10 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
         "padding": msgspec.to_builtins(spec.padding),
         "sequence": spec.sequence and spec.sequence.to_json(),
         "profile": [],
+        "optional": spec.optional,
+        "labels": read_labels(spec.labels, found.folder, found.place, faults),
+        "warmup": spec.warmup is not False,
+        "samples": read_samples(spec.warmup, found.folder, found.place, faults),
         **{name: getattr(spec, name) for name in _AS_GIVEN},
     }
     return PlannedModel(found.name, found.version, found.file, spec, threads, settings)
@@ -206,7 +211,6 @@ _AS_GIVEN = (
     "queue_max_bytes",
     "queue_rows_max",
     "retry_on_worker_loss",
-    "warmup",
 )
 _GATEWAY_AS_GIVEN = (
     "body_max_bytes",

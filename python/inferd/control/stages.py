@@ -17,6 +17,8 @@ __all__ = ["Stages", "read_stages"]
 _STAGES = ("preprocess", "predict", "postprocess")
 # What belongs to the model as a whole or to the hooks' workers just as well; the rest is the predicting stage's.
 _SHARED = ("batch_rows_max", "class_", "env", "parameters", "python", "runtime", "threads", "warmup")
+# Of what clients send, and of what they get.
+_FIRST, _LAST = ("optional",), ("labels",)
 
 
 _CONTEXTS = {form.format(name) for name in ("Context", "inferd.Context") for form in ("{}", "list[{}]")}
@@ -31,11 +33,19 @@ class Stages(NamedTuple):
     def models(self, found: Found) -> list[tuple[str, Found]]:
         """What each stage is as a model of its own, by its name."""
         shared = {name: value for name, value in found.given.items() if name in _SHARED}
-        own = {name: value for name, value in found.given.items() if name not in ("name", "slo", "priority_default")}
-        return [
-            (stage, found._replace(name=f"{found.name}.{stage}", given=own if stage == "predict" else shared))
-            for stage in self.arguments
-        ]
+        edges = ("name", "slo", "priority_default", *_FIRST, *_LAST)
+        own = {name: value for name, value in found.given.items() if name not in edges}
+        stages = list(self.arguments)
+        models = []
+        for stage in stages:
+            given = dict(own if stage == "predict" else shared)
+            given |= {name: found.given[name] for name in _FIRST if stage == stages[0] and name in found.given}
+            given |= {name: found.given[name] for name in _LAST if stage == stages[-1] and name in found.given}
+            if stage != stages[0] and not isinstance(given.get("warmup", True), bool):
+                # Samples are what clients send.
+                given["warmup"] = True
+            models.append((stage, found._replace(name=f"{found.name}.{stage}", given=given)))
+        return models
 
     def pipeline(self, found: Found) -> dict[str, Any]:
         """``PipelineSettings`` of the data plane; its outputs are those of the last stage, known once it is loaded."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from inferd.control.beside import SAMPLES_FOLDER
 from inferd.spec.convert import read_settings
 from inferd.spec.settings import ModelSpec
 from inferd.spec.triton.ensemble import Wanted, read_ensemble
@@ -16,11 +17,13 @@ from inferd.spec.triton.meaning import judge
 from inferd.spec.triton.text import load_config
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path as FilePath
 
+    from inferd.spec.convert import Path
     from inferd.spec.files import Given
+    from inferd.spec.triton.text import Config
 
-__all__ = ["CONFIG_FILE", "TritonFolder", "check_versions", "read_folder"]
+__all__ = ["CONFIG_FILE", "TritonFolder", "check_versions", "read_folder", "settle"]
 
 CONFIG_FILE = "config.pbtxt"
 
@@ -37,9 +40,11 @@ class TritonFolder(NamedTuple):
     wanted: tuple[Wanted, ...] = ()
     """Versions that an ensemble's steps ask for."""
     is_pipeline: bool = False
+    undecided: tuple[tuple[str, str], ...] = ()
+    """Inputs that may be left out and whose default the model can't tell: the name, and where that is written."""
 
 
-def read_folder(folder: Path, notes: list[str], faults: list[str]) -> TritonFolder:
+def read_folder(folder: FilePath, notes: list[str], faults: list[str]) -> TritonFolder:
     """Read ``config.pbtxt`` in ``folder``.
 
     Args:
@@ -65,7 +70,54 @@ def read_folder(folder: Path, notes: list[str], faults: list[str]) -> TritonFold
     kind = kind or _kind_of_files(folder)
     judge(config, "python" if kind == "python" else "onnx", notes, faults)
     given = read_model(config, kind, notes, faults)
-    return TritonFolder(given, {**config.values, "name": name})
+    _check_files(folder, config, faults)
+    undecided = tuple(
+        (tensor["name"], config.source.at(("input", position, "optional")))
+        for position, tensor in enumerate(config.values["input"])
+        if tensor["optional"] and kind == "python"
+    )
+    return TritonFolder(given, {**config.values, "name": name}, undecided=undecided)
+
+
+def settle(triton: TritonFolder, defaults: Given, own: Given, over: Given, notes: list[str]) -> Given:
+    """The settings of a model's folder: those of the later stand above those of the earlier.
+
+    Args:
+        triton: its ``config.pbtxt``; empty where there is none.
+        defaults: below every file of its own.
+        own: its ``model.yaml``.
+        over: above every file.
+        notes: takes inputs that no request can leave out after all.
+    """
+    given = defaults | triton.given | own | over
+    for key in ("optional", "labels"):
+        if key in triton.given:
+            # What a file says of one tensor takes nothing from what the other says of the next.
+            given[key] = {**triton.given[key], **own.get(key, {}), **over.get(key, {})}
+    optional = given.get("optional", {})
+    for name, place in triton.undecided:
+        if name not in optional:
+            notes.append(
+                f"{place}: 'input.optional' has no effect here: '{name}' has no default, and a request without it is"
+                f" answered 400; write optional: {{{name}: 0}} in model.yaml, say"
+            )
+    return given
+
+
+def _check_files(folder: FilePath, config: Config, faults: list[str]) -> None:
+    """Every file that the configuration names must be there."""
+    named: list[tuple[Path, FilePath]] = [
+        (("output", position, "label_filename"), folder / output["label_filename"])
+        for position, output in enumerate(config.values["output"])
+        if output["label_filename"]
+    ]
+    named += [
+        (("model_warmup", position), folder / SAMPLES_FOLDER / one["input_data_file"])
+        for position, sample in enumerate(config.values["model_warmup"])
+        for one in sample["inputs"].values()
+        if one["input_data_file"]
+    ]
+    faults.extend(f"{config.source.at(path)}: there is no '{file}'" for path, file in named if not file.is_file())
 
 
 def check_versions(wanted: list[Wanted], served: dict[str, set[int]], faults: list[str]) -> None:
@@ -79,7 +131,7 @@ def check_versions(wanted: list[Wanted], served: dict[str, set[int]], faults: li
     )
 
 
-def _kind_of_files(folder: Path) -> str | None:
+def _kind_of_files(folder: FilePath) -> str | None:
     """``python`` or ``onnx`` by the files of the versions; None where they don't say."""
     kinds = {
         kind

@@ -53,6 +53,7 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
             "device": spec.device,
             "threads": threads,
             "library": str(runtime),
+            "initializers": sorted({*(one.name for one in spec.inputs or ()), *spec.optional}),
             "batching": spec.batching,
             "batch_rows_max": spec.batch_rows_max,
             "tolerance": {

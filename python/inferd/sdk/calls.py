@@ -36,6 +36,8 @@ class Column(NamedTuple):
 
     name: str
     codec: Codec
+    default: Any = inspect.Parameter.empty
+    """What a row of it is where a request leaves it out; empty: it must not."""
 
     @property
     def spec(self) -> TensorSpec:
@@ -91,6 +93,16 @@ class Call:
             rows = len(batch[self.inputs[0].name])
             arguments[self.contexts.name] = self.contexts.decode(batch, rows)
         return arguments
+
+    @property
+    def defaults(self) -> dict[str, np.ndarray]:
+        """One row of each input that a request may leave out.
+
+        Raises:
+            ModelFailed: a default is not of the annotated type.
+        """
+        optional = [column for column in self.inputs if column.default is not inspect.Parameter.empty]
+        return {column.name: _row(column, self._name) for column in optional}
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the method over all rows of ``batch``.
@@ -242,7 +254,7 @@ def _arguments(method: Callable[..., Any], hints: dict[str, Any]) -> tuple[list[
             whole.append(found.whole)
             continue
         codec, is_whole = codec_of(hints[parameter.name], f"'{parameter.name}' of {name}()")
-        columns.append(Column(parameter.name, codec))
+        columns.append(Column(parameter.name, codec, parameter.default))
         whole.append(is_whole)
     if not columns:
         raise ModelFailed(f"{name}() takes nothing\nhelp: give it an argument for each input")
@@ -256,6 +268,24 @@ def _arguments(method: Callable[..., Any], hints: dict[str, Any]) -> tuple[list[
                 f" arguments are not\nhelp: annotate it as {'Context' if contexts.whole else 'list[Context]'}"
             )
     return columns, contexts, by_row
+
+
+def _row(column: Column, method: str) -> np.ndarray:
+    """The default of ``column`` as one row."""
+    default, codec = column.default, column.codec
+    try:
+        row = codec.encode([default])
+        (back,) = codec.decode(row)
+        # Numbers and text must come back as they went: 5 is no text, and 0.5 no whole number.
+        same = not isinstance(default, int | float | str | bytes) or back == default or repr(back) == repr(default)
+        if same and len(row.shape) == 1 + len(codec.shape):
+            return row
+    except (ArithmeticError, AttributeError, TypeError, ValueError, InferdError, NotImplementedError):
+        pass
+    raise ModelFailed(
+        f"the default {default!r} of '{column.name}' of {method}() is no row of what is annotated\n"
+        "help: write the value that one row has where a request leaves it out"
+    )
 
 
 def _results(annotation: Any, place: str) -> list[Column]:

@@ -66,6 +66,7 @@ class StageRuntime:
         given = tuple(column.spec for column in self.call.outputs)
         self.signature = Signature(seen + (contexts.specs if contexts else ()), given)
         self.example = self.call.sample
+        self.defaults = self.call.defaults if first else {}
 
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Run the stage's method over a whole batch."""

@@ -7,6 +7,7 @@ every fault at once. Knows nothing of files: a :class:`Source` says where a valu
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import msgspec
 
 from inferd.errors import InvalidInput
 from inferd.spec.declare import Kind, Scope, Setting, settings_of
+from inferd.spec.samples import read_warmup
 from inferd.spec.settings import Objective, Padding, Sequences, Versions
 from inferd.spec.units import parse_duration, parse_size
 from inferd.types import TensorSpec
@@ -263,6 +265,18 @@ def _sequence(value: Any) -> Sequences:
         raise ValueError(f"{_expected(str(fault))}; write {form}") from None
 
 
+def _values(value: Any) -> dict[str, Any]:
+    """What JSON has, by name."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{value!r} are no values by name; write {{top: 5}}")
+    for name, one in value.items():
+        try:
+            json.dumps(one, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(f"'{name}': {one!r} is no number, text, true, false, null or list of such") from None
+    return dict(value)
+
+
 def _seconds(value: Any) -> float:
     seconds = parse_duration(value)
     if seconds <= 0:
@@ -282,4 +296,6 @@ _PARSERS: dict[Kind, Callable[[Any], Any]] = {
     "shares": _shares,
     "sources": _sources,
     "when": _when,
+    "values": _values,
+    "warmup": read_warmup,
 }

@@ -27,6 +27,8 @@ Kind = Literal[
     "sources",
     "when",
     "steps",
+    "values",
+    "warmup",
 ]
 """How a value is written. ``plain`` is as its type says."""
 

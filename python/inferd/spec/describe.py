@@ -11,6 +11,7 @@ import msgspec
 
 from inferd.spec.declare import Setting, settings_of
 from inferd.spec.pipelines import Pipeline, Step
+from inferd.spec.samples import SAMPLE_SCHEMA
 from inferd.spec.settings import NAME_PATTERN, ModelSpec, Objective, ServerSpec, Versions
 from inferd.spec.units import format_duration, format_size
 
@@ -147,6 +148,8 @@ _KINDS: dict[str, dict[str, Any]] = {
             {"type": "null"},
         ]
     },
+    "values": {"type": "object"},
+    "warmup": {"anyOf": [{"type": "boolean"}, {"type": "array", "minItems": 1, "items": SAMPLE_SCHEMA}]},
     "tensors": {"anyOf": [{"type": "array", "items": _TENSOR}, {"type": "null"}]},
 }
 

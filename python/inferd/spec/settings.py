@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from inferd.spec.declare import about
+from inferd.spec.samples import Sample  # noqa: TC001 (msgspec reads the annotations)
 from inferd.types import TensorSpec  # noqa: TC001 (msgspec reads the annotations)
 
 __all__ = [
@@ -335,6 +336,28 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
             flag=False,
         ),
     ] = None
+    optional: Annotated[
+        dict[str, Any],
+        about(
+            "Inputs that a request may leave out, and what a row of each is then: {top: 5}. One value stands for every"
+            " element of a row. null: the default that the model itself has (an ONNX initializer of the input's name,"
+            " or the default of a method's argument).",
+            why="A default changes answers: only the model or its owner has one.",
+            kind="values",
+            scope="one",
+            flag=False,
+        ),
+    ] = msgspec.field(default_factory=dict)
+    labels: Annotated[
+        dict[str, str | list[str]],
+        about(
+            "Names of the classes that an output holds the scores of, for answers of the classification extension:"
+            " {scores: [cat, dog]}, or a file beside the versions with one on each line.",
+            why="Most models don't know them.",
+            scope="one",
+            flag=False,
+        ),
+    ] = msgspec.field(default_factory=dict)
     parameters: Annotated[
         dict[str, Any],
         about("Arguments for a Python model's load().", why="Most need none.", scope="one", flag=False),
@@ -580,10 +603,13 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
         ),
     ] = 1 * GiB
     warmup: Annotated[
-        bool,
+        bool | tuple[Sample, ...],
         about(
-            "Whether a real inference must pass before a replica is ready.",
+            "Whether a real inference must pass before a replica is ready. A list of requests is run instead of zeros,"
+            " and each must pass: {inputs: {text: [a good day]}, rows: 8, count: 3}, values as in plain requests, or"
+            " {file: request.json} in the folder warmup beside the versions, a body as /v2/models/NAME/infer takes it.",
             why="The first run is the slow one.",
+            kind="warmup",
         ),
     ] = True
     profiling: Annotated[

@@ -7,7 +7,7 @@ Its only user here; knows nothing of the model.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from inferd import _native
 from inferd.worker.tensors import as_array, pack_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from inferd.types import Signature
 
-__all__ = ["Channel", "WorkerBatch"]
+__all__ = ["Channel", "Told", "WorkerBatch"]
 
 
 class WorkerBatch:
@@ -67,6 +67,19 @@ class WorkerBatch:
         self._native.fail(kind, message, detail)
 
 
+class Told(NamedTuple):
+    """What a worker tells of its model besides its signature."""
+
+    facts: dict[str, str]
+    """What an operator wants to know."""
+    defaults: Mapping[str, np.ndarray] = {}
+    """One row of each input that a request may leave out."""
+    controls: Mapping[str, str] = {}
+    """Inputs that the server fills, and with what."""
+    sequence: dict[str, Any] | None = None
+    """How sequences are answered."""
+
+
 class Channel:
     """The worker's end. Made from the descriptor that the gateway passed on."""
 
@@ -78,13 +91,27 @@ class Channel:
         """Say that the model could not be loaded. The process should end then."""
         self._native.failed(message, detail)
 
-    def batches(self, signature: Signature, told: dict[str, Any]) -> Iterator[WorkerBatch]:
+    def batches(self, signature: Signature, told: Told) -> Iterator[WorkerBatch]:
         """Say that the model is loaded, then every batch until the gateway closes the channel.
 
         Args:
-            signature: what the model takes and gives.
-            told: ``facts``, ``controls`` and ``sequence`` of the data plane's ``LoadedModel``.
+            signature: what it takes and gives.
+            told: what else there is to know.
         """
-        self._native.loaded(json.dumps({"signature": signature.to_json(), **told}))
+        extras = {"defaults": [_default(signature, name, row) for name, row in told.defaults.items()]}
+        loaded = {
+            "signature": {**signature.to_json(), "extras": extras},
+            "facts": told.facts,
+            "controls": dict(told.controls),
+            "sequence": told.sequence,
+        }
+        self._native.loaded(json.dumps(loaded))
         while (batch := self._native.next()) is not None:
             yield WorkerBatch(batch, signature)
+
+
+def _default(signature: Signature, name: str, row: np.ndarray) -> dict[str, Any]:
+    """``InputDefault`` of the data plane."""
+    spec = next(spec for spec in signature.inputs if spec.name == name)
+    data = pack_bytes(row) if spec.datatype == "BYTES" else row.tobytes()
+    return {"input": name, "shape": list(row.shape), "data": list(data)}

@@ -10,12 +10,12 @@ import contextlib
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from inferd.errors import InferdError, InvalidInput
 from inferd.runtimes.base import Controlled
 from inferd.runtimes.registry import runtime
-from inferd.worker.channel import Channel, WorkerBatch
+from inferd.worker.channel import Channel, Told, WorkerBatch
 from inferd.worker.probe import earned_signature
 from inferd.worker.tensors import checked_outputs
 
@@ -41,10 +41,10 @@ def main(descriptor: int) -> int:
     except (Exception, SystemExit) as fault:  # noqa: BLE001 (whatever the model raises is told, and ends this worker)
         channel.failed(_load_message(fault), users_traceback(fault))
         return 1
-    told: dict[str, Any] = {"facts": {**model.facts, **channel.load.get("facts", {})}}
+    told = Told({**model.facts, **channel.load.get("facts", {})}, getattr(model, "defaults", {}))
     if isinstance(model, Controlled):
-        told["controls"] = dict(model.controls)
-        told["sequence"] = model.sequence and model.sequence.to_json(batched=signature.batched)
+        sequence = None if model.sequence is None else model.sequence.to_json(batched=signature.batched)
+        told = told._replace(controls=model.controls, sequence=sequence)
     for batch in channel.batches(signature, told):
         answer(batch, model, signature)
     with contextlib.suppress(Exception):

@@ -10,7 +10,7 @@ fn spec(name: &str, datatype: DataType, shape: &[i64]) -> TensorSpec {
 }
 
 fn signature(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Signature {
-    Signature { inputs, outputs, batching: Batching::On, decoupled: false }
+    Signature { inputs, outputs, batching: Batching::On, decoupled: false, extras: Extras::default() }
 }
 
 /// `memory`, `x`, `start`, `id` in; `y`, `memory_out` out.

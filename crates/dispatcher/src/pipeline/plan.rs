@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use inferd_scheduler::pipeline::{Deadlines, Graph, GraphFault, Policy};
 use inferd_types::settings::{PipelineSettings, StepSettings};
-use inferd_types::{Batching, Clock, Error, ErrorKind, Result, Signature, TensorSpec};
+use inferd_types::{
+    Batching, Clock, Error, ErrorKind, Extras, InputDefault, OutputLabels, Result, Signature, TensorSpec,
+};
 use tokio::sync::watch;
 
 use super::condition::Condition;
@@ -40,16 +42,19 @@ impl Pipeline {
         }
         let outputs = planner.outputs();
         let graph = planner.graph(&steps)?;
+        let defaults = planner.defaults();
         let (faults, inputs) = (planner.faults, planner.inputs);
         if !faults.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, faults.join("\n")));
         }
         let (sources, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
+        let extras = Extras { defaults, labels: labels(&steps, &sources, &outputs) };
         let signature = Signature {
             inputs: inputs.into_iter().flatten().collect(),
             outputs,
             batching: Batching::Off { reason: "each step batches by itself".to_owned() },
             decoupled: false,
+            extras,
         };
         let objective = settings.slo.map_or(NO_OBJECTIVE, |slo| slo.latency_s.0);
         let any = |is: fn(&ModelHandle) -> bool| {
@@ -77,6 +82,8 @@ struct Planner<'a> {
     /// The pipeline's own inputs in the order of their first use; `None` until a step says what one is.
     names: Vec<&'a str>,
     inputs: Vec<Option<TensorSpec>>,
+    /// What each of them is where it is left out, once for every input of a step that gets it.
+    left_out: Vec<Vec<Option<InputDefault>>>,
     /// What each step gives.
     given: BTreeMap<&'a str, (usize, Vec<TensorSpec>)>,
     faults: Vec<String>,
@@ -88,6 +95,7 @@ impl<'a> Planner<'a> {
             settings,
             names: Vec::new(),
             inputs: Vec::new(),
+            left_out: Vec::new(),
             given: BTreeMap::new(),
             faults: Vec::new(),
         }
@@ -137,8 +145,9 @@ impl<'a> Planner<'a> {
                 "its model streams, and a step has one answer; name one that returns its answer",
             );
         }
-        let wanted = models.first().and_then(|(model, _)| model.signature());
-        let wanted = wanted.map(|signature| signature.inputs.clone()).unwrap_or_default();
+        let signature = models.first().and_then(|(model, _)| model.signature());
+        let wanted = signature.as_ref().map(|signature| signature.inputs.clone()).unwrap_or_default();
+        let default = |index| signature.as_ref().and_then(|signature| signature.default_of(index)).cloned();
         for (name, _) in &settings.inputs {
             if !wanted.iter().any(|spec| *spec.name == **name) {
                 let known = names(&wanted);
@@ -146,14 +155,22 @@ impl<'a> Planner<'a> {
             }
         }
         let mut inputs = Vec::with_capacity(wanted.len());
-        for spec in &wanted {
+        for (index, spec) in wanted.iter().enumerate() {
             let Some((_, from)) = settings.inputs.iter().find(|(name, _)| **name == *spec.name) else {
-                self.fault(&settings.name, &format!("input '{}' of its model is not given", spec.name));
+                if default(index).is_none() {
+                    self.fault(&settings.name, &format!("input '{}' of its model is not given", spec.name));
+                }
                 inputs.push(Sources::new());
                 continue;
             };
             let sources = from.iter().filter_map(|from| self.source(&settings.name, from, Some(spec)));
-            inputs.push(sources.collect());
+            let sources: Sources = sources.collect();
+            for source in &sources {
+                if let Source::Input(position) = source {
+                    self.left_out[*position].push(default(index));
+                }
+            }
+            inputs.push(sources);
         }
         let condition = settings.when.as_ref().and_then(|when| {
             let source = self.source(&settings.name, &when.tensor, None)?;
@@ -196,6 +213,7 @@ impl<'a> Planner<'a> {
         let position = self.names.iter().position(|known| *known == name).unwrap_or_else(|| {
             self.names.push(name);
             self.inputs.push(None);
+            self.left_out.push(Vec::new());
             self.names.len() - 1
         });
         match (&mut self.inputs[position], spec) {
@@ -246,6 +264,19 @@ impl<'a> Planner<'a> {
         outputs
     }
 
+    /// The pipeline's own inputs that may be left out: those that every step that gets them has the same default for.
+    fn defaults(&self) -> Vec<InputDefault> {
+        let default = |(spec, uses): (&Option<TensorSpec>, &Vec<Option<InputDefault>>)| {
+            let (spec, first) = (spec.as_ref()?, uses.first()?.as_ref()?);
+            let same = |other: &Option<InputDefault>| {
+                other.as_ref().is_some_and(|other| (&other.shape, &other.data) == (&first.shape, &first.data))
+            };
+            (uses.iter().all(same) && spec.accepts(&first.shape))
+                .then(|| InputDefault { input: spec.name.clone(), ..first.clone() })
+        };
+        self.inputs.iter().zip(&self.left_out).filter_map(default).collect()
+    }
+
     fn spec(&self, source: Source) -> Option<TensorSpec> {
         match source {
             Source::Input(position) => self.inputs[position].clone(),
@@ -281,6 +312,17 @@ impl<'a> Planner<'a> {
             Error::new(ErrorKind::InvalidInput, format!("pipeline '{}': {message}", self.settings.name))
         })
     }
+}
+
+/// Names of classes, of outputs whose step's model has them.
+fn labels(steps: &[Step], outputs: &[Sources], specs: &[TensorSpec]) -> Vec<OutputLabels> {
+    let of = |(sources, spec): (&Sources, &TensorSpec)| {
+        let Some(Source::Output { step, output }) = sources.first() else { return None };
+        let (model, _) = steps[*step].models.first()?;
+        let labels = model.signature()?.labels_of(*output)?.clone();
+        Some(OutputLabels { output: spec.name.clone(), ..labels })
+    };
+    outputs.iter().zip(specs).filter_map(of).collect()
 }
 
 /// Whether a tensor of `given` may be one of `wanted`: same type and rank, no dimension that differs.

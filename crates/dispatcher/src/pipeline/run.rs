@@ -176,11 +176,18 @@ impl<'a> Run<'a> {
             },
             None => true,
         };
-        let inputs: Option<SmallVec<[Tensor; 2]>> = step
+        let mut inputs: SmallVec<[Option<Tensor>; 2]> = step
             .inputs
             .iter()
             .map(|sources| sources.iter().find_map(|source| self.tensor(*source)).cloned())
             .collect();
+        for (input, _) in step.inputs.iter().enumerate().filter(|(_, sources)| sources.is_empty()) {
+            let signature = step.models.first().and_then(|(model, _)| model.signature());
+            if let Some(signature) = signature {
+                inputs[input] = signature.left_out(input, inputs.iter().map(Option::as_ref))?;
+            }
+        }
+        let inputs: Option<SmallVec<[Tensor; 2]>> = inputs.into_iter().collect();
         let Some(inputs) = inputs.filter(|_| runs) else {
             self.states[index] = State::Skipped;
             return Ok(());

@@ -171,8 +171,19 @@ impl<L: Launcher> Task<L> {
     pub(super) fn stage_synthetic(&mut self, place: usize, purpose: Purpose, rows: u32) -> Result<(), Error> {
         let Some(signature) = self.shared.signature().cloned() else { return Ok(()) };
         let inputs = crate::synthetic::request(&signature, rows)?;
+        self.stage_inputs(place, purpose, rows, &inputs)
+    }
+
+    /// Hands over `inputs`, whose answer is for nobody.
+    pub(super) fn stage_inputs(
+        &mut self,
+        place: usize,
+        purpose: Purpose,
+        rows: u32,
+        inputs: &[Tensor],
+    ) -> Result<(), Error> {
         let id = self.own_batch();
-        let slot = match self.replicas[place].worker.stage(id, &[&inputs]) {
+        let slot = match self.replicas[place].worker.stage(id, &[inputs]) {
             Ok(slot) => Some(slot),
             Err(StageError::Lost) => None,
             Err(error) => return Err(stage_error(&self.shared.settings.name, error)),

@@ -14,6 +14,7 @@ use super::results::timed_out;
 use crate::observer::LossReason;
 use crate::quarantine::{Cause, Suspect};
 use crate::replica::{Batch, Hang, Purpose, Replica, Role};
+use crate::samples;
 use crate::shared::ReplicaState;
 use crate::worker::{Launcher, Worker};
 
@@ -158,6 +159,7 @@ impl<L: Launcher> Task<L> {
             let now = self.clock.now();
             if replica.role == Role::Warming {
                 let error = loading_ended(hung, exit, self.shared.settings.load_max_s.0);
+                let error = samples::failed(&self.samples, replica.warmed.saturating_sub(1), &error);
                 self.start_failed(replica.index, error);
             } else {
                 let seat = &mut self.seats[replica.index];

@@ -12,9 +12,11 @@ use super::faults::too_slow;
 use super::{Control, Task};
 use crate::backoff::Backoff;
 use crate::flight::Door;
+use crate::interior;
 use crate::observer::ReplicaCounts;
 use crate::profiler::Profiler;
 use crate::replica::{Purpose, Replica, Role};
+use crate::samples;
 use crate::shared::{ModelState, ReplicaState, ReplicaStatus};
 use crate::worker::{Launcher, Worker};
 
@@ -116,16 +118,46 @@ impl<L: Launcher> Task<L> {
         let place = self.replicas.len() - 1;
         if !self.shared.settings.warmup {
             self.ready(place);
-        } else if let Err(error) = self.stage_synthetic(place, Purpose::WarmUp, 1) {
-            self.replicas[place].role = Role::Closing(Time::MAX);
-            self.replicas[place].worker.kill();
-            self.start_failed(index, error);
+        } else {
+            let begun = self.warm(place);
+            self.warm_or_ready(place, begun);
+        }
+    }
+
+    /// Begins the next run that warms a replica up. False: there is none left.
+    fn warm(&mut self, place: usize) -> Result<bool> {
+        let run = self.replicas[place].warmed;
+        match samples::at(&self.samples, run) {
+            Some(sample) => {
+                let (rows, inputs) = (sample.rows, sample.inputs.clone());
+                self.stage_inputs(place, Purpose::WarmUp, rows, &inputs)
+                    .map_err(|error| samples::failed(&self.samples, run, &error))?;
+            }
+            None if run == 0 => self.stage_synthetic(place, Purpose::WarmUp, 1)?,
+            None => return Ok(false),
+        }
+        self.replicas[place].warmed += 1;
+        Ok(true)
+    }
+
+    fn warm_or_ready(&mut self, place: usize, warming: Result<bool>) {
+        match warming {
+            Ok(true) => {}
+            Ok(false) => self.ready(place),
+            Err(error) => {
+                let index = self.replicas[place].index;
+                self.replicas[place].role = Role::Closing(Time::MAX);
+                self.replicas[place].worker.kill();
+                self.start_failed(index, error);
+            }
         }
     }
 
     /// Learns from the first worker what the model is; later ones must be the same.
-    fn meet(&mut self, loaded: LoadedModel) -> Result<()> {
+    fn meet(&mut self, mut loaded: LoadedModel) -> Result<()> {
         let settings = &self.shared.settings;
+        loaded.signature.complete(settings)?;
+        interior::complete(&mut loaded, settings)?;
         match self.shared.signature() {
             Some(known) if **known == loaded.signature => Ok(()),
             Some(_) => Err(Error::new(
@@ -135,6 +167,7 @@ impl<L: Launcher> Task<L> {
             None => {
                 let batched = loaded.signature.batched();
                 let door = Door::new(&loaded.signature, settings)?;
+                self.samples = samples::prepare(settings, &loaded.signature)?;
                 let mut config = Config::from_settings(settings, batched);
                 if loaded.signature.decoupled {
                     // A copy's responses would be told beside the first's.
@@ -157,6 +190,12 @@ impl<L: Launcher> Task<L> {
         if self.replicas[place].role != Role::Warming {
             return;
         }
+        if let Some(error) = &error
+            && !self.samples.is_empty()
+        {
+            let failed = samples::failed(&self.samples, self.replicas[place].warmed - 1, error);
+            return self.warm_or_ready(place, Err(failed));
+        }
         if let Some(error) = error {
             // The way through the worker is warm; that zeros are no input for this model is not a fault.
             let settings = &self.shared.settings;
@@ -165,7 +204,8 @@ impl<L: Launcher> Task<L> {
                 "the model refused the warm-up input of zeros; it is served all the same (warmup: false skips it)"
             );
         }
-        self.ready(place);
+        let begun = self.warm(place);
+        self.warm_or_ready(place, begun);
     }
 
     /// A new replica is warm: it serves, or runs suspects where that is more urgent.

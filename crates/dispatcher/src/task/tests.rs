@@ -201,8 +201,13 @@ impl Launcher for Fakes {
             Fake { state: Arc::default(), exit: Arc::new(watch::Sender::new(None)), bell: self.bell.clone() };
         self.started.lock().unwrap().push(fake.clone());
         let spec = || vec![TensorSpec { name: "x".into(), datatype: DataType::Int8, shape: vec![-1] }];
-        let signature =
-            Signature { inputs: spec(), outputs: spec(), batching: Batching::On, decoupled: self.decoupled };
+        let signature = Signature {
+            inputs: spec(),
+            outputs: spec(),
+            batching: Batching::On,
+            decoupled: self.decoupled,
+            extras: Default::default(),
+        };
         let mut loaded = LoadedModel::new(signature, Default::default());
         if let Some(tells) = self.tells {
             tells(&mut loaded);
@@ -240,6 +245,9 @@ fn settings(retry: bool) -> ModelSettings {
         kills_per_minute_max: 10,
         arena_max_bytes: 1 << 20,
         warmup: false,
+        samples: Vec::new(),
+        optional: Default::default(),
+        labels: Default::default(),
         profiling: false,
         profile: vec![(1, 0.001), (8, 0.001)],
         linger: false,

@@ -5,9 +5,10 @@ use std::time::Duration;
 use inferd_dispatcher::{ModelState, ReplicaState};
 use inferd_types::ErrorKind;
 use inferd_types::settings::ModelSettings;
+use serde_json::json;
 
 use crate::fixture::{Fixture, kind, request, settings, submit, until, until_ready, values, with, within};
-use crate::worker::{HANG, HELD, INVALID};
+use crate::worker::{CRASH, HANG, HELD, INVALID};
 
 #[tokio::test]
 async fn each_request_gets_its_own_rows() {
@@ -37,6 +38,28 @@ async fn a_model_that_is_not_batched_runs_one_request_at_a_time() {
         assert_eq!(values(ticket.await), [n as f32 + 1.0, 1.0]);
     }
     assert_eq!(handle.statistics().execution_count, 19);
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn samples_run_before_a_replica_is_ready_and_one_that_fails_is_named() {
+    let fixture = Fixture::new();
+    let sample = |name: &str, first: f32, count: u32| {
+        let values = json!({"datatype": null, "shape": null, "data": {"values": [[first, 0.0]]}});
+        serde_json::from_value(json!({"name": name, "rows": 2, "count": count, "inputs": {"x": values}}))
+            .unwrap()
+    };
+    let handle = fixture.load(|settings| settings.samples = vec![sample("good", 1.0, 3)]).await;
+    assert_eq!(values(submit(&handle, 1.0).await), [2.0]);
+    for (first, words) in [(INVALID, "this value is not liked"), (CRASH, "the worker ended by signal 6")] {
+        let other = settings(|settings| {
+            settings.version = 2;
+            settings.samples = vec![sample("good", 1.0, 2), sample("bad", first, 1)];
+        });
+        let error = fixture.registry.load(other).await.unwrap_err();
+        assert!(error.message().starts_with("warm-up sample 'bad': "), "{error}");
+        assert!(error.message().contains(words), "{error}");
+    }
     fixture.end().await;
 }
 

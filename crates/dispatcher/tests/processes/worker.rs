@@ -28,7 +28,13 @@ pub(crate) const HELD: f32 = -500.0;
 pub(crate) fn signature(batched: bool) -> Signature {
     let spec = |name: &str| TensorSpec { name: name.into(), datatype: DataType::Fp32, shape: vec![-1, 2] };
     let batching = if batched { Batching::On } else { Batching::Off { reason: "the test says so".into() } };
-    Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batching, decoupled: false }
+    Signature {
+        inputs: vec![spec("x")],
+        outputs: vec![spec("y")],
+        batching,
+        decoupled: false,
+        extras: Default::default(),
+    }
 }
 
 pub(crate) fn run(fd: i32) -> ! {

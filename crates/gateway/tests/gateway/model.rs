@@ -80,6 +80,7 @@ pub(crate) fn run() {
         outputs: vec![tensor("y")],
         batching: Batching::On,
         decoupled: false,
+        extras: Default::default(),
     };
     channel.loaded(&LoadedModel::new(signature, [("kind".into(), "double".into())].into())).unwrap();
     // Unsafe code lives in the transport alone; the kernel reads and writes addresses just as well.

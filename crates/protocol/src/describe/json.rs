@@ -32,15 +32,22 @@ pub fn model_metadata_json(model: &Model<'_>) -> Vec<u8> {
 
 /// The body of `GET /v2/models/{model}/config`.
 pub fn config_json(model: &Model<'_>) -> Vec<u8> {
-    let tensors = |specs: &[TensorSpec]| -> Vec<Value> {
-        specs
-            .iter()
-            .map(|spec| {
-                let (datatype, dims) = (config_datatype(spec.datatype), model.dims(&spec.shape));
-                json!({ "name": &*spec.name, "data_type": datatype, "dims": dims })
-            })
-            .collect()
+    let tensor = |spec: &TensorSpec| {
+        let (datatype, dims) = (config_datatype(spec.datatype), model.dims(&spec.shape));
+        json!({ "name": &*spec.name, "data_type": datatype, "dims": dims })
     };
+    let mut inputs: Vec<Value> = model.signature.inputs.iter().map(tensor).collect();
+    for (index, input) in inputs.iter_mut().enumerate() {
+        if model.signature.default_of(index).is_some() {
+            input["optional"] = json!(true);
+        }
+    }
+    let mut outputs: Vec<Value> = model.signature.outputs.iter().map(tensor).collect();
+    for (index, output) in outputs.iter_mut().enumerate() {
+        if let Some(file) = model.label_file(index) {
+            output["label_filename"] = json!(file);
+        }
+    }
     let parameters: Map<String, Value> = model
         .parameters
         .iter()
@@ -52,8 +59,8 @@ pub fn config_json(model: &Model<'_>) -> Vec<u8> {
         "backend": model.backend(),
         "version_policy": { "specific": { "versions": model.versions } },
         "max_batch_size": model.batch_size_max(),
-        "input": tensors(&model.signature.inputs),
-        "output": tensors(&model.signature.outputs),
+        "input": inputs,
+        "output": outputs,
         "instance_group": [{
             "name": format!("{}_0", model.name),
             "kind": model.instance_kind(),

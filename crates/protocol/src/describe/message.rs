@@ -53,15 +53,17 @@ pub fn config_pb(model: &Model<'_>) -> pb::ModelConfigResponse {
     let parameter = |(name, value): &(&str, &str)| {
         ((*name).to_owned(), pb::ModelParameter { string_value: (*value).to_owned() })
     };
-    let input = |spec: &TensorSpec| pb::ModelInput {
+    let input = |(index, spec): (usize, &TensorSpec)| pb::ModelInput {
         name: spec.name.as_ref().to_owned(),
         data_type: datatype(spec),
         dims: model.dims(&spec.shape).to_vec(),
+        optional: model.signature.default_of(index).is_some(),
     };
-    let output = |spec: &TensorSpec| pb::ModelOutput {
+    let output = |(index, spec): (usize, &TensorSpec)| pb::ModelOutput {
         name: spec.name.as_ref().to_owned(),
         data_type: datatype(spec),
         dims: model.dims(&spec.shape).to_vec(),
+        label_filename: model.label_file(index).unwrap_or_default().to_owned(),
     };
     pb::ModelConfigResponse {
         config: Some(pb::ModelConfig {
@@ -69,8 +71,8 @@ pub fn config_pb(model: &Model<'_>) -> pb::ModelConfigResponse {
             platform: model.platform.to_owned(),
             version_policy: Some(pb::ModelVersionPolicy { policy_choice: Some(policy) }),
             max_batch_size: model.batch_size_max(),
-            input: model.signature.inputs.iter().map(input).collect(),
-            output: model.signature.outputs.iter().map(output).collect(),
+            input: model.signature.inputs.iter().enumerate().map(input).collect(),
+            output: model.signature.outputs.iter().enumerate().map(output).collect(),
             instance_group: vec![instance_group(model)],
             default_model_filename: String::new(),
             scheduling_choice: model.signature.batched().then_some(scheduling),

@@ -84,6 +84,11 @@ impl Model<'_> {
         &shape[batch..]
     }
 
+    /// The file with the names of the classes that the output at `index` holds the scores of.
+    fn label_file(&self, index: usize) -> Option<&str> {
+        self.signature.labels_of(index)?.file.as_deref()
+    }
+
     /// The part of the platform behind `_`, which is how Triton names its backends: `onnxruntime`.
     fn backend(&self) -> &str {
         self.platform.split_once('_').map_or(self.platform, |(_, backend)| backend)

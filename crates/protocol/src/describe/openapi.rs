@@ -68,7 +68,7 @@ fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
         let result = json!({"oneOf": [value_of(outputs, false), value_of(outputs, true)]});
         let result = answer(&result, small(outputs, || example::plain(outputs, None)));
         let mut item =
-            operation(name, &at("plain"), "Ask with plain values", Some(plain(inputs)), Some(result));
+            operation(name, &at("plain"), "Ask with plain values", Some(plain(signature)), Some(result));
         item["parameters"] = timeout();
         paths.insert(format!("/models/{path}"), json!({"post": item}));
 
@@ -86,8 +86,8 @@ fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
 
         let sent = small(inputs, || json!({"instances": [example::plain(inputs, None)]}));
         let got = small(outputs, || json!({"predictions": [example::plain(outputs, None)]}));
-        let result = answer(&rows_of("predictions", outputs), got);
-        let request = body(&rows_of("instances", inputs), sent);
+        let result = answer(&rows_of("predictions", value_of(outputs, false)), got);
+        let request = body(&rows_of("instances", one_of(request_of(signature, false))), sent);
         let mut item = operation(name, &at("predict"), "Ask with rows", Some(request), Some(result));
         item["parameters"] = timeout();
         paths.insert(format!("/v1/models/{path}:predict"), json!({"post": item}));
@@ -108,8 +108,7 @@ fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
 fn streams(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
     let inputs = &signature.inputs[..];
     let properties: Map<_, _> = inputs.iter().map(|spec| (spec.name.to_string(), json!({}))).collect();
-    let names: Vec<_> = inputs.iter().map(|spec| &*spec.name).collect();
-    let request = json!({"type": "object", "properties": properties, "required": names});
+    let request = json!({"type": "object", "properties": properties, "required": needed(signature)});
     // A value or a flat list, else nested as deep as the shape is long.
     let value = |spec: &TensorSpec| {
         let rows = (spec.shape.len() > 2).then_some(1);
@@ -209,8 +208,9 @@ fn described(signature: &Signature) -> String {
 }
 
 /// The body of plain values: JSON, and where there is BYTES, forms and files.
-fn plain(inputs: &[TensorSpec]) -> Value {
-    let schema = json!({"oneOf": [value_of(inputs, false), value_of(inputs, true)]});
+fn plain(signature: &Signature) -> Value {
+    let inputs = &signature.inputs[..];
+    let schema = one_of([request_of(signature, false), request_of(signature, true)].concat());
     let (about, json) = if example::fits(inputs) {
         let examples = json!({
             "a row": {"value": example::plain(inputs, None)},
@@ -222,9 +222,9 @@ fn plain(inputs: &[TensorSpec]) -> Value {
     };
     let mut content = Map::from_iter([("application/json".to_owned(), json)]);
     if inputs.iter().any(|spec| spec.datatype == DataType::Bytes) {
-        content.insert("multipart/form-data".to_owned(), form(inputs));
+        content.insert("multipart/form-data".to_owned(), form(signature));
     }
-    if let [TensorSpec { datatype: DataType::Bytes, .. }] = inputs {
+    if signature.lone_input().is_some_and(|only| only.datatype == DataType::Bytes) {
         let file = json!({"schema": {"type": "string", "format": "binary"}});
         content.insert("application/octet-stream".to_owned(), file);
         let text = json!({"schema": {"type": "string"}, "example": "text"});
@@ -234,10 +234,10 @@ fn plain(inputs: &[TensorSpec]) -> Value {
 }
 
 /// One row as a form: a file for what is BYTES, JSON for the rest.
-fn form(inputs: &[TensorSpec]) -> Value {
+fn form(signature: &Signature) -> Value {
     let mut properties = Map::new();
     let mut encoding = Map::new();
-    for spec in inputs {
+    for spec in &signature.inputs {
         let name = spec.name.to_string();
         if spec.datatype == DataType::Bytes {
             properties.insert(name, json!({"type": "string", "format": "binary"}));
@@ -246,22 +246,42 @@ fn form(inputs: &[TensorSpec]) -> Value {
             encoding.insert(name, json!({"contentType": "application/json"}));
         }
     }
-    let names: Vec<_> = inputs.iter().map(|spec| &*spec.name).collect();
     json!({
-        "schema": {"type": "object", "properties": properties, "required": names},
+        "schema": {"type": "object", "properties": properties, "required": needed(signature)},
         "encoding": encoding,
     })
 }
 
 /// The plain value of one row, or of rows: that of the only tensor, or an object.
 fn value_of(specs: &[TensorSpec], rows: bool) -> Value {
-    if let [only] = specs {
-        return nested(only, rows);
+    match specs {
+        [only] => nested(only, rows),
+        _ => object_of(specs, rows, specs.iter().map(|spec| &*spec.name).collect()),
     }
+}
+
+/// The forms that one row, or rows, may have in a request: an input with a default may be left out of an object, and the
+/// only one without may stand by itself.
+fn request_of(signature: &Signature, rows: bool) -> Vec<Value> {
+    let lone = signature.lone_input().map(|only| nested(only, rows));
+    let object = (signature.inputs.len() != 1).then(|| object_of(&signature.inputs, rows, needed(signature)));
+    lone.into_iter().chain(object).collect()
+}
+
+/// Names of the inputs that have no default.
+fn needed(signature: &Signature) -> Vec<&str> {
+    let inputs = signature.inputs.iter().enumerate();
+    inputs.filter(|(index, _)| signature.default_of(*index).is_none()).map(|(_, spec)| &*spec.name).collect()
+}
+
+fn one_of(mut forms: Vec<Value>) -> Value {
+    if forms.len() == 1 { forms.remove(0) } else { json!({"oneOf": forms}) }
+}
+
+fn object_of(specs: &[TensorSpec], rows: bool, needed: Vec<&str>) -> Value {
     let properties: Map<_, _> =
         specs.iter().map(|spec| (spec.name.to_string(), nested(spec, rows))).collect();
-    let names: Vec<_> = specs.iter().map(|spec| &*spec.name).collect();
-    json!({"type": "object", "properties": properties, "required": names})
+    json!({"type": "object", "properties": properties, "required": needed})
 }
 
 fn nested(spec: &TensorSpec, rows: bool) -> Value {
@@ -284,8 +304,8 @@ fn element(datatype: DataType) -> Value {
     }
 }
 
-fn rows_of(member: &str, specs: &[TensorSpec]) -> Value {
-    let rows = json!({"type": "array", "items": value_of(specs, false)});
+fn rows_of(member: &str, row: Value) -> Value {
+    let rows = json!({"type": "array", "items": row});
     json!({"type": "object", "properties": {member: rows}, "required": [member]})
 }
 

@@ -1,6 +1,6 @@
 //! Both forms of each description say the same, in Triton's words.
 
-use inferd_types::{Batching, TensorSpec};
+use inferd_types::{Batching, InputDefault, OutputLabels, TensorSpec};
 use serde_json::{Value, json};
 
 use super::*;
@@ -17,6 +17,7 @@ fn signature(batched: bool) -> Signature {
         outputs: vec![spec("y", DataType::Int64, &[-1, 2])],
         batching: if batched { Batching::On } else { Batching::Off { reason: "state".into() } },
         decoupled: false,
+        extras: Default::default(),
     }
 }
 
@@ -88,6 +89,23 @@ fn the_configuration_without_batching_shows_whole_shapes_and_batch_size_zero() {
     assert_eq!(json.get("dynamic_batching"), None);
     let config = config_pb(&model(&signature)).config.unwrap();
     assert_eq!((config.max_batch_size, config.scheduling_choice), (0, None));
+}
+
+#[test]
+fn the_configuration_says_what_may_be_left_out_and_where_labels_are() {
+    let mut signature = signature(true);
+    let default = InputDefault::of_value(&signature.inputs[0], &json!(0)).unwrap();
+    signature.extras.defaults.push(default);
+    let labels =
+        OutputLabels { output: "y".into(), names: vec!["a".into()], file: Some("labels.txt".into()) };
+    signature.extras.labels.push(labels);
+    let message = config_pb(&model(&signature)).config.unwrap();
+    assert!(message.input[0].optional && !message.input[1].optional);
+    assert_eq!(message.output[0].label_filename, "labels.txt");
+    let config = parsed(&config_json(&model(&signature)));
+    assert_eq!(config["input"][0]["optional"], true);
+    assert_eq!(config["input"][1].get("optional"), None);
+    assert_eq!(config["output"][0]["label_filename"], "labels.txt");
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Plain values into tensors: what they are follows from the signature, how many rows there are from their nesting.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use half::f16;
+use inferd_types::values::{measure, push_all, push_bytes};
 use inferd_types::{DataType, Error, ErrorKind, Result, Shape, Signature, TensorSpec};
 use serde_json::{Map, Value};
 
@@ -22,7 +20,8 @@ pub struct Part {
     pub json: bool,
 }
 
-/// Decodes plain JSON: the value of the only input, or an object with the value of each.
+/// Decodes plain JSON: the value of the only input (or the only one without a default), or an object with the value of
+/// each.
 ///
 /// A value that is nested one level less than the input's shape is one row. `{"b64": "…"}` is bytes, as in TensorFlow
 /// Serving's protocol and KServe's first.
@@ -30,26 +29,34 @@ pub struct Part {
 /// # Errors
 /// `InvalidInput` that says what was expected.
 pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Plain> {
-    let value = parse(body, limits).map_err(|error| match &signature.inputs[..] {
-        [only] if only.datatype == DataType::Bytes => invalid(format!(
+    let value = parse(body, limits).map_err(|error| match signature.lone_input() {
+        Some(only) if only.datatype == DataType::Bytes => invalid(format!(
             "{}; text or a file as it is needs its Content-Type, such as image/png",
             error.message()
         )),
         _ => error,
     })?;
-    match (value, &signature.inputs[..]) {
+    match (value, signature.lone_input()) {
         // An object is a row of JSON where the model takes text, and names its inputs where it takes something else.
-        (Value::Object(members), [only]) if members.len() == 1 && members.contains_key(&*only.name) => {
+        (Value::Object(members), Some(only)) if names_inputs(&members, only, signature) => {
             by_name(members, signature)
         }
-        (Value::Object(members), [only]) if only.datatype != DataType::Bytes => by_name(members, signature),
-        (value, [only]) => by_name(Map::from_iter([(only.name.to_string(), value)]), signature),
-        (Value::Object(members), _) => by_name(members, signature),
+        (Value::Object(members), Some(only)) if only.datatype != DataType::Bytes => {
+            by_name(members, signature)
+        }
+        (value, Some(only)) => by_name(Map::from_iter([(only.name.to_string(), value)]), signature),
+        (Value::Object(members), None) => by_name(members, signature),
         _ => Err(invalid(format!(
             "an object with a value for each input is expected: {}",
             names(&signature.inputs)
         ))),
     }
+}
+
+/// Whether an object's members are inputs, with `only` among them, rather than those of a row of JSON.
+fn names_inputs(members: &Map<String, Value>, only: &TensorSpec, signature: &Signature) -> bool {
+    let known = |name: &String| signature.inputs.iter().any(|spec| *spec.name == **name);
+    members.contains_key(&*only.name) && members.keys().all(known)
 }
 
 /// Decodes `{"instances": [...]}`: a row each, an object by input name where the model takes several.
@@ -63,17 +70,17 @@ pub fn decode_instances(body: &[u8], signature: &Signature, limits: &Limits) -> 
     let Some(Value::Array(instances)) = members.remove("instances") else {
         return Err(invalid("'instances' is expected: an array of rows"));
     };
-    let named = |instance: &Value| match (instance, &signature.inputs[..]) {
-        (Value::Object(row), [only]) => row.len() == 1 && row.contains_key(&*only.name),
-        (_, [_]) => false,
-        _ => true,
+    let named = |instance: &Value| match (instance, signature.lone_input()) {
+        (Value::Object(row), Some(only)) => names_inputs(row, only, signature),
+        (_, only) => only.is_none(),
     };
     if !instances.first().is_some_and(named) {
-        let [only] = &signature.inputs[..] else {
+        let Some(only) = signature.lone_input() else {
             return Err(invalid("'instances' has no rows; at least one is expected"));
         };
         return whole(Map::from_iter([(only.name.to_string(), Value::Array(instances))]), signature);
     }
+    let rows = instances.len();
     let mut columns: Map<String, Value> = Map::new();
     for (row, instance) in instances.into_iter().enumerate() {
         let Value::Object(instance) = instance else {
@@ -87,23 +94,32 @@ pub fn decode_instances(body: &[u8], signature: &Signature, limits: &Limits) -> 
             }
         }
     }
+    // Else a row's value would become another row's.
+    let partial =
+        |(_, column): &(&String, &Value)| column.as_array().is_none_or(|column| column.len() != rows);
+    if let Some((name, _)) = columns.iter().find(partial) {
+        return Err(invalid(format!(
+            "'{}' is given in some of the instances; give it in all of them or in none",
+            shown(name)
+        )));
+    }
     whole(columns, signature)
 }
 
-/// Decodes a raw body: one row of the only input, which must be BYTES.
+/// Decodes a raw body: one row of the only input (or the only one without a default), which must be BYTES.
 ///
 /// # Errors
 /// `InvalidInput` where the model takes something else.
 pub fn decode_element(body: &[u8], signature: &Signature) -> Result<Plain> {
-    match &signature.inputs[..] {
-        [only] if only.datatype == DataType::Bytes => {
+    match signature.lone_input() {
+        Some(only) if only.datatype == DataType::Bytes => {
             let mut inputs = Inputs::new(signature);
             put_element(&mut inputs, only, body)?;
             finish(inputs, true)
         }
-        inputs => Err(invalid(format!(
+        _ => Err(invalid(format!(
             "a raw body is one BYTES element, but the model takes {}; send JSON",
-            names(inputs)
+            names(&signature.inputs)
         ))),
     }
 }
@@ -165,7 +181,8 @@ fn by_name(members: Map<String, Value>, signature: &Signature) -> Result<Plain> 
             return Err(invalid("some inputs are one row and others are rows; all must be the same"));
         }
     }
-    let one_row = one_row.unwrap_or(false);
+    // Nothing was given: every input is its default, once.
+    let one_row = one_row.unwrap_or(true);
     let mut inputs = Inputs::new(signature);
     for (name, value) in &members {
         put(&mut inputs, spec_of(signature, name)?, value, one_row)?;
@@ -219,94 +236,11 @@ fn put(inputs: &mut Inputs<'_>, spec: &TensorSpec, value: &Value, one_row: bool)
     inputs.put(index, shape, data.into())
 }
 
-/// The lengths of the first array of each level.
-fn measure(value: &Value, rank: usize, shape: &mut Shape) {
-    if let (Value::Array(items), 1..) = (value, rank) {
-        shape.push(items.len() as u64);
-        if let Some(first) = items.first() {
-            measure(first, rank - 1, shape);
-        }
-    }
-}
-
 fn flatten(value: &Value, shape: &[u64], spec: &TensorSpec, data: &mut Vec<u8>) -> Result<()> {
-    let Some((length, inner)) = shape.split_first() else {
-        return element(value, spec.datatype, data);
-    };
-    match value {
-        Value::Array(items) if items.len() as u64 == *length => {
-            items.iter().try_for_each(|item| flatten(item, inner, spec, data))
-        }
-        Value::Array(items) => Err(invalid(format!(
-            "an array has {} entries where another of its level has {length}",
-            items.len()
-        ))),
-        _ => Err(invalid("a value stands where others of its level are arrays")),
+    if spec.datatype == DataType::Bf16 {
+        return Err(invalid("BF16 has no form in JSON; use /v2 with binary tensors"));
     }
-}
-
-macro_rules! integer {
-    ($value:expr, $type:ty, $datatype:expr, $data:expr) => {{
-        let number = $value.as_i64().map(i128::from).or_else(|| $value.as_u64().map(i128::from));
-        let whole = number.and_then(|number| <$type>::try_from(number).ok());
-        let whole = whole.ok_or_else(|| unfit($value, $datatype))?;
-        $data.extend_from_slice(&whole.to_le_bytes());
-    }};
-}
-
-fn element(value: &Value, datatype: DataType, data: &mut Vec<u8>) -> Result<()> {
-    match datatype {
-        DataType::Bool => match value {
-            Value::Bool(truth) => data.push(u8::from(*truth)),
-            _ => return Err(unfit(value, datatype)),
-        },
-        DataType::Uint8 => integer!(value, u8, datatype, data),
-        DataType::Uint16 => integer!(value, u16, datatype, data),
-        DataType::Uint32 => integer!(value, u32, datatype, data),
-        DataType::Uint64 => integer!(value, u64, datatype, data),
-        DataType::Int8 => integer!(value, i8, datatype, data),
-        DataType::Int16 => integer!(value, i16, datatype, data),
-        DataType::Int32 => integer!(value, i32, datatype, data),
-        DataType::Int64 => integer!(value, i64, datatype, data),
-        DataType::Fp16 => data.extend_from_slice(&f16::from_f64(float(value, datatype)?).to_le_bytes()),
-        DataType::Fp32 => data.extend_from_slice(&(float(value, datatype)? as f32).to_le_bytes()),
-        DataType::Fp64 => data.extend_from_slice(&float(value, datatype)?.to_le_bytes()),
-        DataType::Bf16 => {
-            return Err(invalid("BF16 has no form in JSON; use /v2 with binary tensors"));
-        }
-        DataType::Bytes => match value {
-            Value::String(text) => push_element(text.as_bytes(), data)?,
-            Value::Object(members) if members.len() == 1 && members.contains_key("b64") => {
-                let text = members["b64"].as_str().unwrap_or_default();
-                let bytes =
-                    STANDARD.decode(text).map_err(|error| invalid(format!("'b64' is no base64: {error}")))?;
-                push_element(&bytes, data)?;
-            }
-            // JSON is an element as it stands.
-            other => push_element(other.to_string().as_bytes(), data)?,
-        },
-    }
-    Ok(())
-}
-
-/// A number; null is NaN, which JSON lacks.
-fn float(value: &Value, datatype: DataType) -> Result<f64> {
-    match value {
-        Value::Null => Ok(f64::NAN),
-        value => value.as_f64().ok_or_else(|| unfit(value, datatype)),
-    }
-}
-
-#[cold]
-fn unfit(value: &Value, datatype: DataType) -> Error {
-    invalid(format!("{} is no {datatype}", shown(&value.to_string())))
-}
-
-fn push_element(element: &[u8], data: &mut Vec<u8>) -> Result<()> {
-    let length = u32::try_from(element.len()).map_err(|_| invalid("an element is longer than 4 GiB"))?;
-    data.extend_from_slice(&length.to_le_bytes());
-    data.extend_from_slice(element);
-    Ok(())
+    push_all(value, shape, spec.datatype, data)
 }
 
 /// Takes the whole of `element` as the only element of the input.
@@ -315,7 +249,7 @@ fn put_element(inputs: &mut Inputs<'_>, spec: &TensorSpec, element: &[u8]) -> Re
     let shape: Shape = spec.shape.iter().map(|_| 1).collect();
     inputs.check(index, spec.datatype.name(), &shape)?;
     let mut data = Vec::with_capacity(element.len() + 4);
-    push_element(element, &mut data)?;
+    push_bytes(element, &mut data)?;
     inputs.put(index, shape, data.into())
 }
 

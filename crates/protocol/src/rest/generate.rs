@@ -182,6 +182,7 @@ mod tests {
             outputs: vec![spec("word", DataType::Bytes, &[-1]), spec("ids", DataType::Int32, &[-1])],
             batching: Batching::Off { reason: "test".into() },
             decoupled: true,
+            extras: Default::default(),
         }
     }
 

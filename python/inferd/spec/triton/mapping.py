@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from inferd.spec.convert import Source, read_settings
+from inferd.spec.samples import Sample, SampleInput
 from inferd.spec.settings import ModelSpec
 from inferd.spec.triton.sequences import read_sequence
 
@@ -65,7 +66,12 @@ def read_model(config: Config, kind: str | None, notes: list[str], faults: list[
         for key in ("input", "output"):
             plain.put(f"{key}s", tensors_of(config, key, faults) or None, (key,))
         _check_reshapes(config, faults)
+        # Its initializer, where it has one; else the load ends with the remedy. Python models tell no defaults.
+        plain.put("optional", {one["name"]: None for one in values["input"] if one["optional"]} or None, ("input",))
     plain.put("sequence", read_sequence(config, faults), ("sequence_batching",))
+    labels = {one["name"]: one["label_filename"] for one in values["output"] if one["label_filename"]}
+    plain.put("labels", labels or None, ("output",))
+    plain.put("warmup", _samples(config, notes, faults) or None, ("model_warmup",))
     _batching(plain, config, kind)
     _queue(plain, values)
     _instances(plain, config, notes)
@@ -85,8 +91,9 @@ def tensors_of(config: Config, key: str, faults: list[str]) -> list[dict[str, An
                 f"help: write it, or leave out every {key}: the model says what it takes and gives"
             )
             continue
-        datatype = tensor["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES")
-        tensors.append({"name": tensor["name"], "datatype": datatype, "shape": batch + tensor["dims"]})
+        tensors.append(
+            {"name": tensor["name"], "datatype": datatype_of(tensor["data_type"]), "shape": batch + tensor["dims"]}
+        )
     return tensors
 
 
@@ -157,6 +164,41 @@ def _batching(plain: _Plain, config: Config, kind: str | None) -> None:
         plain.put("batching", choice and "on", (choice or "",))
     elif kind != "python" and (config.says("max_batch_size") or config.values["input"]):
         plain.put("batching", "off", ("max_batch_size",))
+
+
+def _samples(config: Config, notes: list[str], faults: list[str]) -> tuple[Sample, ...]:
+    """The requests of ``model_warmup``. Dims leave the batch dimension out where there is one."""
+    batched = config.values["max_batch_size"] > 0
+    samples = []
+    for position, sample in enumerate(config.values["model_warmup"]):
+        place = config.source.at(("model_warmup", position))
+        name, size = sample["name"] or str(position), sample["batch_size"]
+        if size == 0:
+            notes.append(f"{place}: warm-up sample '{name}' has batch_size 0, which runs nothing")
+            continue
+        inputs = {key: _sample_input(one, batched) for key, one in sample["inputs"].items()}
+        faults.extend(
+            f"{place}: warm-up sample '{name}': input '{key}' has dims {sample['inputs'][key]['dims']}; write sizes"
+            for key, one in inputs.items()
+            if any(dim < 0 for dim in one.shape or ())
+        )
+        # Without a batch dimension as many requests of one are run.
+        count = max(1, sample["count"]) * (1 if batched else size)
+        samples.append(Sample(name, inputs, rows=size if batched else None, count=count))
+    return tuple(samples)
+
+
+def _sample_input(one: dict[str, Any], batched: bool) -> SampleInput:
+    shape = tuple([1, *one["dims"]] if batched else one["dims"])
+    datatype = None if one["data_type"] == "TYPE_INVALID" else datatype_of(one["data_type"])
+    if one["input_data_file"]:
+        return SampleInput("file", one["input_data_file"], datatype, shape)
+    return SampleInput("random" if one["random_data"] else "zeros", None, datatype, shape)
+
+
+def datatype_of(name: str) -> str:
+    """The protocol's name of a ``data_type``."""
+    return name.removeprefix("TYPE_").replace("STRING", "BYTES")
 
 
 def _queue(plain: _Plain, values: dict[str, Any]) -> None:

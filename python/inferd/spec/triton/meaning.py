@@ -33,6 +33,9 @@ MAPPED = frozenset(
         "output.dims",
         "input.reshape",
         "output.reshape",
+        "input.optional",
+        "output.label_filename",
+        "model_warmup",
         "dynamic_batching",
         "dynamic_batching.default_priority_level",
         "dynamic_batching.default_queue_policy",
@@ -64,6 +67,7 @@ _WHOLE = frozenset(
         "parameters",
         "input.reshape",
         "output.reshape",
+        "model_warmup",
         "sequence_batching.control_input",
         "sequence_batching.state",
     }
@@ -75,8 +79,6 @@ _TIMEOUTS = "a request's own timeout holds, in the queue too; slo: refuses at th
 WITHOUT_EFFECT = {
     "runtime": "what runs a model is part of inferd; it follows from backend",
     "input.format": "tensors reach the model as they are sent",
-    "input.optional": "every input must be sent; a request without it is answered 400",
-    "output.label_filename": "classes are named by their numbers; look labels up where the answer is read",
     "optimization": "sessions run with ONNX Runtime's own optimizations, on the device that device: names",
     "dynamic_batching.preferred_batch_size": _DERIVED,
     "dynamic_batching.max_queue_delay_microseconds": _DERIVED,
@@ -96,7 +98,6 @@ WITHOUT_EFFECT = {
     "instance_group.host_policy": "pin: gives each replica its own cores",
     "cc_model_filenames": "one file is served on every device, the one that default_model_filename names",
     "metric_tags": "metrics are labelled with model and version; add others where they are scraped",
-    "model_warmup": "every replica is warmed by an inference of made-up inputs before it is ready",
     "response_cache.enable": "every request is run",
     "model_metrics": "histograms have buckets of their own; see the metrics page",
 }
@@ -133,6 +134,9 @@ REFUSED = {
 }
 """Fields without which answers would be others: why they can't be, and the remedy."""
 
+# What an ensemble's tensors have where the tensors of its steps' models do.
+_OF_STEPS = ("input.optional", "output.label_filename")
+
 # What a pipeline takes from its file; all else belongs to the models that run.
 _OF_PIPELINES = ("name", "platform", "backend", "max_batch_size", "input", "output", "ensemble_scheduling")
 
@@ -160,6 +164,8 @@ def judge(config: Config, kind: Kind, notes: list[str], faults: list[str]) -> No
                 f"{place}: '{field}' is not supported: only ONNX models are given other shapes than clients send\n"
                 "help: reshape the array where it is used, and write the shape that clients send as dims"
             )
+        elif kind == "pipeline" and field in _OF_STEPS:
+            notes.append(f"{place}: '{field}' has no effect here: a pipeline has it from the models of its steps")
         elif kind == "pipeline" and mention.names[0] not in _OF_PIPELINES and len(mention.names) == 1:
             notes.append(f"{place}: '{field}' has no effect here: a pipeline runs nothing; write it at its models")
 

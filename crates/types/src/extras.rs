@@ -1,0 +1,312 @@
+//! What is known of a model's tensors beside their types: inputs that may be left out, names of classes.
+//!
+//! Reads what a worker tells and what the operator sets, hands on inputs that a request did not bring.
+//! Knows nothing of how requests are written.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::settings::ModelSettings;
+use crate::values::{measure, push, push_all};
+use crate::{Error, ErrorKind, Result, Shape, Signature, Tensor, TensorSpec, element_count};
+
+/// Most bytes that stand in for an input that was left out. A request of few bytes may have many rows.
+const FILLED_MAX_BYTES: usize = 64 << 20;
+
+/// What the protocol has no word for, or only a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Extras {
+    /// Inputs that a request may leave out. An input has at most one.
+    pub defaults: Vec<InputDefault>,
+    /// Names of the classes that outputs are scores of. An output has at most one.
+    pub labels: Vec<OutputLabels>,
+}
+
+/// What an input is where a request leaves it out: one row where its dimension 0 is free, else all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputDefault {
+    /// The input's name.
+    pub input: Arc<str>,
+    /// The dimensions; a row's begin with 1.
+    pub shape: Vec<u64>,
+    /// The elements, in the protocol's raw form.
+    #[serde(with = "numbers")]
+    pub data: Bytes,
+}
+
+/// Bytes as JSON has them: a list of numbers.
+mod numbers {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(data: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        data[..].serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        Vec::<u8>::deserialize(deserializer).map(Bytes::from)
+    }
+}
+
+/// What the classes of an output are called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputLabels {
+    /// The output's name.
+    pub output: Arc<str>,
+    /// By the number of the class; those past the end have none.
+    pub names: Vec<Arc<str>>,
+    /// The file that they come from, as it was named.
+    pub file: Option<String>,
+}
+
+impl InputDefault {
+    /// The input `spec` where `value` stands for it. One value stands for every element of a row.
+    ///
+    /// # Errors
+    /// `InvalidInput` where it does not fit.
+    pub fn of_value(spec: &TensorSpec, value: &Value) -> Result<InputDefault> {
+        let free_rows = spec.shape.first().is_some_and(|rows| *rows < 0);
+        let dims = &spec.shape[usize::from(free_rows)..];
+        let (mut shape, mut data) = (Shape::new(), Vec::new());
+        measure(value, dims.len(), &mut shape);
+        if shape.is_empty() && !dims.is_empty() {
+            let fixed: Option<Shape> = dims.iter().map(|dim| u64::try_from(*dim).ok()).collect();
+            let Some(fixed) = fixed else {
+                return Err(invalid(format!(
+                    "one value does not say the size of a row of {:?}; write it as a list",
+                    spec.shape
+                )));
+            };
+            push(value, spec.datatype, &mut data)?;
+            data = repeated(&data, element_count(&fixed)?)?;
+            shape = fixed;
+        } else {
+            push_all(value, &shape, spec.datatype, &mut data)?;
+        }
+        if free_rows {
+            shape.insert(0, 1);
+        }
+        let default = InputDefault { input: spec.name.clone(), shape: shape.to_vec(), data: data.into() };
+        default.check(spec)?;
+        Ok(default)
+    }
+
+    /// # Errors
+    /// `InvalidInput` where it is no tensor of `spec`, or of one row where rows are free.
+    fn check(&self, spec: &TensorSpec) -> Result<()> {
+        let one_row = spec.shape.first().is_none_or(|rows| *rows >= 0) || self.shape.first() == Some(&1);
+        if !spec.accepts(&self.shape) || !one_row {
+            let row = spec.shape.first().is_some_and(|rows| *rows < 0);
+            let (found, wanted) = match row {
+                true => (self.shape.get(1..).unwrap_or_default(), &spec.shape[1..]),
+                false => (&self.shape[..], &spec.shape[..]),
+            };
+            let what = if row { "a row of it" } else { "it" };
+            return Err(invalid(format!(
+                "it has the shape {found:?} but {what} is {wanted:?} (-1 stands for any size)"
+            )));
+        }
+        Tensor::new(spec.datatype, Shape::from_slice(&self.shape), self.data.clone()).map(drop)
+    }
+
+    /// The input `spec` for a request of `rows` rows.
+    ///
+    /// # Errors
+    /// `InvalidInput` where that is more than is filled in.
+    pub fn tensor(&self, spec: &TensorSpec, rows: u64) -> Result<Tensor> {
+        let (mut shape, mut data) = (Shape::from_slice(&self.shape), self.data.clone());
+        if spec.shape.first().is_some_and(|dim| *dim < 0) && rows != 1 {
+            data = repeated(&data, rows)
+                .map_err(|error| error.within(format_args!("input '{}' is left out", spec.name)))?
+                .into();
+            shape[0] = rows;
+        }
+        Ok(Tensor { datatype: spec.datatype, shape, data })
+    }
+}
+
+fn repeated(data: &[u8], times: u64) -> Result<Vec<u8>> {
+    let times = usize::try_from(times)
+        .ok()
+        .filter(|times| data.len().checked_mul(*times).is_some_and(|bytes| bytes <= FILLED_MAX_BYTES));
+    match times {
+        Some(times) => Ok(data.repeat(times)),
+        None => Err(invalid(format!(
+            "its default would take more than {} MiB; send it, or fewer rows",
+            FILLED_MAX_BYTES >> 20
+        ))),
+    }
+}
+
+#[cold]
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message.into())
+}
+
+impl Signature {
+    /// What the input at `index` is where a request leaves it out; `None` where it must not.
+    pub fn default_of(&self, index: usize) -> Option<&InputDefault> {
+        let name = &self.inputs.get(index)?.name;
+        self.extras.defaults.iter().find(|default| default.input == *name)
+    }
+
+    /// What the classes of the output at `index` are called.
+    pub fn labels_of(&self, index: usize) -> Option<&OutputLabels> {
+        let name = &self.outputs.get(index)?.name;
+        self.extras.labels.iter().find(|labels| labels.output == *name)
+    }
+
+    /// The only input, or the only one that a request must bring.
+    pub fn lone_input(&self) -> Option<&TensorSpec> {
+        if let [only] = &self.inputs[..] {
+            return Some(only);
+        }
+        let mut needed =
+            self.inputs.iter().enumerate().filter(|(index, _)| self.default_of(*index).is_none());
+        match (needed.next(), needed.next()) {
+            (Some((_, only)), None) => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The input at `index` for a request that brought `given` without it; `None` where it has no default.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the rows that were brought are too many.
+    #[cold]
+    pub fn left_out<'t>(
+        &self,
+        index: usize,
+        given: impl IntoIterator<Item = Option<&'t Tensor>>,
+    ) -> Result<Option<Tensor>> {
+        let Some(default) = self.default_of(index) else { return Ok(None) };
+        let rows = self.inputs.iter().zip(given).find_map(|(spec, tensor)| {
+            let free = spec.shape.first().is_some_and(|rows| *rows < 0);
+            tensor.filter(|_| free)?.shape.first().copied()
+        });
+        default.tensor(&self.inputs[index], rows.unwrap_or(1)).map(Some)
+    }
+
+    /// Takes up what the operator's settings say of inputs and outputs, and checks what the model itself told.
+    ///
+    /// # Errors
+    /// `ModelFailed` that names the setting and the tensor.
+    pub fn complete(&mut self, settings: &ModelSettings) -> Result<()> {
+        let failed = |message: String| Error::new(ErrorKind::ModelFailed, message);
+        let place = |side: &str, setting: &str, specs: &[TensorSpec], name: &str| {
+            specs.iter().position(|spec| *spec.name == *name).ok_or_else(|| {
+                let known: Vec<_> = specs.iter().map(|spec| format!("'{}'", spec.name)).collect();
+                failed(format!(
+                    "{setting}: the model has no {side} '{name}'\nhelp: its {side}s are {}",
+                    known.join(", ")
+                ))
+            })
+        };
+        for (name, value) in &settings.optional {
+            let index = place("input", "optional", &self.inputs, name)?;
+            if !value.is_null() {
+                let default = InputDefault::of_value(&self.inputs[index], value)
+                    .map_err(|error| failed(format!("optional: '{name}': {}", error.message())))?;
+                self.extras.defaults.retain(|other| other.input != default.input);
+                self.extras.defaults.push(default);
+            } else if self.default_of(index).is_none() {
+                return Err(failed(format!(
+                    "optional: the model has no default for input '{name}'\n\
+                     help: write in model.yaml what it is where a request leaves it out: optional: {{{name}: 0}}"
+                )));
+            }
+        }
+        for default in &self.extras.defaults {
+            let spec = self.inputs.iter().find(|spec| spec.name == default.input).ok_or_else(|| {
+                failed(format!(
+                    "the model told a default for input '{}', which it does not have",
+                    default.input
+                ))
+            })?;
+            default.check(spec).map_err(|error| {
+                failed(format!("the default of input '{}': {}", spec.name, error.message()))
+            })?;
+        }
+        for (name, labels) in &settings.labels {
+            let output = place("output", "labels", &self.outputs, name)?;
+            let output = self.outputs[output].name.clone();
+            self.extras.labels.retain(|other| other.output != output);
+            let (names, file) = (labels.names.clone(), labels.file.clone());
+            self.extras.labels.push(OutputLabels { output, names, file });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Batching, DataType};
+
+    fn spec(name: &str, datatype: DataType, shape: &[i64]) -> TensorSpec {
+        TensorSpec { name: name.into(), datatype, shape: shape.to_vec() }
+    }
+
+    fn signature() -> Signature {
+        Signature {
+            inputs: vec![spec("x", DataType::Fp32, &[-1, 4]), spec("top", DataType::Int16, &[-1, 2])],
+            outputs: Vec::new(),
+            batching: Batching::On,
+            decoupled: false,
+            extras: Extras::default(),
+        }
+    }
+
+    #[test]
+    fn one_value_stands_for_every_element_of_a_row_and_a_list_for_itself() {
+        let of = |shape: &[i64], value| InputDefault::of_value(&spec("x", DataType::Int8, shape), &value);
+        let seen =
+            |shape: &[i64], value| of(shape, value).map(|default| (default.shape, default.data.to_vec()));
+        assert_eq!(seen(&[-1, 2], json!(7)).unwrap(), (vec![1, 2], vec![7, 7]));
+        assert_eq!(seen(&[-1], json!(7)).unwrap(), (vec![1], vec![7]));
+        assert_eq!(seen(&[-1, -1], json!([1, 2, 3])).unwrap(), (vec![1, 3], vec![1, 2, 3]));
+        assert_eq!(seen(&[2], json!(7)).unwrap(), (vec![2], vec![7, 7]));
+        assert_eq!(seen(&[], json!(7)).unwrap(), (vec![], vec![7]));
+        let refusal = |shape: &[i64], value| of(shape, value).unwrap_err().message().to_owned();
+        assert!(refusal(&[-1, -1], json!(7)).contains("write it as a list"));
+        assert!(refusal(&[-1, 2], json!([1])).contains("[1] but a row of it is [2]"));
+        assert!(refusal(&[-1, 2], json!([1, 300])).contains("300 is no INT8"));
+    }
+
+    #[test]
+    fn a_default_has_the_rows_of_what_was_sent() {
+        let mut signature = signature();
+        let default = InputDefault::of_value(&signature.inputs[1], &json!([1, 2])).unwrap();
+        signature.extras.defaults.push(default);
+        assert_eq!(signature.lone_input().map(|spec| &*spec.name), Some("x"));
+        let x = Tensor::new(DataType::Fp32, Shape::from_slice(&[2, 4]), vec![0; 32].into()).unwrap();
+        let filled = signature.left_out(1, [Some(&x), None]).unwrap().unwrap();
+        assert_eq!((&filled.shape[..], &filled.data[..]), (&[2, 2][..], &[1, 0, 2, 0, 1, 0, 2, 0][..]));
+        let alone = signature.left_out(1, [None, None]).unwrap().unwrap();
+        assert_eq!(alone.shape[..], [1, 2]);
+        assert_eq!(signature.left_out(0, [None, None]).unwrap(), None);
+        let many = Tensor { shape: Shape::from_slice(&[1 << 40, 4]), ..x };
+        assert!(signature.left_out(1, [Some(&many), None]).unwrap_err().message().contains("fewer rows"));
+    }
+
+    #[test]
+    fn extras_cross_as_json() {
+        let mut signature = signature();
+        signature.extras.defaults.push(InputDefault {
+            input: "top".into(),
+            shape: vec![1, 2],
+            data: vec![1; 4].into(),
+        });
+        let text = serde_json::to_string(&signature).unwrap();
+        assert!(text.contains("\"data\":[1,1,1,1]"), "{text}");
+        assert_eq!(serde_json::from_str::<Signature>(&text).unwrap(), signature);
+    }
+}

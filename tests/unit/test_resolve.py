@@ -5,7 +5,7 @@ import pytest
 from inferd.control.resolve import make_plan
 from inferd.control.resources import Machine
 from inferd.errors import SpecError
-from inferd.spec.settings import ModelSpec, ServerSpec
+from inferd.spec.settings import ModelSpec, Objective, ServerSpec
 
 MACHINE = Machine((0, 1, 2, 3), None, {"PATH": "/bin"}, Path("/nonexistent"))
 
@@ -61,3 +61,15 @@ def test_every_setting_has_a_use(python_model):
     for spec in (ServerSpec, ModelSpec):
         for name in spec.__struct_fields__:
             assert f'"{name}"' in code or f"spec.{name}" in code, name
+
+
+def test_the_largest_batch_follows_the_objective_where_none_is_given(python_model):
+    def rows(given):
+        (model,) = make_plan([python_model], {}, given, MACHINE).models
+        assert model.spec.batch_rows_max == model.settings["batch_rows_max"] == model.settings["load"]["batch_rows_max"]
+        return model.settings["batch_rows_max"]
+
+    slo = Objective(0.025)
+    assert rows({}) == 32
+    assert rows({"slo": slo}) == 128
+    assert rows({"slo": slo, "batch_rows_max": 8}) == 8

@@ -142,7 +142,8 @@ impl<L: Launcher> Task<L> {
                 }
                 self.scheduler = Scheduler::new(config);
                 if !loaded.signature.decoupled && settings.profiling && settings.profile.is_empty() {
-                    self.profiler = Some(Profiler::new(batched, settings.batch_rows_max));
+                    let objective = settings.slo.map(|slo| slo.latency_s.0);
+                    self.profiler = Some(Profiler::new(batched, settings.batch_rows_max, objective));
                 }
                 self.shared.set_loaded(loaded);
                 Ok(())

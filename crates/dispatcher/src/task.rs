@@ -32,6 +32,7 @@ use crate::profiler::Profiler;
 use crate::quarantine::Quarantine;
 use crate::replica::{Replica, Seen};
 use crate::shared::Shared;
+use crate::unseen::Unseen;
 use crate::worker::{Launcher, Worker};
 
 /// Passes over the mail before a decision falls even though more keeps coming: the reactor was given this many
@@ -77,6 +78,8 @@ pub(crate) struct Task<L: Launcher> {
     active: Time,
     /// What a batch takes from its hand-over to its answer beyond the execution, lately.
     overhead: Duration,
+    /// How long batches had ended before that was seen.
+    unseen: Unseen,
     next_replica: u32,
     next_batch: u64,
     /// Parts that requests were cut into, their firsts not counted.
@@ -126,6 +129,7 @@ impl<L: Launcher> Task<L> {
             changed: false,
             active: clock.now(),
             overhead: Duration::ZERO,
+            unseen: Unseen::default(),
             next_replica: 0,
             next_batch: 0,
             parts: 0,
@@ -280,6 +284,7 @@ impl<L: Launcher> Task<L> {
                     &self.scheduler,
                     &self.shared.settings,
                     self.overhead,
+                    &self.unseen,
                 ));
             }
             Command::Drain(done) => self.begin_drain(done),

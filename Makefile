@@ -74,6 +74,7 @@ bench: $(VENV)/.dist ## Compare with other servers, side by side, in the form th
 .PHONY: bench-promise
 bench-promise: $(VENV)/.dist ## How well a latency promise is kept, beside servers tuned by hand, and foretold
 	$(CARGO) build --quiet --release -p inferd-openloop
+	$(CARGO) build --quiet --release -p inferd-simulator --example bound
 	$(BIN)/python benchmarks/promise.py
 
 .PHONY: bench-scheduler

@@ -27,10 +27,10 @@ def write(found: dict[str, dict[str, Any]], folder: Path) -> str:
         "# A latency promise, kept",
         "",
         f"`make bench-promise` on {machine['processor']}, {machine['date']}; one core for the server, one for the "
-        "load. The promise: 99 % of the requests within 25 ms of when they were due to leave. Bursts: gamma-distributed "
-        "gaps with a coefficient of variation of 4. inferd is told the objective alone; of each peer the best of a search "
-        "over its settings is shown. The load comes from a compiled program that tells how late it sent; runs in which "
-        "more than one request in a hundred left 1 ms late are thrown away.",
+        "load. The promise: 99 % of the requests within 25 ms of when they were due to leave. Bursts: "
+        "gamma-distributed gaps with a coefficient of variation of 4. inferd is told the objective alone; of each peer "
+        "the best of a search over its settings is shown. The load comes from a compiled program that tells how late "
+        "it sent; runs in which more than one request in a hundred left 1 ms late are thrown away.",
     ]
     for name, one in found.items():
         lines += [

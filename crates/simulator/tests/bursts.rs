@@ -43,12 +43,12 @@ fn of_a_burst_on_an_idle_replica_as_many_are_met_as_can_be() {
 
 #[test]
 fn more_bursts_are_met_in_larger_batches_and_little_is_left_to_gain() {
-    // Again and again 150 at once, and 500 more within the 68 ms after.
+    // Again and again 150 at once, and 600 more within the 68 ms after.
     let second = |second: u32| {
         (0..10u32).flat_map(move |tenth| {
             let at = f64::from(second) + f64::from(tenth) / 10.0;
             let burst = std::iter::repeat_n(at, 150);
-            burst.chain((0..500).map(move |later| at + 0.00001 + 0.04 * f64::from(later) / 500.0))
+            burst.chain((0..600).map(move |later| at + 0.00001 + 0.04 * f64::from(later) / 600.0))
         })
     };
     let arrivals: Vec<f64> = (0..4).flat_map(second).map(|at| at * 1.7).collect();

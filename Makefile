@@ -68,7 +68,14 @@ $(HEAVY)/.built: $(VENV)/.built
 
 .PHONY: bench
 bench: $(VENV)/.dist ## Compare with other servers, side by side, in the form that is released
+	$(CARGO) build --quiet --release -p inferd-openloop
 	$(BIN)/python benchmarks/run.py
+
+.PHONY: bench-promise
+bench-promise: $(VENV)/.dist ## How well a latency promise is kept, beside servers tuned by hand, and foretold
+	$(CARGO) build --quiet --release -p inferd-openloop
+	$(CARGO) build --quiet --release -p inferd-simulator --example bound
+	$(BIN)/python benchmarks/promise.py
 
 .PHONY: bench-scheduler
 bench-scheduler: $(VENV)/.built ## Time and instructions that scheduling a request costs (needs valgrind)

@@ -91,7 +91,7 @@ def main() -> int:
 
 def make_models(env: environment.Environment, folder: Path) -> None:
     """The models, unless they are there."""
-    if all((folder / f"{name}.onnx").exists() for name in (scenarios.TINY, scenarios.MLP)):
+    if all((folder / f"{name}.onnx").exists() for name in (scenarios.TINY, scenarios.MLP, "score")):
         return
     script = ROOT / "benchmarks" / "make_models.py"
     subprocess.run([str(env.python), str(script), str(folder)], check=True)

@@ -135,6 +135,8 @@ def open_loop(bench: Bench) -> Result:
                     raise LoadFailed(
                         f"{server.name} failed {seen.errors + seen.refused} of its requests at {share:.0%} of capacity"
                     )
+                if seen.generator_was_late:
+                    raise LoadFailed(f"the generator was late by {seen.lateness_s['p99'] * 1e3:.1f} ms at p99")
                 cpu = server.cpu_seconds() - before
                 return {
                     "rate": len(seen.latencies_s) / seconds,

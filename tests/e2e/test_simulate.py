@@ -75,7 +75,11 @@ def test_what_a_server_says_of_itself_is_what_is_simulated(folder: Path, capsys:
         for _ in range(20):
             httpx.post(f"{server.url}/v2/models/fraud/infer", content=four_columns(3)).raise_for_status()
         assert run(["explain", "--url", server.metrics_url, "--json"]) == 0
-    (folder / "said.json").write_text(capsys.readouterr().out)
+    (folder / "said.json").write_text(said := capsys.readouterr().out)
+    # Between the end of a run and the moment at which that is seen some time passes, but not a second.
+    unseen = json.loads(said)["models"][0]["explain"]["overhead_s"]["unseen"]
+    assert all(0 < seconds < 1 for _, seconds in unseen)
+    assert len(unseen) > 5
     line = ["simulate", str(folder / "fraud.onnx"), "--trace", "poisson:50", "--profile", str(folder / "said.json")]
     assert run([*line, "--slo", "100ms", "--duration", "10s"]) == 0
     assert "yes" in capsys.readouterr().out

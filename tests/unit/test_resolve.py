@@ -5,7 +5,7 @@ import pytest
 from inferd.control.resolve import make_plan
 from inferd.control.resources import Machine
 from inferd.errors import SpecError
-from inferd.spec.settings import ModelSpec, ServerSpec
+from inferd.spec.settings import ModelSpec, Objective, ServerSpec
 
 MACHINE = Machine((0, 1, 2, 3), None, {"PATH": "/bin"}, Path("/nonexistent"))
 
@@ -104,3 +104,15 @@ def test_a_request_that_is_none_is_told_with_what_would_be(tmp_path, text, words
     assert words in sample
     assert "'datatype'" in sample or '"datatype"' in sample
     assert "is not UTF-8 text" in labels
+
+
+def test_the_largest_batch_follows_the_objective_where_none_is_given(python_model):
+    def rows(given):
+        (model,) = make_plan([python_model], {}, given, MACHINE).models
+        assert model.spec.batch_rows_max == model.settings["batch_rows_max"] == model.settings["load"]["batch_rows_max"]
+        return model.settings["batch_rows_max"]
+
+    slo = Objective(0.025)
+    assert rows({}) == 32
+    assert rows({"slo": slo}) == 128
+    assert rows({"slo": slo, "batch_rows_max": 8}) == 8

@@ -9,11 +9,18 @@ use inferd_scheduler::{CurvePoint, Scheduler};
 use inferd_types::settings::ModelSettings;
 use serde_json::{Map, Value, json};
 
+use crate::unseen::Unseen;
+
 /// Quantiles at which the spread is told.
 const SPREAD: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999];
 
 /// The learned curve, recent batches and refusals, with units in the names.
-pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead: Duration) -> Value {
+pub(crate) fn explain(
+    scheduler: &Scheduler,
+    settings: &ModelSettings,
+    overhead: Duration,
+    unseen: &Unseen,
+) -> Value {
     let snapshot = scheduler.snapshot();
     let buckets = snapshot.buckets.iter();
     let buckets: Vec<Value> =
@@ -24,6 +31,10 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead:
     };
     let spread: Vec<(f64, f64)> =
         SPREAD.iter().filter_map(|quantile| Some((*quantile, ratio(*quantile)?))).collect();
+    let unseen: Vec<(f64, f64)> = SPREAD
+        .iter()
+        .filter_map(|quantile| Some((*quantile, seconds(unseen.quantile(*quantile)?))))
+        .collect();
     let refusals: Map<String, Value> =
         snapshot.refusals.iter().map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect();
     json!({
@@ -48,7 +59,7 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead:
         "measured": curve(&snapshot.measured),
         "buckets": buckets,
         "spread": spread,
-        "overhead_s": { "batch": seconds(overhead) },
+        "overhead_s": { "batch": seconds(overhead), "unseen": unseen },
         "recent_batches": snapshot.recent_batches,
         "arrivals": snapshot.arrivals,
         "refusals": refusals,

@@ -30,6 +30,7 @@ mod stream;
 mod synthetic;
 mod task;
 mod ticket;
+mod unseen;
 mod worker;
 
 pub use handle::ModelHandle;

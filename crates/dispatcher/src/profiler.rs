@@ -20,17 +20,22 @@ pub(crate) struct Profiler {
     sizes: Vec<u32>,
     runs: Vec<Duration>,
     curve: Vec<(u32, Duration)>,
+    /// No longer batch is measured.
+    longest: Duration,
 }
 
 impl Profiler {
-    pub(crate) fn new(batched: bool, batch_rows_max: u32) -> Profiler {
+    /// Batches that take longer than the objective will never run: they are not measured either, for the time that
+    /// they take and the memory that they need.
+    pub(crate) fn new(batched: bool, batch_rows_max: u32, objective: Option<Duration>) -> Profiler {
         let most = if batched { batch_rows_max.max(1) } else { 1 };
         let mut sizes: Vec<u32> = std::iter::successors(Some(1u32), |rows| rows.checked_mul(2))
             .take_while(|rows| *rows < most)
             .collect();
         sizes.push(most);
         sizes.reverse();
-        Profiler { sizes, runs: Vec::new(), curve: Vec::new() }
+        let longest = objective.map_or(LONGEST, |objective| objective.min(LONGEST));
+        Profiler { sizes, runs: Vec::new(), curve: Vec::new(), longest }
     }
 
     /// The rows to run next and how long nothing must have happened before; `None`: all is measured.
@@ -41,7 +46,7 @@ impl Profiler {
             Some(known.saturating_mul(rows.div_ceil(*known_rows)))
         });
         let expected = expected.unwrap_or_default();
-        (expected <= LONGEST).then(|| (rows, QUIET_MIN.max(expected.saturating_mul(QUIET_FACTOR))))
+        (expected <= self.longest).then(|| (rows, QUIET_MIN.max(expected.saturating_mul(QUIET_FACTOR))))
     }
 
     /// One run of what [`Profiler::next`] said. Returns the curve when that was the last run of a size.
@@ -74,25 +79,33 @@ mod tests {
         let sizes = |profiler| {
             measure(profiler, |_| Duration::ZERO).iter().map(|(rows, _)| *rows).collect::<Vec<_>>()
         };
-        assert_eq!(sizes(Profiler::new(true, 20)), [1, 2, 4, 8, 16, 20]);
-        assert_eq!(sizes(Profiler::new(true, 1)), [1]);
-        assert_eq!(sizes(Profiler::new(false, 32)), [1]);
+        assert_eq!(sizes(Profiler::new(true, 20, None)), [1, 2, 4, 8, 16, 20]);
+        assert_eq!(sizes(Profiler::new(true, 1, None)), [1]);
+        assert_eq!(sizes(Profiler::new(false, 32, None)), [1]);
     }
 
     #[test]
     fn the_median_counts_and_slow_batches_are_left_out() {
-        let mut profiler = Profiler::new(true, 2);
+        let mut profiler = Profiler::new(true, 2, None);
         for millis in [90, 5, 7] {
             profiler.ran(Duration::from_millis(millis));
         }
         assert_eq!(profiler.curve, [(1, Duration::from_millis(7))]);
-        let curve = measure(Profiler::new(true, 32), |rows| Duration::from_millis(300) * rows);
+        let curve = measure(Profiler::new(true, 32, None), |rows| Duration::from_millis(300) * rows);
         assert_eq!(curve.last().unwrap().0, 4);
     }
 
     #[test]
+    fn what_the_objective_never_lets_run_is_not_measured() {
+        // 16 rows are expected to take twice what 8 take, which is more than the objective allows.
+        let profiler = Profiler::new(true, 128, Some(Duration::from_millis(25)));
+        let curve = measure(profiler, |rows| Duration::from_millis(6) + Duration::from_millis(1) * rows);
+        assert_eq!(curve.last().unwrap().0, 8);
+    }
+
+    #[test]
     fn the_longer_a_batch_takes_the_longer_the_silence_before_it() {
-        let mut profiler = Profiler::new(true, 8);
+        let mut profiler = Profiler::new(true, 8, None);
         assert_eq!(profiler.next(), Some((1, QUIET_MIN)));
         for _ in 0..3 {
             profiler.ran(Duration::from_millis(100));

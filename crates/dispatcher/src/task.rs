@@ -33,6 +33,7 @@ use crate::quarantine::Quarantine;
 use crate::replica::{Replica, Seen};
 use crate::samples::WarmUp;
 use crate::shared::Shared;
+use crate::unseen::Unseen;
 use crate::worker::{Launcher, Worker};
 
 /// Passes over the mail before a decision falls even though more keeps coming: the reactor was given this many
@@ -80,6 +81,8 @@ pub(crate) struct Task<L: Launcher> {
     active: Time,
     /// What a batch takes from its hand-over to its answer beyond the execution, lately.
     overhead: Duration,
+    /// How long batches had ended before that was seen.
+    unseen: Unseen,
     next_replica: u32,
     next_batch: u64,
     /// Parts that requests were cut into, their firsts not counted.
@@ -130,6 +133,7 @@ impl<L: Launcher> Task<L> {
             changed: false,
             active: clock.now(),
             overhead: Duration::ZERO,
+            unseen: Unseen::default(),
             next_replica: 0,
             next_batch: 0,
             parts: 0,
@@ -289,6 +293,7 @@ impl<L: Launcher> Task<L> {
                     &self.scheduler,
                     &self.shared.settings,
                     self.overhead,
+                    &self.unseen,
                 ));
             }
             Command::Drain(done) => self.begin_drain(done),

@@ -23,6 +23,8 @@ pub(crate) type Shares = Vec<SmallVec<[Tensor; 2]>>;
 pub(crate) struct Done<O> {
     pub(crate) batch: BatchId,
     pub(crate) execution: Duration,
+    /// How long before it was seen it had ended.
+    pub(crate) unseen: Duration,
     pub(crate) outcome: Result<O, WorkerFailure>,
 }
 
@@ -174,6 +176,7 @@ impl Worker for inferd_transport::Worker {
             SlotState::Done(result) => Polled::Done(Done {
                 batch: result.batch,
                 execution: result.execution,
+                unseen: result.unseen,
                 outcome: result.outcome,
             }),
         }

@@ -161,7 +161,46 @@ impl Scheduler {
         let done = start
             + Duration::from_nanos(self.sizes.of(entry.size).latency.high(size))
             + self.margin(entry.size, whole + u64::from(start > now));
-        (done > entry.limit()).then(|| done.since(entry.limit()))
+        if done <= entry.limit() || self.fits_larger_batches(now, entry, ahead, whole) {
+            return None;
+        }
+        Some(done.since(entry.limit()))
+    }
+
+    /// Whether a newcomer that is late behind batches of the planned size is in time if these are somewhat larger, so
+    /// that there are no more of them. A burst has more time than the plan, which leaves room for a batch before; a load
+    /// that lasts and is more than can be done has not.
+    fn fits_larger_batches(&mut self, now: Time, entry: &Entry, ahead: u64, whole: u64) -> bool {
+        if !self.sizes.is_one() || self.is_overloaded(entry.size) {
+            return false;
+        }
+        self.look_at_replicas(now);
+        let Some(first) = self.free.iter().min().copied() else { return false };
+        let head = self.queue.first().map_or(Time::MAX, |first| self.table[first.slot].limit());
+        let latency = &self.sizes.of(entry.size).latency;
+        let batches = whole.max(1);
+        let rows = (ahead + u64::from(entry.rows)).div_ceil(batches);
+        if rows > u64::from(self.config.batch_rows_max) {
+            return false;
+        }
+        let high = Duration::from_nanos(latency.high(rows as u32));
+        if first + high > head {
+            return false;
+        }
+        let each = latency.mean(rows as u32).unwrap_or(0.0) * self.mean_pace();
+        let work = (each * (batches - 1) as f64) as u64;
+        let spread = Duration::from_nanos((high.as_nanos() as f64 - each).max(0.0) as u64);
+        let start = pace::drained(work, &mut self.free);
+        start.is_some_and(|start| {
+            start + high + spread.mul_f64(((batches - 1) as f64).sqrt()) <= entry.limit()
+        })
+    }
+
+    /// Whether more rows come, for longer than a burst, than the replicas work off.
+    fn is_overloaded(&self, size: u8) -> bool {
+        let Some(each) = self.sizes.of(size).pace.row_nanos() else { return false };
+        let work = self.inflow.within(self.horizon) as f64 * each * self.mean_pace();
+        work > self.horizon.as_nanos() as f64 * self.servers().count() as f64
     }
 
     /// What as many rows of those that wait as a batch has take on average, in nanoseconds: their sizes may differ.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod arrivals;
+mod bound;
 mod histogram;
 mod plan;
 mod random;
@@ -13,6 +14,7 @@ mod scenario;
 mod station;
 mod world;
 
+pub use bound::fewest_missed;
 pub use report::{ModelReport, Report, StepReport, TargetReport, Times};
 pub use scenario::{Model, Objective, Pipeline, Process, Scenario, Source, Step};
 pub use world::simulate;

@@ -28,6 +28,16 @@ impl Random {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// One value of a distribution that is given as quantiles and values, both ascending; `None` where there are none.
+    pub(crate) fn value(&mut self, quantiles: &[(f64, f64)]) -> Option<f64> {
+        let (first, last) = (quantiles.first()?, quantiles.last()?);
+        let unit = self.unit();
+        let right = quantiles.partition_point(|(quantile, _)| *quantile < unit);
+        let Some((x1, y1)) = quantiles.get(right) else { return Some(last.1) };
+        let Some((x0, y0)) = right.checked_sub(1).map(|left| quantiles[left]) else { return Some(first.1) };
+        Some(y0 + (y1 - y0) * (unit - x0) / (x1 - x0))
+    }
+
     /// Exponential with mean 1.
     pub(crate) fn exponential(&mut self) -> f64 {
         -(1.0 - self.unit()).ln()

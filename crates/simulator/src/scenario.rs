@@ -53,6 +53,10 @@ pub struct Model {
     /// What handing a batch over and back takes besides, in seconds.
     #[serde(default)]
     pub overhead_batch_s: f64,
+    /// How long before it is seen a run has ended, as quantiles and seconds: what a gateway that shares its cores
+    /// waits for its turn. Requests wait as long before they are read. Empty: half of `overhead_batch_s`, and nothing.
+    #[serde(default)]
+    pub unseen: Vec<(f64, f64)>,
     /// What a request takes outside the scheduler, in seconds.
     #[serde(default)]
     pub overhead_request_s: f64,
@@ -225,6 +229,12 @@ impl Model {
                 "the spread of model '{name}' needs pairs of quantile and ratio, both ascending"
             )));
         }
+        let waits = self.unseen.iter().all(|(_, wait)| *wait >= 0.0 && wait.is_finite());
+        if !waits || !self.unseen.is_sorted_by(|first, second| first.0 < second.0 && first.1 <= second.1) {
+            return Err(wrong(format!(
+                "unseen of model '{name}' needs pairs of quantile and seconds of at least 0, both ascending"
+            )));
+        }
         if self.replicas == 0 || self.batch_rows_max == 0 {
             return Err(wrong(format!(
                 "model '{name}' needs at least one replica and batches of at least 1 row"
@@ -365,6 +375,7 @@ mod tests {
             curve: curve.into(),
             spread: Vec::new(),
             overhead_batch_s: 0.0,
+            unseen: Vec::new(),
             overhead_request_s: 0.0,
             batched: true,
             batch_rows_max: 32,

@@ -79,6 +79,8 @@ pub(crate) struct Station {
     /// Mean times by rows - 1.
     means: Vec<Duration>,
     random: Random,
+    /// For how long the gateway waits: drawn apart, so that it changes no execution.
+    turns: Random,
     rows: VecDeque<(u64, u32)>,
     wake: Option<Time>,
     actions: Vec<Action>,
@@ -118,6 +120,7 @@ impl Station {
             half: seconds(model.overhead_batch_s / 2.0),
             means: (1..=model.batch_rows_max).map(|rows| model.mean(rows)).collect(),
             random: Random::new(seed, number),
+            turns: Random::new(seed, number + 100_000),
             rows: VecDeque::new(),
             wake: None,
             actions: Vec::new(),
@@ -150,19 +153,12 @@ impl Station {
     fn draw(&mut self, rows: u32) -> Duration {
         let known = self.means.get(rows as usize - 1).copied();
         let mean = known.unwrap_or_else(|| self.model.mean(rows));
-        let spread = &self.model.spread;
-        let (Some(first), Some(last)) = (spread.first(), spread.last()) else { return mean };
-        let unit = self.random.unit();
-        let right = spread.partition_point(|(quantile, _)| *quantile < unit);
-        let ratio = if right == 0 {
-            first.1
-        } else if let Some((x1, y1)) = spread.get(right) {
-            let (x0, y0) = spread[right - 1];
-            y0 + (y1 - y0) * (unit - x0) / (x1 - x0)
-        } else {
-            last.1
-        };
-        mean.mul_f64(ratio)
+        self.random.value(&self.model.spread).map_or(mean, |ratio| mean.mul_f64(ratio))
+    }
+
+    /// How long the gateway waits for its turn: to see that a run has ended, or to read a request.
+    pub(crate) fn unseen(&mut self) -> Option<Duration> {
+        self.turns.value(&self.model.unseen).map(seconds)
     }
 
     /// How often a replica was left out for a while.
@@ -317,10 +313,11 @@ impl Station {
     fn end(&mut self, now: Time, machine: usize, effects: &mut Effects) {
         let Some(run) = self.machines[machine].slots.pop_front() else { return };
         self.machines[machine].ended.push_back(run);
-        if self.half.is_zero() {
+        let unseen = self.unseen().unwrap_or(self.half);
+        if unseen.is_zero() {
             self.see(now, machine, effects);
         } else {
-            effects.later.push((now + self.half, Moment::Seen(machine)));
+            effects.later.push((now + unseen, Moment::Seen(machine)));
         }
         self.take(now, machine, effects);
     }

@@ -353,20 +353,24 @@ impl World {
         request.over = true;
         let request = *request;
         let target = &self.targets[request.target as usize];
-        let latency = self.now.since(request.arrived) + self.outside(target);
+        let objective = target.objective;
+        let first = target.steps.first().and_then(|step| step.stations.first()).copied();
+        let latency = self.now.since(request.arrived) + self.outside(first);
         let tally = &mut self.tallies[request.target as usize];
         tally.latency.record(latency);
-        if target.objective.is_none_or(|objective| latency <= seconds(objective.latency_s)) {
+        if objective.is_none_or(|objective| latency <= seconds(objective.latency_s)) {
             tally.met += 1;
         } else {
             tally.late += 1;
         }
     }
 
-    /// What a request takes outside the schedulers.
-    fn outside(&self, target: &Target) -> Duration {
-        let first = target.steps.first().and_then(|step| step.stations.first());
-        first.map_or(Duration::ZERO, |station| seconds(self.stations[*station].model.overhead_request_s))
+    /// What a request takes outside the schedulers, by its first station: its way, and what it waits to be read.
+    fn outside(&mut self, first: Option<usize>) -> Duration {
+        let Some(station) = first.and_then(|first| self.stations.get_mut(first)) else {
+            return Duration::ZERO;
+        };
+        station.unseen().unwrap_or_default() + seconds(station.model.overhead_request_s)
     }
 
     fn refuse(&mut self, number: u64) {

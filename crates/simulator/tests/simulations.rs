@@ -52,6 +52,24 @@ fn a_queue_without_batches_waits_as_long_as_theory_says() {
 }
 
 #[test]
+fn what_a_gateway_waits_for_its_turn_is_in_every_latency_twice_and_takes_no_capacity() {
+    let waits = json!({"unseen": [[0.0, 0.002], [1.0, 0.002]]});
+    let alone = |more: &Value| {
+        let model = with(with(model("m", 0.002, 0.001), json!({"batched": false})), more.clone());
+        run(with(one_model(model, json!({"poisson": {"rate": 100.0}})), json!({"duration_s": 400.0})))
+    };
+    let (with_it, without) = (alone(&waits), alone(&json!({})));
+    let mean = |report: &Report| report.targets[0].latency.mean_s.expect("some came");
+    assert!(
+        (mean(&with_it) - mean(&without) - 0.004).abs() < 0.0005,
+        "{} {}",
+        mean(&with_it),
+        mean(&without)
+    );
+    assert!((with_it.models[0].utilisation - without.models[0].utilisation).abs() < 0.001);
+}
+
+#[test]
 fn a_lone_request_takes_its_execution_and_both_overheads() {
     let slow =
         with(model("m", 0.002, 0.001), json!({"overhead_batch_s": 0.0004, "overhead_request_s": 0.0006}));

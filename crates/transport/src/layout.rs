@@ -39,6 +39,8 @@ pub(crate) mod head {
     pub(crate) const MESSAGE_LEN: usize = 28;
     /// Length of its detail.
     pub(crate) const DETAIL_LEN: usize = 32;
+    /// When the run ended, in nanoseconds of [`crate::moment`].
+    pub(crate) const ENDED: usize = 40;
     /// Descriptors: inputs, then outputs.
     pub(crate) const DESCRIPTORS: usize = 64;
 }

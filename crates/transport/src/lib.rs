@@ -15,6 +15,7 @@ mod layout;
 mod link;
 mod log;
 mod memory;
+mod moment;
 mod outputs;
 mod process;
 mod session;

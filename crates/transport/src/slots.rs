@@ -52,6 +52,9 @@ pub enum SlotState {
     Done(BatchResult),
 }
 
+/// Nothing is unseen for longer; a worker that says so errs.
+const UNSEEN_MAX: Duration = Duration::from_secs(1);
+
 /// How a batch ended.
 #[derive(Debug)]
 pub struct BatchResult {
@@ -61,6 +64,8 @@ pub struct BatchResult {
     pub rows: u32,
     /// What the worker measured for the run itself.
     pub execution: Duration,
+    /// How long before it was seen it had ended: what the gateway waited for its turn.
+    pub unseen: Duration,
     /// What it gave.
     pub outcome: Result<Outputs, WorkerFailure>,
 }
@@ -416,6 +421,9 @@ impl Worker {
         let staged = slots.staged[slot].as_ref().ok_or("it finished a batch that is not there")?;
         let execution =
             Duration::from_nanos(memory.u64(place.head + head::EXECUTION).load(Ordering::Relaxed));
+        let ended = memory.u64(place.head + head::ENDED).load(Ordering::Relaxed);
+        // A worker may say anything.
+        let unseen = Duration::from_nanos(crate::moment::nanos().saturating_sub(ended)).min(UNSEEN_MAX);
         let outcome = match memory.u32(place.head + head::OUTCOME).load(Ordering::Relaxed) {
             // Its responses were taken one by one.
             0 if slots.signature.decoupled => Ok(Outputs::none()),
@@ -435,7 +443,7 @@ impl Worker {
         memory.u64(place.head + head::WORD).store(free.pack(), Ordering::Release);
         self.link.freed(slot, staged.segment.is_some());
         self.slots.staged[slot] = None;
-        Ok(BatchResult { batch, rows, execution, outcome })
+        Ok(BatchResult { batch, rows, execution, unseen, outcome })
     }
 
     fn outputs(&self, slot: usize, rows: u32) -> Result<Outputs, Fault> {

@@ -188,12 +188,13 @@ def _measured(model: PlannedModel, told: dict[str, Any] | None, cache: ProfileCa
         "curve": sorted(points.items()),
         "spread": _ascending(why.get("spread", [])),
         "overhead_batch_s": why.get("overhead_s", {}).get("batch", 0.0),
+        "unseen": _ascending(why.get("overhead_s", {}).get("unseen", [])),
         "batched": model.spec.batching != "off" and batching == "on",
     }
 
 
 def _ascending(spread: list[list[float]]) -> list[tuple[float, float]]:
-    """The spread without quantiles that a sketch put a little below the one before."""
+    """Quantiles without those that a sketch put a little below the one before."""
     kept: list[tuple[float, float]] = []
     for quantile, ratio in spread:
         kept.append((quantile, max(ratio, kept[-1][1] if kept else 0.0)))

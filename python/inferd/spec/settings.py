@@ -460,15 +460,17 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
         ),
     ] = "auto"
     batch_rows_max: Annotated[
-        int,
+        int | None,
         about(
             "Most rows that run together. A larger request is cut into parts and answered whole; where batching is off"
-            " it runs as it came.",
-            why="Past 32 rows most models gain little and every caller waits longer.",
+            " it runs as it came. null: with an objective as many as it and what batches take allow, at most 128;"
+            " else 32.",
+            why="An objective bounds how long callers wait, and larger batches hold it through larger bursts. Without"
+            " one nothing does: past 32 rows most models gain little and every caller waits longer.",
             ge=1,
             le=65536,
         ),
-    ] = 32
+    ] = None
     padding: Annotated[
         Padding | None,
         about(

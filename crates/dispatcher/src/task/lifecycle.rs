@@ -177,7 +177,8 @@ impl<L: Launcher> Task<L> {
                     !loaded.signature.decoupled && settings.profiling && settings.profile.is_empty();
                 self.shared.set_loaded(loaded)?;
                 if profiled {
-                    self.profiler = Some(Profiler::new(batched, settings.batch_rows_max));
+                    let objective = settings.slo.map(|slo| slo.latency_s.0);
+                    self.profiler = Some(Profiler::new(batched, settings.batch_rows_max, objective));
                 }
                 self.scheduler = Scheduler::new(config);
                 self.door = Some(door);

@@ -46,7 +46,8 @@ impl<L: Launcher> Task<L> {
         let now = self.clock.now();
         let hang = self.replicas[place].hang.take_if(|hang| matches!(hang, Hang::Asked(_)));
         self.watch_for_hang(place, now);
-        let (execution, replica) = (done.execution, self.replicas[place].id);
+        let (execution, unseen) = (done.execution, done.unseen);
+        let replica = self.replicas[place].id;
         let (result, stopped) = match done.outcome {
             Ok(outputs) => (self.split(&batch, &outputs), false),
             Err(failure) => (Err(self.model_error(place, failure)), hang.is_some()),
@@ -67,7 +68,7 @@ impl<L: Launcher> Task<L> {
                 self.end_stream(&batch);
                 self.suspects_hung();
             }
-            Purpose::Ordinary => self.ordinary_done(place, now, batch, execution, result),
+            Purpose::Ordinary => self.ordinary_done(place, now, batch, (execution, unseen), result),
             Purpose::Suspects => self.suspects_done(place, now, batch, execution, result),
         }
     }
@@ -112,13 +113,14 @@ impl<L: Launcher> Task<L> {
         place: usize,
         now: Time,
         batch: Batch,
-        execution: Duration,
+        (execution, unseen): (Duration, Duration),
         result: Result<Shares, Error>,
     ) {
         let replica = self.replicas[place].id;
         match result {
             Ok(shares) => {
                 self.replicas[place].served = true;
+                self.unseen.record(unseen);
                 let index = self.replicas[place].index;
                 self.seats[index].backoff.succeeded();
                 self.event(Event::Finished { replica, batch: batch.id, execution, ok: true });

@@ -152,7 +152,12 @@ impl Worker for Fake {
             Some((batch, rows, Step::Done)) => {
                 let (batch, rows) = (*batch, rows.iter().sum());
                 state.slots[slot.index()] = None;
-                Polled::Done(Done { batch, execution: Duration::from_millis(1), outcome: Ok(Rows(rows)) })
+                Polled::Done(Done {
+                    batch,
+                    execution: Duration::from_millis(1),
+                    unseen: Duration::from_micros(20),
+                    outcome: Ok(Rows(rows)),
+                })
             }
         }
     }

@@ -290,6 +290,7 @@ impl Batch {
         let memory = &arena.mapping;
         let nanos = u64::try_from(execution.as_nanos()).unwrap_or(u64::MAX);
         memory.u64(place.head + head::EXECUTION).store(nanos, Ordering::Relaxed);
+        memory.u64(place.head + head::ENDED).store(crate::moment::nanos(), Ordering::Relaxed);
         memory.u32(place.head + head::OUTCOME).store(outcome, Ordering::Relaxed);
         if outcome != 0 {
             let texts = [

@@ -1,0 +1,140 @@
+"""The page about promises, from what was measured.
+
+Reads the JSON that ``promise.py`` leaves for each model, writes ``promise.md`` and a picture for each. Measures
+nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODELS = {
+    "score": "A fraud score: 430 columns are prepared one by one inside the model, as exported pipelines of tabular "
+    "data do, and rated by a small network. Its time, 2 to 3 ms for one row, goes into thousands of small operators "
+    "and hardly grows with the rows: what a server adds to each request counts, and how large it lets batches become.",
+    "mlp": "A perceptron with 40 MB of weights, some 1.5 ms for one row. Its arithmetic bounds everything: past 16 "
+    "rows, each takes some 0.09 ms whatever the server does.",
+}
+
+
+def write(found: dict[str, dict[str, Any]], folder: Path) -> str:
+    """The page, which is written into ``folder`` too, with a picture for each model in ``found``."""
+    machine = next(iter(found.values()))["machine"]
+    lines = [
+        "# A latency promise, kept",
+        "",
+        f"`make bench-promise` on {machine['processor']}, {machine['date']}; one core for the server, one for the "
+        "load. The promise: 99 % of the requests within 25 ms of when they were due to leave. Bursts: "
+        "gamma-distributed gaps with a coefficient of variation of 4. inferd is told the objective alone; of each peer "
+        "the best of a search over its settings is shown. The load comes from a compiled program that tells how late "
+        "it sent; runs in which more than one request in a hundred left 1 ms late are thrown away.",
+    ]
+    for name, one in found.items():
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            MODELS[name],
+            "",
+            f"![Answers in time against what is offered](promise-{name}.png)",
+        ]
+        lines += _best(one) + _bound(one) + _past(one) + _foretold(one)
+        _plot(one, folder / f"promise-{name}.png")
+    text = "\n".join(lines) + "\n"
+    (folder / "promise.md").write_text(text)
+    return text
+
+
+def _best(one: dict[str, Any]) -> list[str]:
+    load = one["load"]
+    lines = [
+        "",
+        "### The highest rate of which 99 % are met",
+        "",
+        f"{len(load['seeds'])} seeds of {load['seconds']:g} s.",
+    ]
+    lines += ["", "|  | settings | requests/s | inferd / it |", "|---|---|---:|---:|"]
+    for name, rate in one["best"].items():
+        ratio = one["best"]["inferd"] / rate if rate else float("inf")
+        lines.append(f"| {name} | {one['settings'][name]} | {rate:,.0f} | {ratio:.2f}× |")
+    return lines
+
+
+def _bound(one: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "### What could be",
+        "",
+        "The same arrivals on a replica whose batches take what inferd measured of them, and nothing else takes any "
+        "time: the highest rate for one who knows beforehand all that comes (no policy does better), for inferd's own "
+        "policy, and for a fixed largest batch and the best of three waits, first come, first served.",
+        "",
+        "| rows at most | knows all | inferd's policy | fixed batch and wait |",
+        "|---:|---:|---:|---:|",
+    ]
+    for rows, rates in one["bound"]["rates"].items():
+        lines.append(f"| {rows} | {rates['clairvoyant']:,.0f} | {rates['ours']:,.0f} | {rates['fixed']:,.0f} |")
+    return lines
+
+
+def _past(one: dict[str, Any]) -> list[str]:
+    peak = max(_goodput(seen) for seen in one["curves"]["inferd"])
+    lines = ["", "### Past it", "", "|  | offered/s | met | answers in time/s | of inferd's peak | refused |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    for name, curve in one["curves"].items():
+        lines += [
+            f"| {name} | {seen['rate']:,.0f} | {seen['attainment']:.1%} | {_goodput(seen):,.0f} "
+            f"| {_goodput(seen) / peak:.0%} | {seen['refused'] / seen['sent']:.1%} |"
+            for seen in sorted(curve, key=lambda seen: seen["rate"])
+        ]
+    return lines
+
+
+def _foretold(one: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "### The simulator beside reality",
+        "",
+        "`inferd simulate` of the same arrivals, from the profile that the running server gives of itself; medians of "
+        "several runs.",
+        "",
+        "| load | requests/s | met | foretold | p50 ms | foretold | p99 ms | foretold | ratio |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    return lines + [
+        f"| {row['label']} | {row['rate']:,.0f} | {row['attainment']:.1%} | {row['foretold_attainment']:.1%} "
+        f"| {row['p50_s'] * 1e3:.1f} | {row['foretold_p50_s'] * 1e3:.1f} "
+        f"| {row['p99_s'] * 1e3:.1f} | {row['foretold_p99_s'] * 1e3:.1f} "
+        f"| {row['foretold_p99_s'] / row['p99_s']:.2f} |"
+        for row in one["compared"]
+    ]
+
+
+def _goodput(seen: dict[str, Any]) -> float:
+    """Answers within the objective, a second."""
+    return seen["met"] / seen["seconds"]
+
+
+def _plot(one: dict[str, Any], file: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for name, curve in one["curves"].items():
+        ordered = sorted(curve, key=lambda seen: seen["rate"])
+        axes.plot([seen["rate"] for seen in ordered], [_goodput(seen) for seen in ordered], marker="o", label=name)
+    limit = max(seen["rate"] for curve in one["curves"].values() for seen in curve)
+    axes.plot([0, limit], [0, limit], color="0.7", linewidth=1, zorder=0, label="offered")
+    axes.set_xlabel("requests offered a second, in bursts (CV 4)")
+    axes.set_ylabel(f"answers within {one['objective_s'] * 1e3:g} ms, a second")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=150)
+    plt.close(figure)

@@ -45,6 +45,7 @@ const DECISIONS_MAX: usize = 16;
 const CONTROL_MAX: usize = 16;
 
 /// What the tasks that watch over processes report.
+#[expect(clippy::large_enum_variant, reason = "one for each start or end of a worker: few, and moved once")]
 pub(crate) enum Control<W> {
     /// A start has ended, well or not.
     Started { index: usize, result: Result<(W, LoadedModel)> },

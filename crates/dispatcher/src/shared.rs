@@ -385,9 +385,7 @@ impl Shared {
 
 /// The moment `ahead` of now in nanoseconds of the clock that all processes of this machine share.
 fn on_machine_clock(ahead: Duration) -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let now = Duration::try_from(now).unwrap_or_default();
-    u64::try_from((now + ahead).as_nanos()).unwrap_or(u64::MAX)
+    inferd_transport::machine_nanos().saturating_add(u64::try_from(ahead.as_nanos()).unwrap_or(u64::MAX))
 }
 
 pub(crate) fn draining(name: &str) -> Error {

@@ -30,6 +30,7 @@ pub mod worker;
 mod zygote;
 
 pub use doorbell::Doorbell;
+pub use moment::nanos as machine_nanos;
 pub use outputs::Outputs;
 pub use process::Exit;
 pub use session::Worker;

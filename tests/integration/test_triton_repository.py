@@ -324,11 +324,15 @@ def check(*arguments: object) -> tuple[int, str]:
 def test_what_would_change_answers_ends_the_start(repository: Path, tmp_path: Path) -> None:
     shutil.copytree(repository / "four", tmp_path / "four")
     file = tmp_path / "four" / "config.pbtxt"
-    file.write_text(CONFIGS["four"].replace("dynamic_batching {", "sequence_batching { } # {").split("optim")[0])
+    file.write_text(
+        CONFIGS["four"]
+        .replace("dynamic_batching {", "model_operations { op_library_filename: 'l' } # {")
+        .split("optim")[0]
+    )
     status, printed = check(tmp_path)
     assert status == 2
-    assert "four/config.pbtxt:9: 'sequence_batching' is not supported" in printed
-    assert "help: make the state an input and an output" in printed
+    assert "four/config.pbtxt:9: 'model_operations' is not supported" in printed
+    assert "help: export the model with standard operators" in printed
 
 
 @pytest.mark.parametrize(

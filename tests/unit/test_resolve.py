@@ -5,7 +5,8 @@ import pytest
 from inferd.control.resolve import make_plan
 from inferd.control.resources import Machine
 from inferd.errors import SpecError
-from inferd.spec.settings import ModelSpec, Objective, ServerSpec
+from inferd.spec.settings import ModelSpec, ServerSpec
+from inferd.spec.values import Objective
 
 MACHINE = Machine((0, 1, 2, 3), None, {"PATH": "/bin"}, Path("/nonexistent"))
 

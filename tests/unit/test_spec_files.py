@@ -4,7 +4,7 @@ import pytest
 
 from inferd.spec.files import load_model_file, load_server_file
 from inferd.spec.samples import Sample, SampleInput
-from inferd.spec.settings import CutOutput, Objective, PaddedInput, Padding, Sequences, State, Versions
+from inferd.spec.values import CutOutput, Objective, PaddedInput, Padding, Sequences, State, Versions
 
 
 @pytest.fixture

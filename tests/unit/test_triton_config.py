@@ -14,12 +14,12 @@ from inferd.control.declared import Declared, differences
 from inferd.control.repository import discover
 from inferd.control.triton import read_folder
 from inferd.spec.samples import Sample, SampleInput
-from inferd.spec.settings import Sequences, State, Versions
 from inferd.spec.triton.mapping import reshapes_of
 from inferd.spec.triton.meaning import MAPPED, REFUSED, WITHOUT_EFFECT, _decisive
 from inferd.spec.triton.schema import _LINE, ENUMS, MESSAGES, config_class
 from inferd.spec.triton.sequences import hidden_tensors
 from inferd.spec.triton.text import read_config
+from inferd.spec.values import Sequences, State, Versions
 from inferd.types import Signature, TensorSpec
 
 TENSORS = 'input { name: "x" data_type: TYPE_FP32 dims: 4 }\noutput { name: "y" data_type: TYPE_STRING dims: 1 }\n'

@@ -14,7 +14,8 @@ from inferd.control.beside import SAMPLES_FOLDER
 from inferd.control.triton import CONFIG_FILE, TritonFolder, check_versions, read_folder, settle
 from inferd.runtimes.registry import recognise
 from inferd.spec.files import Given, ModelEntry, load_model_file, load_server_file
-from inferd.spec.settings import NAME_PATTERN, Versions
+from inferd.spec.settings import NAME_PATTERN
+from inferd.spec.values import Versions
 
 if TYPE_CHECKING:
     from inferd.spec.triton.ensemble import Wanted

@@ -17,8 +17,8 @@ import msgspec
 from inferd.errors import InvalidInput
 from inferd.spec.declare import Kind, Scope, Setting, settings_of
 from inferd.spec.samples import read_warmup
-from inferd.spec.settings import Objective, Padding, Sequences, Versions
 from inferd.spec.units import parse_duration, parse_size
+from inferd.spec.values import Objective, Padding, Sequences, Versions
 from inferd.types import TensorSpec
 
 __all__ = ["Path", "Source", "convert_value", "nearest", "read_settings"]

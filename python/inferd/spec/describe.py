@@ -12,8 +12,9 @@ import msgspec
 from inferd.spec.declare import Setting, settings_of
 from inferd.spec.pipelines import Pipeline, Step
 from inferd.spec.samples import SAMPLE_SCHEMA
-from inferd.spec.settings import NAME_PATTERN, ModelSpec, Objective, ServerSpec, Versions
+from inferd.spec.settings import NAME_PATTERN, ModelSpec, ServerSpec
 from inferd.spec.units import format_duration, format_size
+from inferd.spec.values import Objective, Versions
 
 __all__ = ["flag_of", "json_schema", "reference", "show"]
 

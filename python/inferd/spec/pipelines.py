@@ -13,7 +13,8 @@ import msgspec
 
 from inferd.spec.convert import Path, Source, nearest, read_settings
 from inferd.spec.declare import about, settings_of
-from inferd.spec.settings import NAME_PATTERN, Objective
+from inferd.spec.settings import NAME_PATTERN
+from inferd.spec.values import Objective
 
 __all__ = ["Pipeline", "Step", "read_pipelines"]
 

@@ -12,20 +12,14 @@ import msgspec
 
 from inferd.spec.declare import about
 from inferd.spec.samples import Sample  # noqa: TC001 (msgspec reads the annotations)
+from inferd.spec.values import Objective, Padding, Sequences, Versions
 from inferd.types import TensorSpec  # noqa: TC001 (msgspec reads the annotations)
 
 __all__ = [
     "NAME_PATTERN",
-    "CutOutput",
     "ModelSpec",
-    "Objective",
-    "PaddedInput",
-    "Padding",
     "RuntimeName",
-    "Sequences",
     "ServerSpec",
-    "State",
-    "Versions",
 ]
 
 RuntimeName = Literal[
@@ -46,76 +40,6 @@ RuntimeName = Literal[
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-
-
-class Objective(msgspec.Struct, frozen=True):
-    """A latency objective: ``percentile`` per cent of the requests within ``latency_s`` seconds."""
-
-    latency_s: float
-    percentile: float = 99.0
-
-
-class Versions(msgspec.Struct, frozen=True):
-    """Which versions of a model are served: the ``latest`` greatest, those ``listed``, or with neither all."""
-
-    latest: int | None = 1
-    listed: tuple[int, ...] = ()
-
-
-class PaddedInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An input whose dimension ``axis`` is filled up with ``value``."""
-
-    axis: Annotated[int, msgspec.Meta(ge=1)] = 1
-    value: float = 0.0
-
-
-class CutOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An output whose dimension ``axis`` is as long as the padded inputs, and is cut back."""
-
-    axis: Annotated[int, msgspec.Meta(ge=1)] = 1
-
-
-class Padding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How inputs of different lengths are made equal, by name."""
-
-    inputs: Annotated[dict[str, PaddedInput], msgspec.Meta(min_length=1)]
-    outputs: dict[str, CutOutput] = {}
-
-
-class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The ``output`` that gives the next request its input; ``shape`` is that of the first, the batch included."""
-
-    output: str
-    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] | None = None
-
-
-class Sequences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How requests that belong together are answered.
-
-    ``start``, ``end``, ``ready`` and ``id`` name inputs that tell the model where in a sequence it is; ``state`` has
-    inputs that are kept between two requests.
-    """
-
-    idle_max_s: float = 60.0
-    sequences_max: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 10_000
-    start: str | None = None
-    end: str | None = None
-    ready: str | None = None
-    id: str | None = None
-    state: dict[str, State] = {}
-
-    def to_json(self) -> dict[str, Any]:
-        """The form that crosses to the data plane."""
-        controls = {"start": self.start, "end": self.end, "ready": self.ready, "id": self.id}
-        return {
-            "idle_max_s": self.idle_max_s,
-            "sequences_max": self.sequences_max,
-            "controls": {name: f"sequence_{kind}" for kind, name in controls.items() if name is not None},
-            "state": [
-                {"input": name, "output": state.output, "shape": state.shape and list(state.shape)}
-                for name, state in self.state.items()
-            ],
-        }
 
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):

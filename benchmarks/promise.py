@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -49,6 +50,8 @@ FINE = 1.02
 COARSE = 1.1
 # A run whose generator was late says nothing of the server: it is made again, so often.
 TRIES = 4
+# Between a server's start and its first load, for each alike.
+SETTLE_S = 3.0
 # Settings that a second, closer look is taken at.
 FINALISTS = 3
 BOUND_ROWS = (32, 64, 128, 256)
@@ -143,7 +146,8 @@ def highest_rate(bench: Bench, server: Server, load: Load, start: float, fine: f
 @contextmanager
 def running(bench: Bench, kind: type[Server], model: str) -> Iterator[Server]:
     with bench.running([kind], model) as [server]:
-        # Everything has run once: memory is there, curves are learned.
+        # Everything has run once: memory is there, curves are learned. inferd measures itself while it is idle.
+        time.sleep(SETTLE_S)
         open_loop(server.address, server.request(), Arrivals(500.0, 3.0, 0), bench.load_core)
         yield server
 

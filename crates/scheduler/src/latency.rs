@@ -65,6 +65,7 @@ impl Latency {
             let known = (*rows as usize).checked_sub(1).and_then(|index| latency.points.get_mut(index));
             if let Some(point) = known {
                 point.mean = (time.as_nanos() as f64).max(1.0);
+                point.given = true;
                 latency.largest = latency.largest.max(*rows);
             }
         }
@@ -215,6 +216,9 @@ impl Latency {
     /// The curve from the points.
     fn rebuild(&mut self) {
         let fresh = |point: &Point| point.mean > 0.0 && self.runs - point.seen < STALE_RUNS;
+        // A single run says little: the first of a size often pays for allocations, and a size that looks slow is not
+        // planned with, so that it would never be known better.
+        let fresh = |point: &Point| fresh(point) && point.is_firm();
         let enough = self.points.iter().filter(|point| fresh(point)).count() >= 2;
         let mut known: Vec<(f64, f64, f64)> = self
             .points
@@ -322,6 +326,28 @@ mod tests {
         latency.observe(1, micros(50_000));
         latency.observe(1, micros(1000));
         near(latency.mean(1), 1000.0);
+    }
+
+    #[test]
+    fn a_size_whose_only_run_was_slow_does_not_bend_the_curve() {
+        let mut latency = Latency::new(32, 0.99, &[]);
+        for _ in 0..20 {
+            for rows in [1u32, 2, 4] {
+                latency.observe(rows, micros(1000 + 10 * u64::from(rows)));
+            }
+        }
+        latency.observe(16, micros(20_000));
+        near(latency.mean(16), 1160.0);
+        latency.observe(16, micros(1160));
+        near(latency.mean(16), 1160.0);
+    }
+
+    #[test]
+    fn a_profile_is_believed_beside_its_first_run() {
+        let profile = [(1, micros(1000)), (16, micros(1200)), (32, micros(1400))];
+        let mut latency = Latency::new(32, 0.99, &profile);
+        latency.observe(16, micros(1400));
+        near(latency.mean(16), 1300.0);
     }
 
     #[test]

@@ -9,9 +9,11 @@ use inferd_types::Time;
 use crate::latency::Latency;
 use crate::message::Objective;
 
-/// A request that comes just after a batch was taken waits for that batch and runs in the next; a quarter of a
-/// batch is room for hand-overs, without which every head of the queue is nearly late and forces a small batch.
-const BATCHES_PER_HORIZON: f64 = 2.25;
+/// A request that comes just after a batch was taken waits for that batch, which takes what batches take on average, and
+/// runs in the next; a quarter of a batch is room for hand-overs, without which every head of the queue is nearly late and
+/// forces a small batch. Counting the wait at the high quantile too would, where runs stray far, plan batches so small that
+/// nearly all is refused.
+const BATCHES_BEFORE: f64 = 1.25;
 
 /// The plan that admission counts with.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ pub(crate) struct Pace {
 impl Pace {
     /// The plan for batches of at most `rows_max` and requests that are due `horizon` after they come.
     ///
-    /// Of the sizes that fit the horizon [`BATCHES_PER_HORIZON`] times, the one with the best rate.
+    /// Of the sizes that fit the horizon behind [`BATCHES_BEFORE`] others, the one with the best rate.
     pub(crate) fn new(
         latency: &Latency,
         rows_max: u32,
@@ -40,9 +42,11 @@ impl Pace {
         let mut pace = Pace { rows: rows_max, batch_nanos: latency.mean(rows_max), unreachable };
         let mut best = 0.0;
         for rows in 1..=rows_max {
-            let fits =
-                unreachable || rows == 1 || latency.high(rows) as f64 * BATCHES_PER_HORIZON <= horizon as f64;
-            if let Some(mean) = latency.mean(rows).filter(|_| fits) {
+            let fits = |mean: &f64| {
+                let ends = mean * BATCHES_BEFORE + latency.high(rows) as f64;
+                unreachable || rows == 1 || ends <= horizon as f64
+            };
+            if let Some(mean) = latency.mean(rows).filter(fits) {
                 let rate = f64::from(rows) / mean;
                 if rate > best {
                     best = rate;
@@ -115,6 +119,13 @@ mod tests {
         assert!((7..=9).contains(&pace(4).rows), "{:?}", pace(4));
         assert_eq!((pace(1).rows, pace(1).unreachable), (1, false));
         assert_eq!((Pace::new(&latency, 32, None, Duration::MAX).rows), 32);
+        // Where runs stray far, what waits is counted with what they take on average.
+        let mut wide = Latency::new(32, 0.99, &profile);
+        for run in 0..2000u64 {
+            wide.observe(1, Duration::from_micros(if run % 20 == 0 { 2000 } else { 950 }));
+        }
+        let objective = Objective { latency: Duration::from_millis(6), quantile: 0.99 };
+        assert!((8..=12).contains(&Pace::new(&wide, 32, Some(objective), objective.latency).rows));
         let none = Objective { latency: Duration::from_micros(10), quantile: 0.5 };
         assert!(Pace::new(&latency, 32, Some(none), none.latency).unreachable);
     }

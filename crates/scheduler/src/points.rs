@@ -15,11 +15,18 @@ pub(crate) struct Point {
     pub(crate) mean: f64,
     /// Runs that were measured.
     pub(crate) samples: u64,
+    /// It was in a profile.
+    pub(crate) given: bool,
     /// The run that it was last seen in.
     pub(crate) seen: u64,
 }
 
 impl Point {
+    /// Whether it says more than one run can.
+    pub(crate) fn is_firm(&self) -> bool {
+        self.given || self.samples != 1
+    }
+
     /// Takes in a run, the `run`th of all.
     pub(crate) fn learn(&mut self, time: f64, run: u64) {
         self.seen = run;

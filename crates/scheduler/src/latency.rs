@@ -36,7 +36,10 @@ pub(crate) struct Latency {
     /// What runs larger than `means` take, relative to the line.
     beyond: f64,
     spread: Spread,
+    /// The objective's.
     quantile: f64,
+    /// The one that promises are judged at.
+    judged: f64,
     ratio: f64,
     runs: u64,
     /// Runs that still set the level of a borrowed curve.
@@ -58,6 +61,7 @@ impl Latency {
             ratio: spread.quantile(quantile),
             spread,
             quantile,
+            judged: quantile,
             runs: 0,
             borrowed: 0,
         };
@@ -158,6 +162,24 @@ impl Latency {
         }
     }
 
+    /// The objective's quantile.
+    pub(crate) fn quantile(&self) -> f64 {
+        self.quantile
+    }
+
+    /// Judges promises at `quantile` from now on.
+    pub(crate) fn judge_at(&mut self, quantile: f64) {
+        if self.judged != quantile {
+            self.judged = quantile;
+            self.refresh();
+        }
+    }
+
+    /// Execution time of `rows` at `quantile`, in nanoseconds; 0 while nothing is known.
+    pub(crate) fn longest(&self, rows: u32, quantile: f64) -> f64 {
+        self.mean(rows).unwrap_or(0.0) * self.spread.quantile(quantile)
+    }
+
     /// How far runs stray: the ratio to the mean that a share `quantile` of them stays below.
     pub(crate) fn ratio(&self, quantile: f64) -> f64 {
         self.spread.quantile(quantile)
@@ -254,7 +276,7 @@ impl Latency {
     }
 
     fn refresh(&mut self) {
-        self.ratio = self.spread.quantile(self.quantile);
+        self.ratio = self.spread.quantile(self.judged);
         self.highs.clear();
         self.highs.extend(self.means.iter().map(|mean| (mean * self.ratio) as u64));
     }

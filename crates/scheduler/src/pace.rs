@@ -15,6 +15,10 @@ use crate::message::Objective;
 /// nearly all is refused.
 const BATCHES_BEFORE: f64 = 1.25;
 
+/// Quantiles at which runs may be judged instead of the objective's own. Where runs stray far, that one leaves time for
+/// batches so small that most requests are refused, to keep the promise to the few that are left.
+const JUDGED: [f64; 3] = [0.95, 0.9, 0.75];
+
 /// The plan that admission counts with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
@@ -24,12 +28,16 @@ pub(crate) struct Pace {
     pub(crate) batch_nanos: Option<f64>,
     /// The objective is shorter than one row takes.
     pub(crate) unreachable: bool,
+    /// The quantile at which it is judged whether a run is in time.
+    pub(crate) judged: f64,
 }
 
 impl Pace {
     /// The plan for batches of at most `rows_max` and requests that are due `horizon` after they come.
     ///
-    /// Of the sizes that fit the horizon behind [`BATCHES_BEFORE`] others, the one with the best rate.
+    /// Of the sizes that fit the horizon behind [`BATCHES_BEFORE`] others, the one by which most are answered in time, a
+    /// late answer taking away what one in time gives. The objective's own quantile decides what fits, or a lower one
+    /// where that gives more.
     pub(crate) fn new(
         latency: &Latency,
         rows_max: u32,
@@ -38,19 +46,24 @@ impl Pace {
     ) -> Self {
         let objective = objective.map_or(u64::MAX, |objective| saturate(objective.latency.as_nanos()));
         let horizon = saturate(horizon.as_nanos());
-        let unreachable = latency.known() && latency.high(1) > objective;
-        let mut pace = Pace { rows: rows_max, batch_nanos: latency.mean(rows_max), unreachable };
+        let own = latency.quantile();
+        let unreachable = latency.known() && latency.longest(1, own) > objective as f64;
+        let mut pace = Pace { rows: rows_max, batch_nanos: latency.mean(rows_max), unreachable, judged: own };
         let mut best = 0.0;
-        for rows in 1..=rows_max {
-            let fits = |mean: &f64| {
-                let ends = mean * BATCHES_BEFORE + latency.high(rows) as f64;
-                unreachable || rows == 1 || ends <= horizon as f64
-            };
-            if let Some(mean) = latency.mean(rows).filter(fits) {
-                let rate = f64::from(rows) / mean;
-                if rate > best {
-                    best = rate;
-                    pace = Pace { rows, batch_nanos: Some(mean), unreachable };
+        for judged in JUDGED.into_iter().filter(|judged| *judged < own && !unreachable).chain([own]) {
+            let batches = BATCHES_BEFORE + latency.ratio(judged);
+            // What is late counts against what is in time.
+            let worth = (2.0 * judged - 1.0).max(0.1);
+            for rows in 1..=rows_max {
+                let fits = |mean: &f64| {
+                    unreachable || (rows == 1 && judged == own) || mean * batches <= horizon as f64
+                };
+                if let Some(mean) = latency.mean(rows).filter(fits) {
+                    let rate = worth * f64::from(rows) / mean;
+                    if rate > best {
+                        best = rate;
+                        pace = Pace { rows, batch_nanos: Some(mean), unreachable, judged };
+                    }
                 }
             }
         }
@@ -119,13 +132,14 @@ mod tests {
         assert!((7..=9).contains(&pace(4).rows), "{:?}", pace(4));
         assert_eq!((pace(1).rows, pace(1).unreachable), (1, false));
         assert_eq!((Pace::new(&latency, 32, None, Duration::MAX).rows), 32);
-        // Where runs stray far, what waits is counted with what they take on average.
+        // One run in twenty takes twice as long: to count with that for every batch would halve the batches.
         let mut wide = Latency::new(32, 0.99, &profile);
         for run in 0..2000u64 {
             wide.observe(1, Duration::from_micros(if run % 20 == 0 { 2000 } else { 950 }));
         }
         let objective = Objective { latency: Duration::from_millis(6), quantile: 0.99 };
-        assert!((8..=12).contains(&Pace::new(&wide, 32, Some(objective), objective.latency).rows));
+        let pace = Pace::new(&wide, 32, Some(objective), objective.latency);
+        assert!((16..=19).contains(&pace.rows) && pace.judged < 0.99, "{pace:?}");
         let none = Objective { latency: Duration::from_micros(10), quantile: 0.5 };
         assert!(Pace::new(&latency, 32, Some(none), none.latency).unreachable);
     }

@@ -21,6 +21,20 @@ pub(crate) struct Size {
     pub(crate) came: bool,
 }
 
+impl Size {
+    fn new(size: SizeBucket, latency: Latency, config: &Config, horizon: Duration) -> Size {
+        let pace = Pace::new(&latency, config.batch_rows_max, config.objective, horizon);
+        let mut new = Size { size, latency, pace, came: false };
+        new.latency.judge_at(pace.judged);
+        new
+    }
+
+    fn plan(&mut self, config: &Config, horizon: Duration) {
+        self.pace = Pace::new(&self.latency, config.batch_rows_max, config.objective, horizon);
+        self.latency.judge_at(self.pace.judged);
+    }
+}
+
 /// See the module. There is always the bucket 0, which the profile is of.
 #[derive(Debug)]
 pub(crate) struct Sizes {
@@ -33,8 +47,7 @@ pub(crate) struct Sizes {
 impl Sizes {
     pub(crate) fn new(config: &Config, quantile: f64, horizon: Duration) -> Self {
         let latency = Latency::new(config.batch_rows_max, quantile, &config.profile);
-        let pace = Pace::new(&latency, config.batch_rows_max, config.objective, horizon);
-        let first = Size { size: SizeBucket::default(), latency, pace, came: false };
+        let first = Size::new(SizeBucket::default(), latency, config, horizon);
         Sizes { all: vec![first], quantile, usual: 0 }
     }
 
@@ -70,8 +83,7 @@ impl Sizes {
             Some(nearest) => Latency::like(&nearest.latency),
             None => Latency::new(config.batch_rows_max, self.quantile, &config.profile),
         };
-        let pace = Pace::new(&latency, config.batch_rows_max, config.objective, horizon);
-        self.all.push(Size { size, latency, pace, came: false });
+        self.all.push(Size::new(size, latency, config, horizon));
         // There are no more than 256 sizes.
         (self.all.len() - 1) as u8
     }
@@ -91,7 +103,7 @@ impl Sizes {
     pub(crate) fn plan(&mut self, only: Option<u8>, config: &Config, horizon: Duration) {
         for (at, size) in self.all.iter_mut().enumerate() {
             if only.is_none_or(|only| usize::from(only) == at) {
-                size.pace = Pace::new(&size.latency, config.batch_rows_max, config.objective, horizon);
+                size.plan(config, horizon);
             }
         }
     }

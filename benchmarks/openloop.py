@@ -30,7 +30,7 @@ BUILD = "cargo build --release -p inferd-openloop"
 PATIENCE_S = 20.0
 # A run of which more than one request in a hundred left later than this says something of the generator, not of the
 # server. A burst of thirty leaves within some 0.2 ms: that is what sending costs.
-LATE_S = 0.001
+LATE_S = 0.002
 
 
 class GeneratorFailed(RuntimeError):

@@ -28,7 +28,7 @@ import environment
 import promise_page
 import run
 from bench import Bench, pin_harness
-from openloop import Arrivals, GeneratorFailed, open_loop
+from openloop import Arrivals, open_loop
 from peers import MosecRaw, TritonBinary
 from servers import InferdBinary
 
@@ -52,6 +52,8 @@ COARSE = 1.1
 TRIES = 4
 # Between a server's start and its first load, for each alike.
 SETTLE_S = 3.0
+# Rates and bursts that each is loaded with before it is measured.
+WARM = ((500.0, 1.0), (2000.0, 4.0), (2000.0, 4.0))
 # Settings that a second, closer look is taken at.
 FINALISTS = 3
 BOUND_ROWS = (32, 64, 128, 256)
@@ -93,7 +95,7 @@ class Seen:
 
 
 def measure(bench: Bench, server: Server, rate: float, load: Load, *, may_be_late: bool = False) -> Seen:
-    """What comes of one load. ``may_be_late``: a rate at which the generator itself may be late; the page says so."""
+    """What comes of one load. ``may_be_late``: at a rate that the generator itself may not keep, one try must do."""
     tries = 1 if may_be_late else TRIES
     runs = [once(bench, server, Arrivals(rate, load.seconds, seed, load.cv), tries) for seed in load.seeds]
     found = Seen(
@@ -114,12 +116,11 @@ def measure(bench: Bench, server: Server, rate: float, load: Load, *, may_be_lat
 
 
 def once(bench: Bench, server: Server, arrivals: Arrivals, tries: int) -> OpenLoop:
-    for _ in range(tries):
-        seen = open_loop(server.address, server.request(), arrivals, bench.load_core)
-        if not seen.generator_was_late or tries == 1:
-            return seen
-        say(f"  again: the generator was late by {seen.lateness_s['p99'] * 1e3:.1f} ms")
-    raise GeneratorFailed(f"the generator was late {TRIES} times at {arrivals.rate:,.0f}/s; its core is used by others")
+    """One run whose generator was in time, or the one of ``tries`` in which it was least late."""
+    runs: list[OpenLoop] = []
+    while len(runs) < tries and not (runs and not runs[-1].generator_was_late):
+        runs.append(open_loop(server.address, server.request(), arrivals, bench.load_core))
+    return min(runs, key=lambda run: run.lateness_s["p99"])
 
 
 def highest_rate(bench: Bench, server: Server, load: Load, start: float, fine: float = FINE) -> float:
@@ -148,7 +149,8 @@ def running(bench: Bench, kind: type[Server], model: str) -> Iterator[Server]:
     with bench.running([kind], model) as [server]:
         # Everything has run once: memory is there, curves are learned. inferd measures itself while it is idle.
         time.sleep(SETTLE_S)
-        open_loop(server.address, server.request(), Arrivals(500.0, 3.0, 0), bench.load_core)
+        for rate, cv in WARM:
+            open_loop(server.address, server.request(), Arrivals(rate, 3.0, 0, cv), bench.load_core)
         yield server
 
 

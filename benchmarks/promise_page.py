@@ -79,7 +79,7 @@ def _bound(one: dict[str, Any]) -> list[str]:
         "| rows at most | knows all | inferd's policy | fixed batch and wait |",
         "|---:|---:|---:|---:|",
     ]
-    for rows, rates in one["bound"]["rates"].items():
+    for rows, rates in sorted(one["bound"]["rates"].items(), key=lambda item: int(item[0])):
         lines.append(f"| {rows} | {rates['clairvoyant']:,.0f} | {rates['ours']:,.0f} | {rates['fixed']:,.0f} |")
     return lines
 

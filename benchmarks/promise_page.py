@@ -33,8 +33,8 @@ def write(found: dict[str, dict[str, Any]], folder: Path) -> str:
         "load. The promise: 99 % of the requests within 25 ms of when they were due to leave. Bursts: "
         "gamma-distributed gaps with a coefficient of variation of 4. inferd is told the objective alone; of each peer "
         "the best of a search over its settings is shown. The load comes from a compiled program that tells how late "
-        "it sent; a run in which more than one request in a hundred left 2 ms late is made again, up to four times, and "
-        "the least late counts.",
+        "it sent; a run in which more than one request in a hundred left 2 ms late is made again, up to four times, "
+        "and the least late counts.",
     ]
     for name, one in found.items():
         lines += [

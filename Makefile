@@ -61,7 +61,9 @@ $(HEAVY)/.built: $(VENV)/.built
 	/usr/bin/python3 -c 'import torch, ensurepip' 2>/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-torch python3-venv; }
 	/usr/bin/python3 -m venv --system-site-packages $(HEAVY)
-	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/packages.txt \
+	@# pip tries versions one after the other for numpy 1, for many minutes; uv finds them at once.
+	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(HEAVY)/bin/python -m uv pip install --quiet --python $(HEAVY)/bin/python -r $(VENV)/packages.txt \
 	  'tensorflow-cpu>=2.16' 'numpy<2'
 	VIRTUAL_ENV=$(CURDIR)/$(HEAVY) $(HEAVY)/bin/python -m maturin develop --release --quiet > /dev/null
 	touch $@

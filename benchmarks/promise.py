@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,19 +43,26 @@ MODELS = ("score", "mlp")
 OBJECTIVE_S = 0.025
 ATTAINMENT = 0.99
 BURSTS_CV = 4.0
-# Of the highest rate that inferd sustains.
-SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-# A step of the search for the highest rate, for everyone alike.
-FINE = 1.02
-COARSE = 1.1
+# Rates that everyone is asked for, in steps of which three make a double; the last is what the load's core can send.
+FIRST = 500.0
+STEP = 2 ** (1 / 3)
+COUNT = 17
+# Whoever met less than this at two rates in a row is asked for no higher one in this round.
+LOST = 0.5
 # A run whose generator was late says nothing of the server: it is made again, so often.
-TRIES = 4
+TRIES = 2
 # Between a server's start and its first load, for each alike.
 SETTLE_S = 3.0
 # Rates and bursts that each is loaded with before it is measured.
-WARM = ((500.0, 1.0), (2000.0, 4.0), (2000.0, 4.0))
-# Settings that a second, closer look is taken at.
-FINALISTS = 3
+WARM = ((500.0, 1.0), (2000.0, 4.0), (4000.0, 4.0))
+# Each has its own bursts.
+ROUNDS = 5
+# How long the loads last that are foretold too.
+FORETOLD_S = 6.0
+# Of each peer's settings, those that take part in the rounds.
+FINALISTS = 2
+# Rates at which settings are compared to find these; each in a pass of its own.
+TUNING = (1000.0, 2000.0)
 BOUND_ROWS = (32, 64, 128, 256)
 
 
@@ -67,17 +74,8 @@ class InferdPromise(InferdBinary):
 
 
 @dataclass(frozen=True)
-class Load:
-    """Arrivals of one kind, over some seeds: bursts differ."""
-
-    cv: float
-    seconds: float
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Seen:
-    """What came of one load at one rate."""
+    """What came of one load."""
 
     rate: float
     sent: int
@@ -94,64 +92,78 @@ class Seen:
         return self.met / self.sent if self.sent else 1.0
 
 
-def measure(bench: Bench, server: Server, rate: float, load: Load, *, may_be_late: bool = False) -> Seen:
-    """What comes of one load. ``may_be_late``: at a rate that the generator itself may not keep, one try must do."""
-    tries = 1 if may_be_late else TRIES
-    runs = [once(bench, server, Arrivals(rate, load.seconds, seed, load.cv), tries) for seed in load.seeds]
+def measure(bench: Bench, server: Server, arrivals: Arrivals) -> Seen:
+    """What comes of one load: of some tries, the one in which the generator was least late."""
+    runs: list[OpenLoop] = []
+    while len(runs) < TRIES and not (runs and not runs[-1].generator_was_late):
+        runs.append(open_loop(server.address, server.request(), arrivals, bench.load_core))
+    run = min(runs, key=lambda run: run.lateness_s["p99"])
     found = Seen(
-        rate,
-        sum(run.sent for run in runs),
-        sum(run.within(OBJECTIVE_S) for run in runs),
-        sum(run.refused for run in runs),
-        load.seconds * len(load.seeds),
-        statistics.median(run.quantile(0.5) for run in runs),
-        statistics.median(run.quantile(0.99) for run in runs),
-        max(run.lateness_s["p99"] for run in runs),
+        arrivals.rate,
+        run.sent,
+        run.within(OBJECTIVE_S),
+        run.refused,
+        arrivals.seconds,
+        run.quantile(0.5),
+        run.quantile(0.99),
+        run.lateness_s["p99"],
     )
     say(
-        f"  {server.name}: {rate:,.0f}/s CV {load.cv:g}: {found.attainment:.2%} met, {found.refused} refused,"
-        f" p99 {found.p99_s * 1e3:.1f} ms, generator late by {found.late_s * 1e6:.0f} µs"
+        f"  {server.name}: {arrivals.rate:,.0f}/s CV {arrivals.cv:g}: {found.attainment:.2%} met,"
+        f" {found.refused} refused, p99 {found.p99_s * 1e3:.1f} ms, generator late by {found.late_s * 1e6:.0f} µs"
     )
     return found
 
 
-def once(bench: Bench, server: Server, arrivals: Arrivals, tries: int) -> OpenLoop:
-    """One run whose generator was in time, or the one of ``tries`` in which it was least late."""
-    runs: list[OpenLoop] = []
-    while len(runs) < tries and not (runs and not runs[-1].generator_was_late):
-        runs.append(open_loop(server.address, server.request(), arrivals, bench.load_core))
-    return min(runs, key=lambda run: run.lateness_s["p99"])
-
-
-def highest_rate(bench: Bench, server: Server, load: Load, start: float, fine: float = FINE) -> float:
-    """The highest rate of which 99 % are met, within ``fine``: up or down in wide steps, then between the two."""
-
-    def holds(rate: float) -> bool:
-        return measure(bench, server, rate, load).attainment >= ATTAINMENT
-
-    low, high = start, start
-    if holds(start):
-        while holds(high := low * 1.4):
-            low = high
-    else:
-        while not holds(low := high / 1.4):
-            high = low
-            if low < 20:
-                return 0.0
-    while high / low > fine:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+def warm(bench: Bench, server: Server, loads: tuple[tuple[float, float], ...] = WARM) -> None:
+    """Everything has run once then: memory is there, curves are learned. inferd measures itself while it is idle."""
+    time.sleep(SETTLE_S)
+    for rate, cv in loads:
+        open_loop(server.address, server.request(), Arrivals(rate, 3.0, 0, cv), bench.load_core)
 
 
 @contextmanager
-def running(bench: Bench, kind: type[Server], model: str) -> Iterator[Server]:
-    with bench.running([kind], model) as [server]:
-        # Everything has run once: memory is there, curves are learned. inferd measures itself while it is idle.
-        time.sleep(SETTLE_S)
-        for rate, cv in WARM:
-            open_loop(server.address, server.request(), Arrivals(rate, 3.0, 0, cv), bench.load_core)
-        yield server
+def running(bench: Bench, kinds: list[type[Server]], model: str) -> Iterator[list[Server]]:
+    with bench.running(kinds, model) as servers:
+        for server in servers:
+            warm(bench, server)
+        yield servers
+
+
+def rounds(bench: Bench, servers: list[Server], count: int) -> dict[str, list[list[Seen]]]:
+    """What each server makes of rising rates, by its name: for each rate one sight a round."""
+    rates = [FIRST * STEP**step for step in range(COUNT)]
+    seen: dict[str, list[list[Seen]]] = {server.name: [[] for _ in rates] for server in servers}
+    for seed in range(1, count + 1):
+        say(f"  round {seed} of {count}")
+        lost = dict.fromkeys(seen, 0)
+        for step, rate in enumerate(rates):
+            for server in servers:
+                if lost[server.name] < 2:
+                    one = measure(bench, server, Arrivals(rate, bench.seconds, seed, BURSTS_CV))
+                    seen[server.name][step].append(one)
+                    lost[server.name] = lost[server.name] + 1 if one.attainment < LOST else 0
+    return seen
+
+
+def summary(seen: list[Seen]) -> dict[str, Any]:
+    """Several sights of one server at one rate: medians, and sums of what is counted."""
+    median = statistics.median
+    return {
+        "rate": seen[0].rate,
+        "attainment": median(one.attainment for one in seen),
+        "rounds": [one.attainment for one in seen],
+        "goodput": median(one.met / one.seconds for one in seen),
+        "refused": median(one.refused / one.sent for one in seen),
+        "p50_s": median(one.p50_s for one in seen),
+        "p99_s": median(one.p99_s for one in seen),
+        "late_s": median(one.late_s for one in seen),
+    }
+
+
+def held(curve: list[dict[str, Any]]) -> float:
+    """The highest rate of which 99 % are met in the median of the rounds; 0 if there is none."""
+    return max((point["rate"] for point in curve if point["attainment"] >= ATTAINMENT), default=0.0)
 
 
 def variants(*, quick: bool) -> dict[str, list[type[Server]]]:
@@ -178,32 +190,25 @@ def variants(*, quick: bool) -> dict[str, list[type[Server]]]:
     return {"mosec": mosec, "triton": triton}
 
 
-def tune(bench: Bench, kinds: list[type[Server]], model: str, load: Load, rate: float) -> type[Server]:
-    """Whichever holds the highest rate, of those that meet most at a rate which hardly any of them holds."""
-    short = Load(load.cv, load.seconds, load.seeds[:1])
-
-    def score(kind: type[Server]) -> int:
-        with running(bench, kind, model) as server:
-            return measure(bench, server, rate, short).met
-
-    def holds(kind: type[Server]) -> float:
-        with running(bench, kind, model) as server:
-            return highest_rate(bench, server, short, rate / 1.2, COARSE)
-
-    met = {kind: score(kind) for kind in kinds}
-    finalists = sorted(kinds, key=lambda kind: -met[kind])[:FINALISTS]
-    held = {kind: holds(kind) for kind in finalists}
-    return max(finalists, key=lambda kind: held[kind])
+def tune(bench: Bench, kinds: list[type[Server]], model: str) -> list[type[Server]]:
+    """Those that meet most in two passes over all settings, best first."""
+    met = dict.fromkeys(kinds, 0)
+    for seed, rate in enumerate(TUNING, 1):
+        for kind in kinds:
+            with bench.running([kind], model) as [server]:
+                warm(bench, server, WARM[1:2])
+                met[kind] += measure(bench, server, Arrivals(rate, bench.seconds, seed, BURSTS_CV)).met
+    return sorted(kinds, key=lambda kind: -met[kind])[:FINALISTS]
 
 
-def told_by(server: InferdPromise) -> str:
+def told_by(server: Server) -> str:
     """What the running server says of itself, as JSON."""
     command = [str(server.environment.inferd_python), "-m", "inferd", "explain", "--json"]
     command += ["--url", metrics_address(server)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def foretell(server: InferdPromise, arrivals: Arrivals) -> dict[str, Any]:
+def foretell(server: Server, arrivals: Arrivals) -> dict[str, Any]:
     """What the simulator says of these very arrivals, from what the running server says of itself."""
     with tempfile.TemporaryDirectory() as folder:
         profile, trace, report = (Path(folder) / name for name in ("profile.json", "arrivals.csv", "report.json"))
@@ -216,15 +221,17 @@ def foretell(server: InferdPromise, arrivals: Arrivals) -> dict[str, Any]:
         return {**told["targets"][0], "rows_mean": told["models"][0]["rows_mean"]}
 
 
-def bound(server: InferdPromise, load: Load, rate: float) -> dict[str, Any]:
+def bound(server: Server, seconds: float, rate: float) -> dict[str, Any]:
     """What nobody could better with batches that take what the running server measured, by the most rows of one."""
-    points = json.loads(told_by(server))["models"][0]["explain"]["curve"]
+    why = json.loads(told_by(server))["models"][0]["explain"]
+    # As fast as the machine was on the whole, not as it is at this moment.
+    usual = statistics.mean(why["recent_ratios"])
     curve: list[tuple[int, float]] = []
-    for point in points:
-        curve.append((point["rows"], max(point["mean_s"], curve[-1][1] if curve else 0.0)))
+    for point in why["curve"]:
+        curve.append((point["rows"], max(point["mean_s"] * usual, curve[-1][1] if curve else 0.0)))
     question = {
         "curve": curve,
-        "offsets": [list(Arrivals(rate, load.seconds, seed, load.cv).offsets()) for seed in load.seeds],
+        "offsets": [list(Arrivals(rate, seconds, seed, BURSTS_CV).offsets()) for seed in (1, 2)],
         "objective_s": OBJECTIVE_S,
         "attainment": ATTAINMENT,
         "batch_rows_max": BOUND_ROWS,
@@ -237,7 +244,7 @@ def bound(server: InferdPromise, load: Load, rate: float) -> dict[str, Any]:
     return {"curve": curve, "rates": rates}
 
 
-def metrics_address(server: InferdPromise) -> str:
+def metrics_address(server: Server) -> str:
     lines = server.process.log.read_text(errors="replace")
     at = lines.index("http://127.0.0.1", lines.index("metrics") if "metrics" in lines else 0)
     return lines[at:].split("/metrics")[0].split()[0]
@@ -251,7 +258,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few settings, short loads: to see that it runs")
     parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, metavar="MODEL", help=f"of {MODELS}")
-    parser.add_argument("--seconds", type=float, default=6.0, help="how long each load lasts")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long each load lasts")
     parser.add_argument("--models", type=Path, default=run.RESULTS / "models")
     parser.add_argument("--results", type=Path, default=run.RESULTS)
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where the page goes")
@@ -274,69 +281,60 @@ def main() -> int:
 
 def measure_model(bench: Bench, model: str, *, quick: bool) -> dict[str, Any]:
     """Everything about one model, as JSON."""
-    load = Load(BURSTS_CV, bench.seconds, (1,) if quick else (1, 2))
-    curves: dict[str, list[Seen]] = {}
-    with running(bench, InferdPromise, model) as server:
-        best = {"inferd": highest_rate(bench, server, load, 1500.0)}
-        limits = bound(server, load, best["inferd"])
-    chosen: dict[str, type[Server]] = {"inferd": InferdPromise}
-    for peer, kinds in variants(quick=quick).items():
-        chosen[peer] = tune(bench, kinds, model, load, best["inferd"] / 1.2)
-        with running(bench, chosen[peer], model) as server:
-            best[peer] = highest_rate(bench, server, load, best["inferd"] / 1.5)
-    for name, kind in chosen.items():
-        with running(bench, kind, model) as server:
-            rates = {best["inferd"] * share for share in SHARES} | {best[name] * 2}
-            curves[name] = [
-                measure(bench, server, rate, load, may_be_late=rate > best["inferd"]) for rate in sorted(rates)
-            ]
+    kinds: list[type[Server]] = [InferdPromise]
+    for peer in variants(quick=quick).values():
+        kinds += tune(bench, peer, model)
+    with running(bench, kinds, model) as servers:
+        seen = rounds(bench, servers, 1 if quick else ROUNDS)
+        curves = {name: [summary(one) for one in by_rate if one] for name, by_rate in seen.items()}
+        best = held(curves[servers[0].name]) or FIRST
+        limits = bound(servers[0], bench.seconds, best)
+    with running(bench, kinds[:1], model) as [server]:
+        compared = compare(bench, server, best, quick=quick)
     return {
         "model": model,
         "machine": environment.machine(),
         "objective_s": OBJECTIVE_S,
-        "load": asdict(load),
-        "settings": {name: kind.name for name, kind in chosen.items()},
-        "best": best,
+        "seconds": bench.seconds,
+        "rounds": 1 if quick else ROUNDS,
+        "tuned": {name: len(peer) for name, peer in variants(quick=quick).items()},
+        "curves": curves,
+        "held": {name: held(curve) for name, curve in curves.items()},
         "bound": limits,
-        "curves": {
-            name: [{**asdict(seen), "attainment": seen.attainment} for seen in seen_of]
-            for name, seen_of in curves.items()
-        },
-        "compared": compare(bench, model, best["inferd"], quick=quick),
+        "compared": compared,
     }
 
 
-def compare(bench: Bench, model: str, bursty_rate: float, *, quick: bool) -> list[dict[str, Any]]:
+def compare(bench: Bench, server: Server, bursty_rate: float, *, quick: bool) -> list[dict[str, Any]]:
     """Simulator beside reality at three loads, the median of several runs each."""
     rows = []
-    seconds, runs = bench.seconds, 1 if quick else 5
-    with running(bench, InferdPromise, model) as server:
-        capacity = bench.http(server, 64)()["rate"]
-        for label, cv, rate in (
-            ("Poisson, 40 % of capacity", 1.0, 0.4 * capacity),
-            ("Poisson, 75 % of capacity", 1.0, 0.75 * capacity),
-            ("Bursts, at the highest rate held", BURSTS_CV, bursty_rate),
-        ):
-            real, told = [], []
-            for seed in range(1, runs + 1):
-                real.append(measure(bench, server, rate, Load(cv, seconds, (seed,))))
-                told.append(foretell(server, Arrivals(rate, seconds, seed, cv)))
-            median = statistics.median
-            rows.append(
-                {
-                    "label": label,
-                    "rate": rate,
-                    "attainment": median(one.attainment for one in real),
-                    "p50_s": median(one.p50_s for one in real),
-                    "p99_s": median(one.p99_s for one in real),
-                    "foretold_attainment": median(one["attainment"] for one in told),
-                    "foretold_p50_s": median(one["latency"]["p50_s"] for one in told),
-                    "foretold_p99_s": median(one["latency"]["p99_s"] for one in told),
-                    "foretold_rows": median(one["rows_mean"] for one in told),
-                    "why": json.loads(told_by(server))["models"][0]["explain"],
-                }
-            )
-            say(f"  { ({key: value for key, value in rows[-1].items() if key != 'why'}) }")
+    capacity = bench.http(server, 64)()["rate"]
+    for label, cv, rate in (
+        ("Poisson, 40 % of capacity", 1.0, 0.4 * capacity),
+        ("Poisson, 75 % of capacity", 1.0, 0.75 * capacity),
+        ("Bursts, at the highest rate held", BURSTS_CV, bursty_rate),
+    ):
+        real, told = [], []
+        for seed in range(1, 2 if quick else ROUNDS + 1):
+            arrivals = Arrivals(rate, FORETOLD_S, seed, cv)
+            real.append(measure(bench, server, arrivals))
+            told.append(foretell(server, arrivals))
+        median = statistics.median
+        rows.append(
+            {
+                "label": label,
+                "rate": rate,
+                "attainment": median(one.attainment for one in real),
+                "p50_s": median(one.p50_s for one in real),
+                "p99_s": median(one.p99_s for one in real),
+                "foretold_attainment": median(one["attainment"] for one in told),
+                "foretold_p50_s": median(one["latency"]["p50_s"] for one in told),
+                "foretold_p99_s": median(one["latency"]["p99_s"] for one in told),
+                "foretold_rows": median(one["rows_mean"] for one in told),
+                "why": json.loads(told_by(server))["models"][0]["explain"],
+            }
+        )
+        say(f"  { ({key: value for key, value in rows[-1].items() if key != 'why'}) }")
     return rows
 
 

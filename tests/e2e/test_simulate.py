@@ -53,6 +53,16 @@ def test_equal_seeds_give_equal_reports_and_a_slower_policy_a_worse_one(measured
     assert alone["targets"][0]["attainment"] < report["targets"][0]["attainment"]
 
 
+def test_a_machine_that_was_slow_for_a_while_is_slow_again(measured: Path) -> None:
+    load = ("--trace", "poisson:2000", "--slo", "25ms", "--duration", "10s")
+    steady = simulated(measured, *load)
+    told = json.loads((measured / "measured.json").read_text())
+    told["models"][0]["explain"]["recent_ratios"] = [0.9] * 400 + [6.0] * 100
+    (measured / "measured.json").write_text(json.dumps(told))
+    changing = simulated(measured, *load)
+    assert changing["targets"][0]["attainment"] < steady["targets"][0]["attainment"] - 0.05
+
+
 def test_the_fewest_replicas_that_hold_the_objective_are_found(
     measured: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

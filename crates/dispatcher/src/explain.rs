@@ -31,6 +31,7 @@ pub(crate) fn explain(
     };
     let spread: Vec<(f64, f64)> =
         SPREAD.iter().filter_map(|quantile| Some((*quantile, ratio(*quantile)?))).collect();
+    let ratios: Vec<f64> = snapshot.recent_ratios.iter().map(|ratio| (ratio * 1e3).round() / 1e3).collect();
     let unseen: Vec<(f64, f64)> = SPREAD
         .iter()
         .filter_map(|quantile| Some((*quantile, seconds(unseen.quantile(*quantile)?))))
@@ -59,6 +60,7 @@ pub(crate) fn explain(
         "measured": curve(&snapshot.measured),
         "buckets": buckets,
         "spread": spread,
+        "recent_ratios": ratios,
         "overhead_s": { "batch": seconds(overhead), "unseen": unseen },
         "recent_batches": snapshot.recent_batches,
         "arrivals": snapshot.arrivals,

@@ -6,6 +6,7 @@
 
 mod admission;
 mod counters;
+mod drift;
 mod estimate;
 mod fair;
 mod forming;

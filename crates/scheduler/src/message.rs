@@ -369,6 +369,9 @@ pub struct Snapshot {
     pub buckets: Vec<SizeCurve>,
     /// How far runs stray: quantiles, ascending, and the ratio to the mean at each.
     pub spread: Vec<(f64, f64)>,
+    /// What the last runs (a few hundred) took relative to the curve, oldest first: a machine is slow for a while, which no
+    /// quantile tells.
+    pub recent_ratios: Vec<f64>,
     /// Rows of recent batches and how many there were of each (the last few hundred), ascending.
     pub recent_batches: Vec<(u32, u64)>,
     /// Requests answered without being run, by reason; reasons that did not occur are left out.

@@ -35,6 +35,7 @@ impl Scheduler {
             measured: self.measured(&usual.latency),
             buckets: self.buckets(),
             spread: QUANTILES.map(|quantile| (quantile, usual.latency.ratio(quantile))).into(),
+            recent_ratios: usual.latency.recent().collect(),
             recent_batches: recent.into_iter().collect(),
             refusals: counted.filter(|(_, count)| *count > 0).collect(),
             arrivals: self.count.arrivals,

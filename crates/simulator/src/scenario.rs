@@ -50,6 +50,10 @@ pub struct Model {
     /// Quantile and the ratio to the mean that so many runs stay below; empty: every run takes the mean.
     #[serde(default)]
     pub spread: Vec<(f64, f64)>,
+    /// What runs took relative to the mean, in the order in which they were measured; replayed again and again from a random
+    /// place, instead of drawing from `spread`, so that slow times last as long as they did.
+    #[serde(default)]
+    pub recent_ratios: Vec<f64>,
     /// What handing a batch over and back takes besides, in seconds.
     #[serde(default)]
     pub overhead_batch_s: f64,
@@ -222,6 +226,9 @@ impl Model {
                 "model '{name}' needs a curve: pairs of rows and seconds above 0, rows ascending"
             )));
         }
+        if !self.recent_ratios.iter().all(|ratio| *ratio > 0.0 && ratio.is_finite()) {
+            return Err(wrong(format!("recent_ratios of model '{name}' must be above 0")));
+        }
         let ratios = self.spread.iter().all(|(_, ratio)| *ratio > 0.0 && ratio.is_finite());
         let ascending = self.spread.is_sorted_by(|first, second| first.0 < second.0 && first.1 <= second.1);
         if !ratios || !ascending {
@@ -374,6 +381,7 @@ mod tests {
             running_max: None,
             curve: curve.into(),
             spread: Vec::new(),
+            recent_ratios: Vec::new(),
             overhead_batch_s: 0.0,
             unseen: Vec::new(),
             overhead_request_s: 0.0,

@@ -81,6 +81,8 @@ pub(crate) struct Station {
     random: Random,
     /// For how long the gateway waits: drawn apart, so that it changes no execution.
     turns: Random,
+    /// Which of the model's ratios is next.
+    replayed: Option<usize>,
     rows: VecDeque<(u64, u32)>,
     wake: Option<Time>,
     actions: Vec<Action>,
@@ -121,6 +123,7 @@ impl Station {
             means: (1..=model.batch_rows_max).map(|rows| model.mean(rows)).collect(),
             random: Random::new(seed, number),
             turns: Random::new(seed, number + 100_000),
+            replayed: None,
             rows: VecDeque::new(),
             wake: None,
             actions: Vec::new(),
@@ -153,7 +156,18 @@ impl Station {
     fn draw(&mut self, rows: u32) -> Duration {
         let known = self.means.get(rows as usize - 1).copied();
         let mean = known.unwrap_or_else(|| self.model.mean(rows));
-        self.random.value(&self.model.spread).map_or(mean, |ratio| mean.mul_f64(ratio))
+        self.ratio().map_or(mean, |ratio| mean.mul_f64(ratio))
+    }
+
+    /// What the next run takes relative to the mean; `None` where all take the same.
+    fn ratio(&mut self) -> Option<f64> {
+        let ratios = &self.model.recent_ratios;
+        if ratios.is_empty() {
+            return self.random.value(&self.model.spread);
+        }
+        let at = *self.replayed.get_or_insert((self.random.unit() * ratios.len() as f64) as usize);
+        self.replayed = Some((at + 1) % ratios.len());
+        Some(ratios[at])
     }
 
     /// How long the gateway waits for its turn: to see that a run has ended, or to read a request.

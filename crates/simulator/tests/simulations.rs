@@ -216,6 +216,21 @@ fn a_replica_that_is_far_slower_than_the_others_is_left_out() {
 }
 
 #[test]
+fn slow_times_last_as_long_as_they_were_measured_to() {
+    // One and three times the mean, each as often: in a row of two hundred, or one by one.
+    let ratios: Vec<f64> = (0..400).map(|run| if run < 200 { 0.5 } else { 1.5 }).collect();
+    let load = |more: Value| {
+        let model = with(model("m", 0.002, 0.0002), with(json!({"batched": false}), more));
+        run(with(one_model(model, json!({"poisson": {"rate": 400.0}})), json!({"duration_s": 50.0})))
+    };
+    let p99 = |report: &Report| report.targets[0].latency.p99_s.expect("some came");
+    let replayed = load(json!({"recent_ratios": ratios}));
+    let drawn = load(json!({"spread": [[0.0, 0.5], [0.5, 0.5], [0.501, 1.5], [1.0, 1.5]]}));
+    assert!((replayed.models[0].utilisation - drawn.models[0].utilisation).abs() < 0.03);
+    assert!(p99(&replayed) > 3.0 * p99(&drawn), "{} and {}", p99(&replayed), p99(&drawn));
+}
+
+#[test]
 fn the_slower_of_several_idle_replicas_is_given_less() {
     let report = four(650.0, json!({"slowness": [2.0, 1.0, 1.0, 1.0], "ejection": false}));
     let as_they_come = four(650.0, json!({}));

@@ -22,6 +22,9 @@ __all__ = ["ask", "report"]
 _TIMEOUT_S = 10.0
 _WIDTH = 100
 _INDENT = " " * 11
+# Fewer runs say nothing of whether the machine is slow at the moment, and less than this is not worth a sentence.
+_RATIOS_MIN = 64
+_NOTABLE = 1.25
 
 # Why requests were answered without being run, by the label that metrics and logs use.
 _REFUSALS = {
@@ -209,6 +212,14 @@ def _spread(why: dict[str, Any]) -> list[str]:
         sentences.append(
             f"Half of the runs take at most {spread[0.5]:.2f} times the mean, 99 % at most {spread[0.99]:.2f} times."
         )
+    ratios: list[float] = why.get("recent_ratios", [])
+    if len(ratios) >= _RATIOS_MIN:
+        now = len(ratios) / sum(ratios)
+        if not 1 / _NOTABLE < now < _NOTABLE:
+            sentences.append(
+                f"The machine is {'slow' if now > 1 else 'fast'} at the moment: runs take {now:.2f} times what they took "
+                f"on average over the last {len(ratios):,}, and so does the curve."
+            )
     return sentences
 
 

@@ -26,6 +26,8 @@ Scenario = dict[str, Any]
 Report = dict[str, Any]
 
 _REPLICAS_MAX = 256
+# Fewer runs in their order say less than the quantiles of all.
+_RATIOS_MIN = 64
 
 
 def read_profile(file: Path | None) -> dict[str, dict[str, Any]]:
@@ -184,9 +186,11 @@ def _measured(model: PlannedModel, told: dict[str, Any] | None, cache: ProfileCa
         return {"curve": sorted(curve)} if curve else None
     batching = (told.get("signature") or {}).get("batching", "on")
     points = {point["rows"]: point["mean_s"] for point in [*why["curve"], *why.get("measured", ())]}
+    ratios = [ratio for ratio in why.get("recent_ratios", []) if ratio > 0]
     return {
         "curve": sorted(points.items()),
         "spread": _ascending(why.get("spread", [])),
+        "recent_ratios": ratios if len(ratios) >= _RATIOS_MIN else [],
         "overhead_batch_s": why.get("overhead_s", {}).get("batch", 0.0),
         "unseen": _ascending(why.get("overhead_s", {}).get("unseen", [])),
         "batched": model.spec.batching != "off" and batching == "on",

@@ -1,0 +1,65 @@
+"""What ``inferd explain`` says of what a server tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from inferd.cli.explain import report
+
+
+def told(**more: Any) -> dict[str, Any]:
+    point = {"rows": 1, "mean_s": 0.002, "high_s": 0.003, "samples": 900}
+    why: dict[str, Any] = {
+        "objective": None,
+        "queue": {"requests": 0, "rows": 0, "bytes": 0, "handed_out": 0},
+        "replicas_ready": 1,
+        "replicas_ejected": 0,
+        "ejections": 0,
+        "hedges": 0,
+        "curve": [point],
+        "measured": [point],
+        "buckets": [],
+        "spread": [[0.5, 1.0], [0.99, 1.5]],
+        "overhead_s": {"batch": 1e-4, "unseen": []},
+        "recent_batches": [[1, 900]],
+        "arrivals": 900,
+        "refusals": {},
+        "demoted": 0,
+        "rate_rows_per_s": 500.0,
+        "returning_callers": 0.0,
+    }
+    model = {
+        "name": "fraud",
+        "version": 1,
+        "state": "ready",
+        "platform": "onnx",
+        "replicas": [{"state": "ready"}],
+        "signature": {"batching": "on"},
+        "batch_rows_max": 32,
+        "answered": {"error": 0},
+        "facts": {},
+        "explain": why | more,
+    }
+    return {"models": [model]}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "sentence"),
+    [
+        (
+            [0.5] * 600 + [1.0] * 200,
+            "slow at the moment: runs take 1.60 times what they took on average over the last 800",
+        ),
+        ([3.0] * 100 + [1.0] * 100, "fast at the moment: runs take 0.50 times"),
+        ([1.0] * 500, None),
+        ([0.2] * 20, None),
+    ],
+)
+def test_a_machine_that_is_not_as_fast_as_usual_is_told_of(ratios: list[float], sentence: str | None) -> None:
+    text = " ".join(report(told(recent_ratios=ratios)).split())
+    if sentence is None:
+        assert "at the moment" not in text
+    else:
+        assert sentence in text

@@ -22,6 +22,10 @@ use crate::zygote::Zygote;
 /// Starts that wait for the thread at most; a start takes about a millisecond, so waiting is right.
 const WAITING_MAX: usize = 64;
 
+/// How much nicer workers are than the gateway. On a core that both use, a gateway that is no more urgent is let in only when
+/// the worker has had its turn, some milliseconds late: to read requests, and to see that a batch has ended.
+const NICER: libc::c_int = 5;
+
 /// Owns the thread that starts worker processes, and the zygotes. Clones share them. Workers end with the thread,
 /// which ends with the last clone; every [`crate::Worker`] keeps one.
 #[derive(Clone, Debug)]
@@ -194,6 +198,8 @@ impl Setup {
             }
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
             check(libc::setrlimit(libc::RLIMIT_CORE, &no_core))?;
+            // It can't fail: whoever wants less may have it. What it returns is the new value, which may be anything.
+            libc::nice(NICER);
             if let Some(cpus) = &self.cpus {
                 check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), cpus))?;
             }

@@ -78,6 +78,14 @@ fn process_entry() {
     std::process::exit(0);
 }
 
+/// How nice this process is.
+pub(super) fn nice() -> String {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // The fields begin after the name, which is in parentheses and may hold spaces; niceness is the 19th of all.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().nth(16).unwrap().to_owned()
+}
+
 /// What the process finds around itself.
 fn facts() -> std::collections::BTreeMap<String, String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -96,6 +104,7 @@ fn facts() -> std::collections::BTreeMap<String, String> {
         ("descriptors", descriptors.to_string()),
         ("env", env.join(",")),
         ("core", core),
+        ("nice", nice()),
         ("directory", directory),
     ];
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

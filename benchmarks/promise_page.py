@@ -59,8 +59,8 @@ def _best(one: dict[str, Any]) -> list[str]:
         "### The highest rate of which 99 % are met",
         "",
         f"In the median of {one['rounds']} rounds with bursts of their own, {one['seconds']:g} s at each rate, all "
-        f"servers up and loaded in turn. Of {tuned} those that did best in two passes took part. Rates are steps of "
-        "which three make a double.",
+        f"servers up and loaded in turn. Of {tuned} the two of each that did best at two rates took part. Rates are "
+        "steps of which three make a double.",
         "",
         "|  | requests/s | inferd / it | met at that rate, round by round |",
         "|---|---:|---:|---|",

@@ -73,11 +73,6 @@ def test_workers_of_all_models_are_forks_of_one_zygote(server):
     assert parents != {os.getpid()}
 
 
-def test_a_worker_is_less_urgent_than_the_gateway(server):
-    pid = server.status()["models"][0]["replicas"][0]["pid"]
-    assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
-
-
 def test_a_worker_has_no_privileges_to_gain_and_leaves_no_core(server):
     pid = server.status()["models"][0]["replicas"][0]["pid"]
     with open(f"/proc/{pid}/status", encoding="utf-8") as status:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -126,6 +127,15 @@ def test_it_is_not_ready_before_every_replica_has_answered(serve, files: Path, t
         server.assert_nothing_is_left()
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize("model", ["moody.py", "identity.onnx"])
+def test_workers_with_an_objective_let_the_gateway_go_first(serve, files: Path, model: str) -> None:
+    for flags, nicer in (((), 0), (("--slo", "50ms"), 5)):
+        with serve(files / model, *flags) as server:
+            [worker] = server.workers()
+            ours = os.getpriority(os.PRIO_PROCESS, server.pid)
+            assert os.getpriority(os.PRIO_PROCESS, worker) == min(19, ours + nicer)
 
 
 def _free_port() -> int:

@@ -22,6 +22,11 @@ use crate::socket::{self, PACKET_MAX};
 use crate::spawn::Program;
 use crate::{Doorbell, Spawner};
 
+/// How much nicer than the gateway the workers of a model with an objective are. On a core that both use, a gateway that is no
+/// more urgent is let in only when the worker has had its turn, milliseconds late: to read requests, and to see that a batch
+/// has ended.
+const NICER: i32 = 5;
+
 /// One incarnation of a worker: the process, its arena and its channel. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Worker {
@@ -119,6 +124,7 @@ async fn launch(
         env: settings.env.clone(),
         directory: settings.directory.clone(),
         cpus: settings.pin_cpus.get(replica).cloned().unwrap_or_default(),
+        nice: if settings.slo.is_some() { NICER } else { 0 },
         channel,
         output,
     };

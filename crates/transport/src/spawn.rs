@@ -22,10 +22,6 @@ use crate::zygote::Zygote;
 /// Starts that wait for the thread at most; a start takes about a millisecond, so waiting is right.
 const WAITING_MAX: usize = 64;
 
-/// How much nicer workers are than the gateway. On a core that both use, a gateway that is no more urgent is let in only when
-/// the worker has had its turn, some milliseconds late: to read requests, and to see that a batch has ended.
-const NICER: libc::c_int = 5;
-
 /// Owns the thread that starts worker processes, and the zygotes. Clones share them. Workers end with the thread,
 /// which ends with the last clone; every [`crate::Worker`] keeps one.
 #[derive(Clone, Debug)]
@@ -82,6 +78,8 @@ pub(crate) struct Program {
     pub(crate) directory: Option<PathBuf>,
     /// Cores to be pinned to; empty: all.
     pub(crate) cpus: Vec<usize>,
+    /// How much nicer it is than this process.
+    pub(crate) nice: i32,
     /// The one descriptor it inherits besides its standard streams.
     pub(crate) channel: OwnedFd,
     /// Becomes its standard output and standard error.
@@ -139,6 +137,7 @@ pub(crate) fn start(program: Program) -> io::Result<Started> {
         parent: rustix::process::getpid().as_raw_nonzero().get(),
         channel: program.channel.as_raw_fd(),
         cpus: cpu_set(&program.cpus)?,
+        nice: program.nice,
     };
     // SAFETY: `Setup::run` only makes system calls, on values that were made before the fork: it takes no lock and
     // no memory, which another thread may have held at the fork.
@@ -183,6 +182,7 @@ struct Setup {
     parent: i32,
     channel: RawFd,
     cpus: Option<libc::cpu_set_t>,
+    nice: i32,
 }
 
 impl Setup {
@@ -199,7 +199,7 @@ impl Setup {
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
             check(libc::setrlimit(libc::RLIMIT_CORE, &no_core))?;
             // It can't fail: whoever wants less may have it. What it returns is the new value, which may be anything.
-            libc::nice(NICER);
+            libc::nice(self.nice);
             if let Some(cpus) = &self.cpus {
                 check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), cpus))?;
             }

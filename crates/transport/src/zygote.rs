@@ -53,6 +53,7 @@ struct Fork {
     env: BTreeMap<String, String>,
     directory: Option<PathBuf>,
     cpus: Vec<usize>,
+    nice: i32,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,7 +79,7 @@ struct Exited {
 impl Spawner {
     /// Has the zygote of the program's command fork a worker; starts the zygote where it does not run.
     pub(crate) async fn fork(&self, program: Program) -> io::Result<Forked> {
-        let Program { command, env, directory, cpus, channel, output } = program;
+        let Program { command, env, directory, cpus, nice, channel, output } = program;
         let orders = {
             let mut zygotes = self.zygotes.lock().await;
             match zygotes.get(&command).filter(|zygote| !zygote.orders.is_closed()) {
@@ -94,7 +95,7 @@ impl Spawner {
         };
         let died = || io::Error::other("the zygote ended; what it wrote is in the log");
         let (reply, forked) = oneshot::channel();
-        let order = Order { fork: Fork { env, directory, cpus }, channel, output, reply };
+        let order = Order { fork: Fork { env, directory, cpus, nice }, channel, output, reply };
         orders.send(order).await.map_err(|_| died())?;
         // The map holds the sender that keeps the zygote alive.
         drop(orders);
@@ -110,7 +111,7 @@ impl Zygote {
     ) -> io::Result<Zygote> {
         let (socket, channel) = socket::pair()?;
         let (log, output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let program = Program { command, env, directory: None, cpus: vec![], channel, output };
+        let program = Program { command, env, directory: None, cpus: vec![], nice: 0, channel, output };
         let process = spawner.start(program).await?.watch()?;
         let socket = socket::readable(socket)?;
         let source = Source { model: "zygote".into(), version: 0, replica: 0 };

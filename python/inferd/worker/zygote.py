@@ -151,6 +151,7 @@ def _apply(request: dict[str, Any]) -> None:
     os.environ.update(request["env"])
     if request.get("cpus"):
         os.sched_setaffinity(0, request["cpus"])
+    os.nice(request.get("nice", 0))
     if request.get("directory"):
         os.chdir(request["directory"])
     # Every fork inherits the same state of numpy's global generator; Python's own reseeds itself.

@@ -36,7 +36,7 @@ fn zygote_entry() {
         }
         let (output, channel) = (fds.pop().unwrap(), fds.pop().unwrap());
         let Launch::Exec { command } = model(&pairs(), json!({})).launch else { panic!() };
-        let program = Program { command, env, directory: None, cpus: vec![], channel, output };
+        let program = Program { command, env, directory: None, cpus: vec![], nice: 0, channel, output };
         let (pid, pidfd) = spawn::start(program).unwrap().take();
         socket::send(&socket, &json!({ "pid": pid }), &[pidfd.as_fd()]).unwrap();
         let socket = socket.clone();

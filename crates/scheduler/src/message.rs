@@ -369,7 +369,7 @@ pub struct Snapshot {
     pub buckets: Vec<SizeCurve>,
     /// How far runs stray: quantiles, ascending, and the ratio to the mean at each.
     pub spread: Vec<(f64, f64)>,
-    /// What the last runs (a few hundred) took relative to the curve, oldest first: a machine is slow for a while, which no
+    /// What the last runs (some 2,000) took relative to the curve, oldest first: a machine is slow for a while, which no
     /// quantile tells.
     pub recent_ratios: Vec<f64>,
     /// Rows of recent batches and how many there were of each (the last few hundred), ascending.

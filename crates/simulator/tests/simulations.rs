@@ -217,7 +217,7 @@ fn a_replica_that_is_far_slower_than_the_others_is_left_out() {
 
 #[test]
 fn slow_times_last_as_long_as_they_were_measured_to() {
-    // One and three times the mean, each as often: in a row of two hundred, or one by one.
+    // A half of the mean and three times that, each as often: in a row of two hundred, or one by one.
     let ratios: Vec<f64> = (0..400).map(|run| if run < 200 { 0.5 } else { 1.5 }).collect();
     let load = |more: Value| {
         let model = with(model("m", 0.002, 0.0002), with(json!({"batched": false}), more));

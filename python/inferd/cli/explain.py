@@ -218,7 +218,7 @@ def _spread(why: dict[str, Any]) -> list[str]:
         if not 1 / _NOTABLE < now < _NOTABLE:
             sentences.append(
                 f"The machine is {'slow' if now > 1 else 'fast'} at the moment: runs take {now:.2f} times what they "
-                f"took on average over the last {len(ratios):,}, and so does the curve."
+                f"took on average over the last {len(ratios):,}. The curve is as it is now."
             )
     return sentences
 

@@ -147,7 +147,7 @@ def rounds(bench: Bench, servers: list[Server], count: int) -> dict[str, list[li
 
 
 def summary(seen: list[Seen]) -> dict[str, Any]:
-    """Several sights of one server at one rate: medians, and sums of what is counted."""
+    """Several sights of one server at one rate: the median of each."""
     median = statistics.median
     return {
         "rate": seen[0].rate,

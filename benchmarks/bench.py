@@ -85,7 +85,7 @@ class Bench:
     environment: Environment
     models: Path
     folder: Path
-    server_core: int
+    server_cores: str
     load_core: int
     repeats: int
     seconds: float
@@ -106,7 +106,7 @@ class Bench:
     def server(self, kind: type[Server], model: str) -> Server:
         """A server of ``kind``, not started yet."""
         path = self.models / f"{model}.onnx"
-        return kind(self.environment, path, self.reference(model), self.folder, self.server_core)
+        return kind(self.environment, path, self.reference(model), self.folder, self.server_cores)
 
     @contextmanager
     def running(self, kinds: list[type[Server]], model: str) -> Iterator[list[Server]]:
@@ -153,7 +153,7 @@ class Bench:
         return best[1], False
 
     def busy(self) -> float:
-        return core_busy_seconds(self.server_core) + core_busy_seconds(self.load_core)
+        return sum(core_busy_seconds(core) for core in {*map(int, self.server_cores.split(",")), self.load_core})
 
     def http(self, server: Server, connections: int) -> Callable[[], dict[str, float]]:
         """Measures ``server`` under closed loops over HTTP/1.1."""
@@ -183,7 +183,7 @@ class Bench:
 
     def raw(self, model: str, batch: int) -> Callable[[], dict[str, float]]:
         """Measures ONNX Runtime alone on the server core."""
-        command = ["taskset", "-c", str(self.server_core), str(self.environment.python)]
+        command = ["taskset", "-c", self.server_cores, str(self.environment.python)]
         command += [str(HERE / "programs" / "raw_loop.py"), str(self.models / f"{model}.onnx"), str(batch)]
 
         def measure() -> dict[str, float]:

@@ -5,7 +5,8 @@
 Measures each model into ``benchmarks/results/promise-MODEL.json``; ``promise_page.py`` makes ``docs/promise.md`` of
 what is there. The promise: 99 % of the requests within 25 ms of when they were due to leave, whatever the server does
 meanwhile (arrivals are drawn in advance; a refusal is a miss). inferd is told the objective and nothing else; of each
-peer every setting of a small search is tried and the best is taken.
+peer every setting of a small search is tried and the best is taken. Servers have the whole machine; the load comes from
+one of its cores, before everything else there.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("score", "mlp")
+# Of the servers; the load has the last of them.
+CORES = "0,1"
 OBJECTIVE_S = 0.025
 ATTAINMENT = 0.99
 BURSTS_CV = 4.0
-# Rates that everyone is asked for, in steps of which three make a double; the last is what the load's core can send.
-FIRST = 500.0
+# Rates that everyone is asked for, in steps of which three make a double.
+FIRST = 1000.0
 STEP = 2 ** (1 / 3)
-COUNT = 17
+COUNT = 15
 # Whoever met less than this at two rates in a row is asked for no higher one in this round.
 LOST = 0.5
 # A run whose generator was late says nothing of the server: it is made again, so often.
@@ -62,7 +65,7 @@ FORETOLD_S = 6.0
 # Of each peer's settings, those that take part in the rounds.
 FINALISTS = 2
 # Rates at which settings are compared to find these.
-TUNING = (2500.0, 5000.0)
+TUNING = (2000.0, 4000.0, 8000.0)
 BOUND_ROWS = (32, 64, 128, 256)
 
 
@@ -168,30 +171,40 @@ def held(curve: list[dict[str, Any]]) -> float:
 
 def variants(*, quick: bool) -> dict[str, list[type[Server]]]:
     """The settings that are tried of each peer."""
-    rows, waits = ((64,), (1,)) if quick else ((32, 64, 128, 256), (1, 5))
-    delays, queues = ((0,), (0,)) if quick else ((0, 2000), (0, 128))
+    rows, waits, workers = ((64,), (1,), (1,)) if quick else ((32, 64, 128, 256), (1, 5), (1, 2))
     mosec = [
-        type("Mosec", (MosecRaw,), {"name": f"mosec {most} rows {wait} ms", "rows_max": most, "wait_ms": wait})
-        for most, wait in product(rows, waits)
+        type(
+            "Mosec",
+            (MosecRaw,),
+            {
+                "name": f"mosec {number} x {most} rows {wait} ms",
+                "rows_max": most,
+                "wait_ms": wait,
+                "workers": number,
+            },
+        )
+        for number, most, wait in product(workers, rows, waits)
     ]
+    delays, queues = ((0,), (0,)) if quick else ((0, 2000), (0, 128))
     triton = [
         type(
             "Triton",
             (TritonBinary,),
             {
-                "name": f"triton {most} rows {delay} us queue {queue or 'any'}",
+                "name": f"triton {number} x {most} rows {delay} us queue {queue or 'any'}",
                 "rows_max": most,
                 "delay_us": delay,
                 "queue_max": queue,
+                "instances": number,
             },
         )
-        for most, delay, queue in product(rows, delays, queues)
+        for number, most, delay, queue in product(workers, rows[1:] or rows, delays, queues)
     ]
     return {"mosec": mosec, "triton": triton}
 
 
 def tune(bench: Bench, kinds: list[type[Server]], model: str) -> list[type[Server]]:
-    """Those that meet the largest shares of two loads, best first."""
+    """Those that meet the largest shares of some loads, best first."""
     met = dict.fromkeys(kinds, 0.0)
     for kind in kinds:
         with bench.running([kind], model) as [server]:
@@ -270,7 +283,7 @@ def main() -> int:
     options.results.mkdir(parents=True, exist_ok=True)
     for model in options.only:
         with tempfile.TemporaryDirectory(prefix="inferd-promise-") as folder:
-            bench = Bench(env, options.models, Path(folder), 0, 1, 1, options.seconds, options.quick)
+            bench = Bench(env, options.models, Path(folder), CORES, 1, 1, options.seconds, options.quick)
             found = measure_model(bench, model, quick=options.quick)
         (options.results / f"promise-{model}.json").write_text(json.dumps(found, indent=1))
     seen = {model: options.results / f"promise-{model}.json" for model in MODELS}

@@ -29,12 +29,12 @@ def write(found: dict[str, dict[str, Any]], folder: Path) -> str:
     lines = [
         "# A latency promise, kept",
         "",
-        f"`make bench-promise` on {machine['processor']}, {machine['date']}; one core for the server, one for the "
-        "load. The promise: 99 % of the requests within 25 ms of when they were due to leave. Bursts: "
-        "gamma-distributed gaps with a coefficient of variation of 4. inferd is told the objective alone; of each peer "
-        "the best of a search over its settings is shown. The load comes from a compiled program that tells how late "
-        "it sent; a run in which more than one request in a hundred left 2 ms late is made again once, and the less "
-        "late one counts.",
+        f"`make bench-promise` on {machine['processor']}, {machine['date']}. Servers have both cores; the load comes "
+        "from one of them, and goes before them there. The promise: 99 % of the requests within 25 ms of when they "
+        "were due to leave. Bursts: gamma-distributed gaps with a coefficient of variation of 4. inferd is told the "
+        "objective alone; of each peer the best of a search over its settings is shown. The load comes from a compiled "
+        "program that tells how late it sent; a run in which more than one request in a hundred left 2 ms late is made "
+        "again once, and the less late one counts.",
     ]
     for name, one in found.items():
         lines += [
@@ -59,7 +59,7 @@ def _best(one: dict[str, Any]) -> list[str]:
         "### The highest rate of which 99 % are met",
         "",
         f"In the median of {one['rounds']} rounds with bursts of their own, {one['seconds']:g} s at each rate, all "
-        f"servers up and loaded in turn. Of {tuned} the two of each that did best at two rates took part. Rates are "
+        f"servers up and loaded in turn. Of {tuned} the two of each that did best at three rates took part. Rates are "
         "steps of which three make a double.",
         "",
         "|  | requests/s | inferd / it | met at that rate, round by round |",

@@ -1,4 +1,4 @@
-"""mosec serving an ONNX file: dynamic batching, one worker, arrays of numbers as JSON or raw bytes.
+"""mosec serving an ONNX file: dynamic batching, one worker or more, arrays of numbers as JSON or raw bytes.
 
 MODEL=model.onnx python mosec_app.py --port 8000 …
 """
@@ -15,6 +15,7 @@ BATCH_ROWS_MAX = int(os.environ.get("ROWS_MAX", "32"))
 # batching at all, which is best for a single connection.
 WAIT_MS = int(os.environ.get("WAIT_MS", "1"))
 RAW = os.environ.get("RAW") == "1"
+WORKERS = int(os.environ.get("WORKERS", "1"))
 
 
 class Model(Worker):
@@ -47,7 +48,7 @@ class Model(Worker):
 if __name__ == "__main__":
     server = Server()
     if WAIT_MS == 0:
-        server.append_worker(Model, num=1)
+        server.append_worker(Model, num=WORKERS)
     else:
-        server.append_worker(Model, num=1, max_batch_size=BATCH_ROWS_MAX, max_wait_time=WAIT_MS)
+        server.append_worker(Model, num=WORKERS, max_batch_size=BATCH_ROWS_MAX, max_wait_time=WAIT_MS)
     server.run()

@@ -13,6 +13,7 @@ mod flight;
 mod handle;
 mod inbox;
 mod interior;
+mod moderation;
 mod observer;
 mod padding;
 mod parts;
@@ -35,6 +36,7 @@ mod worker;
 
 pub use handle::ModelHandle;
 pub use inferd_transport::Spawner;
+pub use moderation::Moderation;
 pub use observer::{LossReason, ModelObserver, Observer, ReplicaCounts};
 pub use registry::{Drained, Registry};
 pub use shared::{ModelState, ReplicaState, ReplicaStatus};

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::handle::{Kind, ModelHandle};
 use crate::inbox::Command;
+use crate::moderation::Moderation;
 use crate::observer::Observer;
 use crate::pipeline::Pipeline;
 use crate::shared::{ModelState, Shared};
@@ -44,6 +45,7 @@ struct Inner {
     clock: Clock,
     runtime: runtime::Handle,
     spawner: Spawner,
+    moderation: Moderation,
     observer: Arc<dyn Observer>,
 }
 
@@ -53,6 +55,7 @@ impl Registry {
         clock: Clock,
         runtime: runtime::Handle,
         spawner: Spawner,
+        moderation: Moderation,
         observer: Arc<dyn Observer>,
     ) -> Registry {
         Registry(Arc::new(Inner {
@@ -61,6 +64,7 @@ impl Registry {
             clock,
             runtime,
             spawner,
+            moderation,
             observer,
         }))
     }
@@ -95,7 +99,8 @@ impl Registry {
     async fn run(&self, shared: Arc<Shared>) -> Result<()> {
         let launcher = Processes::new(self.0.spawner.clone(), shared.settings.clone())?;
         let (loaded, is_loaded) = oneshot::channel();
-        let task = Task::new(shared, self.0.clock, launcher, loaded)?;
+        let moderated = self.0.moderation.enter(launcher.doorbell().clone());
+        let task = Task::new(shared, self.0.clock, launcher, moderated, loaded)?;
         self.0.runtime.spawn(task.run());
         let gone = |_| Err(Error::new(ErrorKind::Internal, "the model's dispatcher failed while it loaded"));
         is_loaded.await.unwrap_or_else(gone)

@@ -28,6 +28,7 @@ use self::lifecycle::Seat;
 use crate::alarm::Alarm;
 use crate::flight::{Door, Flight, Flights};
 use crate::inbox::{Command, Mail, Submission};
+use crate::moderation::Moderated;
 use crate::profiler::Profiler;
 use crate::quarantine::Quarantine;
 use crate::replica::{Replica, Seen};
@@ -69,6 +70,7 @@ pub(crate) struct Task<L: Launcher> {
     quarantine: Quarantine,
     profiler: Option<Profiler>,
     alarm: Alarm,
+    moderated: Moderated,
     tell: mpsc::Sender<Control<L::Worker>>,
     told: mpsc::Receiver<Control<L::Worker>>,
     phase: Phase,
@@ -102,6 +104,7 @@ impl<L: Launcher> Task<L> {
         shared: Arc<Shared>,
         clock: Clock,
         launcher: L,
+        moderated: Moderated,
         loaded: oneshot::Sender<Result<()>>,
     ) -> Result<Task<L>> {
         let alarm = Alarm::new().map_err(|error| {
@@ -126,6 +129,7 @@ impl<L: Launcher> Task<L> {
             replicas: Vec::new(),
             profiler: None,
             alarm,
+            moderated,
             tell,
             told,
             phase: Phase::Loading(loaded),
@@ -208,6 +212,7 @@ impl<L: Launcher> Task<L> {
             if due != Time::MAX {
                 self.alarm.set(now, due);
             }
+            self.moderated.occupied(self.scheduler.occupied(), due);
             let Task { shared, launcher, alarm, told, .. } = self;
             let news = tokio::select! {
                 () = shared.inbox.arrived() => None,

@@ -103,6 +103,11 @@ impl Processes {
         })?;
         Ok(Processes { spawner, settings: Arc::new(settings), doorbell })
     }
+
+    /// What all of its workers ring.
+    pub(crate) fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
 }
 
 impl Launcher for Processes {

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
-use inferd_dispatcher::{Registry, Spawner};
+use inferd_dispatcher::{Moderation, Registry, Spawner};
 use inferd_gateway::{Gateway, Metrics};
 use inferd_types::settings::{GatewaySettings, ModelSettings, PipelineSettings};
 use inferd_types::{Clock, Error, ErrorKind, Result};
@@ -142,17 +143,19 @@ impl Drop for DataPlane {
 
 fn start(settings: Settings) -> Result<DataPlane> {
     logging::start(&settings.log)?;
-    let threads = Threads::start(settings.gateway.gateway_threads)?;
+    let clock = Clock::start();
+    let cores = available_parallelism().map_or(1, usize::from);
+    let moderation = Moderation::new(clock, cores);
+    let threads = Threads::start(settings.gateway.gateway_threads, moderation.clone())?;
     let spawner = Spawner::new().map_err(|error| {
         Error::new(
             ErrorKind::Internal,
             format!("the thread that starts workers could not be started: {error}"),
         )
     })?;
-    let clock = Clock::start();
     let metrics = Metrics::new();
     let handle = threads.handle().clone();
-    let registry = Registry::new(clock, handle.clone(), spawner.clone(), metrics.clone());
+    let registry = Registry::new(clock, handle.clone(), spawner.clone(), moderation, metrics.clone());
     let serving = inferd_gateway::serve(settings.gateway, registry.clone(), metrics, clock);
     let gateway = Arc::new(threads.wait(serving)??);
     Ok(DataPlane {

@@ -4,6 +4,7 @@
 
 use std::thread::JoinHandle;
 
+use inferd_dispatcher::Moderation;
 use inferd_types::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
@@ -16,9 +17,9 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Starts `threads` threads.
-    pub(crate) fn start(threads: usize) -> Result<Threads> {
-        let runtime = build(threads).map_err(cannot_start)?;
+    /// Starts `threads` threads. One that is alone rests as `moderation` says; several have cores to spare.
+    pub(crate) fn start(threads: usize, moderation: Moderation) -> Result<Threads> {
+        let runtime = build(threads, moderation).map_err(cannot_start)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         // With one thread this is the reactor. With more, it owns them and waits.
@@ -74,10 +75,14 @@ pub(crate) fn wait_on<T: Send + 'static>(
         .map_err(|_| Error::new(ErrorKind::Draining, "the data plane was closed meanwhile"))
 }
 
-fn build(threads: usize) -> std::io::Result<Runtime> {
-    // One thread needs none of the machinery by which several share work.
-    let mut builder = if threads <= 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
-    if threads > 1 {
+fn build(threads: usize, moderation: Moderation) -> std::io::Result<Runtime> {
+    let mut builder;
+    if threads <= 1 {
+        // One thread needs none of the machinery by which several share work.
+        builder = Builder::new_current_thread();
+        builder.on_thread_park(move || moderation.rest());
+    } else {
+        builder = Builder::new_multi_thread();
         builder.worker_threads(threads);
     }
     builder.thread_name("inferd-gateway").enable_all().build()

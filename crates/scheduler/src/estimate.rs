@@ -10,6 +10,17 @@ use crate::pipeline::StepEstimate;
 use crate::replica::Replica;
 use crate::scheduler::Scheduler;
 
+/// Replicas all of which run something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupied {
+    /// How many.
+    pub replicas: usize,
+    /// When the first of the runs is expected to end.
+    pub ends: Time,
+    /// How long the shortest of them is expected to take.
+    pub shortest: Duration,
+}
+
 impl Scheduler {
     /// What a newcomer has to expect now; zero while nothing is known. Costs a few steps for each replica.
     pub fn estimate(&self, now: Time) -> StepEstimate {
@@ -39,6 +50,21 @@ impl Scheduler {
             per_row: Duration::from_nanos(latency.per_row() as u64),
             rows_max: self.config.batch_rows_max,
         }
+    }
+
+    /// What is known of the runs under way while no replica could begin another; `None` while one could, or the length
+    /// of a run is not known.
+    pub fn occupied(&self) -> Option<Occupied> {
+        let none = Occupied { replicas: 0, ends: Time::MAX, shortest: Duration::MAX };
+        let all = self.servers().try_fold(none, |so_far, replica| {
+            let (started, run) = replica.running(&self.sizes)?;
+            Some(Occupied {
+                replicas: so_far.replicas + 1,
+                ends: so_far.ends.min(started + run),
+                shortest: so_far.shortest.min(run),
+            })
+        });
+        all.filter(|occupied| occupied.replicas > 0)
     }
 
     /// The size of the batch that a newcomer will be in: as lately, or more where more wait already.

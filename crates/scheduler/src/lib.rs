@@ -35,6 +35,7 @@ mod table;
 mod turns;
 mod waiting;
 
+pub use estimate::Occupied;
 pub use message::{
     Action, Arrival, BatchRule, Config, CurvePoint, Event, Hedging, Objective, Refusal, ShapeKey, SizeBucket,
     SizeCurve, Snapshot,

@@ -2,6 +2,8 @@
 //!
 //! Reads what was staged, taken and finished. Knows nothing of the queue.
 
+use std::time::Duration;
+
 use inferd_types::{BatchId, ReplicaId, Time};
 
 use crate::health::Health;
@@ -84,6 +86,13 @@ impl Replica {
         }
         let longest = after(sizes.of(first.size).latency.high(first.rows) as f64 * self.health.pace());
         if now <= longest { now } else { now + now.since(first.started) }
+    }
+
+    /// When what it executes began, and how long it is expected to take; `None` where that is not known.
+    pub(crate) fn running(&self, sizes: &Sizes) -> Option<(Time, Duration)> {
+        let first = self.first.as_ref().filter(|first| first.taken)?;
+        let nanos = first.mean(sizes) * self.health.pace();
+        (nanos > 0.0).then(|| (first.started, Duration::from_nanos(nanos as u64)))
     }
 
     /// The predicted end of all that it holds.

@@ -5,8 +5,8 @@ mod desk;
 use std::time::Duration;
 
 use desk::{Desk, REPLICA, arrival, at, due};
-use inferd_scheduler::{Arrival, BatchRule, Config, Event, Objective, Refusal};
-use inferd_types::{Due, ReplicaId};
+use inferd_scheduler::{Arrival, BatchRule, Config, Event, Objective, Occupied, Refusal};
+use inferd_types::{BatchId, Due, ReplicaId};
 
 fn step(request: u64, by: u64) -> Arrival {
     Arrival { due: Due::At(at(by)), ..arrival(request) }
@@ -169,6 +169,26 @@ fn a_busy_replica_keeps_nobody_waiting_while_another_is_idle() {
     assert_eq!(desk.scheduler.estimate(at(1)).queueing, Duration::ZERO);
     desk.tell(2, Event::ReplicaLost(REPLICA));
     assert_eq!(desk.scheduler.estimate(at(2)).queueing, Duration::ZERO);
+}
+
+#[test]
+fn replicas_are_occupied_once_each_runs_something_of_known_length() {
+    let mut desk = Desk::known(Config::default(), 2);
+    assert_eq!(desk.scheduler.occupied(), None);
+    desk.arrive(0, [arrival(0)]);
+    desk.decide(0);
+    desk.taken(100, 0);
+    assert_eq!(desk.scheduler.occupied(), None, "the other is idle");
+    desk.arrive(200, [arrival(1)]);
+    desk.decide(200);
+    assert_eq!(desk.scheduler.occupied(), None, "the other has not begun");
+    desk.tell(300, Event::Taken { replica: ReplicaId(1), batch: BatchId(1) });
+    let run = Duration::from_micros(1100);
+    assert_eq!(desk.scheduler.occupied(), Some(Occupied { replicas: 2, ends: at(1200), shortest: run }));
+    desk.tell(400, Event::ReplicaLost(REPLICA));
+    assert_eq!(desk.scheduler.occupied(), Some(Occupied { replicas: 1, ends: at(1400), shortest: run }));
+    desk.tell(500, Event::DrainReplica(ReplicaId(1)));
+    assert_eq!(desk.scheduler.occupied(), None, "none is left to wait for");
 }
 
 #[test]

@@ -9,17 +9,19 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::Duration;
 
-use rustix::event::EventfdFlags;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use rustix::thread::futex;
+use smallvec::SmallVec;
 use tokio::io::unix::AsyncFd;
 
 use crate::socket::readable;
 
 /// One eventfd that all workers of one model ring; given to each of them. Clones are the same bell.
 ///
-/// It is registered edge-triggered and never read: every ring is an edge. The workers that share a bell run the
-/// same model, so one that misuses it harms its own model alone.
+/// It is registered edge-triggered: every ring is an edge. The workers that share a bell run the same model, so one
+/// that misuses it harms its own model alone.
 #[derive(Clone, Debug)]
 pub struct Doorbell {
     event: Arc<AsyncFd<OwnedFd>>,
@@ -38,10 +40,22 @@ impl Doorbell {
     /// Waits until a worker has rung since the last call. May return without cause.
     pub async fn rung(&self) {
         match self.event.readable().await {
-            Ok(mut guard) => guard.clear_ready(),
+            Ok(mut guard) => {
+                guard.clear_ready();
+                // Silences it for `any_rung`. Whoever rings in between has published before, and the caller looks after.
+                let _ = rustix::io::read(self.event.get_ref(), &mut [0; 8]);
+            }
             // The runtime is shutting down: nobody will ring any more, and the caller is about to be dropped.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Blocks the thread until one of `bells` has rung and nobody has heard it by [`Doorbell::rung`], or `time` is over.
+    pub fn any_rung<'a>(bells: impl Iterator<Item = &'a Doorbell>, time: Duration) {
+        let mut bells: SmallVec<[PollFd<'_>; 4]> =
+            bells.map(|bell| PollFd::new(bell.event.get_ref(), PollFlags::IN)).collect();
+        // An error is a reason to go on and look, as a ring is.
+        let _ = poll(&mut bells, Timespec::try_from(time).ok().as_ref());
     }
 
     /// What a worker is given.
@@ -79,15 +93,32 @@ pub(crate) fn sleep(sleeping: &AtomicU32, ready: impl Fn() -> bool) {
 mod tests {
     use std::sync::atomic::AtomicU64;
 
+    use inferd_types::Clock;
+
     use super::*;
 
     #[tokio::test]
-    async fn every_ring_is_heard_although_nobody_reads() {
+    async fn every_ring_is_heard() {
         let bell = Doorbell::new().unwrap();
         for _ in 0..3 {
             ring(bell.event.get_ref());
             bell.rung().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_blocked_thread_hears_the_bells_that_nobody_has_heard() {
+        let (bells, clock) = ([Doorbell::new().unwrap(), Doorbell::new().unwrap()], Clock::start());
+        let hears = |limit| {
+            let began = clock.now();
+            Doorbell::any_rung(bells.iter(), limit);
+            clock.now().since(began) < limit
+        };
+        ring(bells[1].event.get_ref());
+        assert!(hears(Duration::from_secs(60)));
+        assert!(hears(Duration::from_secs(60)), "to hear it so takes it from nobody");
+        bells[1].rung().await;
+        assert!(!hears(Duration::from_millis(1)));
     }
 
     #[test]

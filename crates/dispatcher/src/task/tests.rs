@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use inferd_scheduler::Event;
-use inferd_transport::{AppendOutcome, Exit, SlotId, StageError, WorkerFailure};
+use inferd_transport::{AppendOutcome, Doorbell, Exit, SlotId, StageError, WorkerFailure};
 use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Seconds};
 use inferd_types::{
     BatchId, Batching, Clock, DataType, ErrorKind, InferRequest, Result, Signature, Tensor, TensorSpec, Time,
@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::Task;
 use crate::handle::{Kind, ModelHandle};
+use crate::moderation::{Moderated, Moderation};
 use crate::shared::Shared;
 use crate::ticket::Ticket;
 use crate::worker::{Done, Launcher, Polled, Shares, Split, Worker};
@@ -274,10 +275,14 @@ async fn load_with(settings: ModelSettings) -> (ModelHandle, Fakes) {
 async fn load_fakes(settings: ModelSettings, fakes: Fakes) -> (ModelHandle, Fakes) {
     let shared = Arc::new(Shared::new(settings, Arc::new(()), Clock::start()));
     let (loaded, is_loaded) = oneshot::channel();
-    let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), loaded).unwrap();
+    let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), moderated(), loaded).unwrap();
     tokio::spawn(task.run());
     is_loaded.await.unwrap().unwrap();
     (ModelHandle(Kind::Model(shared)), fakes)
+}
+
+fn moderated() -> Moderated {
+    Moderation::new(Clock::start(), 1).enter(Doorbell::new().unwrap())
 }
 
 /// One row; returns when the task has dealt with it.
@@ -384,7 +389,7 @@ async fn nobody_waits_for_a_task_that_is_gone() {
     let (shared, fakes) =
         (Arc::new(Shared::new(settings(true), Arc::new(()), Clock::start())), Fakes::default());
     let (loaded, _is_loaded) = oneshot::channel();
-    let mut task = Task::new(shared.clone(), Clock::start(), fakes, loaded).unwrap();
+    let mut task = Task::new(shared.clone(), Clock::start(), fakes, moderated(), loaded).unwrap();
     task.event(Event::ReplicaReady(inferd_types::ReplicaId(1)));
     shared.set_state(crate::shared::ModelState::Ready);
     let handle = ModelHandle(Kind::Model(shared));

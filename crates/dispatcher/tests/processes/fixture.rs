@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inferd_dispatcher::{
-    LossReason, ModelHandle, ModelObserver, ModelState, Observer, Registry, Spawner, Ticket,
+    LossReason, ModelHandle, ModelObserver, ModelState, Moderation, Observer, Registry, Spawner, Ticket,
 };
 use inferd_types::settings::{Launch, ModelSettings, Seconds};
 use inferd_types::{Clock, DataType, Error, InferRequest, InferResponse, Tensor, Time};
@@ -57,7 +57,13 @@ impl Fixture {
         let runtime = tokio::runtime::Handle::current();
         let observer = Arc::new(Watch(losses.clone()));
         Fixture {
-            registry: Registry::new(clock, runtime, Spawner::new().unwrap(), observer),
+            registry: Registry::new(
+                clock,
+                runtime,
+                Spawner::new().unwrap(),
+                Moderation::new(clock, 1),
+                observer,
+            ),
             clock,
             losses,
             directory: tempfile::tempdir().unwrap(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferd_dispatcher::{Registry, Spawner};
+use inferd_dispatcher::{Moderation, Registry, Spawner};
 use inferd_gateway::{Gateway, Metrics, serve};
 use inferd_types::Clock;
 use inferd_types::settings::GatewaySettings;
@@ -38,7 +38,13 @@ impl Server {
         let clock = Clock::start();
         let metrics = Metrics::new();
         let runtime = tokio::runtime::Handle::current();
-        let registry = Registry::new(clock, runtime, Spawner::new().unwrap(), metrics.clone());
+        let registry = Registry::new(
+            clock,
+            runtime,
+            Spawner::new().unwrap(),
+            Moderation::new(clock, 1),
+            metrics.clone(),
+        );
         let gateway = Arc::new(serve(settings, registry.clone(), metrics, clock).await.unwrap());
         let directory = tempfile::tempdir().unwrap();
         Server {

@@ -99,7 +99,7 @@ def measure(bench: Bench, server: Server, arrivals: Arrivals) -> Seen:
     """What comes of one load: of some tries, the one in which the generator was least late."""
     runs: list[OpenLoop] = []
     while len(runs) < TRIES and not (runs and not runs[-1].generator_was_late):
-        runs.append(open_loop(server.address, server.request(), arrivals, bench.load_core))
+        runs.append(open_loop(server.address, server.request(), arrivals, bench.load_core, alone=False))
     run = min(runs, key=lambda run: run.lateness_s["p99"])
     found = Seen(
         arrivals.rate,
@@ -122,7 +122,7 @@ def warm(bench: Bench, server: Server, loads: tuple[tuple[float, float], ...] = 
     """Everything has run once then: memory is there, curves are learned. inferd measures itself while it is idle."""
     time.sleep(SETTLE_S)
     for rate, cv in loads:
-        open_loop(server.address, server.request(), Arrivals(rate, 3.0, 0, cv), bench.load_core)
+        open_loop(server.address, server.request(), Arrivals(rate, 3.0, 0, cv), bench.load_core, alone=False)
 
 
 @contextmanager

@@ -2,10 +2,14 @@
 //!
 //! Reads and writes a socket without ever waiting for it. Knows nothing of when requests are due.
 
-use std::io::{ErrorKind, Read, Result, Write};
+use std::io::{ErrorKind, IoSliceMut, Result, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::answer::Answer;
@@ -26,8 +30,8 @@ pub(crate) struct Asked {
 pub(crate) enum Seen {
     /// Nothing yet.
     More,
-    /// An answer.
-    Answer { status: u16, stays: bool },
+    /// An answer, and when its end came, since the epoch; `None` where the kernel does not tell.
+    Answer { status: u16, stays: bool, came: Option<Duration> },
     /// It is of no use any more.
     Lost(String),
 }
@@ -56,6 +60,7 @@ impl Connection {
             Err(fault) if fault.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
             Err(fault) => return Err(fault),
         }
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         let socket = TcpStream::from(socket);
         Ok(Connection { socket, asked: None, received: Vec::new(), whole: 0, watches_writes: false })
     }
@@ -82,12 +87,10 @@ impl Connection {
 
     /// Reads once, by way of `buffer`.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> Seen {
-        let bytes = match self.socket.read(buffer) {
-            Ok(0) => return Seen::Lost("the server closed the connection".to_owned()),
-            Ok(bytes) => bytes,
-            Err(fault) if matches!(fault.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                return Seen::More;
-            }
+        let (bytes, came) = match self.read(buffer) {
+            Ok((0, _)) => return Seen::Lost("the server closed the connection".to_owned()),
+            Ok(read) => read,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Seen::More,
             Err(fault) => return Seen::Lost(format!("the connection was lost: {fault}")),
         };
         if self.asked.is_none() {
@@ -114,9 +117,20 @@ impl Connection {
             Answer::Whole { status, stays } => {
                 self.received.clear();
                 self.whole = 0;
-                Seen::Answer { status, stays }
+                Seen::Answer { status, stays, came }
             }
             Answer::Broken(why) => Seen::Lost(why),
         }
+    }
+
+    /// How many bytes are in `buffer` now, and when the last of them came.
+    fn read(&self, buffer: &mut [u8]) -> nix::Result<(usize, Option<Duration>)> {
+        let (mut into, mut told) = ([IoSliceMut::new(buffer)], nix::cmsg_space!(TimeSpec));
+        let read = recvmsg::<()>(self.socket.as_raw_fd(), &mut into, Some(&mut told), MsgFlags::empty())?;
+        let came = read.cmsgs()?.find_map(|message| match message {
+            ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
+            _ => None,
+        });
+        Ok((read.bytes, came))
     }
 }

@@ -1,4 +1,7 @@
-//! One thread that sends when something is due and reads while nothing is.
+//! One thread that sends when something is due and reads now and then while nothing is.
+//!
+//! The kernel notes when an answer came. So nobody has to wait for it awake, and no server pays for waking the load
+//! with every answer.
 //!
 //! Reads a job, hands back a record. Draws no times and judges no answer.
 
@@ -10,6 +13,8 @@ use std::time::Duration;
 
 use inferd_types::{Clock, Time};
 use rustix::event::{Timespec, epoll};
+use rustix::thread::nanosleep;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::connection::{Connection, Seen};
 use crate::job::Job;
@@ -19,10 +24,10 @@ use crate::record::{Lateness, Record};
 const CONNECTIONS_MAX: usize = 4000;
 /// Until the first request is due: opening what is needed at once takes a moment.
 const LEAD: Duration = Duration::from_millis(50);
-/// The kernel wakes a sleeper some 50 µs late: the last stretch is waited for awake, on a core that is there for it.
-const SPIN: Duration = Duration::from_micros(100);
 /// Connections that are looked at after one call of the kernel.
 const EVENTS_MAX: usize = 64;
+/// How often answers are looked for. Longer, and more connections would be needed.
+const LOOK: Duration = Duration::from_micros(500);
 /// An answer that is larger comes in pieces.
 const BUFFER_BYTES: usize = 1 << 16;
 
@@ -40,6 +45,8 @@ pub(crate) struct Engine<'job> {
     /// Connections that have something.
     ready: VecDeque<(usize, epoll::EventFlags)>,
     events: Vec<epoll::Event>,
+    /// When they were looked for.
+    looked: Time,
     buffer: Vec<u8>,
     late: Vec<Duration>,
     /// Time spent on sending and reading.
@@ -59,6 +66,7 @@ impl Engine<'_> {
             busy: 0,
             ready: VecDeque::with_capacity(EVENTS_MAX),
             events: Vec::with_capacity(EVENTS_MAX),
+            looked: Time::ZERO,
             buffer: vec![0; BUFFER_BYTES],
             late: Vec::with_capacity(job.due.len()),
             own: Duration::ZERO,
@@ -90,8 +98,8 @@ impl Engine<'_> {
                 self.look(start, number, flags);
                 self.own += self.clock.now().since(now);
             } else {
-                let until = due.map_or(end, |due| start + due - SPIN);
-                self.wait(until.since(now))?;
+                let due = due.map_or(end, |due| start + due - self.job.spin);
+                self.wait(now, due)?;
             }
         }
         let sent = self.late.len().max(1) as f64;
@@ -165,10 +173,11 @@ impl Engine<'_> {
         match connection.receive(&mut self.buffer) {
             Seen::More => {}
             Seen::Lost(why) => self.lose(number, why),
-            Seen::Answer { status, stays } => {
+            Seen::Answer { status, stays, came } => {
                 let Some(asked) = connection.asked.take() else { return };
                 self.busy -= 1;
-                self.record.answered(status, self.clock.now().since(start + asked.intended));
+                let came = self.clock.now() - came.map_or(Duration::ZERO, since);
+                self.record.answered(status, came.since(start + asked.intended));
                 if stays { self.idle.push(number) } else { self.close(number) }
             }
         }
@@ -192,16 +201,40 @@ impl Engine<'_> {
         self.ready.retain(|(ready, _)| *ready != number);
     }
 
-    /// Until something can be read, at most for `time`.
-    fn wait(&mut self, time: Duration) -> Result<()> {
-        let time = Timespec::try_from(time).unwrap_or_default();
+    /// Until something is `due` or it is time to look for answers; looks then.
+    fn wait(&mut self, now: Time, due: Time) -> Result<()> {
+        let look = self.looked + LOOK;
+        if now < look {
+            sleep(look.min(due).since(now));
+            return Ok(());
+        }
+        self.looked = now;
         self.events.clear();
-        match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut self.events), Some(&time)) {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut self.events), Some(&at_once)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(fault) => return Err(fault.into()),
         }
         let seen = self.events.iter().map(|event| (event.data.u64() as usize, event.flags));
         self.ready.extend(seen);
+        // There may be more than were asked for.
+        if self.events.len() == EVENTS_MAX {
+            self.looked = Time::ZERO;
+        }
         Ok(())
+    }
+}
+
+/// How long ago it was `time` after the epoch.
+fn since(time: Duration) -> Duration {
+    let now = Duration::try_from(clock_gettime(ClockId::Realtime)).unwrap_or_default();
+    now.saturating_sub(time)
+}
+
+/// At least for `time`, unless it is cut short: whoever sleeps looks again.
+fn sleep(time: Duration) {
+    // Even for no time at all the kernel would sleep some 50 µs.
+    if let Some(time) = Timespec::try_from(time).ok().filter(|_| !time.is_zero()) {
+        let _ = nanosleep(&time);
     }
 }

@@ -48,6 +48,11 @@ class Samples:
     def median(self, metric: str) -> float:
         return statistics.median(self.values[metric])
 
+    def paired(self, metric: str, other: Samples) -> float:
+        """The median of the ratios to ``other``, repeat by repeat: what drifts between repeats is in neither."""
+        pairs = zip(self.values[metric], other.values[metric], strict=True)
+        return statistics.median(own / theirs for own, theirs in pairs)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -85,7 +90,7 @@ class Bench:
     environment: Environment
     models: Path
     folder: Path
-    server_cores: str
+    server_core: int
     load_core: int
     repeats: int
     seconds: float
@@ -106,7 +111,7 @@ class Bench:
     def server(self, kind: type[Server], model: str) -> Server:
         """A server of ``kind``, not started yet."""
         path = self.models / f"{model}.onnx"
-        return kind(self.environment, path, self.reference(model), self.folder, self.server_cores)
+        return kind(self.environment, path, self.reference(model), self.folder, self.server_core)
 
     @contextmanager
     def running(self, kinds: list[type[Server]], model: str) -> Iterator[list[Server]]:
@@ -120,12 +125,13 @@ class Bench:
                 servers.append(server)
             yield servers
 
-    def interleave(self, arms: dict[str, Callable[[], dict[str, float]]]) -> list[Samples]:
+    def interleave(self, arms: dict[str, Callable[[], dict[str, float]]], repeats: int | None = None) -> list[Samples]:
         """Measures every arm in turn, ``repeats`` times over. Drift of the machine then hits all arms alike."""
         samples = {arm: Samples(arm) for arm in arms}
-        for repeat in range(self.repeats):
+        repeats = self.repeats if repeats is None else repeats
+        for repeat in range(repeats):
             for arm, measure in arms.items():
-                self.say(f"{arm} {repeat + 1}/{self.repeats}")
+                self.say(f"{arm} {repeat + 1}/{repeats}")
                 sample, quiet = self.measure_quietly(measure)
                 samples[arm].add(sample)
                 samples[arm].noisy += not quiet
@@ -153,7 +159,7 @@ class Bench:
         return best[1], False
 
     def busy(self) -> float:
-        return sum(core_busy_seconds(core) for core in {*map(int, self.server_cores.split(",")), self.load_core})
+        return core_busy_seconds(self.server_core) + core_busy_seconds(self.load_core)
 
     def http(self, server: Server, connections: int) -> Callable[[], dict[str, float]]:
         """Measures ``server`` under closed loops over HTTP/1.1."""
@@ -183,7 +189,7 @@ class Bench:
 
     def raw(self, model: str, batch: int) -> Callable[[], dict[str, float]]:
         """Measures ONNX Runtime alone on the server core."""
-        command = ["taskset", "-c", self.server_cores, str(self.environment.python)]
+        command = ["taskset", "-c", str(self.server_core), str(self.environment.python)]
         command += [str(HERE / "programs" / "raw_loop.py"), str(self.models / f"{model}.onnx"), str(batch)]
 
         def measure() -> dict[str, float]:

@@ -16,7 +16,6 @@ import random
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +31,6 @@ PATIENCE_S = 20.0
 # A run of which more than one request in a hundred left later than this says something of the generator, not of the
 # server. A burst of thirty leaves within some 0.2 ms: that is what sending costs.
 LATE_S = 0.002
-# The kernel wakes a sleeper some 50 µs late: the last stretch is waited for awake, on a core that is there for it.
-SPIN_S = 0.0001
-# On a core that others use too, the load goes before them as if it came from elsewhere, and is woken on time for that.
-# Needs a privilege.
-URGENT = ("chrt", "--fifo", "1")
 
 
 class GeneratorFailed(RuntimeError):
@@ -118,18 +112,8 @@ def program() -> Path:
     return found
 
 
-@cache
-def urgent() -> tuple[str, ...]:
-    """What makes a command go before all others; nothing where that is not allowed."""
-    allowed = subprocess.run([*URGENT, "true"], check=False, capture_output=True).returncode == 0
-    return URGENT if allowed else ()
-
-
-def open_loop(address: str, request: Request, arrivals: Arrivals, core: int, *, alone: bool = True) -> OpenLoop:
+def open_loop(address: str, request: Request, arrivals: Arrivals, core: int) -> OpenLoop:
     """Sends ``request`` to ``address`` (IP address and port) at each arrival, from a process of its own on ``core``.
-
-    Args:
-        alone: the core is there for the load and for nothing else.
 
     Raises:
         GeneratorFailed: no load was made.
@@ -143,10 +127,9 @@ def open_loop(address: str, request: Request, arrivals: Arrivals, core: int, *, 
         "message_bytes": [len(one) for one in messages],
         "times": len(due),
         "patience_s": PATIENCE_S,
-        "spin_s": SPIN_S if alone else 0.0,
     }
     sent = json.dumps(job).encode() + b"\n" + b"".join(messages) + due.tobytes()
-    command = [*(() if alone else urgent()), "taskset", "-c", str(core), str(program())]
+    command = ["taskset", "-c", str(core), str(program())]
     limit = arrivals.seconds + PATIENCE_S + 40
     ran = subprocess.run(command, input=sent, check=False, capture_output=True, timeout=limit)
     if ran.returncode != 0:

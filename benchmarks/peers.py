@@ -32,7 +32,8 @@ class Mosec(Server):
     rows_max = 32
     # Milliseconds after which a request that was not answered is dropped.
     timeout_ms = 30_000
-    workers = 1
+    # What reads and writes JSON.
+    library = "json"
     raw = False
 
     def launch(self, port: int) -> Process:
@@ -48,8 +49,8 @@ class Mosec(Server):
             "4096",
         ]
         env = {**ONE_THREAD, "MODEL": str(self.model), "WAIT_MS": str(self.wait_ms), "RAW": str(int(self.raw))}
-        env |= {"ROWS_MAX": str(self.rows_max), "WORKERS": str(self.workers)}
-        return Process(command, self.cores, self.folder / "log", env)
+        env |= {"ROWS_MAX": str(self.rows_max), "JSON": self.library}
+        return Process(command, self.core, self.folder / "log", env)
 
     def request(self, row: int = 0) -> Request:
         make = bodies.plain_raw if self.raw else bodies.plain_json
@@ -81,7 +82,7 @@ class FastApi(Server):
     def launch(self, port: int) -> Process:
         command = [str(self.environment.python), "-m", "uvicorn", "--app-dir", str(PROGRAMS), "fastapi_app:app"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--no-access-log", "--log-level", "warning"]
-        return Process(command, self.cores, self.folder / "log", {**ONE_THREAD, "MODEL": str(self.model)})
+        return Process(command, self.core, self.folder / "log", {**ONE_THREAD, "MODEL": str(self.model)})
 
     def request(self, row: int = 0) -> Request:
         return bodies.plain_json(self.reference, "/infer", row)
@@ -97,7 +98,7 @@ class MosecHooks(Server):
         command = [str(self.environment.python), str(PROGRAMS / "hooks_mosec.py"), "--address", "127.0.0.1"]
         command += ["--port", str(port), "--path", str(self.folder / "sockets"), "--timeout", "30000"]
         env = {**ONE_THREAD, "MODEL": str(self.model), "ROWS_MAX": str(self.rows_max)}
-        return Process(command, self.cores, self.folder / "log", env)
+        return Process(command, self.core, self.folder / "log", env)
 
     def request(self, row: int = 0) -> Request:
         return bodies.plain_json(self.reference, "/inference", row)
@@ -117,7 +118,7 @@ class LitServeHooks(Server):
 
     def launch(self, port: int) -> Process:
         command = [str(self.environment.python), str(PROGRAMS / "hooks_litserve.py"), str(port)]
-        return Process(command, self.cores, self.folder / "log", {**ONE_THREAD, "MODEL": str(self.model)})
+        return Process(command, self.core, self.folder / "log", {**ONE_THREAD, "MODEL": str(self.model)})
 
     def request(self, row: int = 0) -> Request:
         return bodies.plain_json(self.reference, "/predict", row)
@@ -132,7 +133,7 @@ class LitServeSentences(Sentences):
     def launch(self, port: int) -> Process:
         model = sentences_folder(self.environment, self.folder)
         command = [str(self.environment.python), str(PROGRAMS / "sentences_litserve.py"), str(port)]
-        return Process(command, self.cores, self.folder / "log", {**ONE_THREAD, "MODEL": str(model)})
+        return Process(command, self.core, self.folder / "log", {**ONE_THREAD, "MODEL": str(model)})
 
 
 class BentoHooks(Server):
@@ -145,7 +146,7 @@ class BentoHooks(Server):
         command += ["--working-dir", str(PROGRAMS), "--port", str(port), "--host", "127.0.0.1"]
         env = {**ONE_THREAD, "MODEL": str(self.model), "BENTOML_DO_NOT_TRACK": "true", "PYTHONPATH": str(PROGRAMS)}
         env |= {"BENTOML_HOME": str(self.folder / "home")}
-        return Process(command, self.cores, self.folder / "log", env)
+        return Process(command, self.core, self.folder / "log", env)
 
     def request(self, row: int = 0) -> Request:
         plain = bodies.plain_json(self.reference, "/infer", row)
@@ -160,7 +161,6 @@ class Triton(Server):
     rows_max = 32
     # Requests that wait; past it they are refused. 0: no limit.
     queue_max = 0
-    instances = 1
 
     def launch(self, port: int) -> Process:
         packages = next((self.environment.python.parent.parent / "lib").glob("python3.*/site-packages"))
@@ -176,7 +176,7 @@ class Triton(Server):
         libraries = f"{packages / 'nvidia_pytriton.libs'}{os.pathsep}{sysconfig.get_config_var('LIBDIR')}"
         path = f"{self.environment.python.parent}{os.pathsep}{os.environ['PATH']}"
         env = {**ONE_THREAD, "PATH": path, "PYTHONPATH": str(packages), "LD_LIBRARY_PATH": libraries}
-        return Process(command, self.cores, self.folder / "log", env)
+        return Process(command, self.core, self.folder / "log", env)
 
     def assemble_backend(self, bundle: Path) -> Path:
         """The wheel has one stub per Python beside the backend; Triton wants the one to use inside it."""
@@ -204,7 +204,7 @@ dynamic_batching {{
   max_queue_delay_microseconds: {self.delay_us}
   default_queue_policy {{ max_queue_size: {self.queue_max} }}
 }}
-instance_group [{{ kind: KIND_CPU count: {self.instances} }}]
+instance_group [{{ kind: KIND_CPU count: 1 }}]
 parameters {{ key: "path" value {{ string_value: "{self.model}" }} }}
 """
         )

@@ -111,15 +111,15 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float) -> Non
 
 
 class Process:
-    """A program kept to some cores (a list as `taskset` takes it), with its output in a file and its end by pid."""
+    """A program pinned to one core, with its output in a file and its end by pid."""
 
-    def __init__(self, command: list[str], cores: str, log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(self, command: list[str], core: int, log: Path, env: dict[str, str] | None = None) -> None:
         self.log = log
         self.started = time.monotonic()
         with log.open("wb") as output:
             # A session of its own: what a terminal sends to the harness must not reach the servers first.
             self.popen = subprocess.Popen(
-                ["taskset", "-c", cores, *command],
+                ["taskset", "-c", str(core), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -5,8 +5,7 @@
 Measures each model into ``benchmarks/results/promise-MODEL.json``; ``promise_page.py`` makes ``docs/promise.md`` of
 what is there. The promise: 99 % of the requests within 25 ms of when they were due to leave, whatever the server does
 meanwhile (arrivals are drawn in advance; a refusal is a miss). inferd is told the objective and nothing else; of each
-peer every setting of a small search is tried and the best is taken. Servers have the whole machine; the load comes from
-one of its cores, before everything else there.
+peer every setting of a small search is tried and the best is taken.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ import promise_page
 import run
 from bench import Bench, pin_harness
 from openloop import Arrivals, open_loop
-from peers import MosecRaw, TritonBinary
-from servers import InferdBinary
+from peers import Mosec, MosecRaw, Triton, TritonBinary
+from servers import Inferd, InferdBinary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,16 +39,15 @@ if TYPE_CHECKING:
     from servers import Server
 
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = ("score", "mlp")
-# Of the servers; the load has the last of them.
-CORES = "0,1"
+# What is asked, by the name of its section: the model, and whether in JSON or as bytes.
+CASES = {"score": ("score", False), "score-json": ("score", True), "mlp": ("mlp", False)}
 OBJECTIVE_S = 0.025
 ATTAINMENT = 0.99
 BURSTS_CV = 4.0
-# Rates that everyone is asked for, in steps of which three make a double.
+# Rates that everyone is asked for, in steps of which three make a double; the last is what the load's core can send.
 FIRST = 1000.0
 STEP = 2 ** (1 / 3)
-COUNT = 15
+COUNT = 14
 # Whoever met less than this at two rates in a row is asked for no higher one in this round.
 LOST = 0.5
 # A run whose generator was late says nothing of the server: it is made again, so often.
@@ -65,7 +63,7 @@ FORETOLD_S = 6.0
 # Of each peer's settings, those that take part in the rounds.
 FINALISTS = 2
 # Rates at which settings are compared to find these.
-TUNING = (2000.0, 4000.0, 8000.0)
+TUNING = (2500.0, 5000.0)
 BOUND_ROWS = (32, 64, 128, 256)
 
 
@@ -74,6 +72,19 @@ class InferdPromise(InferdBinary):
 
     name = "inferd"
     flags = ("--slo", "25ms")
+
+
+class InferdPromiseJson(Inferd):
+    """The same, spoken to in JSON."""
+
+    name = "inferd"
+    flags = ("--slo", "25ms")
+
+
+class MosecJson(Mosec):
+    """mosec with a library for JSON that is faster than its own choice."""
+
+    library = "msgspec"
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ def measure(bench: Bench, server: Server, arrivals: Arrivals) -> Seen:
     """What comes of one load: of some tries, the one in which the generator was least late."""
     runs: list[OpenLoop] = []
     while len(runs) < TRIES and not (runs and not runs[-1].generator_was_late):
-        runs.append(open_loop(server.address, server.request(), arrivals, bench.load_core, alone=False))
+        runs.append(open_loop(server.address, server.request(), arrivals, bench.load_core))
     run = min(runs, key=lambda run: run.lateness_s["p99"])
     found = Seen(
         arrivals.rate,
@@ -122,7 +133,7 @@ def warm(bench: Bench, server: Server, loads: tuple[tuple[float, float], ...] = 
     """Everything has run once then: memory is there, curves are learned. inferd measures itself while it is idle."""
     time.sleep(SETTLE_S)
     for rate, cv in loads:
-        open_loop(server.address, server.request(), Arrivals(rate, 3.0, 0, cv), bench.load_core, alone=False)
+        open_loop(server.address, server.request(), Arrivals(rate, 3.0, 0, cv), bench.load_core)
 
 
 @contextmanager
@@ -169,42 +180,37 @@ def held(curve: list[dict[str, Any]]) -> float:
     return max((point["rate"] for point in curve if point["attainment"] >= ATTAINMENT), default=0.0)
 
 
-def variants(*, quick: bool) -> dict[str, list[type[Server]]]:
+def variants(*, in_json: bool, quick: bool) -> dict[str, list[type[Server]]]:
     """The settings that are tried of each peer."""
-    rows, waits, workers = ((64,), (1,), (1,)) if quick else ((32, 64, 128, 256), (1, 5), (1, 2))
+    rows, waits = ((64,), (1,)) if quick else ((32, 64, 128, 256), (1, 5))
+    delays, queues = ((0,), (0,)) if quick else ((0, 2000), (0, 128))
+    mosec_base, triton_base = (MosecJson, Triton) if in_json else (MosecRaw, TritonBinary)
     mosec = [
         type(
             "Mosec",
-            (MosecRaw,),
-            {
-                "name": f"mosec {number} x {most} rows {wait} ms",
-                "rows_max": most,
-                "wait_ms": wait,
-                "workers": number,
-            },
+            (mosec_base,),
+            {"name": f"mosec {most} rows {wait} ms", "rows_max": most, "wait_ms": wait},
         )
-        for number, most, wait in product(workers, rows, waits)
+        for most, wait in product(rows, waits)
     ]
-    delays, queues = ((0,), (0,)) if quick else ((0, 2000), (0, 128))
     triton = [
         type(
             "Triton",
-            (TritonBinary,),
+            (triton_base,),
             {
-                "name": f"triton {number} x {most} rows {delay} us queue {queue or 'any'}",
+                "name": f"triton {most} rows {delay} us queue {queue or 'any'}",
                 "rows_max": most,
                 "delay_us": delay,
                 "queue_max": queue,
-                "instances": number,
             },
         )
-        for number, most, delay, queue in product(workers, rows[1:] or rows, delays, queues)
+        for most, delay, queue in product(rows[-2:], delays, queues)
     ]
     return {"mosec": mosec, "triton": triton}
 
 
 def tune(bench: Bench, kinds: list[type[Server]], model: str) -> list[type[Server]]:
-    """Those that meet the largest shares of some loads, best first."""
+    """Those that meet the largest shares of two loads, best first."""
     met = dict.fromkeys(kinds, 0.0)
     for kind in kinds:
         with bench.running([kind], model) as [server]:
@@ -270,7 +276,9 @@ def say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few settings, short loads: to see that it runs")
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, metavar="MODEL", help=f"of {MODELS}")
+    parser.add_argument(
+        "--only", nargs="+", choices=CASES, default=CASES, metavar="CASE", help=f"of {', '.join(CASES)}"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="how long each load lasts")
     parser.add_argument("--models", type=Path, default=run.RESULTS / "models")
     parser.add_argument("--results", type=Path, default=run.RESULTS)
@@ -281,21 +289,23 @@ def main() -> int:
     run.make_models(env, options.models)
     pin_harness(1)
     options.results.mkdir(parents=True, exist_ok=True)
-    for model in options.only:
+    for case in options.only:
         with tempfile.TemporaryDirectory(prefix="inferd-promise-") as folder:
-            bench = Bench(env, options.models, Path(folder), CORES, 1, 1, options.seconds, options.quick)
-            found = measure_model(bench, model, quick=options.quick)
-        (options.results / f"promise-{model}.json").write_text(json.dumps(found, indent=1))
-    seen = {model: options.results / f"promise-{model}.json" for model in MODELS}
-    found = {model: json.loads(file.read_text()) for model, file in seen.items() if file.exists()}
+            bench = Bench(env, options.models, Path(folder), 0, 1, 1, options.seconds, options.quick)
+            found = measure_case(bench, case, quick=options.quick)
+        (options.results / f"promise-{case}.json").write_text(json.dumps(found, indent=1))
+    seen = {case: options.results / f"promise-{case}.json" for case in CASES}
+    found = {case: json.loads(file.read_text()) for case, file in seen.items() if file.exists()}
     print(promise_page.write(found, options.docs))
     return 0
 
 
-def measure_model(bench: Bench, model: str, *, quick: bool) -> dict[str, Any]:
-    """Everything about one model, as JSON."""
-    kinds: list[type[Server]] = [InferdPromise]
-    for peer in variants(quick=quick).values():
+def measure_case(bench: Bench, case: str, *, quick: bool) -> dict[str, Any]:
+    """Everything about one case, as JSON."""
+    model, in_json = CASES[case]
+    kinds: list[type[Server]] = [InferdPromiseJson if in_json else InferdPromise]
+    peers = variants(in_json=in_json, quick=quick)
+    for peer in peers.values():
         kinds += tune(bench, peer, model)
     with running(bench, kinds, model) as servers:
         seen = rounds(bench, servers, 1 if quick else ROUNDS)
@@ -305,12 +315,12 @@ def measure_model(bench: Bench, model: str, *, quick: bool) -> dict[str, Any]:
     with running(bench, kinds[:1], model) as [server]:
         compared = compare(bench, server, best, quick=quick)
     return {
-        "model": model,
+        "case": case,
         "machine": environment.machine(),
         "objective_s": OBJECTIVE_S,
         "seconds": bench.seconds,
         "rounds": 1 if quick else ROUNDS,
-        "tuned": {name: len(peer) for name, peer in variants(quick=quick).items()},
+        "tuned": {name: len(peer) for name, peer in peers.items()},
         "curves": curves,
         "held": {name: held(curve) for name, curve in curves.items()},
         "bound": limits,

@@ -63,7 +63,7 @@ def main() -> int:
             environment=env,
             models=options.models,
             folder=Path(folder),
-            server_cores=str(options.server_core),
+            server_core=options.server_core,
             load_core=options.load_core,
             repeats=options.repeats or (3 if options.quick else 7),
             seconds=options.seconds or (2 if options.quick else 5),

@@ -38,13 +38,13 @@ class Server:
     """Host and port that HTTP goes to."""
     grpc_address: str | None = None
 
-    def __init__(self, environment: Environment, model: Path, reference: Reference, folder: Path, cores: str) -> None:
+    def __init__(self, environment: Environment, model: Path, reference: Reference, folder: Path, core: int) -> None:
         self.environment = environment
         self.model = model
         self.reference = reference
         self.folder = folder / f"{self.name.replace(' ', '-')}-{id(self):x}"
         self.folder.mkdir(parents=True)
-        self.cores = cores
+        self.core = core
 
     def start(self) -> None:
         """Starts the processes and returns when a first answer is right."""
@@ -120,7 +120,7 @@ class Inferd(Server):
         command += ["--port", str(port), "--metrics-port", "0", *self.flags]
         # Its gRPC is on the same port.
         self.grpc_address = self.address
-        return Process(command, self.cores, self.folder / "log")
+        return Process(command, self.core, self.folder / "log")
 
     def request(self, row: int = 0) -> Request:
         return bodies.v2_json(self.reference, self.model.stem, row)
@@ -170,7 +170,7 @@ class InferdHooks(Inferd):
         shutil.copy(HERE / "programs" / "hooks_inferd.py", model / "model.py")
         (model / "model.yaml").write_text(f"parameters: {{file: {json.dumps(str(self.model))}}}\nthreads: 1\n")
         command = [str(self.environment.inferd_python), "-m", "inferd", "serve", str(model)]
-        return Process([*command, "--port", str(port), "--metrics-port", "0"], self.cores, self.folder / "log")
+        return Process([*command, "--port", str(port), "--metrics-port", "0"], self.core, self.folder / "log")
 
     def request(self, row: int = 0) -> Request:
         return bodies.v2_json(self.reference, "hooks", row)
@@ -222,7 +222,7 @@ class InferdSentences(Sentences):
     def launch(self, port: int) -> Process:
         model = sentences_folder(self.environment, self.folder)
         command = [str(self.environment.inferd_python), "-m", "inferd", "serve", str(model), "--threads", "1"]
-        return Process([*command, "--port", str(port), "--metrics-port", "0"], self.cores, self.folder / "log")
+        return Process([*command, "--port", str(port), "--metrics-port", "0"], self.core, self.folder / "log")
 
 
 class Nginx(Server):
@@ -253,7 +253,7 @@ http {{
 }}
 """
         )
-        return Process([self.environment.nginx, "-c", str(config)], self.cores, self.folder / "log")
+        return Process([self.environment.nginx, "-c", str(config)], self.core, self.folder / "log")
 
     def request(self, row: int = 0) -> Request:
         return bodies.v2_json(self.reference, self.model.stem, row)

@@ -1,4 +1,4 @@
-"""mosec serving an ONNX file: dynamic batching, one worker or more, arrays of numbers as JSON or raw bytes.
+"""mosec serving an ONNX file: dynamic batching, one worker, arrays of numbers as JSON or raw bytes.
 
 MODEL=model.onnx python mosec_app.py --port 8000 …
 """
@@ -15,7 +15,12 @@ BATCH_ROWS_MAX = int(os.environ.get("ROWS_MAX", "32"))
 # batching at all, which is best for a single connection.
 WAIT_MS = int(os.environ.get("WAIT_MS", "1"))
 RAW = os.environ.get("RAW") == "1"
-WORKERS = int(os.environ.get("WORKERS", "1"))
+if os.environ.get("JSON") == "msgspec":
+    import msgspec
+
+    loads, dumps = msgspec.json.Decoder(list[float]).decode, msgspec.json.encode
+else:
+    loads, dumps = json.loads, lambda data: json.dumps(data).encode()
 
 
 class Model(Worker):
@@ -30,10 +35,10 @@ class Model(Worker):
         self.output = self.session.get_outputs()[0].name
 
     def deserialize(self, data: bytes):
-        return np.frombuffer(data, np.float32) if RAW else json.loads(data)
+        return np.frombuffer(data, np.float32) if RAW else loads(data)
 
     def serialize(self, data) -> bytes:
-        return data.tobytes() if RAW else json.dumps(data).encode()
+        return data.tobytes() if RAW else dumps(data)
 
     def forward(self, data):
         # mosec hands over a list of requests where batching is on, one request where it is off.
@@ -48,7 +53,7 @@ class Model(Worker):
 if __name__ == "__main__":
     server = Server()
     if WAIT_MS == 0:
-        server.append_worker(Model, num=WORKERS)
+        server.append_worker(Model, num=1)
     else:
-        server.append_worker(Model, num=WORKERS, max_batch_size=BATCH_ROWS_MAX, max_wait_time=WAIT_MS)
+        server.append_worker(Model, num=1, max_batch_size=BATCH_ROWS_MAX, max_wait_time=WAIT_MS)
     server.run()

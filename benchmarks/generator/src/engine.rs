@@ -26,6 +26,8 @@ const CONNECTIONS_MAX: usize = 4000;
 const LEAD: Duration = Duration::from_millis(50);
 /// Connections that are looked at after one call of the kernel.
 const EVENTS_MAX: usize = 64;
+/// The kernel wakes a sleeper some 50 µs late: the last stretch is waited for awake, on a core that is there for it.
+const SPIN: Duration = Duration::from_micros(100);
 /// How often answers are looked for. Longer, and more connections would be needed.
 const LOOK: Duration = Duration::from_micros(500);
 /// An answer that is larger comes in pieces.
@@ -98,7 +100,7 @@ impl Engine<'_> {
                 self.look(start, number, flags);
                 self.own += self.clock.now().since(now);
             } else {
-                let due = due.map_or(end, |due| start + due - self.job.spin);
+                let due = due.map_or(end, |due| start + due - SPIN);
                 self.wait(now, due)?;
             }
         }

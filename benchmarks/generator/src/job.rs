@@ -24,8 +24,6 @@ struct Head {
     times: usize,
     /// How long after the last time an answer is waited for.
     patience_s: f64,
-    /// How much of the wait for a time is spent awake, at its end.
-    spin_s: f64,
 }
 
 /// See the module.
@@ -37,7 +35,6 @@ pub(crate) struct Job {
     /// When each leaves, from the start.
     pub(crate) due: Vec<Duration>,
     pub(crate) patience: Duration,
-    pub(crate) spin: Duration,
 }
 
 impl Job {
@@ -54,12 +51,8 @@ impl Job {
         if head.times > TIMES_MAX {
             return Err(format!("a job has at most {TIMES_MAX} times, not {}; make several", head.times));
         }
-        let seconds = |name, value| {
-            Duration::try_from_secs_f64(value)
-                .map_err(|_| format!("{name} is {value}; it must be at least 0"))
-        };
-        let patience = seconds("patience_s", head.patience_s)?;
-        let spin = seconds("spin_s", head.spin_s)?;
+        let patience = Duration::try_from_secs_f64(head.patience_s)
+            .map_err(|_| format!("patience_s is {}; it must be at least 0", head.patience_s))?;
         let messages =
             head.message_bytes.iter().map(|bytes| exactly(input, *bytes)).collect::<Result<_, _>>()?;
         let times = exactly(input, head.times * 8)?;
@@ -72,7 +65,7 @@ impl Job {
                 None => return Err(format!("time {at} is below 0 or below the one before")),
             }
         }
-        Ok(Job { address: head.address, messages, due, patience, spin })
+        Ok(Job { address: head.address, messages, due, patience })
     }
 }
 
@@ -96,7 +89,7 @@ mod tests {
 
     #[test]
     fn messages_and_times_follow_the_first_line() {
-        let head = r#"{"address": "127.0.0.1:80", "message_bytes": [2, 3], "times": 2, "patience_s": 1.5, "spin_s": 0}"#;
+        let head = r#"{"address": "127.0.0.1:80", "message_bytes": [2, 3], "times": 2, "patience_s": 1.5}"#;
         let job = job(head, &[b"abcde".as_slice(), &times(&[0.25, 0.5])].concat()).expect("a job");
         assert_eq!(job.messages, [b"ab".to_vec(), b"cde".to_vec()]);
         assert_eq!(job.due, [Duration::from_millis(250), Duration::from_millis(500)]);
@@ -107,7 +100,7 @@ mod tests {
     fn what_is_no_job_is_refused_in_words() {
         let head = |times: usize| {
             format!(
-                r#"{{"address": "127.0.0.1:80", "message_bytes": [1], "times": {times}, "patience_s": 1, "spin_s": 0}}"#
+                r#"{{"address": "127.0.0.1:80", "message_bytes": [1], "times": {times}, "patience_s": 1}}"#
             )
         };
         let descending = [b"a".as_slice(), &times(&[2.0, 1.0])].concat();
@@ -118,7 +111,6 @@ mod tests {
             (head(2), descending, "time 1 is below"),
             (head(1), endless, "time 0 is below 0"),
             (head(usize::MAX), Vec::new(), "at most"),
-            (head(0).replace("\"spin_s\": 0", "\"spin_s\": -1"), Vec::new(), "spin_s is -1"),
         ] {
             let fault = job(&head, &rest).expect_err("nonsense");
             assert!(fault.contains(words), "{fault}");

@@ -55,7 +55,6 @@ fn load(address: SocketAddr, messages: &[Vec<u8>], due: &[f64], patience_s: f64)
         "message_bytes": messages.iter().map(Vec::len).collect::<Vec<_>>(),
         "times": due.len(),
         "patience_s": patience_s,
-        "spin_s": 0.0001,
     });
     let mut program = Command::new(env!("CARGO_BIN_EXE_inferd-openloop"))
         .stdin(Stdio::piped())

@@ -14,13 +14,17 @@ use crate::unseen::Unseen;
 /// Quantiles at which the spread is told.
 const SPREAD: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999];
 
+/// What requests take besides their runs.
+pub(crate) struct Overhead<'a> {
+    /// What a batch takes from its hand-over to its answer beyond the execution.
+    pub(crate) batch: Duration,
+    pub(crate) unseen: &'a Unseen,
+    /// How long one request keeps the gateway.
+    pub(crate) request: Option<Duration>,
+}
+
 /// The learned curve, recent batches and refusals, with units in the names.
-pub(crate) fn explain(
-    scheduler: &Scheduler,
-    settings: &ModelSettings,
-    overhead: Duration,
-    unseen: &Unseen,
-) -> Value {
+pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead: &Overhead<'_>) -> Value {
     let snapshot = scheduler.snapshot();
     let buckets = snapshot.buckets.iter();
     let buckets: Vec<Value> =
@@ -34,7 +38,7 @@ pub(crate) fn explain(
     let ratios: Vec<f64> = snapshot.recent_ratios.iter().map(|ratio| (ratio * 1e3).round() / 1e3).collect();
     let unseen: Vec<(f64, f64)> = SPREAD
         .iter()
-        .filter_map(|quantile| Some((*quantile, seconds(unseen.quantile(*quantile)?))))
+        .filter_map(|quantile| Some((*quantile, seconds(overhead.unseen.quantile(*quantile)?))))
         .collect();
     let refusals: Map<String, Value> =
         snapshot.refusals.iter().map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect();
@@ -61,7 +65,11 @@ pub(crate) fn explain(
         "buckets": buckets,
         "spread": spread,
         "recent_ratios": ratios,
-        "overhead_s": { "batch": seconds(overhead), "unseen": unseen },
+        "overhead_s": {
+            "batch": seconds(overhead.batch),
+            "unseen": unseen,
+            "request": overhead.request.map(seconds),
+        },
         "recent_batches": snapshot.recent_batches,
         "arrivals": snapshot.arrivals,
         "refusals": refusals,

@@ -15,6 +15,7 @@ use inferd_types::{Clock, Error, ErrorKind, Result};
 use tokio::runtime;
 use tokio::sync::oneshot;
 
+use crate::effort::Effort;
 use crate::handle::{Kind, ModelHandle};
 use crate::inbox::Command;
 use crate::moderation::Moderation;
@@ -46,6 +47,7 @@ struct Inner {
     runtime: runtime::Handle,
     spawner: Spawner,
     moderation: Moderation,
+    effort: Effort,
     observer: Arc<dyn Observer>,
 }
 
@@ -62,6 +64,7 @@ impl Registry {
             models: ArcSwap::default(),
             writing: Mutex::new(false),
             clock,
+            effort: Effort::new(runtime.metrics().num_workers()),
             runtime,
             spawner,
             moderation,
@@ -100,7 +103,7 @@ impl Registry {
         let launcher = Processes::new(self.0.spawner.clone(), shared.settings.clone())?;
         let (loaded, is_loaded) = oneshot::channel();
         let moderated = self.0.moderation.enter(launcher.doorbell().clone());
-        let task = Task::new(shared, self.0.clock, launcher, moderated, loaded)?;
+        let task = Task::new(shared, self.0.clock, launcher, moderated, self.0.effort.clone(), loaded)?;
         self.0.runtime.spawn(task.run());
         let gone = |_| Err(Error::new(ErrorKind::Internal, "the model's dispatcher failed while it loaded"));
         is_loaded.await.unwrap_or_else(gone)

@@ -26,6 +26,8 @@ use tokio::task::yield_now;
 use self::ending::Phase;
 use self::lifecycle::Seat;
 use crate::alarm::Alarm;
+use crate::effort::Effort;
+use crate::explain::Overhead;
 use crate::flight::{Door, Flight, Flights};
 use crate::inbox::{Command, Mail, Submission};
 use crate::moderation::Moderated;
@@ -71,6 +73,7 @@ pub(crate) struct Task<L: Launcher> {
     profiler: Option<Profiler>,
     alarm: Alarm,
     moderated: Moderated,
+    effort: Effort,
     tell: mpsc::Sender<Control<L::Worker>>,
     told: mpsc::Receiver<Control<L::Worker>>,
     phase: Phase,
@@ -105,6 +108,7 @@ impl<L: Launcher> Task<L> {
         clock: Clock,
         launcher: L,
         moderated: Moderated,
+        effort: Effort,
         loaded: oneshot::Sender<Result<()>>,
     ) -> Result<Task<L>> {
         let alarm = Alarm::new().map_err(|error| {
@@ -130,6 +134,7 @@ impl<L: Launcher> Task<L> {
             profiler: None,
             alarm,
             moderated,
+            effort,
             tell,
             told,
             phase: Phase::Loading(loaded),
@@ -298,8 +303,7 @@ impl<L: Launcher> Task<L> {
                 let _gone = reply.send(crate::explain::explain(
                     &self.scheduler,
                     &self.shared.settings,
-                    self.overhead,
-                    &self.unseen,
+                    &Overhead { batch: self.overhead, unseen: &self.unseen, request: self.effort.each() },
                 ));
             }
             Command::Drain(done) => self.begin_drain(done),

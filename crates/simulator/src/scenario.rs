@@ -61,7 +61,8 @@ pub struct Model {
     /// waits for its turn. Requests wait as long before they are read. Empty: half of `overhead_batch_s`, and nothing.
     #[serde(default)]
     pub unseen: Vec<(f64, f64)>,
-    /// What a request takes outside the scheduler, in seconds.
+    /// What a request takes of the gateway, in seconds: half to be read, half to be answered, one after the other for
+    /// all that come.
     #[serde(default)]
     pub overhead_request_s: f64,
     /// Whether requests share a run.

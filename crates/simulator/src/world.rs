@@ -27,6 +27,8 @@ struct Request {
     target: u32,
     rows: u32,
     tenant: u32,
+    /// When it came, and when the gateway had read it.
+    came: Time,
     arrived: Time,
     /// Steps that are done or left out, and those that ran, as bits.
     settled: u64,
@@ -117,6 +119,10 @@ struct World {
     sent: Vec<usize>,
     stations: Vec<Station>,
     arrivals: Arrivals,
+    /// Until when the gateway reads and answers what it has already.
+    gateway_free: Time,
+    /// Requests that have come, and when each will have been read: one after the other.
+    reading: VecDeque<(Time, Time, Coming)>,
     moments: BinaryHeap<Reverse<(Time, u64, u16, Moment)>>,
     sequence: u64,
     requests: Window<Request>,
@@ -145,6 +151,8 @@ impl World {
                 .map(|(number, model)| Station::new(model.clone(), policy, scenario.seed, number as u64 + 1))
                 .collect(),
             arrivals: Arrivals::new(&scenario.arrivals, scenario.seed, scenario.duration_s),
+            gateway_free: Time::ZERO,
+            reading: VecDeque::new(),
             moments: BinaryHeap::new(),
             sequence: 0,
             requests: Window::new(),
@@ -163,7 +171,8 @@ impl World {
     /// When something happens next.
     fn next(&self) -> Option<Time> {
         let moment = self.moments.peek().map(|Reverse((at, ..))| *at);
-        [moment, self.arrivals.peek()].into_iter().flatten().min()
+        let read = self.reading.front().map(|(at, ..)| *at);
+        [moment, read, self.arrivals.peek()].into_iter().flatten().min()
     }
 
     /// All that happens at `now`; then the schedulers decide.
@@ -182,7 +191,13 @@ impl World {
         }
         while self.arrivals.peek().is_some_and(|at| at <= now) {
             if let Some(coming) = self.arrivals.take() {
-                self.arrive(coming);
+                self.pass_gateway(self.sent[coming.source]);
+                self.reading.push_back((self.gateway_free, now, coming));
+            }
+        }
+        while self.reading.front().is_some_and(|(at, ..)| *at <= now) {
+            if let Some((_, came, coming)) = self.reading.pop_front() {
+                self.arrive(came, coming);
             }
         }
         while let Some(station) = self.touched.pop() {
@@ -219,13 +234,14 @@ impl World {
         self.effects = effects;
     }
 
-    fn arrive(&mut self, coming: Coming) {
+    fn arrive(&mut self, came: Time, coming: Coming) {
         let target = self.sent[coming.source];
         self.tallies[target].requests += 1;
         let request = Request {
             target: target as u32,
             rows: coming.rows,
             tenant: coming.tenant,
+            came,
             arrived: self.now,
             settled: 0,
             ran: 0,
@@ -352,10 +368,9 @@ impl World {
         let Some(request) = self.requests.get(number).filter(|request| !request.over) else { return };
         request.over = true;
         let request = *request;
-        let target = &self.targets[request.target as usize];
-        let objective = target.objective;
-        let first = target.steps.first().and_then(|step| step.stations.first()).copied();
-        let latency = self.now.since(request.arrived) + self.outside(first);
+        self.pass_gateway(request.target as usize);
+        let objective = self.targets[request.target as usize].objective;
+        let latency = self.gateway_free.since(request.came) + self.unseen(request.target as usize);
         let tally = &mut self.tallies[request.target as usize];
         tally.latency.record(latency);
         if objective.is_none_or(|objective| latency <= seconds(objective.latency_s)) {
@@ -365,18 +380,29 @@ impl World {
         }
     }
 
-    /// What a request takes outside the schedulers, by its first station: its way, and what it waits to be read.
-    fn outside(&mut self, first: Option<usize>) -> Duration {
-        let Some(station) = first.and_then(|first| self.stations.get_mut(first)) else {
-            return Duration::ZERO;
-        };
-        station.unseen().unwrap_or_default() + seconds(station.model.overhead_request_s)
+    /// How long a request waited to be seen, before it was read.
+    fn unseen(&mut self, target: usize) -> Duration {
+        self.first_station(target).and_then(Station::unseen).unwrap_or_default()
+    }
+
+    /// The gateway reads or answers one request of `target`, after all that it has to do already: half of what a request
+    /// costs it.
+    fn pass_gateway(&mut self, target: usize) {
+        let half = self.first_station(target).map_or(0.0, |station| station.model.overhead_request_s / 2.0);
+        self.gateway_free = self.gateway_free.max(self.now) + seconds(half);
+    }
+
+    fn first_station(&mut self, target: usize) -> Option<&mut Station> {
+        let first = *self.targets[target].steps.first()?.stations.first()?;
+        self.stations.get_mut(first)
     }
 
     fn refuse(&mut self, number: u64) {
         let Some(request) = self.requests.get(number).filter(|request| !request.over) else { return };
         request.over = true;
-        self.tallies[request.target as usize].refused += 1;
+        let target = request.target as usize;
+        self.tallies[target].refused += 1;
+        self.pass_gateway(target);
     }
 
     fn forget(&mut self) {

@@ -154,6 +154,8 @@ def _batching(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
         )
     if why["overhead_s"]["batch"]:
         sentences.append(f"Handing a batch over and back takes {_ms(why['overhead_s']['batch'])} ms beside its run.")
+    if why["overhead_s"].get("request"):
+        sentences.append(f"A request keeps the gateway for {_ms(why['overhead_s']['request'])} ms.")
     return sentences
 
 

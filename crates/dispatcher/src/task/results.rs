@@ -168,6 +168,7 @@ impl<L: Launcher> Task<L> {
         let mut statistics = self.shared.statistics();
         statistics.executed(&timing);
         let mut late = Vec::new();
+        self.effort.answered(u32::try_from(batch.members.len()).unwrap_or(u32::MAX));
         for ((id, _), outputs) in batch.members.into_iter().zip(shares) {
             let Some(flight) = self.flights.remove(id) else { continue };
             if flight.timeout.is_some_and(|timeout| timeout <= now) {
@@ -205,6 +206,7 @@ impl<L: Launcher> Task<L> {
     /// Answers one caller with an error; for a part of a request, the caller of the whole, whose other parts go.
     pub(super) fn fail(&mut self, flight: Flight, error: Error) {
         let (answered, parts) = self.flights.fail(flight, error);
+        self.effort.answered(1);
         if let Some(answered) = answered {
             self.shared.statistics().failed(self.clock.now().since(answered.arrived));
             answered.send();

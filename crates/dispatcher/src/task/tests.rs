@@ -13,6 +13,7 @@ use inferd_types::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::Task;
+use crate::effort::Effort;
 use crate::handle::{Kind, ModelHandle};
 use crate::moderation::{Moderated, Moderation};
 use crate::shared::Shared;
@@ -275,7 +276,8 @@ async fn load_with(settings: ModelSettings) -> (ModelHandle, Fakes) {
 async fn load_fakes(settings: ModelSettings, fakes: Fakes) -> (ModelHandle, Fakes) {
     let shared = Arc::new(Shared::new(settings, Arc::new(()), Clock::start()));
     let (loaded, is_loaded) = oneshot::channel();
-    let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), moderated(), loaded).unwrap();
+    let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), moderated(), Effort::new(1), loaded)
+        .unwrap();
     tokio::spawn(task.run());
     is_loaded.await.unwrap().unwrap();
     (ModelHandle(Kind::Model(shared)), fakes)
@@ -389,7 +391,8 @@ async fn nobody_waits_for_a_task_that_is_gone() {
     let (shared, fakes) =
         (Arc::new(Shared::new(settings(true), Arc::new(()), Clock::start())), Fakes::default());
     let (loaded, _is_loaded) = oneshot::channel();
-    let mut task = Task::new(shared.clone(), Clock::start(), fakes, moderated(), loaded).unwrap();
+    let mut task =
+        Task::new(shared.clone(), Clock::start(), fakes, moderated(), Effort::new(1), loaded).unwrap();
     task.event(Event::ReplicaReady(inferd_types::ReplicaId(1)));
     shared.set_state(crate::shared::ModelState::Ready);
     let handle = ModelHandle(Kind::Model(shared));

@@ -83,7 +83,7 @@ async fn a_model_that_remembers_by_itself_has_one_replica() {
     let settings = ModelSettings { replicas: 2, ..settings(true) };
     let shared = Arc::new(Shared::new(settings, Arc::new(()), Clock::start()));
     let (loaded, is_loaded) = oneshot::channel();
-    let task = Task::new(shared, Clock::start(), fakes, moderated(), loaded).unwrap();
+    let task = Task::new(shared, Clock::start(), fakes, moderated(), Effort::new(1), loaded).unwrap();
     tokio::spawn(task.run());
     let error = is_loaded.await.unwrap().unwrap_err();
     assert!(error.message().contains("replicas: 1") && error.message().contains("sequence.state"), "{error}");

@@ -80,6 +80,17 @@ def test_arrivals_are_read_from_a_file(measured: Path) -> None:
     assert (report["requests"], report["models"][0]["rows"]) == (100, [[2, 100]])
 
 
+def test_what_requests_cost_the_gateway_is_part_of_their_latency(measured: Path) -> None:
+    load = ("--trace", "poisson:2000", "--slo", "25ms", "--duration", "5s")
+    free = simulated(measured, *load)
+    told = json.loads((measured / "measured.json").read_text())
+    told["models"][0]["explain"]["overhead_s"]["request"] = 2e-4
+    (measured / "measured.json").write_text(json.dumps(told))
+    busy = simulated(measured, *load)
+    # 40 % of a gateway's time: read and answered one after the other, some wait for others.
+    assert busy["targets"][0]["latency"]["mean_s"] > free["targets"][0]["latency"]["mean_s"] + 2e-4
+
+
 def test_what_a_server_says_of_itself_is_what_is_simulated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Inferd(folder / "run", folder / "fraud.onnx") as server:
         for _ in range(20):

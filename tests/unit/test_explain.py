@@ -22,7 +22,7 @@ def told(**more: Any) -> dict[str, Any]:
         "measured": [point],
         "buckets": [],
         "spread": [[0.5, 1.0], [0.99, 1.5]],
-        "overhead_s": {"batch": 1e-4, "unseen": []},
+        "overhead_s": {"batch": 1e-4, "unseen": [], "request": None},
         "recent_batches": [[1, 900]],
         "arrivals": 900,
         "refusals": {},
@@ -63,3 +63,9 @@ def test_a_machine_that_is_not_as_fast_as_usual_is_told_of(ratios: list[float], 
         assert "at the moment" not in text
     else:
         assert sentence in text
+
+
+def test_what_a_request_costs_the_gateway_is_told_once_it_is_known() -> None:
+    assert "keeps the gateway" not in report(told())
+    known = told(overhead_s={"batch": 0.0, "unseen": [], "request": 3e-5})
+    assert "A request keeps the gateway for 0.030 ms." in " ".join(report(known).split())

@@ -58,12 +58,16 @@ impl Moderation {
     /// Blocks the calling thread, which must be the only one that the models' tasks run on and have nothing to do: for
     /// a moment if every core is taken by a run and no replica has room, else not at all.
     pub fn rest(&self) {
-        let models = lock(&self.models);
-        let all = models.iter().map(|model| *lock(&model.runs)).reduce(Runs::and);
-        if let Some(time) = all.and_then(|all| all.rest(self.clock.now(), self.cores)) {
+        if let Some(time) = self.time() {
             // Models come and go on this very thread alone.
-            Doorbell::any_rung(models.iter().map(|model| &model.bell), time);
+            Doorbell::any_rung(lock(&self.models).iter().map(|model| &model.bell), time);
         }
+    }
+
+    /// How long a rest would be now; `None`: there is none.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        let all = lock(&self.models).iter().map(|model| *lock(&model.runs)).reduce(Runs::and)?;
+        all.rest(self.clock.now(), self.cores)
     }
 
     /// A place for one more model, whose workers ring `bell`.

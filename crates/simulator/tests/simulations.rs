@@ -79,6 +79,17 @@ fn a_lone_request_takes_its_execution_and_both_overheads() {
 }
 
 #[test]
+fn a_gateway_reads_and_answers_one_request_after_the_other() {
+    let instant = with(model("m", 1e-9, 0.0), json!({"overhead_request_s": 0.002}));
+    let ten = vec![json!([1.0, 1, 0]); 10];
+    let latency = &run(one_model(instant, json!({"trace": {"requests": ten}}))).targets[0].latency;
+    let (mean, longest) = (latency.mean_s.expect("ten came"), latency.max_s.expect("ten came"));
+    // All are read before the first is answered: 11 ms for the first, 20 ms for the last.
+    assert!((mean - 0.0155).abs() < 0.0001, "{mean}");
+    assert!((longest - 0.020).abs() < 0.0001, "{longest}");
+}
+
+#[test]
 fn batches_carry_a_load_that_lone_requests_could_not() {
     let quick = with(model("m", 0.009, 0.001), json!({"objective": {"latency_s": 0.1}}));
     let load = one_model(quick, json!({"poisson": {"rate": 500.0}}));

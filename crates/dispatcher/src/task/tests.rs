@@ -274,10 +274,20 @@ async fn load_with(settings: ModelSettings) -> (ModelHandle, Fakes) {
 }
 
 async fn load_fakes(settings: ModelSettings, fakes: Fakes) -> (ModelHandle, Fakes) {
-    let shared = Arc::new(Shared::new(settings, Arc::new(()), Clock::start()));
+    let clock = Clock::start();
+    load_moderated(settings, fakes, clock, &Moderation::new(clock, 1)).await
+}
+
+async fn load_moderated(
+    settings: ModelSettings,
+    fakes: Fakes,
+    clock: Clock,
+    moderation: &Moderation,
+) -> (ModelHandle, Fakes) {
+    let shared = Arc::new(Shared::new(settings, Arc::new(()), clock));
     let (loaded, is_loaded) = oneshot::channel();
-    let task = Task::new(shared.clone(), Clock::start(), fakes.clone(), moderated(), Effort::new(1), loaded)
-        .unwrap();
+    let moderated = moderation.enter(Doorbell::new().unwrap());
+    let task = Task::new(shared.clone(), clock, fakes.clone(), moderated, Effort::new(1), loaded).unwrap();
     tokio::spawn(task.run());
     is_loaded.await.unwrap().unwrap();
     (ModelHandle(Kind::Model(shared)), fakes)
@@ -321,6 +331,25 @@ async fn running_and_staged(handle: &ModelHandle, fake: &Fake) -> (Ticket, Ticke
     let staged = submit(handle).await;
     until("the second is staged", || fake.holds() == 2).await;
     (running, staged)
+}
+
+#[tokio::test]
+async fn the_gateway_may_rest_while_its_only_core_is_taken_by_a_run() {
+    let clock = Clock::start();
+    let moderation = Moderation::new(clock, 1);
+    let settings = ModelSettings { profile: vec![(1, 60.0), (8, 60.0)], ..settings(true) };
+    let (handle, fakes) = load_moderated(settings, Fakes::default(), clock, &moderation).await;
+    assert_eq!(moderation.time(), None, "the replica is idle");
+    let running = submit(&handle).await;
+    assert_eq!(moderation.time(), None, "it has not begun");
+    until("it begins", || fakes.number(0).step(Step::Open, Step::Taken)).await;
+    fakes.bell.notify_one();
+    settle(&handle).await;
+    assert!(moderation.time().is_some());
+    until("it ends", || fakes.number(0).finish()).await;
+    assert!(running.await.is_ok());
+    settle(&handle).await;
+    assert_eq!(moderation.time(), None);
 }
 
 #[tokio::test]

@@ -45,6 +45,12 @@ class Samples:
         for metric, value in sample.items():
             self.values.setdefault(metric, []).append(value)
 
+    def join(self, other: Samples) -> None:
+        """Takes in the repeats of ``other``."""
+        for metric, values in other.values.items():
+            self.values.setdefault(metric, []).extend(values)
+        self.noisy += other.noisy
+
     def median(self, metric: str) -> float:
         return statistics.median(self.values[metric])
 

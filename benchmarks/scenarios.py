@@ -5,7 +5,7 @@ Reads a `Bench`, hands on `Result`s. Knows nothing of how a server is started or
 
 from __future__ import annotations
 
-from itertools import count
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench import Bench, Result, Samples, Target
@@ -25,13 +25,23 @@ from peers import (
     Triton,
     TritonBinary,
 )
-from servers import Inferd, InferdBinary, InferdHooks, InferdLingerOff, InferdSentences, InferdTwoReplicas, Nginx
+from servers import (
+    Inferd,
+    InferdBinary,
+    InferdHooks,
+    InferdLingerOff,
+    InferdSentences,
+    InferdTwoReplicas,
+    Nginx,
+    Server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 TINY, MLP = "tiny", "mlp"
-LINGER_REPEATS = 9
+# Two processes that do the same differ by a tenth, by where their memory is; so both are started anew, so often.
+LINGER_STARTS = 7
 
 
 def tiny_http(bench: Bench) -> Result:
@@ -122,45 +132,49 @@ def mlp_1(bench: Bench) -> Result:
 def open_loop(bench: Bench) -> Result:
     """MLP, Poisson arrivals at 30 % and 70 % of capacity, lingering on and off."""
     seconds = max(4.0, bench.seconds * 2)
-    with bench.running([InferdBinary, InferdLingerOff], MLP) as [on, off]:
-        capacity = bench.http(on, 64)()["rate"]
-
-        def arm(server: Inferd, share: float) -> Callable[[], dict[str, float]]:
-            seeds = count(1)
-
-            def measure() -> dict[str, float]:
-                before = server.cpu_seconds()
-                schedule = Arrivals(capacity * share, seconds, next(seeds))
-                seen = arrive(server.address, server.request(), schedule, bench.load_core)
-                if seen.errors or seen.refused or not seen.latencies_s:
-                    raise LoadFailed(
-                        f"{server.name} failed {seen.errors + seen.refused} of its requests at {share:.0%} of capacity"
-                    )
-                if seen.generator_was_late:
-                    raise LoadFailed(f"the generator was late by {seen.lateness_s['p99'] * 1e3:.1f} ms at p99")
-                cpu = server.cpu_seconds() - before
-                return {
-                    "rate": len(seen.latencies_s) / seconds,
-                    "cpu_us": cpu / len(seen.latencies_s) * 1e6,
-                    "p50_ms": seen.quantile(0.5) * 1e3,
-                    "p99_ms": seen.quantile(0.99) * 1e3,
-                    "seconds": seconds,
-                    "server_cpu_s": cpu,
-                }
-
-            return measure
-
-        arms = {}
-        for share in (0.3, 0.7):
-            arms[f"linger on, {share:.0%}"] = arm(on, share)
-            arms[f"linger off, {share:.0%}"] = arm(off, share)
-        # A few per cent are to be told apart, and single runs differ by more.
-        samples = bench.interleave(arms, 1 if bench.quick else max(bench.repeats, LINGER_REPEATS))
-    result = Result("open_loop", f"MLP, Poisson arrivals, capacity {capacity:.0f}/s", samples, [])
-    for share in ("30%", "70%"):
-        ratio = result.of(f"linger on, {share}").paired("p50_ms", result.of(f"linger off, {share}"))
-        result.targets.append(Target(f"p50 at {share} of capacity, linger on / off", ratio, 1.03, at_least=False))
+    shares = (0.3, 0.7)
+    names = [f"linger {word}, {share:.0%}" for share in shares for word in ("on", "off")]
+    samples = {name: Samples(name) for name in names}
+    capacity = 0.0
+    for start in range(1 if bench.quick else LINGER_STARTS):
+        kinds: list[type[Inferd]] = [InferdBinary, InferdLingerOff]
+        # Whoever starts first has other memory.
+        order = kinds if start % 2 == 0 else kinds[::-1]
+        with bench.running(order, MLP) as servers:
+            on, off = (next(server for server in servers if type(server) is kind) for kind in kinds)
+            capacity = capacity or bench.http(on, 64)()["rate"]
+            arms = {}
+            for share in shares:
+                for server, word in ((on, "on"), (off, "off")):
+                    arrivals = Arrivals(capacity * share, seconds, start + 1)
+                    arms[f"linger {word}, {share:.0%}"] = partial(_arrive, bench, server, arrivals)
+            for one in bench.interleave(arms, 1):
+                samples[one.arm].join(one)
+    result = Result("open_loop", f"MLP, Poisson arrivals, capacity {capacity:.0f}/s", [*samples.values()], [])
+    for share in shares:
+        ratio = samples[f"linger on, {share:.0%}"].paired("p50_ms", samples[f"linger off, {share:.0%}"])
+        what = f"p50 at {share:.0%} of capacity, linger on / off"
+        result.targets.append(Target(what, ratio, 1.03, at_least=False))
     return result
+
+
+def _arrive(bench: Bench, server: Server, arrivals: Arrivals) -> dict[str, float]:
+    before = server.cpu_seconds()
+    seen = arrive(server.address, server.request(), arrivals, bench.load_core)
+    failed = seen.errors + seen.refused
+    if failed or not seen.latencies_s:
+        raise LoadFailed(f"{server.name} failed {failed} of its requests at {arrivals.rate:.0f} a second")
+    if seen.generator_was_late:
+        raise LoadFailed(f"the generator was late by {seen.lateness_s['p99'] * 1e3:.1f} ms at p99")
+    cpu = server.cpu_seconds() - before
+    return {
+        "rate": len(seen.latencies_s) / arrivals.seconds,
+        "cpu_us": cpu / len(seen.latencies_s) * 1e6,
+        "p50_ms": seen.quantile(0.5) * 1e3,
+        "p99_ms": seen.quantile(0.99) * 1e3,
+        "seconds": arrivals.seconds,
+        "server_cpu_s": cpu,
+    }
 
 
 def replicas(bench: Bench) -> Result:

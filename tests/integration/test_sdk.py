@@ -1,13 +1,13 @@
 """Models of the SDK behind a real server: batched, in stages, with errors that belong to one row."""
 
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 import inferd
+from outside.waiting import wait_for
 
 STAGED = """
 from typing import Annotated, TypedDict
@@ -119,9 +119,7 @@ def test_what_a_method_trips_over_is_in_the_log_with_the_users_own_lines_only(tm
 
     with Inferd(tmp_path / "run", tmp_path / "reverse.py") as process:
         assert ask(process, "reverse", ["fine", "boom"]) == (500, "the model raised KeyError")
-        wait_until = time.monotonic() + 10
-        while "what only the log may show" not in process.log() and time.monotonic() < wait_until:
-            time.sleep(0.01)
+        wait_for(lambda: "what only the log may show" in process.log(), "the fault is in the log")
         log = process.log()
     assert 'reverse.py\\", line 8, in predict' in log or 'reverse.py", line 8, in predict' in log
     assert "raised for row 1 of the batch" in log

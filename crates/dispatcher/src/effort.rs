@@ -4,7 +4,7 @@
 //! deciding and answering happen, else that of the process, whose workers are other processes. Knows nothing of requests
 //! but how many there were.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -58,7 +58,7 @@ impl Effort {
         self.lock().each
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Numbers: nothing is left half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -80,7 +80,7 @@ impl Replica {
     pub(crate) fn first_ends(&self, now: Time, sizes: &Sizes) -> Time {
         let Some(first) = &self.first else { return now };
         let after = |nanos: f64| Time::from_nanos(first.started.as_nanos().saturating_add(nanos as u64));
-        let usual = after(first.mean(sizes) * self.health.pace());
+        let usual = after(self.takes(first, sizes));
         if now <= usual {
             return usual;
         }
@@ -91,15 +91,20 @@ impl Replica {
     /// When what it executes began, and how long it is expected to take; `None` where that is not known.
     pub(crate) fn running(&self, sizes: &Sizes) -> Option<(Time, Duration)> {
         let first = self.first.as_ref().filter(|first| first.taken)?;
-        let nanos = first.mean(sizes) * self.health.pace();
+        let nanos = self.takes(first, sizes);
         (nanos > 0.0).then(|| (first.started, Duration::from_nanos(nanos as u64)))
     }
 
     /// The predicted end of all that it holds.
     pub(crate) fn free_at(&self, now: Time, sizes: &Sizes) -> Time {
         let first = self.first_ends(now, sizes);
-        let second = self.second.as_ref().map_or(0.0, |batch| batch.mean(sizes) * self.health.pace());
+        let second = self.second.as_ref().map_or(0.0, |batch| self.takes(batch, sizes));
         Time::from_nanos(first.as_nanos().saturating_add(second as u64))
+    }
+
+    /// What `batch` takes here on average, in nanoseconds; 0 while nothing is known.
+    fn takes(&self, batch: &Batch, sizes: &Sizes) -> f64 {
+        batch.mean(sizes) * self.health.pace()
     }
 
     pub(crate) fn batch_mut(&mut self, id: BatchId) -> Option<&mut Batch> {

@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bodies import Request, write_lua
@@ -30,13 +30,19 @@ class Load:
         """Answers a second."""
         return self.requests / self.seconds
 
+    def good(self) -> Load:
+        """The same load without the answers that were errors."""
+        return replace(self, requests=self.requests - self.errors, errors=0)
+
 
 class LoadFailed(RuntimeError):
     """The generator saw errors: its figures would compare refusals with answers."""
 
 
-def wrk(address: str, request: Request, connections: int, seconds: float, core: int) -> Load:
-    """`connections` closed loops for `seconds`."""
+def wrk(
+    address: str, request: Request, connections: int, seconds: float, core: int, *, may_refuse: bool = False
+) -> Load:
+    """`connections` closed loops for `seconds`. A server with an objective `may_refuse`, else refusals are errors."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "request.lua"
         write_lua(request, script)
@@ -47,7 +53,8 @@ def wrk(address: str, request: Request, connections: int, seconds: float, core: 
     found = re.search(r"RESULT (\{.*\})", ran.stdout)
     if ran.returncode != 0 or found is None:
         raise LoadFailed(f"wrk ended with {ran.returncode}: {ran.stdout[-500:]} {ran.stderr[-500:]}")
-    return checked(Load(**json.loads(found[1])), "wrk")
+    load = Load(**json.loads(found[1]))
+    return load.good() if may_refuse else checked(load, "wrk")
 
 
 def h2load(address: str, body: bytes, requests: int, connections: int, streams: int, core: int) -> Load:

@@ -34,6 +34,7 @@ SCENARIOS: dict[str, Callable[[Bench], Result]] = {
     "mlp_8": scenarios.mlp_8,
     "mlp_1": scenarios.mlp_1,
     "open_loop": scenarios.open_loop,
+    "batching": scenarios.batching,
     "replicas": scenarios.replicas,
     "hooks_64": scenarios.hooks_64,
     "hooks_1": scenarios.hooks_1,

@@ -27,6 +27,7 @@ from peers import (
 )
 from servers import (
     Inferd,
+    InferdBatchingOff,
     InferdBinary,
     InferdHooks,
     InferdLingerOff,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 TINY, MLP = "tiny", "mlp"
 # Two processes that do the same differ by a tenth, by where their memory is; so both are started anew, so often.
-LINGER_STARTS = 7
+STARTS = 7
 
 
 def tiny_http(bench: Bench) -> Result:
@@ -131,30 +132,43 @@ def mlp_1(bench: Bench) -> Result:
 
 def open_loop(bench: Bench) -> Result:
     """MLP, Poisson arrivals at 30 % and 70 % of capacity, lingering on and off."""
+    return _switched(bench, "open_loop", InferdLingerOff, "linger", connections=64)
+
+
+def batching(bench: Bench) -> Result:
+    """MLP, Poisson arrivals at 30 % and 70 % of what is done without batches, batching on and off."""
+    return _switched(bench, "batching", InferdBatchingOff, "batching", connections=1)
+
+
+def _switched(bench: Bench, name: str, off_kind: type[Inferd], what: str, connections: int) -> Result:
+    """p50 with something on and off, at shares of what as many closed loops get; one of them makes no batches."""
     seconds = max(4.0, bench.seconds * 2)
     shares = (0.3, 0.7)
-    names = [f"linger {word}, {share:.0%}" for share in shares for word in ("on", "off")]
-    samples = {name: Samples(name) for name in names}
+    arms = {(word, share): f"{what} {word}, {share:.0%}" for share in shares for word in ("on", "off")}
+    samples = {arm: Samples(arm) for arm in arms.values()}
     capacity = 0.0
-    for start in range(1 if bench.quick else LINGER_STARTS):
-        kinds: list[type[Inferd]] = [InferdBinary, InferdLingerOff]
+    for start in range(1 if bench.quick else STARTS):
+        kinds: list[type[Inferd]] = [InferdBinary, off_kind]
         # Whoever starts first has other memory.
         order = kinds if start % 2 == 0 else kinds[::-1]
         with bench.running(order, MLP) as servers:
-            on, off = (next(server for server in servers if type(server) is kind) for kind in kinds)
-            capacity = capacity or bench.http(on, 64)()["rate"]
-            arms = {}
-            for share in shares:
-                for server, word in ((on, "on"), (off, "off")):
-                    arrivals = Arrivals(capacity * share, seconds, start + 1)
-                    arms[f"linger {word}, {share:.0%}"] = partial(_arrive, bench, server, arrivals)
-            for one in bench.interleave(arms, 1):
+            by_word = {
+                word: next(server for server in servers if type(server) is kind)
+                for word, kind in zip(("on", "off"), kinds, strict=True)
+            }
+            capacity = capacity or bench.http(by_word["on"], connections)()["rate"]
+            loads = {
+                arm: partial(_arrive, bench, by_word[word], Arrivals(capacity * share, seconds, start + 1))
+                for (word, share), arm in arms.items()
+            }
+            for one in bench.interleave(loads, 1):
                 samples[one.arm].join(one)
-    result = Result("open_loop", f"MLP, Poisson arrivals, capacity {capacity:.0f}/s", [*samples.values()], [])
+    of = "with one caller" if connections == 1 else f"with {connections} callers"
+    title = f"MLP, Poisson arrivals, {what} on and off; {of} {capacity:.0f}/s"
+    result = Result(name, title, [*samples.values()], [])
     for share in shares:
-        ratio = samples[f"linger on, {share:.0%}"].paired("p50_ms", samples[f"linger off, {share:.0%}"])
-        what = f"p50 at {share:.0%} of capacity, linger on / off"
-        result.targets.append(Target(what, ratio, 1.03, at_least=False))
+        ratio = samples[arms["on", share]].paired("p50_ms", samples[arms["off", share]])
+        result.targets.append(Target(f"p50 at {share:.0%} of that, {what} on / off", ratio, 1.03, at_least=False))
     return result
 
 

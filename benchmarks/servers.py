@@ -152,6 +152,13 @@ class InferdLingerOff(InferdBinary):
     flags = ("--no-linger",)
 
 
+class InferdBatchingOff(InferdBinary):
+    """inferd that runs each request by itself."""
+
+    name = "inferd batching off"
+    flags = ("--batching", "off")
+
+
 class InferdTwoReplicas(InferdBinary):
     """inferd with two replicas of the model."""
 

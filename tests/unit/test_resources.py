@@ -55,3 +55,10 @@ def test_a_worker_sees_what_is_allowed_and_what_was_named_and_no_secrets():
     assert environment["A"] == "b"
     assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == "3"
     assert not {"TOKEN", "ABSENT"} & environment.keys()
+
+
+def test_workers_ask_for_huge_pages_unless_they_are_told_something_else():
+    assert worker_environment({}, {}, 1)["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    own = {"GLIBC_TUNABLES": "glibc.malloc.check=3"}
+    assert worker_environment(own, {"GLIBC_TUNABLES": None}, 1)["GLIBC_TUNABLES"] == "glibc.malloc.check=3"
+    assert worker_environment(own, {"GLIBC_TUNABLES": ""}, 1)["GLIBC_TUNABLES"] == ""

@@ -38,6 +38,8 @@ _THREADS = (
     "OPENBLAS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+# Weights in pages of 2 MB, where the system lets programs ask for them: ADR 0022.
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 class Machine(NamedTuple):
@@ -115,6 +117,7 @@ def worker_environment(own: Mapping[str, str], named: Mapping[str, str | None], 
     """
     environment = {name: own[name] for name in _HANDED_ON if name in own}
     environment.update(dict.fromkeys(_THREADS, str(threads)))
+    environment["GLIBC_TUNABLES"] = _HUGE_PAGES
     for name, value in named.items():
         if value is not None:
             environment[name] = value

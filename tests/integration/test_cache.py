@@ -94,6 +94,24 @@ def test_a_leader_whose_time_is_over_takes_nobody_along(serve, files: Path) -> N
         assert runs(server, 103) == 2
 
 
+def test_who_waited_when_the_server_was_told_to_end_is_answered(serve, files: Path) -> None:
+    body = orders((SAY, 105), (SLEEP, 0.8))
+    with (
+        serve(files / "moody.py", "--cache-max-bytes", "1MiB", "--no-profiling") as server,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        hurried = pool.submit(send, server.address, MOODY, [body], 1, Inferd_Timeout_Ms="600")
+        wait_for(lambda: runs(server, 105) == 1, "the run of the first")
+        others = [pool.submit(send, server.address, MOODY, [body], 1) for _ in range(6)]
+        held = 7 * len(body)
+        wait_for(lambda: Metrics(server.metrics_url).value("inferd_inflight_bytes") == held, "the others")
+        server.terminate()
+        assert hurried.result()[0].status == 504
+        # Its time was over: the others are run after all, though nothing new is admitted.
+        assert {other.result()[0].status for other in others} == {200}
+        assert server.wait() == 0
+
+
 def test_errors_are_not_kept(cached: Inferd) -> None:
     for _ in range(2):
         answers = send(cached.address, MOODY, [orders((SAY, 104), (RAISE, 0))] * 4, connections=4)

@@ -147,9 +147,7 @@ impl Registry {
         }
         match &handle.0 {
             Kind::Model(shared) => {
-                if let Some(sequences) = shared.sequences() {
-                    sequences.drain().await;
-                }
+                shared.drain().await;
                 let (done, is_done) = oneshot::channel();
                 if shared.inbox.command(Command::Drain(done)).is_ok() {
                     // An error means that the task has ended: then there is nothing left to drain.
@@ -157,8 +155,7 @@ impl Registry {
                 }
             }
             Kind::Pipeline(pipeline) => {
-                pipeline.close();
-                pipeline.idle().await;
+                pipeline.drain().await;
             }
         }
         self.remove(&handle);
@@ -195,11 +192,10 @@ impl Registry {
                 model.steps_only.store(true, Ordering::Release);
             });
             for pipeline in self.pipelines() {
-                pipeline.close();
-                pipeline.idle().await;
+                pipeline.drain().await;
             }
-            for sequences in self.models().iter().filter_map(|handle| handle.model()?.sequences()) {
-                sequences.drain().await;
+            for model in self.models().iter().filter_map(ModelHandle::model) {
+                model.drain().await;
             }
             for done in self.each(Command::Drain) {
                 // An error means that the task has ended.

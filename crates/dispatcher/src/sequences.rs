@@ -7,14 +7,14 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use inferd_types::settings::SequenceSettings;
 use inferd_types::{Clock, Error, ErrorKind, InferRequest, ReplicaId, Result, Sequence, SequenceId, Time};
 use serde_json::{Value, json};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use crate::interior::{Interior, State};
 use crate::shared::{Shared, draining};
@@ -31,10 +31,8 @@ pub(crate) struct Sequences {
     keeps: bool,
     clock: Clock,
     table: Mutex<Table>,
-    /// Set when the model is drained: who has a place is answered, nobody else gets one.
-    closed: AtomicBool,
-    /// Requests that have a place.
-    under_way: watch::Sender<usize>,
+    /// Requests that have a place; closed when the model is drained: they are answered, nobody else gets one.
+    under_way: TaskTracker,
 }
 
 #[derive(Default)]
@@ -78,18 +76,15 @@ impl Sequences {
             keeps: settings.state.is_empty(),
             clock,
             table: Mutex::default(),
-            closed: AtomicBool::new(false),
-            under_way: watch::Sender::new(0),
+            under_way: TaskTracker::new(),
         }
     }
 
     /// Admits nothing more, and returns when all that was admitted is answered: who waits for a turn has not reached the
     /// model's task yet, which drains what it knows.
     pub(crate) async fn drain(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // The sender is its own: it lives as long as the wait.
-        let mut under_way = self.under_way.subscribe();
-        let _ended = under_way.wait_for(|count| *count == 0).await;
+        self.under_way.close();
+        self.under_way.wait().await;
     }
 
     /// How many there are, for people.
@@ -244,22 +239,6 @@ impl Drop for Turn {
     }
 }
 
-/// Counts a request as under way until it is dropped.
-struct UnderWay(Arc<Sequences>);
-
-impl UnderWay {
-    fn begin(sequences: &Arc<Sequences>) -> UnderWay {
-        sequences.under_way.send_modify(|count| *count += 1);
-        UnderWay(sequences.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.under_way.send_modify(|count| *count -= 1);
-    }
-}
-
 /// Answers `request` of `sequence` when those before it are answered. The place in the line is taken now.
 pub(crate) fn submit(
     shared: &Arc<Shared>,
@@ -268,9 +247,9 @@ pub(crate) fn submit(
     sequence: &Arc<Sequence>,
     request: InferRequest,
 ) -> Ticket {
-    // Counted before it is looked whether the door is open: who drains closes first, and then counts.
-    let under_way = UnderWay::begin(sequences);
-    if sequences.closed.load(Ordering::SeqCst) {
+    // Counted before it is looked whether they are closed: who drains closes first, and then counts.
+    let under_way = sequences.under_way.token();
+    if sequences.under_way.is_closed() {
         return Ticket::refused(draining(&sequences.model));
     }
     if let Some(refusal) = shared.refusal() {
@@ -285,9 +264,8 @@ pub(crate) fn submit(
         Ok(entered) => {
             let answer = answer(shared.clone(), entered, interior, sequence.clone(), request);
             Ticket::running(Box::pin(async move {
-                let answer = answer.await;
-                drop(under_way);
-                answer
+                let _under_way = under_way;
+                answer.await
             }))
         }
         Err(error) => {

@@ -223,10 +223,18 @@ impl Shared {
     fn submit_cached(self: &Arc<Self>, request: InferRequest) -> Ticket {
         match &self.cache {
             None => self.submit_new(request),
-            Some(cache) if self.refusal().is_none() => {
-                Ticket::running(Box::pin(cache::answer(self.clone(), cache.clone(), request)))
-            }
+            Some(cache) if self.refusal().is_none() => cache::submit(self, cache, request),
             Some(_) => self.submit_new(request),
+        }
+    }
+
+    /// Admits nothing more of what waits here before the model's task knows it, and returns when that is answered.
+    pub(crate) async fn drain(&self) {
+        if let Some(sequences) = self.sequences() {
+            sequences.drain().await;
+        }
+        if let Some(cache) = &self.cache {
+            cache.drain().await;
         }
     }
 

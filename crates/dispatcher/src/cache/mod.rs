@@ -14,11 +14,12 @@ use std::time::Duration;
 use inferd_types::{Clock, Error, ErrorKind, InferRequest, InferResponse, Result, Tensor, Time, Timing};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use self::key::{Digest, Key};
 use self::store::{Found, Kept, Outcome, Store};
-use crate::shared::Shared;
-use crate::ticket::Answer;
+use crate::shared::{Shared, draining};
+use crate::ticket::{Answer, Ticket};
 
 /// Digesting or copying more than this leaves the reactor: some 0.1 ms.
 const LARGE_BYTES: usize = 256 * 1024;
@@ -31,6 +32,8 @@ pub(crate) struct Cache {
     clock: Clock,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// Requests that are not answered yet; closed when the model is drained.
+    under_way: TaskTracker,
 }
 
 impl Cache {
@@ -42,7 +45,15 @@ impl Cache {
             clock,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            under_way: TaskTracker::new(),
         }
+    }
+
+    /// Admits nothing more, and returns when all that was admitted is answered: who waits for another's run is not known to
+    /// the model's task, and may have to be run after all.
+    pub(crate) async fn drain(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
     }
 
     /// Drops every entry and takes no more.
@@ -64,10 +75,20 @@ impl Cache {
 }
 
 /// Answers `request` to the model of `shared`, whose cache is `cache`.
-///
+pub(crate) fn submit(shared: &Arc<Shared>, cache: &Arc<Cache>, request: InferRequest) -> Ticket {
+    // Counted before it is looked whether they are closed: who drains closes first, and then counts.
+    let answer = cache.under_way.track_future(answer(shared.clone(), cache.clone(), request));
+    if cache.under_way.is_closed() {
+        let refusal = draining(&shared.settings.name);
+        shared.observer.refused(refusal.kind().label());
+        return Ticket::refused(refusal);
+    }
+    Ticket::running(Box::pin(answer))
+}
+
 /// Whoever waits here for another's run is in no queue of the model's: what bounds them is the gateway's
 /// `inflight_max_bytes`, which holds their inputs, and their own timeouts.
-pub(crate) async fn answer(shared: Arc<Shared>, cache: Arc<Cache>, request: InferRequest) -> Answer {
+async fn answer(shared: Arc<Shared>, cache: Arc<Cache>, request: InferRequest) -> Answer {
     let asked = cache.clock.now();
     let Some(key) = key(&cache, &request.inputs).await else { return shared.submit_new(request).await };
     let lookup = cache.clock.now().since(asked);

@@ -7,13 +7,13 @@ mod condition;
 mod plan;
 mod run;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use inferd_scheduler::pipeline::Deadlines;
 use inferd_types::settings::PipelineSettings;
 use inferd_types::{Clock, Error, ErrorKind, InferRequest, Signature};
-use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use self::condition::Condition;
 use crate::handle::ModelHandle;
@@ -57,19 +57,18 @@ pub(crate) struct Pipeline {
     clock: Clock,
     observer: Arc<dyn ModelObserver>,
     statistics: Mutex<ModelStatistics>,
-    closed: AtomicBool,
     /// Whether a step reads what comes with a request besides tensors.
     pub(crate) wants_context: bool,
     /// Whether a step answers sequences.
     pub(crate) has_sequences: bool,
-    /// Requests under way, so that their steps' models are drained after them.
-    running: watch::Sender<usize>,
+    /// Requests under way, so that their steps' models are drained after them; closed when nothing more is admitted.
+    under_way: TaskTracker,
 }
 
 impl Pipeline {
     /// The worst state of all its models: it serves only where each of them does.
     pub(crate) fn state(&self) -> ModelState {
-        if self.closed.load(Ordering::Acquire) {
+        if self.under_way.is_closed() {
             return ModelState::Draining;
         }
         let models = self.steps.iter().flat_map(|step| &step.models);
@@ -85,9 +84,9 @@ impl Pipeline {
 
     /// Runs one request. The steps begin when the ticket is first awaited; dropping it cancels all of them.
     pub(crate) fn submit(self: &Arc<Self>, request: InferRequest) -> Ticket {
-        // Counted before it is looked whether the door is open: who drains closes first, and then counts.
-        let under_way = UnderWay::begin(self);
-        if self.closed.load(Ordering::SeqCst) {
+        // Counted before it is looked whether they are closed: who drains closes first, and then counts.
+        let under_way = self.under_way.token();
+        if self.under_way.is_closed() {
             return Ticket::refused(draining(&self.settings.name));
         }
         if request.sequence.is_some() && !self.has_sequences {
@@ -96,19 +95,17 @@ impl Pipeline {
                 format!("no step of pipeline '{}' has sequences; leave sequence_id out", self.settings.name),
             ));
         }
-        Ticket::running(Box::pin(run::run(under_way, request)))
+        let answer = run::run(self.clone(), request);
+        Ticket::running(Box::pin(async move {
+            let _under_way = under_way;
+            answer.await
+        }))
     }
 
-    /// Admits nothing more.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-    }
-
-    /// Returns when no request is under way.
-    pub(crate) async fn idle(&self) {
-        // The sender is this pipeline's own: it lives as long as the wait.
-        let mut running = self.running.subscribe();
-        let _ended = running.wait_for(|running| *running == 0).await;
+    /// Admits nothing more, and returns when no request is under way.
+    pub(crate) async fn drain(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
     }
 
     pub(crate) fn statistics(&self) -> MutexGuard<'_, ModelStatistics> {
@@ -119,21 +116,5 @@ impl Pipeline {
     /// `error` with the step that it happened in.
     fn at_step(&self, step: usize, error: Error) -> Error {
         error.within(format_args!("step '{}' of pipeline '{}'", self.steps[step].name, self.settings.name))
-    }
-}
-
-/// Counts a request as under way until it is dropped.
-struct UnderWay(Arc<Pipeline>);
-
-impl UnderWay {
-    fn begin(pipeline: &Arc<Pipeline>) -> UnderWay {
-        pipeline.running.send_modify(|running| *running += 1);
-        UnderWay(pipeline.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.running.send_modify(|running| *running -= 1);
     }
 }

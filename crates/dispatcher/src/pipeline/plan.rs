@@ -4,7 +4,7 @@
 //! Knows nothing of requests.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use inferd_types::settings::{PipelineSettings, StepSettings};
 use inferd_types::{
     Batching, Clock, Error, ErrorKind, Extras, InputDefault, OutputLabels, Result, Signature, TensorSpec,
 };
-use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::condition::Condition;
 use super::{Pipeline, Source, Sources, Step};
@@ -70,8 +70,7 @@ impl Pipeline {
             clock,
             observer,
             statistics: Mutex::default(),
-            closed: AtomicBool::new(false),
-            running: watch::Sender::new(0),
+            under_way: TaskTracker::new(),
             settings,
         })
     }

@@ -5,6 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
@@ -15,17 +16,16 @@ use inferd_types::{
 };
 use smallvec::SmallVec;
 
-use super::{Pipeline, Source, Step, UnderWay};
+use super::{Pipeline, Source, Step};
 use crate::handle::ModelHandle;
 use crate::ticket::{Answer, Ticket};
 
 /// Runs `request`; counts how it went.
-pub(super) async fn run(under_way: UnderWay, request: InferRequest) -> Answer {
-    let pipeline = &under_way.0;
+pub(super) async fn run(pipeline: Arc<Pipeline>, request: InferRequest) -> Answer {
     let arrived = request.arrived;
     let answer = match pipeline.refusal(&request) {
         Some(error) => Err(error),
-        None => Run::new(pipeline, request).finish().await,
+        None => Run::new(&pipeline, request).finish().await,
     };
     let now = pipeline.clock.now();
     let mut statistics = pipeline.statistics();

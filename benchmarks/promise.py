@@ -45,10 +45,10 @@ CASES = {"score": ("score", False), "score-json": ("score", True), "mlp": ("mlp"
 OBJECTIVE_S = 0.025
 ATTAINMENT = 0.99
 BURSTS_CV = 4.0
-# Rates that everyone is asked for, in steps of which three make a double; the last is what the load's core can send.
-FIRST = 1000.0
-STEP = 2 ** (1 / 3)
-COUNT = 14
+# Rates that everyone is asked for: in steps of an eighth where somebody falls behind, in larger ones besides. The last
+# is what the load's core can send.
+STEPS = (0, 4, 8, *range(12, 23), 24, 26)
+RATES = tuple(1000.0 * 2 ** (step / 6) for step in STEPS)
 # Whoever met less than this at two rates in a row is asked for no higher one in this round.
 LOST = 0.5
 # A run whose generator was late says nothing of the server: it is made again, so often.
@@ -61,10 +61,14 @@ WARM = ((500.0, 1.0), (2000.0, 4.0), (4000.0, 4.0))
 ROUNDS = 5
 # How long the loads last that are foretold too.
 FORETOLD_S = 6.0
-# Of each peer's settings, those that take part in the rounds.
-FINALISTS = 2
-# Rates and bursts at which settings are compared to find these: one load may fall into a slow moment.
-TUNING = tuple(product((2500.0, 5000.0), (1, 2)))
+# Of each peer's settings, how many take part in the rounds: two where more than one may turn out to be the best.
+FINALISTS = {"mosec": 2, "triton": 1}
+# Rates and bursts at which settings are compared to find these: around those that the peer can just hold, and more than
+# one of each, since one may fall into a slow moment.
+TUNING = {
+    "mosec": tuple(product((4000.0, 5657.0, 8000.0), (1, 2))),
+    "triton": tuple(product((1587.0, 2520.0, 4000.0), (1, 2))),
+}
 BOUND_ROWS = (32, 64, 128, 256)
 
 
@@ -147,12 +151,11 @@ def running(bench: Bench, kinds: list[type[Server]], model: str) -> Iterator[lis
 
 def rounds(bench: Bench, servers: list[Server], count: int) -> dict[str, list[list[Seen]]]:
     """What each server makes of rising rates, by its name: for each rate one sight a round."""
-    rates = [FIRST * STEP**step for step in range(COUNT)]
-    seen: dict[str, list[list[Seen]]] = {server.name: [[] for _ in rates] for server in servers}
+    seen: dict[str, list[list[Seen]]] = {server.name: [[] for _ in RATES] for server in servers}
     for seed in range(1, count + 1):
         say(f"  round {seed} of {count}")
         lost = dict.fromkeys(seen, 0)
-        for step, rate in enumerate(rates):
+        for step, rate in enumerate(RATES):
             for server in servers:
                 if lost[server.name] < 2:
                     one = measure(bench, server, Arrivals(rate, bench.seconds, seed, BURSTS_CV))
@@ -183,7 +186,7 @@ def held(curve: list[dict[str, Any]]) -> float:
 
 def variants(*, in_json: bool, quick: bool) -> dict[str, list[type[Server]]]:
     """The settings that are tried of each peer."""
-    rows, waits = ((64,), (1,)) if quick else ((32, 64, 128, 256), (1, 5))
+    rows, waits = ((64,), (1,)) if quick else ((64, 128, 256), (1, 3, 5))
     delays, queues = ((0,), (0,)) if quick else ((0, 2000), (0, 128))
     mosec_base, triton_base = (MosecJson, Triton) if in_json else (MosecRaw, TritonBinary)
     mosec = [
@@ -210,29 +213,22 @@ def variants(*, in_json: bool, quick: bool) -> dict[str, list[type[Server]]]:
     return {"mosec": mosec, "triton": triton}
 
 
-def tune(bench: Bench, kinds: list[type[Server]], model: str) -> list[type[Server]]:
-    """Those that meet the largest shares of some loads, best first."""
+def tune(bench: Bench, peer: str, kinds: list[type[Server]], model: str) -> list[type[Server]]:
+    """Those settings of ``peer`` that meet the largest shares of some loads, best first."""
     met = dict.fromkeys(kinds, 0.0)
     for kind in kinds:
         with bench.running([kind], model) as [server]:
             warm(bench, server, WARM[1:2])
-            for rate, seed in TUNING:
+            for rate, seed in TUNING[peer]:
                 met[kind] += measure(bench, server, Arrivals(rate, bench.seconds, seed, BURSTS_CV)).attainment
-    return sorted(kinds, key=lambda kind: -met[kind])[:FINALISTS]
+    return sorted(kinds, key=lambda kind: -met[kind])[: FINALISTS[peer]]
 
 
-def told_by(server: Server) -> str:
-    """What the running server says of itself, as JSON."""
-    command = [str(server.environment.inferd_python), "-m", "inferd", "explain", "--json"]
-    command += ["--url", metrics_address(server)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def foretell(server: Server, arrivals: Arrivals) -> dict[str, Any]:
+def foretell(server: Inferd, arrivals: Arrivals) -> dict[str, Any]:
     """What the simulator says of these very arrivals, from what the running server says of itself."""
     with tempfile.TemporaryDirectory() as folder:
         profile, trace, report = (Path(folder) / name for name in ("profile.json", "arrivals.csv", "report.json"))
-        profile.write_text(told_by(server))
+        profile.write_text(json.dumps(server.explain()))
         trace.write_text("time_s\n" + "".join(f"{offset}\n" for offset in arrivals.offsets()))
         command = [str(server.environment.inferd_python), "-m", "inferd", "simulate", str(server.model), *server.flags]
         command += ["--trace", str(trace), "--seed", str(arrivals.seed), "--profile", str(profile)]
@@ -241,9 +237,9 @@ def foretell(server: Server, arrivals: Arrivals) -> dict[str, Any]:
         return {**told["targets"][0], "rows_mean": told["models"][0]["rows_mean"]}
 
 
-def bound(server: Server, seconds: float, rate: float) -> dict[str, Any]:
+def bound(server: Inferd, seconds: float, rate: float) -> dict[str, Any]:
     """What nobody could better with batches that take what the running server measured, by the most rows of one."""
-    why = json.loads(told_by(server))["models"][0]["explain"]
+    why = server.explain()["models"][0]["explain"]
     # As fast as the machine was on the whole, not as it is at this moment.
     usual = statistics.mean(why["recent_ratios"])
     curve: list[tuple[int, float]] = []
@@ -262,12 +258,6 @@ def bound(server: Server, seconds: float, rate: float) -> dict[str, Any]:
     ran = subprocess.run([str(program)], input=json.dumps(question), check=True, stdout=subprocess.PIPE, text=True)
     rates: dict[str, Any] = json.loads(ran.stdout)
     return {"curve": curve, "rates": rates}
-
-
-def metrics_address(server: Server) -> str:
-    lines = server.process.log.read_text(errors="replace")
-    at = lines.index("http://127.0.0.1", lines.index("metrics") if "metrics" in lines else 0)
-    return lines[at:].split("/metrics")[0].split()[0]
 
 
 def say(text: str) -> None:
@@ -306,12 +296,12 @@ def measure_case(bench: Bench, case: str, *, quick: bool) -> dict[str, Any]:
     model, in_json = CASES[case]
     kinds: list[type[Server]] = [InferdPromiseJson if in_json else InferdPromise]
     peers = variants(in_json=in_json, quick=quick)
-    for peer in peers.values():
-        kinds += tune(bench, peer, model)
+    for peer, settings in peers.items():
+        kinds += tune(bench, peer, settings, model)
     with running(bench, kinds, model) as servers:
         seen = rounds(bench, servers, 1 if quick else ROUNDS)
         curves = {name: [summary(one) for one in by_rate if one] for name, by_rate in seen.items()}
-        best = held(curves[servers[0].name]) or FIRST
+        best = held(curves[servers[0].name]) or RATES[0]
         limits = bound(servers[0], bench.seconds, best)
     with running(bench, kinds[:1], model) as [server]:
         compared = compare(bench, server, best, quick=quick)
@@ -321,7 +311,7 @@ def measure_case(bench: Bench, case: str, *, quick: bool) -> dict[str, Any]:
         "objective_s": OBJECTIVE_S,
         "seconds": bench.seconds,
         "rounds": 1 if quick else ROUNDS,
-        "tuned": {name: len(peer) for name, peer in peers.items()},
+        "tuned": {name: [len(settings), FINALISTS[name]] for name, settings in peers.items()},
         "curves": curves,
         "held": {name: held(curve) for name, curve in curves.items()},
         "bound": limits,
@@ -329,7 +319,7 @@ def measure_case(bench: Bench, case: str, *, quick: bool) -> dict[str, Any]:
     }
 
 
-def compare(bench: Bench, server: Server, bursty_rate: float, *, quick: bool) -> list[dict[str, Any]]:
+def compare(bench: Bench, server: Inferd, bursty_rate: float, *, quick: bool) -> list[dict[str, Any]]:
     """Simulator beside reality at three loads, the median of several runs each."""
     rows = []
     capacity = wrk(server.address, server.request(), 64, bench.seconds, bench.load_core, may_refuse=True).rate
@@ -355,7 +345,7 @@ def compare(bench: Bench, server: Server, bursty_rate: float, *, quick: bool) ->
                 "foretold_p50_s": median(one["latency"]["p50_s"] for one in told),
                 "foretold_p99_s": median(one["latency"]["p99_s"] for one in told),
                 "foretold_rows": median(one["rows_mean"] for one in told),
-                "why": json.loads(told_by(server))["models"][0]["explain"],
+                "why": server.explain()["models"][0]["explain"],
             }
         )
         say(f"  { ({key: value for key, value in rows[-1].items() if key != 'why'}) }")

@@ -146,7 +146,7 @@ def _switched(bench: Bench, name: str, off_kind: type[Inferd], what: str, connec
     shares = (0.3, 0.7)
     arms = {(word, share): f"{what} {word}, {share:.0%}" for share in shares for word in ("on", "off")}
     samples = {arm: Samples(arm) for arm in arms.values()}
-    capacity = 0.0
+    capacity, lingers = 0.0, 0
     for start in range(1 if bench.quick else STARTS):
         kinds: list[type[Inferd]] = [InferdBinary, off_kind]
         # Whoever starts first has other memory.
@@ -157,19 +157,27 @@ def _switched(bench: Bench, name: str, off_kind: type[Inferd], what: str, connec
                 for word, kind in zip(("on", "off"), kinds, strict=True)
             }
             capacity = capacity or bench.http(by_word["on"], connections)()["rate"]
+            before = _lingers(by_word["on"])
             loads = {
                 arm: partial(_arrive, bench, by_word[word], Arrivals(capacity * share, seconds, start + 1))
                 for (word, share), arm in arms.items()
             }
             for one in bench.interleave(loads, 1):
                 samples[one.arm].join(one)
+            lingers += _lingers(by_word["on"]) - before
     of = "with one caller" if connections == 1 else f"with {connections} callers"
     title = f"MLP, Poisson arrivals, {what} on and off; {of} {capacity:.0f}/s"
-    result = Result(name, title, [*samples.values()], [])
+    notes = [f"Batches that waited for callers to return, in all of these loads: {lingers}"]
+    result = Result(name, title, [*samples.values()], [], notes)
     for share in shares:
         ratio = samples[arms["on", share]].paired("p50_ms", samples[arms["off", share]])
         result.targets.append(Target(f"p50 at {share:.0%} of that, {what} on / off", ratio, 1.03, at_least=False))
     return result
+
+
+def _lingers(server: Inferd) -> int:
+    count: int = server.explain()["models"][0]["explain"]["lingers"]
+    return count
 
 
 def _arrive(bench: Bench, server: Server, arrivals: Arrivals) -> dict[str, float]:

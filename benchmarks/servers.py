@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bodies
 from bodies import Reference, Request
@@ -130,6 +130,15 @@ class Inferd(Server):
 
     def grpc_body(self) -> bytes:
         return bodies.grpc_body(self.reference, self.model.stem)
+
+    def explain(self) -> dict[str, Any]:
+        """What the running server says of itself."""
+        lines = self.process.log.read_text(errors="replace")
+        at = lines.index("http://127.0.0.1", lines.index("metrics"))
+        url = lines[at:].split("/metrics")[0].split()[0]
+        command = [str(self.environment.inferd_python), "-m", "inferd", "explain", "--json", "--url", url]
+        told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return told
 
     def workers(self) -> list[int]:
         """The processes that run the model."""

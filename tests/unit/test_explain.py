@@ -29,6 +29,7 @@ def told(**more: Any) -> dict[str, Any]:
         "demoted": 0,
         "rate_rows_per_s": 500.0,
         "returning_callers": 0.0,
+        "lingers": 0,
     }
     model = {
         "name": "fraud",
@@ -43,6 +44,13 @@ def told(**more: Any) -> dict[str, Any]:
         "explain": why | more,
     }
     return {"models": [model]}
+
+
+def test_batches_that_wait_for_returning_callers_are_told_of() -> None:
+    assert "come back" not in report(told())
+    text = " ".join(report(told(returning_callers=7.6, lingers=1200)).split())
+    assert "About 8 callers come back as soon as they have their answer" in text
+    assert "small batches wait for them a moment: 1,200 did so far." in text
 
 
 @pytest.mark.parametrize(

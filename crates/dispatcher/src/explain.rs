@@ -76,6 +76,7 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead:
         "demoted": snapshot.demoted,
         "rate_rows_per_s": snapshot.rate_rows_per_s,
         "returning_callers": snapshot.returning_callers,
+        "lingers": snapshot.lingers,
     })
 }
 

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A timeout that the model says can't be met is tried all the same if nothing ran for this long: a model that
 /// learned wrongly from a bad moment would refuse for ever.
 const PROBE_AFTER: Duration = Duration::from_millis(250);
+/// While no more comes than can be done, how far a newcomer's runs are judged from what they take on average towards what
+/// they take at the judged quantile. Of those whom that quantile itself keeps out, nearly all would have been in time.
+const CAUTION: f64 = 0.25;
 /// Told to callers while the drain time can't be predicted.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 /// Shorter hints only make callers come back into the same queue.
@@ -158,10 +161,15 @@ impl Scheduler {
         let beside = if whole > 0 { planned } else { ahead + u64::from(entry.rows) };
         let size = u32::try_from(beside.min(planned)).unwrap_or(u32::MAX).max(entry.rows);
         let start = pace::drained((whole as f64 * batch) as u64, &mut self.free)?;
-        let done = start
-            + Duration::from_nanos(self.sizes.of(entry.size).latency.high(size))
-            + self.margin(entry.size, whole + u64::from(start > now));
-        if done <= entry.limit() || self.fits_larger_batches(now, entry, ahead, whole) {
+        // A burst ends, and whoever is let in at its end harms few; a load that lasts pays for each who is late.
+        let overloaded = self.is_overloaded(entry.size);
+        let caution = if overloaded { 1.0 } else { CAUTION };
+        let latency = &self.sizes.of(entry.size).latency;
+        let mean = latency.mean(size)?;
+        let run = mean + caution * (latency.high(size) as f64 - mean);
+        let margin = caution * self.margin(entry.size, whole + u64::from(start > now));
+        let done = start + Duration::from_nanos((run + margin) as u64);
+        if done <= entry.limit() || (!overloaded && self.fits_larger_batches(now, entry, ahead, whole)) {
             return None;
         }
         Some(done.since(entry.limit()))
@@ -169,9 +177,9 @@ impl Scheduler {
 
     /// Whether a newcomer that is late behind batches of the planned size is in time if these are somewhat larger, so
     /// that there are no more of them. A burst has more time than the plan, which leaves room for a batch before; a load
-    /// that lasts and is more than can be done has not.
+    /// that lasts and is more than can be done has not, and is not to be asked about.
     fn fits_larger_batches(&mut self, now: Time, entry: &Entry, ahead: u64, whole: u64) -> bool {
-        if !self.sizes.is_one() || self.is_overloaded(entry.size) {
+        if !self.sizes.is_one() {
             return false;
         }
         self.look_at_replicas(now);
@@ -183,17 +191,15 @@ impl Scheduler {
         if rows > u64::from(self.config.batch_rows_max) {
             return false;
         }
-        let high = Duration::from_nanos(latency.high(rows as u32));
-        if first + high > head {
+        let high = latency.high(rows as u32);
+        if first + Duration::from_nanos(high) > head {
             return false;
         }
         let each = latency.mean(rows as u32).unwrap_or(0.0) * self.mean_pace();
-        let work = (each * (batches - 1) as f64) as u64;
-        let spread = Duration::from_nanos((high.as_nanos() as f64 - each).max(0.0) as u64);
-        let start = pace::drained(work, &mut self.free);
-        start.is_some_and(|start| {
-            start + high + spread.mul_f64(((batches - 1) as f64).sqrt()) <= entry.limit()
-        })
+        let spread = (high as f64 - each).max(0.0);
+        let run = each + CAUTION * spread * (1.0 + ((batches - 1) as f64).sqrt());
+        let start = pace::drained((each * (batches - 1) as f64) as u64, &mut self.free);
+        start.is_some_and(|start| start + Duration::from_nanos(run as u64) <= entry.limit())
     }
 
     /// Whether more rows come, for longer than a burst, than the replicas work off.
@@ -224,11 +230,12 @@ impl Scheduler {
             <= first.min(entry.limit())
     }
 
-    /// What `batches` of the planned size may take longer than their mean: independent spreads add up as squares.
-    fn margin(&self, size: u8, batches: u64) -> Duration {
+    /// What `batches` of the planned size may take longer than their mean, in nanoseconds: independent spreads add up as
+    /// squares.
+    fn margin(&self, size: u8, batches: u64) -> f64 {
         let Size { latency, pace, .. } = self.sizes.of(size);
         let spread = latency.high(pace.rows) as f64 - pace.batch_nanos.unwrap_or(0.0);
-        Duration::from_nanos((spread.max(0.0) * (batches as f64).sqrt()) as u64)
+        spread.max(0.0) * (batches as f64).sqrt()
     }
 
     /// Fills `free` with the times at which the replicas are done with what can no longer change, and returns the

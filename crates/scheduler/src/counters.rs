@@ -2,6 +2,8 @@
 //!
 //! Reads arrivals, refusals and batches as they happen. Decides nothing.
 
+use inferd_types::Time;
+
 use crate::message::Refusal;
 
 /// Batches that the histogram of recent sizes counts.
@@ -17,6 +19,9 @@ pub(crate) struct Counters {
     pub(crate) missed: u64,
     pub(crate) hedges: u64,
     pub(crate) ejections: u64,
+    /// Batches that were held for callers about to return, and until when the last of them was.
+    pub(crate) lingers: u64,
+    lingering: Option<Time>,
     pub(crate) refusals: [u64; Refusal::ALL.len()],
     /// Rows of the last batches, as a ring.
     pub(crate) recent: Vec<u32>,
@@ -39,6 +44,12 @@ impl Counters {
             self.recent[self.next] = rows;
             self.next = (self.next + 1) % RECENT;
         }
+    }
+
+    /// A batch is held until then; said anew whenever something comes meanwhile.
+    pub(crate) fn lingers(&mut self, until: Time) {
+        self.lingers += u64::from(self.lingering != Some(until));
+        self.lingering = Some(until);
     }
 
     /// The batch that a row found itself in lately, on average; 0 while none ran. Large batches have more rows to

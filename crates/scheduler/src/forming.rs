@@ -96,6 +96,7 @@ impl Scheduler {
             let at = self.idle_replica(now)?;
             let head = self.settle_head(now, now, actions)?;
             if let Some(until) = self.linger(now, head) {
+                self.count.lingers(until);
                 return Some(until);
             }
             let cap = self.cap(head).min(self.even_share(head));

@@ -390,4 +390,6 @@ pub struct Snapshot {
     pub objective_unreachable: bool,
     /// How many returning callers the scheduler sees; more than 1 makes small batches linger.
     pub returning_callers: f64,
+    /// Batches that were held for them.
+    pub lingers: u64,
 }

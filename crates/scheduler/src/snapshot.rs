@@ -45,6 +45,7 @@ impl Scheduler {
             batch_rows_within_objective: if bound { usual.pace.rows } else { self.config.batch_rows_max },
             objective_unreachable: usual.pace.unreachable,
             returning_callers: self.returning.callers(),
+            lingers: self.count.lingers,
         }
     }
 

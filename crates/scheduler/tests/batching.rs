@@ -33,10 +33,13 @@ fn closed_loop(callers: usize, replicas: u32, linger: bool) -> World {
 
 #[test]
 fn eight_callers_in_closed_loops_settle_at_batches_of_eight() {
-    let with = closed_loop(8, 1, true).mean_rows(after_warm_up());
-    let without = closed_loop(8, 1, false).mean_rows(after_warm_up());
+    let (on, off) = (closed_loop(8, 1, true), closed_loop(8, 1, false));
+    let (with, without) = (on.mean_rows(after_warm_up()), off.mean_rows(after_warm_up()));
     assert!(with >= 7.5, "{with} rows");
     assert!(without < 5.0, "the case that lingering is for does not occur: {without} rows");
+    let lingers = on.scheduler.snapshot().lingers as usize;
+    assert!((1..=on.batches.len()).contains(&lingers), "{lingers} of {} batches", on.batches.len());
+    assert_eq!(off.scheduler.snapshot().lingers, 0);
 }
 
 #[test]
@@ -102,12 +105,15 @@ fn poisson(load: f64, linger: bool, seed: u64, model: fn(u32, &mut driver::Rando
 fn arrivals_of_a_poisson_process_wait_no_longer_for_lingering_being_on() {
     for model in [multilayer, tiny] {
         for load in [0.3, 0.7, 2.0] {
-            let median = |linger| {
-                let latencies = poisson(load, linger, 3, model).latencies(Time::ZERO);
-                latencies[latencies.len() / 2] as f64
+            let world = |linger| {
+                let world = poisson(load, linger, 3, model);
+                let latencies = world.latencies(Time::ZERO);
+                (latencies[latencies.len() / 2] as f64, world)
             };
-            let (on, off) = (median(true), median(false));
+            let ((on, with), (off, _)) = (world(true), world(false));
             assert!(on <= 1.03 * off, "load {load}: {on} µs with, {off} µs without");
+            let (lingers, batches) = (with.scheduler.snapshot().lingers, with.batches.len());
+            assert!(lingers * 100 <= batches as u64, "load {load}: {lingers} of {batches} batches");
         }
     }
 }

@@ -150,7 +150,7 @@ def _batching(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
     if why["returning_callers"] > 1:
         sentences.append(
             f"About {why['returning_callers']:.0f} callers come back as soon as they have their answer, and small "
-            "batches wait for them a moment."
+            f"batches wait for them a moment: {why['lingers']:,} did so far."
         )
     if why["overhead_s"]["batch"]:
         sentences.append(f"Handing a batch over and back takes {_ms(why['overhead_s']['batch'])} ms beside its run.")

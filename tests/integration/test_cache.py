@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -78,16 +79,28 @@ def test_whoever_waits_for_an_equal_request_does_so_within_its_own_timeout(cache
     assert runs(cached, 102) == 1
 
 
-def test_a_leader_whose_time_is_over_takes_nobody_along(serve, files: Path) -> None:
-    body = orders((SAY, 103), (SLEEP, 0.8))
+@contextmanager
+def hurried_leader(
+    serve, files: Path, word: float, timeout_ms: int
+) -> Iterator[tuple[Inferd, int, Future, list[Future]]]:
+    """A server that runs 0.8 s for a caller who waits ``timeout_ms``, and for six others who ask the same.
+
+    Yields the server, the bytes of one request, the answers to the first and to the others.
+    """
+    body = orders((SAY, word), (SLEEP, 0.8))
     # A server that has not learned yet how long that takes: it would not let the first in.
     with (
         serve(files / "moody.py", "--cache-max-bytes", "1MiB", "--no-profiling") as server,
         ThreadPoolExecutor(8) as pool,
     ):
-        hurried = pool.submit(send, server.address, MOODY, [body], 1, Inferd_Timeout_Ms="400")
-        wait_for(lambda: runs(server, 103) == 1, "the run of the first")
+        hurried = pool.submit(send, server.address, MOODY, [body], 1, Inferd_Timeout_Ms=str(timeout_ms))
+        wait_for(lambda: runs(server, word) == 1, "the run of the first")
         others = [pool.submit(send, server.address, MOODY, [body], 1) for _ in range(6)]
+        yield server, len(body), hurried, others
+
+
+def test_a_leader_whose_time_is_over_takes_nobody_along(serve, files: Path) -> None:
+    with hurried_leader(serve, files, 103, 400) as (server, _, hurried, others):
         assert hurried.result()[0].status == 504
         assert {other.result()[0].status for other in others} == {200}
         # One of the others led the second run, and all had its answer.
@@ -95,16 +108,8 @@ def test_a_leader_whose_time_is_over_takes_nobody_along(serve, files: Path) -> N
 
 
 def test_who_waited_when_the_server_was_told_to_end_is_answered(serve, files: Path) -> None:
-    body = orders((SAY, 105), (SLEEP, 0.8))
-    with (
-        serve(files / "moody.py", "--cache-max-bytes", "1MiB", "--no-profiling") as server,
-        ThreadPoolExecutor(8) as pool,
-    ):
-        hurried = pool.submit(send, server.address, MOODY, [body], 1, Inferd_Timeout_Ms="600")
-        wait_for(lambda: runs(server, 105) == 1, "the run of the first")
-        others = [pool.submit(send, server.address, MOODY, [body], 1) for _ in range(6)]
-        held = 7 * len(body)
-        wait_for(lambda: Metrics(server.metrics_url).value("inferd_inflight_bytes") == held, "the others")
+    with hurried_leader(serve, files, 105, 600) as (server, size, hurried, others):
+        wait_for(lambda: Metrics(server.metrics_url).value("inferd_inflight_bytes") == 7 * size, "the others")
         server.terminate()
         assert hurried.result()[0].status == 504
         # Its time was over: the others are run after all, though nothing new is admitted.

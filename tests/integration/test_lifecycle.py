@@ -45,8 +45,7 @@ def test_sigterm_answers_what_was_admitted_refuses_the_rest_and_exits_0(serve, f
         wait_for(lambda: queued(server, "moody") >= count - 2, "the admission of all")
         assert _status(f"{server.url}/v2/health/ready") == 200
         server.terminate()
-        # Long before the end: what was admitted takes three seconds.
-        wait_for(lambda: _status(f"{server.url}/v2/health/ready") == 503, "not ready at once", 2)
+        wait_for(lambda: _status(f"{server.url}/v2/health/ready") == 503, "not ready at once", 1)
         assert asyncio.run(Connection(server.address).post(MOODY, orders((SLEEP, 0)), 0)).status == 503
         assert [answer.status for answer in traffic.answers()] == [200] * count
         assert server.wait() == 0

@@ -22,7 +22,7 @@ def told(**more: Any) -> dict[str, Any]:
         "measured": [point],
         "buckets": [],
         "spread": [[0.5, 1.0], [0.99, 1.5]],
-        "overhead_s": {"batch": 1e-4, "unseen": [], "request": None},
+        "overhead_s": {"batch": 1e-4, "unseen": [], "pauses": [], "request": None},
         "recent_batches": [[1, 900]],
         "arrivals": 900,
         "refusals": {},
@@ -75,5 +75,12 @@ def test_a_machine_that_is_not_as_fast_as_usual_is_told_of(ratios: list[float], 
 
 def test_what_a_request_costs_the_gateway_is_told_once_it_is_known() -> None:
     assert "keeps the gateway" not in report(told())
-    known = told(overhead_s={"batch": 0.0, "unseen": [], "request": 3e-5})
+    known = told(overhead_s={"batch": 0.0, "unseen": [], "pauses": [], "request": 3e-5})
     assert "A request keeps the gateway for 0.030 ms." in " ".join(report(known).split())
+
+
+@pytest.mark.parametrize(("median", "told_of"), [(1e-4, False), (6e-4, True)])
+def test_a_pause_between_batches_is_told_of_where_it_is_more_than_a_hand_over(median: float, *, told_of: bool) -> None:
+    pauses = [[0.25, 0.0], [0.5, median], [0.75, 1.0]]
+    text = " ".join(report(told(overhead_s={"batch": 0.0, "unseen": [], "pauses": pauses, "request": None})).split())
+    assert ("Between two batches a replica pauses for 0.600 ms" in text) == told_of

@@ -9,7 +9,7 @@ use inferd_scheduler::{CurvePoint, Scheduler};
 use inferd_types::settings::ModelSettings;
 use serde_json::{Map, Value, json};
 
-use crate::unseen::Unseen;
+use crate::recent::Recent;
 
 /// Quantiles at which the spread is told.
 const SPREAD: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999];
@@ -18,7 +18,10 @@ const SPREAD: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.
 pub(crate) struct Overhead<'a> {
     /// What a batch takes from its hand-over to its answer beyond the execution.
     pub(crate) batch: Duration,
-    pub(crate) unseen: &'a Unseen,
+    /// How long runs had ended before that was seen.
+    pub(crate) unseen: &'a Recent,
+    /// How long a replica paused between two runs although the next was staged.
+    pub(crate) pauses: &'a Recent,
     /// How long one request keeps the gateway.
     pub(crate) request: Option<Duration>,
 }
@@ -36,10 +39,10 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead:
     let spread: Vec<(f64, f64)> =
         SPREAD.iter().filter_map(|quantile| Some((*quantile, ratio(*quantile)?))).collect();
     let ratios: Vec<f64> = snapshot.recent_ratios.iter().map(|ratio| (ratio * 1e3).round() / 1e3).collect();
-    let unseen: Vec<(f64, f64)> = SPREAD
-        .iter()
-        .filter_map(|quantile| Some((*quantile, seconds(overhead.unseen.quantile(*quantile)?))))
-        .collect();
+    let times = |recent: &Recent| -> Vec<(f64, f64)> {
+        let told = |quantile: &f64| Some((*quantile, seconds(recent.quantile(*quantile)?)));
+        SPREAD.iter().filter_map(told).collect()
+    };
     let refusals: Map<String, Value> =
         snapshot.refusals.iter().map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect();
     json!({
@@ -67,7 +70,8 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead:
         "recent_ratios": ratios,
         "overhead_s": {
             "batch": seconds(overhead.batch),
-            "unseen": unseen,
+            "unseen": times(overhead.unseen),
+            "pauses": times(overhead.pauses),
             "request": overhead.request.map(seconds),
         },
         "recent_batches": snapshot.recent_batches,

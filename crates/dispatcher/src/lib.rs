@@ -21,6 +21,7 @@ mod parts;
 mod pipeline;
 mod profiler;
 mod quarantine;
+mod recent;
 mod registry;
 mod replica;
 mod samples;
@@ -32,7 +33,6 @@ mod stream;
 mod synthetic;
 mod task;
 mod ticket;
-mod unseen;
 mod worker;
 
 pub use handle::ModelHandle;

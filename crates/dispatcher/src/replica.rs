@@ -106,6 +106,8 @@ pub(crate) struct Replica<W: Worker> {
     pub(crate) ready: Time,
     /// It has answered an ordinary batch.
     pub(crate) served: bool,
+    /// When its last run ended; `None` before the first.
+    pub(crate) ended: Option<Time>,
 }
 
 /// What a look at a slot showed.
@@ -130,6 +132,7 @@ impl<W: Worker> Replica<W> {
             warmed: 0,
             ready: Time::MAX,
             served: false,
+            ended: None,
         }
     }
 

@@ -33,10 +33,10 @@ use crate::inbox::{Command, Mail, Submission};
 use crate::moderation::Moderated;
 use crate::profiler::Profiler;
 use crate::quarantine::Quarantine;
+use crate::recent::Recent;
 use crate::replica::{Replica, Seen};
 use crate::samples::WarmUp;
 use crate::shared::Shared;
-use crate::unseen::Unseen;
 use crate::worker::{Launcher, Worker};
 
 /// Passes over the mail before a decision falls even though more keeps coming: the reactor was given this many
@@ -87,8 +87,12 @@ pub(crate) struct Task<L: Launcher> {
     active: Time,
     /// What a batch takes from its hand-over to its answer beyond the execution, lately.
     overhead: Duration,
-    /// How long batches had ended before that was seen.
-    unseen: Unseen,
+    /// How long runs had ended before that was seen: a gateway that shares its cores with the workers waits for its turn,
+    /// and as long between the arrival of a request and its admission. No execution has that in it, and every caller does.
+    unseen: Recent,
+    /// How long replicas paused between two runs although the next was staged: a gateway that shares their cores answers
+    /// the one and reads what came meanwhile.
+    pauses: Recent,
     next_replica: u32,
     next_batch: u64,
     /// Parts that requests were cut into, their firsts not counted.
@@ -143,7 +147,8 @@ impl<L: Launcher> Task<L> {
             changed: false,
             active: clock.now(),
             overhead: Duration::ZERO,
-            unseen: Unseen::default(),
+            unseen: Recent::default(),
+            pauses: Recent::default(),
             next_replica: 0,
             next_batch: 0,
             parts: 0,
@@ -303,7 +308,12 @@ impl<L: Launcher> Task<L> {
                 let _gone = reply.send(crate::explain::explain(
                     &self.scheduler,
                     &self.shared.settings,
-                    &Overhead { batch: self.overhead, unseen: &self.unseen, request: self.effort.each() },
+                    &Overhead {
+                        batch: self.overhead,
+                        unseen: &self.unseen,
+                        pauses: &self.pauses,
+                        request: self.effort.each(),
+                    },
                 ));
             }
             Command::Drain(done) => self.begin_drain(done),

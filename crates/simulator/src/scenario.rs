@@ -61,6 +61,10 @@ pub struct Model {
     /// waits for its turn. Requests wait as long before they are read. Empty: half of `overhead_batch_s`, and nothing.
     #[serde(default)]
     pub unseen: Vec<(f64, f64)>,
+    /// How long a replica pauses between two runs although the next is staged, as quantiles and seconds: while the gateway
+    /// has their core to itself. Empty: not at all.
+    #[serde(default)]
+    pub pauses: Vec<(f64, f64)>,
     /// What a request takes of the gateway, in seconds: half to be read, half to be answered, one after the other for
     /// all that come.
     #[serde(default)]
@@ -237,11 +241,13 @@ impl Model {
                 "the spread of model '{name}' needs pairs of quantile and ratio, both ascending"
             )));
         }
-        let waits = self.unseen.iter().all(|(_, wait)| *wait >= 0.0 && wait.is_finite());
-        if !waits || !self.unseen.is_sorted_by(|first, second| first.0 < second.0 && first.1 <= second.1) {
-            return Err(wrong(format!(
-                "unseen of model '{name}' needs pairs of quantile and seconds of at least 0, both ascending"
-            )));
+        for (what, times) in [("unseen", &self.unseen), ("pauses", &self.pauses)] {
+            let possible = times.iter().all(|(_, time)| *time >= 0.0 && time.is_finite());
+            if !possible || !times.is_sorted_by(|first, second| first.0 < second.0 && first.1 <= second.1) {
+                return Err(wrong(format!(
+                    "{what} of model '{name}' needs pairs of quantile and seconds of at least 0, both ascending"
+                )));
+            }
         }
         if self.replicas == 0 || self.batch_rows_max == 0 {
             return Err(wrong(format!(
@@ -385,6 +391,7 @@ mod tests {
             recent_ratios: Vec::new(),
             overhead_batch_s: 0.0,
             unseen: Vec::new(),
+            pauses: Vec::new(),
             overhead_request_s: 0.0,
             batched: true,
             batch_rows_max: 32,

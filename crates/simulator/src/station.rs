@@ -18,7 +18,7 @@ const RUNS_BEFORE: u32 = 512;
 /// What is to happen at a station later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Moment {
-    /// An idle replica sees what was staged for it.
+    /// A replica sees what was staged for it.
     Take(usize),
     /// A run is over.
     End(usize),
@@ -79,7 +79,7 @@ pub(crate) struct Station {
     /// Mean times by rows - 1.
     means: Vec<Duration>,
     random: Random,
-    /// For how long the gateway waits: drawn apart, so that it changes no execution.
+    /// For how long the gateway waits, and replicas for it: drawn apart, so that it changes no execution.
     turns: Random,
     /// Which of the model's ratios is next.
     replayed: Option<usize>,
@@ -333,7 +333,11 @@ impl Station {
         } else {
             effects.later.push((now + unseen, Moment::Seen(machine)));
         }
-        self.take(now, machine, effects);
+        let staged = !self.machines[machine].slots.is_empty();
+        match self.turns.value(&self.model.pauses).filter(|_| staged) {
+            Some(pause) if pause > 0.0 => effects.later.push((now + seconds(pause), Moment::Take(machine))),
+            _ => self.take(now, machine, effects),
+        }
     }
 
     fn see(&mut self, now: Time, machine: usize, effects: &mut Effects) {

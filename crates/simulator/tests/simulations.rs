@@ -70,6 +70,18 @@ fn what_a_gateway_waits_for_its_turn_is_in_every_latency_twice_and_takes_no_capa
 }
 
 #[test]
+fn a_replica_pauses_before_what_was_staged_behind_a_run_and_not_before_what_came_later() {
+    let paused =
+        with(model("m", 0.0, 0.01), json!({"batched": false, "pauses": [[0.0, 0.002], [1.0, 0.002]]}));
+    let three = json!({"trace": {"requests": [[1.0, 1, 0], [1.001, 1, 0], [2.0, 1, 0]]}});
+    let report = run(one_model(paused, three));
+    let latency = &report.targets[0].latency;
+    let (mean, longest) = (latency.mean_s.expect("three came"), latency.max_s.expect("three came"));
+    assert!((longest - 0.021).abs() < 1e-9, "{longest}");
+    assert!((mean - (0.010 + 0.021 + 0.010) / 3.0).abs() < 1e-9, "{mean}");
+}
+
+#[test]
 fn a_lone_request_takes_its_execution_and_both_overheads() {
     let slow =
         with(model("m", 0.002, 0.001), json!({"overhead_batch_s": 0.0004, "overhead_request_s": 0.0006}));

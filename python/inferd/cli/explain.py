@@ -25,6 +25,8 @@ _INDENT = " " * 11
 # Fewer runs say nothing of whether the machine is slow at the moment, and less than this is not worth a sentence.
 _RATIOS_MIN = 64
 _NOTABLE = 1.25
+# Shorter pauses are what handing over costs.
+_PAUSE_MIN_S = 2e-4
 
 # Why requests were answered without being run, by the label that metrics and logs use.
 _REFUSALS = {
@@ -156,6 +158,12 @@ def _batching(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
         sentences.append(f"Handing a batch over and back takes {_ms(why['overhead_s']['batch'])} ms beside its run.")
     if why["overhead_s"].get("request"):
         sentences.append(f"A request keeps the gateway for {_ms(why['overhead_s']['request'])} ms.")
+    pause = dict(why["overhead_s"].get("pauses", [])).get(0.5, 0.0)
+    if pause >= _PAUSE_MIN_S:
+        sentences.append(
+            f"Between two batches a replica pauses for {_ms(pause)} ms: where it shares a core with the gateway, that "
+            "works then."
+        )
     return sentences
 
 

@@ -193,6 +193,7 @@ def _measured(model: PlannedModel, told: dict[str, Any] | None, cache: ProfileCa
         "recent_ratios": ratios if len(ratios) >= _RATIOS_MIN else [],
         "overhead_batch_s": why.get("overhead_s", {}).get("batch", 0.0),
         "unseen": _ascending(why.get("overhead_s", {}).get("unseen", [])),
+        "pauses": _ascending(why.get("overhead_s", {}).get("pauses", [])),
         "overhead_request_s": why.get("overhead_s", {}).get("request") or 0.0,
         "batched": model.spec.batching != "off" and batching == "on",
     }

@@ -46,7 +46,15 @@ impl<L: Launcher> Task<L> {
         let now = self.clock.now();
         let hang = self.replicas[place].hang.take_if(|hang| matches!(hang, Hang::Asked(_)));
         self.watch_for_hang(place, now);
-        let (execution, unseen) = (done.execution, done.unseen);
+        let execution = done.execution;
+        let ended = now - done.unseen;
+        let before = self.replicas[place].ended.replace(ended);
+        if done.outcome.is_ok() && batch.purpose == Purpose::Ordinary {
+            self.unseen.record(done.unseen);
+            if let Some(before) = before.filter(|_| !batch.at_once) {
+                self.pauses.record((ended - execution).since(before));
+            }
+        }
         let replica = self.replicas[place].id;
         let (result, stopped) = match done.outcome {
             Ok(outputs) => (self.split(&batch, &outputs), false),
@@ -68,7 +76,7 @@ impl<L: Launcher> Task<L> {
                 self.end_stream(&batch);
                 self.suspects_hung();
             }
-            Purpose::Ordinary => self.ordinary_done(place, now, batch, (execution, unseen), result),
+            Purpose::Ordinary => self.ordinary_done(place, now, batch, execution, result),
             Purpose::Suspects => self.suspects_done(place, now, batch, execution, result),
         }
     }
@@ -113,14 +121,13 @@ impl<L: Launcher> Task<L> {
         place: usize,
         now: Time,
         batch: Batch,
-        (execution, unseen): (Duration, Duration),
+        execution: Duration,
         result: Result<Shares, Error>,
     ) {
         let replica = self.replicas[place].id;
         match result {
             Ok(shares) => {
                 self.replicas[place].served = true;
-                self.unseen.record(unseen);
                 let index = self.replicas[place].index;
                 self.seats[index].backoff.succeeded();
                 self.event(Event::Finished { replica, batch: batch.id, execution, ok: true });

@@ -10,6 +10,7 @@ use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Seconds};
 use inferd_types::{
     BatchId, Batching, Clock, DataType, ErrorKind, InferRequest, Result, Signature, Tensor, TensorSpec, Time,
 };
+use serde_json::json;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::Task;
@@ -350,6 +351,24 @@ async fn the_gateway_may_rest_while_its_only_core_is_taken_by_a_run() {
     assert!(running.await.is_ok());
     settle(&handle).await;
     assert_eq!(moderation.time(), None);
+}
+
+#[tokio::test]
+async fn a_replica_pauses_from_the_end_of_a_run_to_the_start_of_the_next_if_that_was_staged() {
+    let (handle, fakes) = load(true).await;
+    let pauses = async || handle.explain().await["overhead_s"]["pauses"].clone();
+    let fake = fakes.number(0);
+    let (running, staged) = running_and_staged(&handle, &fake).await;
+    until("the first ends", || fake.finish()).await;
+    assert!(running.await.is_ok());
+    assert_eq!(pauses().await, json!([]), "nothing ran before it");
+    let clock = Clock::start();
+    until("as long as a run and a pause", || clock.now() > Time::ZERO + Duration::from_millis(4)).await;
+    until("the second ends", || fake.finish()).await;
+    assert!(staged.await.is_ok());
+    let told = pauses().await;
+    let median = told[4][1].as_f64().expect("seconds");
+    assert!((0.003..20.0).contains(&median), "{told}");
 }
 
 #[tokio::test]

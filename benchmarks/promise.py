@@ -59,6 +59,12 @@ SETTLE_S = 3.0
 WARM = ((500.0, 1.0), (2000.0, 4.0), (4000.0, 4.0))
 # Each has its own bursts.
 ROUNDS = 5
+# More of them at the rates around the highest that a server holds, so many to each side: what decides is known best.
+ROUNDS_NEAR = 6
+STEPS_NEAR = 2
+# How often a server is given the rate at which it answers most in time, and right before or after it twice the rate
+# that it holds: how fast the machine is differs more from minute to minute.
+PAIRS = 7
 # How long the loads last that are foretold too.
 FORETOLD_S = 6.0
 # Of each peer's settings, how many take part in the rounds: two where more than one may turn out to be the best.
@@ -164,6 +170,44 @@ def rounds(bench: Bench, servers: list[Server], count: int) -> dict[str, list[li
     return seen
 
 
+def near(bench: Bench, servers: list[Server], seen: dict[str, list[list[Seen]]], count: int) -> None:
+    """Adds ``count`` more sights at the rates around those that each server holds."""
+    edges = {}
+    for server in servers:
+        middle = RATES.index(held(curve(seen[server.name])) or RATES[0])
+        tried = sum(1 for one in seen[server.name] if one)
+        edges[server.name] = range(max(middle - STEPS_NEAR, 0), min(middle + STEPS_NEAR + 1, tried))
+    for seed in range(ROUNDS + 1, ROUNDS + count + 1):
+        say(f"  near what each holds: {seed - ROUNDS} of {count}")
+        for place in range(2 * STEPS_NEAR + 1):
+            for server in servers:
+                if place < len(edges[server.name]):
+                    step = edges[server.name][place]
+                    arrivals = Arrivals(RATES[step], bench.seconds, seed, BURSTS_CV)
+                    seen[server.name][step].append(measure(bench, server, arrivals))
+
+
+def twice(bench: Bench, servers: list[Server], curves: dict[str, list[dict[str, Any]]], count: int) -> dict[str, Any]:
+    """What each answers in time at twice the rate that it holds, beside the most that it answers, pair by pair."""
+    found: dict[str, Any] = {}
+    for pair in range(count):
+        say(f"  at twice what each holds: {pair + 1} of {count}")
+        for server in servers:
+            peak = max(curves[server.name], key=lambda point: point["goodput"])["rate"]
+            double = 2 * (held(curves[server.name]) or RATES[0])
+            one = found.setdefault(server.name, {"peak_rate": peak, "rate": double, "peak": [], "goodput": []})
+            loads = [(peak, one["peak"]), (double, one["goodput"])]
+            for rate, kept in loads if pair % 2 == 0 else reversed(loads):
+                sight = measure(bench, server, Arrivals(rate, bench.seconds, 101 + pair, BURSTS_CV))
+                kept.append(sight.met / sight.seconds)
+    return found
+
+
+def curve(by_rate: list[list[Seen]]) -> list[dict[str, Any]]:
+    """The sights of one server, summed up rate by rate."""
+    return [summary(one) for one in by_rate if one]
+
+
 def summary(seen: list[Seen]) -> dict[str, Any]:
     """Several sights of one server at one rate: the median of each."""
     median = statistics.median
@@ -179,9 +223,9 @@ def summary(seen: list[Seen]) -> dict[str, Any]:
     }
 
 
-def held(curve: list[dict[str, Any]]) -> float:
+def held(points: list[dict[str, Any]]) -> float:
     """The highest rate of which 99 % are met in the median of the rounds; 0 if there is none."""
-    return max((point["rate"] for point in curve if point["attainment"] >= ATTAINMENT), default=0.0)
+    return max((point["rate"] for point in points if point["attainment"] >= ATTAINMENT), default=0.0)
 
 
 def variants(*, in_json: bool, quick: bool) -> dict[str, list[type[Server]]]:
@@ -242,11 +286,11 @@ def bound(server: Inferd, seconds: float, rate: float) -> dict[str, Any]:
     why = server.explain()["models"][0]["explain"]
     # As fast as the machine was on the whole, not as it is at this moment.
     usual = statistics.mean(why["recent_ratios"])
-    curve: list[tuple[int, float]] = []
+    times: list[tuple[int, float]] = []
     for point in why["curve"]:
-        curve.append((point["rows"], max(point["mean_s"] * usual, curve[-1][1] if curve else 0.0)))
+        times.append((point["rows"], max(point["mean_s"] * usual, times[-1][1] if times else 0.0)))
     question = {
-        "curve": curve,
+        "curve": times,
         "offsets": [list(Arrivals(rate, seconds, seed, BURSTS_CV).offsets()) for seed in (1, 2)],
         "objective_s": OBJECTIVE_S,
         "attainment": ATTAINMENT,
@@ -257,7 +301,7 @@ def bound(server: Inferd, seconds: float, rate: float) -> dict[str, Any]:
     program = target / "release" / "examples" / "bound"
     ran = subprocess.run([str(program)], input=json.dumps(question), check=True, stdout=subprocess.PIPE, text=True)
     rates: dict[str, Any] = json.loads(ran.stdout)
-    return {"curve": curve, "rates": rates}
+    return {"curve": times, "rates": rates}
 
 
 def say(text: str) -> None:
@@ -300,8 +344,10 @@ def measure_case(bench: Bench, case: str, *, quick: bool) -> dict[str, Any]:
         kinds += tune(bench, peer, settings, model)
     with running(bench, kinds, model) as servers:
         seen = rounds(bench, servers, 1 if quick else ROUNDS)
-        curves = {name: [summary(one) for one in by_rate if one] for name, by_rate in seen.items()}
+        near(bench, servers, seen, 1 if quick else ROUNDS_NEAR)
+        curves = {name: curve(by_rate) for name, by_rate in seen.items()}
         best = held(curves[servers[0].name]) or RATES[0]
+        doubled = twice(bench, servers, curves, 2 if quick else PAIRS)
         limits = bound(servers[0], bench.seconds, best)
     with running(bench, kinds[:1], model) as [server]:
         compared = compare(bench, server, best, quick=quick)
@@ -310,10 +356,11 @@ def measure_case(bench: Bench, case: str, *, quick: bool) -> dict[str, Any]:
         "machine": environment.machine(),
         "objective_s": OBJECTIVE_S,
         "seconds": bench.seconds,
-        "rounds": 1 if quick else ROUNDS,
+        "rounds": [1, 1] if quick else [ROUNDS, ROUNDS_NEAR],
         "tuned": {name: [len(settings), FINALISTS[name]] for name, settings in peers.items()},
         "curves": curves,
-        "held": {name: held(curve) for name, curve in curves.items()},
+        "held": {name: held(points) for name, points in curves.items()},
+        "twice": doubled,
         "bound": limits,
         "compared": compared,
     }

@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def write(found: dict[str, dict[str, Any]], folder: Path) -> str:
             "",
             f"![Answers in time against what is offered](promise-{name}.png)",
         ]
-        lines += _best(one) + _bound(one) + _past(one) + _foretold(one)
+        lines += _best(one) + _twice(one) + _bound(one) + _past(one) + _foretold(one)
         _plot(one, folder / f"promise-{name}.png")
     text = "\n".join(lines) + "\n"
     (folder / "promise.md").write_text(text)
@@ -62,9 +63,9 @@ def _best(one: dict[str, Any]) -> list[str]:
         "",
         "### The highest rate of which 99 % are met",
         "",
-        f"In the median of {one['rounds']} rounds with bursts of their own, {one['seconds']:g} s at each rate, all "
-        f"servers up and loaded in turn: inferd, and {tuned}, as found at three rates with two bursts each. Rates are "
-        "an eighth apart where it matters.",
+        f"In the median of {one['rounds'][0]} rounds with bursts of their own, and {one['rounds'][1]} more around what "
+        f"each holds, {one['seconds']:g} s at each rate, all servers up and loaded in turn: inferd, and {tuned}, as "
+        "found at three rates with two bursts each. Rates are an eighth apart where it matters.",
         "",
         "|  | requests/s | inferd / it | met at that rate, round by round |",
         "|---|---:|---:|---|",
@@ -74,6 +75,27 @@ def _best(one: dict[str, Any]) -> list[str]:
         met = next((point["rounds"] for point in one["curves"][name] if point["rate"] == rate), [])
         ratio = f"{ours / rate:.2f}×" if rate else "–"
         lines.append(f"| {name} | {rate:,.0f} | {ratio} | {', '.join(f'{share:.1%}' for share in met)} |")
+    return lines
+
+
+def _twice(one: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "### At twice that rate",
+        "",
+        "Each server is given the rate at which it answered most in time, and right before or after it twice the rate "
+        f"that it holds: {len(one['twice']['inferd']['peak'])} pairs with bursts of their own, medians.",
+        "",
+        "|  | its peak at | in time/s | twice | in time/s | of its peak | pair by pair |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for name, seen in one["twice"].items():
+        shares = [double / max(peak, 1.0) for peak, double in zip(seen["peak"], seen["goodput"], strict=True)]
+        lines.append(
+            f"| {name} | {seen['peak_rate']:,.0f} | {statistics.median(seen['peak']):,.0f} | {seen['rate']:,.0f} "
+            f"| {statistics.median(seen['goodput']):,.0f} | {statistics.median(shares):.0%} "
+            f"| {', '.join(f'{share:.0%}' for share in shares)} |"
+        )
     return lines
 
 

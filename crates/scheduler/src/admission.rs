@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PROBE_AFTER: Duration = Duration::from_millis(250);
 /// While no more comes than can be done, how far a newcomer's runs are judged from what they take on average towards what
 /// they take at the judged quantile. Of those whom that quantile itself keeps out, nearly all would have been in time.
-const CAUTION: f64 = 0.25;
+const CAUTION: f64 = 0.5;
 /// Told to callers while the drain time can't be predicted.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 /// Shorter hints only make callers come back into the same queue.
@@ -198,7 +198,8 @@ impl Scheduler {
         let each = latency.mean(rows as u32).unwrap_or(0.0) * self.mean_pace();
         let spread = (high as f64 - each).max(0.0);
         let run = each + CAUTION * spread * (1.0 + ((batches - 1) as f64).sqrt());
-        let start = pace::drained((each * (batches - 1) as f64) as u64, &mut self.free);
+        let paused = each + self.sizes.pause().as_nanos() as f64;
+        let start = pace::drained((paused * (batches - 1) as f64) as u64, &mut self.free);
         start.is_some_and(|start| start + Duration::from_nanos(run as u64) <= entry.limit())
     }
 
@@ -234,7 +235,7 @@ impl Scheduler {
     /// squares.
     fn margin(&self, size: u8, batches: u64) -> f64 {
         let Size { latency, pace, .. } = self.sizes.of(size);
-        let spread = latency.high(pace.rows) as f64 - pace.batch_nanos.unwrap_or(0.0);
+        let spread = latency.high(pace.rows) as f64 - latency.mean(pace.rows).unwrap_or(0.0);
         spread.max(0.0) * (batches as f64).sqrt()
     }
 
@@ -248,7 +249,7 @@ impl Scheduler {
             let batch = replica.open_batch();
             open += batch.map_or(0, |batch| u64::from(batch.rows));
             let free = if batch.is_some() {
-                replica.first_ends(now, &self.sizes)
+                replica.next_starts(now, &self.sizes)
             } else {
                 replica.free_at(now, &self.sizes)
             };

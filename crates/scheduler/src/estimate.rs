@@ -79,7 +79,7 @@ impl Scheduler {
         let free = || {
             self.servers().map(|replica| {
                 let ends = if replica.open_batch().is_some() {
-                    replica.first_ends(now, &self.sizes)
+                    replica.next_starts(now, &self.sizes)
                 } else {
                     replica.free_at(now, &self.sizes)
                 };

@@ -140,7 +140,7 @@ impl Scheduler {
             if fill.rows >= fill.cap || self.queue.rows_of(fill.shape) == 0 {
                 continue;
             }
-            let start = self.replicas[at].first_ends(now, &self.sizes);
+            let start = self.replicas[at].next_starts(now, &self.sizes);
             self.gather(start, &mut fill);
             if self.picked.is_empty() {
                 continue;
@@ -163,7 +163,7 @@ impl Scheduler {
     fn fill_behind(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Time> {
         loop {
             let at = self.route(now, Replica::has_room_behind)?;
-            let start = self.replicas[at].first_ends(now, &self.sizes);
+            let start = self.replicas[at].next_starts(now, &self.sizes);
             let head = self.settle_head(now, start, actions)?;
             if self.hold(at, start, head) {
                 return None;
@@ -183,7 +183,7 @@ impl Scheduler {
             if idle == 0 {
                 return;
             }
-            let wait = replica.first_ends(now, &self.sizes).since(now);
+            let wait = replica.next_starts(now, &self.sizes).since(now);
             if wait.as_nanos() as f64 <= HAND_OVER_NANOS {
                 continue;
             }
@@ -271,6 +271,7 @@ impl Scheduler {
             taken: false,
             closed: !self.config.batched || slots.iter().any(|slot| self.table[*slot].alone),
             withdrawing: false,
+            followed: None,
             twin: None,
             requests: slots,
         };

@@ -24,7 +24,8 @@ const JUDGED: [f64; 3] = [0.95, 0.9, 0.75];
 pub(crate) struct Pace {
     /// Rows of the batches that a backlog is worked off in.
     pub(crate) rows: u32,
-    /// What one of them takes on average, in nanoseconds; `None` while nothing is known.
+    /// What one of them keeps a replica on average, the pause before it counted, in nanoseconds; `None` while nothing is
+    /// known.
     pub(crate) batch_nanos: Option<f64>,
     /// The objective is shorter than one row takes.
     pub(crate) unreachable: bool,
@@ -43,12 +44,15 @@ impl Pace {
         rows_max: u32,
         objective: Option<Objective>,
         horizon: Duration,
+        pause: f64,
     ) -> Self {
         let objective = objective.map_or(u64::MAX, |objective| saturate(objective.latency.as_nanos()));
         let horizon = saturate(horizon.as_nanos());
         let own = latency.quantile();
         let unreachable = latency.known() && latency.longest(1, own) > objective as f64;
-        let mut pace = Pace { rows: rows_max, batch_nanos: latency.mean(rows_max), unreachable, judged: own };
+        let pause = pause.max(0.0);
+        let batch_nanos = latency.mean(rows_max).map(|mean| mean + pause);
+        let mut pace = Pace { rows: rows_max, batch_nanos, unreachable, judged: own };
         let mut best = 0.0;
         for judged in JUDGED.into_iter().filter(|judged| *judged < own && !unreachable).chain([own]) {
             let batches = BATCHES_BEFORE + latency.ratio(judged);
@@ -56,13 +60,13 @@ impl Pace {
             let worth = (2.0 * judged - 1.0).max(0.1);
             for rows in 1..=rows_max {
                 let fits = |mean: &f64| {
-                    unreachable || (rows == 1 && judged == own) || mean * batches <= horizon as f64
+                    unreachable || (rows == 1 && judged == own) || mean * batches + pause <= horizon as f64
                 };
                 if let Some(mean) = latency.mean(rows).filter(fits) {
-                    let rate = worth * f64::from(rows) / mean;
+                    let rate = worth * f64::from(rows) / (mean + pause);
                     if rate > best {
                         best = rate;
-                        pace = Pace { rows, batch_nanos: Some(mean), unreachable, judged };
+                        pace = Pace { rows, batch_nanos: Some(mean + pause), unreachable, judged };
                     }
                 }
             }
@@ -126,21 +130,21 @@ mod tests {
         let pace = |millis| {
             let latency_max = Duration::from_millis(millis);
             let objective = Objective { latency: latency_max, quantile: 0.5 };
-            Pace::new(&latency, 32, Some(objective), latency_max)
+            Pace::new(&latency, 32, Some(objective), latency_max, 0.0)
         };
         assert_eq!((pace(100).rows, pace(100).unreachable), (32, false));
         assert!((7..=9).contains(&pace(4).rows), "{:?}", pace(4));
         assert_eq!((pace(1).rows, pace(1).unreachable), (1, false));
-        assert_eq!((Pace::new(&latency, 32, None, Duration::MAX).rows), 32);
+        assert_eq!((Pace::new(&latency, 32, None, Duration::MAX, 0.0).rows), 32);
         // One run in twenty takes twice as long: to count with that for every batch would halve the batches.
         let mut wide = Latency::new(32, 0.99, &profile);
         for run in 0..2000u64 {
             wide.observe(1, Duration::from_micros(if run % 20 == 0 { 2000 } else { 950 }));
         }
         let objective = Objective { latency: Duration::from_millis(6), quantile: 0.99 };
-        let pace = Pace::new(&wide, 32, Some(objective), objective.latency);
+        let pace = Pace::new(&wide, 32, Some(objective), objective.latency, 0.0);
         assert!((16..=19).contains(&pace.rows) && pace.judged < 0.99, "{pace:?}");
         let none = Objective { latency: Duration::from_micros(10), quantile: 0.5 };
-        assert!(Pace::new(&latency, 32, Some(none), none.latency).unreachable);
+        assert!(Pace::new(&latency, 32, Some(none), none.latency, 0.0).unreachable);
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Batch {
     pub(crate) closed: bool,
     /// It was asked for back.
     pub(crate) withdrawing: bool,
+    /// When the batch before it was seen to end, if it was staged by then.
+    pub(crate) followed: Option<Time>,
     /// The batch that it is a copy of, or that is a copy of it.
     pub(crate) twin: Option<(ReplicaId, BatchId)>,
 }
@@ -74,11 +76,18 @@ impl Replica {
         self.second.as_ref().filter(|batch| !self.is_out() && batch.is_open() && !batch.closed)
     }
 
-    /// The predicted end of what executes: now where it is overdue by no more than chance explains, else as long from
+    /// When a batch behind what executes is likely to begin: after a pause.
+    pub(crate) fn next_starts(&self, now: Time, sizes: &Sizes) -> Time {
+        match &self.first {
+            None => now,
+            Some(first) => self.ends(first, now, sizes) + sizes.pause(),
+        }
+    }
+
+    /// The predicted end of `first`, which executes: now where it is overdue by no more than chance explains, else as long from
     /// now as it has run already. What stands behind a stalled run would else wait for it, beside replicas that are
     /// idle.
-    pub(crate) fn first_ends(&self, now: Time, sizes: &Sizes) -> Time {
-        let Some(first) = &self.first else { return now };
+    fn ends(&self, first: &Batch, now: Time, sizes: &Sizes) -> Time {
         let after = |nanos: f64| Time::from_nanos(first.started.as_nanos().saturating_add(nanos as u64));
         let usual = after(self.takes(first, sizes));
         if now <= usual {
@@ -95,11 +104,11 @@ impl Replica {
         (nanos > 0.0).then(|| (first.started, Duration::from_nanos(nanos as u64)))
     }
 
-    /// The predicted end of all that it holds.
+    /// When a batch behind all that it holds is likely to begin.
     pub(crate) fn free_at(&self, now: Time, sizes: &Sizes) -> Time {
-        let first = self.first_ends(now, sizes);
-        let second = self.second.as_ref().map_or(0.0, |batch| self.takes(batch, sizes));
-        Time::from_nanos(first.as_nanos().saturating_add(second as u64))
+        let next = self.next_starts(now, sizes);
+        let Some(second) = &self.second else { return next };
+        next + Duration::from_nanos(self.takes(second, sizes) as u64) + sizes.pause()
     }
 
     /// What `batch` takes here on average, in nanoseconds; 0 while nothing is known.

@@ -34,7 +34,7 @@ impl Scheduler {
     }
 
     fn first_done(&self, now: Time, candidates: impl Iterator<Item = usize>) -> Option<usize> {
-        let done = |replica: &Replica| (replica.first_ends(now, &self.sizes), replica.health.pace());
+        let done = |replica: &Replica| (replica.next_starts(now, &self.sizes), replica.health.pace());
         candidates
             .map(|at| (done(&self.replicas[at]), at))
             .reduce(|one, other| if other.0 < one.0 { other } else { one })

@@ -281,6 +281,12 @@ impl Scheduler {
         }
         self.returning.finished(now, u32::try_from(batch.requests.len()).unwrap_or(u32::MAX), execution);
         self.count.batch(batch.rows);
+        if let Some(next) = self.replica_mut(replica).and_then(|replica| replica.first.as_mut()) {
+            next.followed = Some(now);
+        }
+        if let Some(before) = batch.followed {
+            self.sizes.paused(now.since(before).as_nanos() as f64 - execution.as_nanos() as f64, execution);
+        }
         if ok {
             self.learn(batch.size, batch.rows, execution.div_f64(pace));
             self.learned = now;

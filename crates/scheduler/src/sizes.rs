@@ -11,6 +11,9 @@ use crate::latency::Latency;
 use crate::message::{Config, SizeBucket};
 use crate::pace::Pace;
 
+/// How much one pause moves the mean.
+const PAUSE_STEP: f64 = 1.0 / 16.0;
+
 /// One bucket.
 #[derive(Debug)]
 pub(crate) struct Size {
@@ -22,15 +25,15 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    fn new(size: SizeBucket, latency: Latency, config: &Config, horizon: Duration) -> Size {
-        let pace = Pace::new(&latency, config.batch_rows_max, config.objective, horizon);
+    fn new(size: SizeBucket, latency: Latency, config: &Config, horizon: Duration, pause: f64) -> Size {
+        let pace = Pace::new(&latency, config.batch_rows_max, config.objective, horizon, pause);
         let mut new = Size { size, latency, pace, came: false };
         new.latency.judge_at(pace.judged);
         new
     }
 
-    fn plan(&mut self, config: &Config, horizon: Duration) {
-        self.pace = Pace::new(&self.latency, config.batch_rows_max, config.objective, horizon);
+    fn plan(&mut self, config: &Config, horizon: Duration, pause: f64) {
+        self.pace = Pace::new(&self.latency, config.batch_rows_max, config.objective, horizon, pause);
         self.latency.judge_at(self.pace.judged);
     }
 }
@@ -42,13 +45,15 @@ pub(crate) struct Sizes {
     quantile: f64,
     /// The bucket of the batch that finished last.
     usual: u8,
+    /// What replicas pause between two runs on average, in nanoseconds.
+    pause: f64,
 }
 
 impl Sizes {
     pub(crate) fn new(config: &Config, quantile: f64, horizon: Duration) -> Self {
         let latency = Latency::new(config.batch_rows_max, quantile, &config.profile);
-        let first = Size::new(SizeBucket::default(), latency, config, horizon);
-        Sizes { all: vec![first], quantile, usual: 0 }
+        let first = Size::new(SizeBucket::default(), latency, config, horizon, 0.0);
+        Sizes { all: vec![first], quantile, usual: 0, pause: 0.0 }
     }
 
     /// By index.
@@ -83,7 +88,7 @@ impl Sizes {
             Some(nearest) => Latency::like(&nearest.latency),
             None => Latency::new(config.batch_rows_max, self.quantile, &config.profile),
         };
-        self.all.push(Size::new(size, latency, config, horizon));
+        self.all.push(Size::new(size, latency, config, horizon, self.pause));
         // There are no more than 256 sizes.
         (self.all.len() - 1) as u8
     }
@@ -99,11 +104,23 @@ impl Sizes {
         self.all[usize::from(at)].latency.observe(rows, execution)
     }
 
+    /// A replica paused for `time` before a run of `execution` although that was staged; less than nothing where the end of
+    /// the run before it was seen late.
+    pub(crate) fn paused(&mut self, time: f64, execution: Duration) {
+        let longest = execution.as_nanos() as f64;
+        self.pause += PAUSE_STEP * (time.clamp(-longest, longest) - self.pause);
+    }
+
+    /// What replicas pause between two runs.
+    pub(crate) fn pause(&self) -> Duration {
+        Duration::from_nanos(self.pause.max(0.0) as u64)
+    }
+
     /// Plans anew for one bucket, or for all.
     pub(crate) fn plan(&mut self, only: Option<u8>, config: &Config, horizon: Duration) {
         for (at, size) in self.all.iter_mut().enumerate() {
             if only.is_none_or(|only| usize::from(only) == at) {
-                size.plan(config, horizon);
+                size.plan(config, horizon, self.pause);
             }
         }
     }

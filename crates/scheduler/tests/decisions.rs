@@ -118,6 +118,33 @@ fn what_the_backlog_makes_late_is_refused_at_the_door_with_the_time_it_takes_to_
 }
 
 #[test]
+fn what_a_replica_pauses_between_two_runs_makes_those_who_wait_late_too() {
+    let admitted = |pause: u64| {
+        let objective = Objective { latency: Duration::from_millis(25), quantile: 0.99 };
+        let mut desk =
+            Desk::known(Config { batched: false, objective: Some(objective), ..Config::default() }, 1);
+        desk.arrive(0, [arrival(0), arrival(1)]);
+        desk.decide(0);
+        let mut now = 0;
+        for run in 0..200 {
+            // One is always staged behind the one that runs.
+            now += if run == 0 { 1100 } else { pause + 1100 };
+            desk.finished(now, run, 1100);
+            desk.taken(now, run + 1);
+            desk.arrive(now, [arrival(run + 2)]);
+            desk.decide(now);
+        }
+        let newcomers = (1000..).map(|request| {
+            desk.arrive(now, [arrival(request)]);
+            desk.actions.is_empty()
+        });
+        newcomers.take_while(|admitted| *admitted).count()
+    };
+    assert!((18..=23).contains(&admitted(0)), "{}", admitted(0));
+    assert!((8..=12).contains(&admitted(1100)), "{}", admitted(1100));
+}
+
+#[test]
 fn an_unknown_model_admits_optimistically_and_queues_are_bounded() {
     let config = Config { queue_rows_max: 4, queue_max_bytes: 100, ..Config::default() };
     let mut desk = Desk::new(config, 0);

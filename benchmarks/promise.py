@@ -392,6 +392,7 @@ def compare(bench: Bench, server: Inferd, bursty_rate: float, *, quick: bool) ->
                 "foretold_p50_s": median(one["latency"]["p50_s"] for one in told),
                 "foretold_p99_s": median(one["latency"]["p99_s"] for one in told),
                 "foretold_rows": median(one["rows_mean"] for one in told),
+                "p99_ratios": [one["latency"]["p99_s"] / ran.p99_s for ran, one in zip(real, told, strict=True)],
                 "why": server.explain()["models"][0]["explain"],
             }
         )

@@ -210,7 +210,8 @@ impl Scheduler {
         work > self.horizon.as_nanos() as f64 * self.servers().count() as f64
     }
 
-    /// What as many rows of those that wait as a batch has take on average, in nanoseconds: their sizes may differ.
+    /// For how long as many rows of those that wait as a batch has keep a replica on average, in nanoseconds: their sizes may
+    /// differ.
     fn batch_of_backlog(&self, pace: Pace) -> Option<f64> {
         if self.sizes.is_one() {
             return pace.batch_nanos;

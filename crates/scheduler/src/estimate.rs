@@ -34,7 +34,9 @@ impl Scheduler {
         let mixed = (!self.sizes.is_one()).then(|| self.sizes.per_row(self.queue.by_size())).flatten();
         let work = match mixed {
             Some(each) => waiting as f64 * each,
-            None => (waiting as f64 / f64::from(rows)).floor() * mean,
+            None => {
+                (waiting as f64 / f64::from(rows)).floor() * (mean + self.sizes.pause().as_nanos() as f64)
+            }
         };
         let queueing = Duration::from_nanos(self.level(now, work) as u64);
         // Beside a newcomer run those that are left over from whole batches, and those that come while it waits.

@@ -11,7 +11,7 @@ from typing import Any
 
 from inferd.errors import InvalidInput
 
-__all__ = ["DATATYPES", "Signature", "TensorSpec"]
+__all__ = ["DATATYPES", "MISSING", "InputSchema", "Signature", "TensorSpec"]
 
 DATATYPES = {
     "BOOL": "bool",
@@ -32,6 +32,9 @@ DATATYPES = {
     "BYTES": "object",
 }
 """The protocol's datatypes, each with the numpy dtype that a Python model sees."""
+
+MISSING = 0xFFFF_FFFF
+"""The length of a BYTES element that is missing. Only inputs whose schema takes missing values may have any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,33 @@ class TensorSpec:
     def __str__(self) -> str:
         dims = ", ".join("?" if dim < 0 else str(dim) for dim in self.shape)
         return f"{self.name}: {self.datatype}[{dims}]"
+
+
+@dataclass(frozen=True, slots=True)
+class InputSchema:
+    """What an input of a model of tables takes, beside its type.
+
+    Args:
+        input: the input's name.
+        columns: the names of the columns of dimension 1, in their order; empty where they have none.
+        missing: whether a missing value (NaN of numbers, null of text) is a value to the model.
+        largest: the greatest magnitude that the model takes; what is greater, infinity too, is refused. ``None``:
+            anything.
+    """
+
+    input: str
+    columns: tuple[str, ...] = ()
+    missing: bool = True
+    largest: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that crosses to the data plane."""
+        return {
+            "input": self.input,
+            "columns": list(self.columns),
+            "missing": self.missing,
+            "largest": self.largest,
+        }
 
 
 @dataclass(frozen=True, slots=True)

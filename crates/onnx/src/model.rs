@@ -67,7 +67,11 @@ impl OnnxModel {
             outputs: outputs.map(|(index, port)| spec(port, reshapes.seen_output(index))).collect(),
             batching,
             decoupled: false,
-            extras: Extras { defaults: initializers::defaults(settings, &runner.graph)?, labels: Vec::new() },
+            extras: Extras {
+                defaults: initializers::defaults(settings, &runner.graph)?,
+                schemas: settings.schemas.clone(),
+                ..Extras::default()
+            },
         };
         Ok(OnnxModel { runner, reshapes, loaded: LoadedModel::new(signature, facts) })
     }

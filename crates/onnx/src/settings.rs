@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use inferd_types::{Error, ErrorKind, Result};
+use inferd_types::{Error, ErrorKind, InputSchema, Result};
 use serde::Deserialize;
 
 /// How to load and run one model.
@@ -38,6 +38,9 @@ pub struct LoadSettings {
     /// Inputs that may be constants of the graph which a run can replace: those are served where they are named here.
     #[serde(default)]
     pub initializers: Vec<String>,
+    /// What the library that the model was converted from takes and refuses.
+    #[serde(default)]
+    pub schemas: Vec<InputSchema>,
     /// Tensors that clients see in another shape than the model.
     #[serde(default)]
     pub reshape: ReshapeSettings,

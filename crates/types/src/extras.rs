@@ -17,13 +17,34 @@ use crate::{Error, ErrorKind, Result, Shape, Signature, Tensor, TensorSpec, elem
 const FILLED_MAX_BYTES: usize = 64 << 20;
 
 /// What the protocol has no word for, or only a configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Extras {
     /// Inputs that a request may leave out. An input has at most one.
     pub defaults: Vec<InputDefault>,
     /// Names of the classes that outputs are scores of. An output has at most one.
     pub labels: Vec<OutputLabels>,
+    /// What is known of inputs beside their types. An input has at most one.
+    pub schemas: Vec<InputSchema>,
+    /// Columns that the model was fitted with and does not read: a client's frame may have them.
+    pub ignored_columns: Vec<Arc<str>>,
+}
+
+/// What an input of a model of tables takes, beside its type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputSchema {
+    /// The input's name.
+    pub input: Arc<str>,
+    /// The names of the columns of dimension 1, in their order; empty where they have none.
+    #[serde(default)]
+    pub columns: Vec<Arc<str>>,
+    /// Whether a missing value (NaN of numbers, null of text) is a value to the model. Without a schema NaN reaches
+    /// the model as it is, and text can't be missing.
+    pub missing: bool,
+    /// The greatest magnitude that the model takes; what is greater, infinity too, is refused. `None`: anything.
+    #[serde(default)]
+    pub largest: Option<f64>,
 }
 
 /// What an input is where a request leaves it out: one row where its dimension 0 is free, else all of it.
@@ -154,6 +175,12 @@ impl Signature {
     pub fn default_of(&self, index: usize) -> Option<&InputDefault> {
         let name = &self.inputs.get(index)?.name;
         self.extras.defaults.iter().find(|default| default.input == *name)
+    }
+
+    /// What is known of the input at `index` beside its type.
+    pub fn schema_of(&self, index: usize) -> Option<&InputSchema> {
+        let name = &self.inputs.get(index)?.name;
+        self.extras.schemas.iter().find(|schema| schema.input == *name)
     }
 
     /// What the classes of the output at `index` are called.

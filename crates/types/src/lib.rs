@@ -18,7 +18,7 @@ pub mod values;
 
 pub use datatype::DataType;
 pub use error::{Error, ErrorKind, Result, RetryHint};
-pub use extras::{Extras, InputDefault, OutputLabels};
+pub use extras::{Extras, InputDefault, InputSchema, OutputLabels};
 pub use ids::{BatchId, ReplicaId, RequestId, Tenant};
 pub use request::{
     Due, InferRequest, InferResponse, Priority, RequestContext, Sequence, SequenceId, StepTiming, Timing,

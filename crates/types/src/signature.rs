@@ -49,7 +49,7 @@ pub enum Batching {
 }
 
 /// The inputs and outputs of one model version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signature {
     /// What a request must carry: each once, in any order on the wire, in this order inside.

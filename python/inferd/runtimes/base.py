@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from inferd.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
-    from inferd.sdk.sequences import Sequence
+    from inferd.sdk import sequences
     from inferd.spec.settings import ModelSpec
-    from inferd.types import Signature
+    from inferd.types import InputSchema, Signature
 
 __all__ = [
     "Batch",
@@ -28,6 +28,7 @@ __all__ = [
     "Runtime",
     "RuntimeModule",
     "Streaming",
+    "Tabular",
     "head",
     "in_python",
     "require",
@@ -128,8 +129,23 @@ class Controlled(Protocol):
         ...
 
     @property
-    def sequence(self) -> Sequence | None:
+    def sequence(self) -> sequences.Sequence | None:
         """How the model wants sequences to be answered; None: it answers none."""
+        ...
+
+
+@runtime_checkable
+class Tabular(Protocol):
+    """What a runtime has besides where its model takes tables."""
+
+    @property
+    def schemas(self) -> Sequence[InputSchema]:
+        """What is known of the inputs beside their types: the gateway holds requests to it."""
+        ...
+
+    @property
+    def ignored_columns(self) -> Sequence[str]:
+        """Columns that the model was fitted with and does not read: frames of clients may have them."""
         ...
 
 

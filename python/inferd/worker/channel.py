@@ -15,9 +15,9 @@ from inferd import _native
 from inferd.worker.tensors import as_array, pack_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from inferd.types import Signature
+    from inferd.types import InputSchema, Signature
 
 __all__ = ["Channel", "Told", "WorkerBatch"]
 
@@ -78,6 +78,10 @@ class Told(NamedTuple):
     """Inputs that the server fills, and with what."""
     sequence: dict[str, Any] | None = None
     """How sequences are answered."""
+    schemas: Sequence[InputSchema] = ()
+    """What is known of inputs beside their types."""
+    ignored_columns: Sequence[str] = ()
+    """Columns of clients' frames that the model does not read."""
 
 
 class Channel:
@@ -98,7 +102,11 @@ class Channel:
             signature: what it takes and gives.
             told: what else there is to know.
         """
-        extras = {"defaults": [_default(signature, name, row) for name, row in told.defaults.items()]}
+        extras = {
+            "defaults": [_default(signature, name, row) for name, row in told.defaults.items()],
+            "schemas": [schema.to_json() for schema in told.schemas],
+            "ignored_columns": list(told.ignored_columns),
+        }
         loaded = {
             "signature": {**signature.to_json(), "extras": extras},
             "facts": told.facts,

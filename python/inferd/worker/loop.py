@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from inferd.errors import InferdError, InvalidInput
-from inferd.runtimes.base import Controlled
+from inferd.runtimes.base import Controlled, Tabular
 from inferd.runtimes.registry import runtime
 from inferd.worker.channel import Channel, Told, WorkerBatch
 from inferd.worker.probe import earned_signature
@@ -45,6 +45,8 @@ def main(descriptor: int) -> int:
     if isinstance(model, Controlled):
         sequence = None if model.sequence is None else model.sequence.to_json(batched=signature.batched)
         told = told._replace(controls=model.controls, sequence=sequence)
+    if isinstance(model, Tabular):
+        told = told._replace(schemas=model.schemas, ignored_columns=model.ignored_columns)
     for batch in channel.batches(signature, told):
         answer(batch, model, signature)
     with contextlib.suppress(Exception):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import ModelFailed
-from inferd.types import DATATYPES
+from inferd.types import DATATYPES, MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,12 +33,15 @@ def as_array(datatype: str, shape: Sequence[int], data: memoryview) -> np.ndarra
 
 
 def unpack_bytes(data: memoryview, shape: Sequence[int]) -> np.ndarray:
-    """The elements of a BYTES tensor, as an object array of ``bytes``."""
-    elements = []
+    """The elements of a BYTES tensor, as an object array of ``bytes``; ``None`` where one is missing."""
+    elements: list[bytes | None] = []
     position = 0
     while position < len(data):
         (length,) = _LENGTH.unpack_from(data, position)
         position += _LENGTH.size
+        if length == MISSING:
+            elements.append(None)
+            continue
         elements.append(bytes(data[position : position + length]))
         position += length
     array = np.empty(len(elements), dtype=object)

@@ -48,7 +48,7 @@ impl Pipeline {
             return Err(Error::new(ErrorKind::InvalidInput, faults.join("\n")));
         }
         let (sources, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
-        let extras = Extras { defaults, labels: labels(&steps, &sources, &outputs) };
+        let extras = Extras { defaults, labels: labels(&steps, &sources, &outputs), ..Extras::default() };
         let signature = Signature {
             inputs: inputs.into_iter().flatten().collect(),
             outputs,

@@ -44,7 +44,7 @@ impl Outputs {
             let (datatype, len) = (output.datatype, output.len);
             if datatype == DataType::Bytes {
                 // Counted in our copy: in the arena the lengths could change between the look and the use.
-                let found = bytes_elements(&data[start..start + len]).ok();
+                let found = bytes_elements(&data[start..start + len], false).ok();
                 if found != element_count(&output.shape).ok() {
                     let shape = &output.shape[..];
                     return Err(Fault::Model(format!(

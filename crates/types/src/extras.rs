@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::settings::ModelSettings;
-use crate::values::{measure, push, push_all};
-use crate::{Error, ErrorKind, Result, Shape, Signature, Tensor, TensorSpec, element_count};
+use crate::values::{Kind, measure, push, push_all};
+use crate::{
+    Error, ErrorKind, Input, InputSchema, Result, Shape, Signature, Tensor, TensorSpec, element_count,
+};
 
 /// Most bytes that stand in for an input that was left out. A request of few bytes may have many rows.
 const FILLED_MAX_BYTES: usize = 64 << 20;
@@ -28,23 +30,6 @@ pub struct Extras {
     pub schemas: Vec<InputSchema>,
     /// Columns that the model was fitted with and does not read: a client's frame may have them.
     pub ignored_columns: Vec<Arc<str>>,
-}
-
-/// What an input of a model of tables takes, beside its type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InputSchema {
-    /// The input's name.
-    pub input: Arc<str>,
-    /// The names of the columns of dimension 1, in their order; empty where they have none.
-    #[serde(default)]
-    pub columns: Vec<Arc<str>>,
-    /// Whether a missing value (NaN of numbers, null of text) is a value to the model. Without a schema NaN reaches
-    /// the model as it is, and text can't be missing.
-    pub missing: bool,
-    /// The greatest magnitude that the model takes; what is greater, infinity too, is refused. `None`: anything.
-    #[serde(default)]
-    pub largest: Option<f64>,
 }
 
 /// What an input is where a request leaves it out: one row where its dimension 0 is free, else all of it.
@@ -87,11 +72,12 @@ pub struct OutputLabels {
 }
 
 impl InputDefault {
-    /// The input `spec` where `value` stands for it. One value stands for every element of a row.
+    /// The input where `value` stands for it. One value stands for every element of a row.
     ///
     /// # Errors
     /// `InvalidInput` where it does not fit.
-    pub fn of_value(spec: &TensorSpec, value: &Value) -> Result<InputDefault> {
+    pub fn of_value(input: Input<'_>, value: &Value) -> Result<InputDefault> {
+        let (spec, kind) = (input.spec, Kind::of(input));
         let free_rows = spec.shape.first().is_some_and(|rows| *rows < 0);
         let dims = &spec.shape[usize::from(free_rows)..];
         let (mut shape, mut data) = (Shape::new(), Vec::new());
@@ -104,23 +90,24 @@ impl InputDefault {
                     spec.shape
                 )));
             };
-            push(value, spec.datatype, &mut data)?;
+            push(value, kind, &mut data)?;
             data = repeated(&data, element_count(&fixed)?)?;
             shape = fixed;
         } else {
-            push_all(value, &shape, spec.datatype, &mut data)?;
+            push_all(value, &shape, kind, &mut data)?;
         }
         if free_rows {
             shape.insert(0, 1);
         }
         let default = InputDefault { input: spec.name.clone(), shape: shape.to_vec(), data: data.into() };
-        default.check(spec)?;
+        default.check(input)?;
         Ok(default)
     }
 
     /// # Errors
-    /// `InvalidInput` where it is no tensor of `spec`, or of one row where rows are free.
-    fn check(&self, spec: &TensorSpec) -> Result<()> {
+    /// `InvalidInput` where it is no tensor of the input, or of one row where rows are free.
+    fn check(&self, input: Input<'_>) -> Result<()> {
+        let spec = input.spec;
         let one_row = spec.shape.first().is_none_or(|rows| *rows >= 0) || self.shape.first() == Some(&1);
         if !spec.accepts(&self.shape) || !one_row {
             let row = spec.shape.first().is_some_and(|rows| *rows < 0);
@@ -133,7 +120,7 @@ impl InputDefault {
                 "it has the shape {found:?} but {what} is {wanted:?} (-1 stands for any size)"
             )));
         }
-        Tensor::new(spec.datatype, Shape::from_slice(&self.shape), self.data.clone()).map(drop)
+        input.tensor(Shape::from_slice(&self.shape), self.data.clone()).map(drop)
     }
 
     /// The input `spec` for a request of `rows` rows.
@@ -175,12 +162,6 @@ impl Signature {
     pub fn default_of(&self, index: usize) -> Option<&InputDefault> {
         let name = &self.inputs.get(index)?.name;
         self.extras.defaults.iter().find(|default| default.input == *name)
-    }
-
-    /// What is known of the input at `index` beside its type.
-    pub fn schema_of(&self, index: usize) -> Option<&InputSchema> {
-        let name = &self.inputs.get(index)?.name;
-        self.extras.schemas.iter().find(|schema| schema.input == *name)
     }
 
     /// What the classes of the output at `index` are called.
@@ -235,10 +216,11 @@ impl Signature {
                 ))
             })
         };
+        self.check_schemas().map_err(failed)?;
         for (name, value) in &settings.optional {
             let index = place("input", "optional", &self.inputs, name)?;
             if !value.is_null() {
-                let default = InputDefault::of_value(&self.inputs[index], value)
+                let default = InputDefault::of_value(self.input(index), value)
                     .map_err(|error| failed(format!("optional: '{name}': {}", error.message())))?;
                 self.extras.defaults.retain(|other| other.input != default.input);
                 self.extras.defaults.push(default);
@@ -250,14 +232,14 @@ impl Signature {
             }
         }
         for default in &self.extras.defaults {
-            let spec = self.inputs.iter().find(|spec| spec.name == default.input).ok_or_else(|| {
+            let place = self.inputs.iter().position(|spec| spec.name == default.input).ok_or_else(|| {
                 failed(format!(
                     "the model told a default for input '{}', which it does not have",
                     default.input
                 ))
             })?;
-            default.check(spec).map_err(|error| {
-                failed(format!("the default of input '{}': {}", spec.name, error.message()))
+            default.check(self.input(place)).map_err(|error| {
+                failed(format!("the default of input '{}': {}", default.input, error.message()))
             })?;
         }
         for (name, labels) in &settings.labels {
@@ -266,6 +248,22 @@ impl Signature {
             self.extras.labels.retain(|other| other.output != output);
             let (names, file) = (labels.names.clone(), labels.file.clone());
             self.extras.labels.push(OutputLabels { output, names, file });
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// A sentence on the first schema that is of no input, or does not fit its input.
+    fn check_schemas(&self) -> Result<(), String> {
+        for (place, schema) in self.extras.schemas.iter().enumerate() {
+            let name = &schema.input;
+            let Some(spec) = self.inputs.iter().find(|spec| spec.name == *name) else {
+                return Err(format!("the model told a schema for input '{name}', which it does not have"));
+            };
+            if self.extras.schemas[..place].iter().any(|other| other.input == *name) {
+                return Err(format!("the model told two schemas for input '{name}'; one is expected"));
+            }
+            schema.fit(spec).map_err(|error| format!("the schema of input '{name}': {}", error.message()))?;
         }
         Ok(())
     }
@@ -294,7 +292,10 @@ mod tests {
 
     #[test]
     fn one_value_stands_for_every_element_of_a_row_and_a_list_for_itself() {
-        let of = |shape: &[i64], value| InputDefault::of_value(&spec("x", DataType::Int8, shape), &value);
+        let of = |shape: &[i64], value| {
+            let spec = spec("x", DataType::Int8, shape);
+            InputDefault::of_value(Input { spec: &spec, schema: None }, &value)
+        };
         let seen =
             |shape: &[i64], value| of(shape, value).map(|default| (default.shape, default.data.to_vec()));
         assert_eq!(seen(&[-1, 2], json!(7)).unwrap(), (vec![1, 2], vec![7, 7]));
@@ -311,7 +312,7 @@ mod tests {
     #[test]
     fn a_default_has_the_rows_of_what_was_sent() {
         let mut signature = signature();
-        let default = InputDefault::of_value(&signature.inputs[1], &json!([1, 2])).unwrap();
+        let default = InputDefault::of_value(signature.input(1), &json!([1, 2])).unwrap();
         signature.extras.defaults.push(default);
         assert_eq!(signature.lone_input().map(|spec| &*spec.name), Some("x"));
         let x = Tensor::new(DataType::Fp32, Shape::from_slice(&[2, 4]), vec![0; 32].into()).unwrap();
@@ -322,6 +323,36 @@ mod tests {
         assert_eq!(signature.left_out(0, [None, None]).unwrap(), None);
         let many = Tensor { shape: Shape::from_slice(&[1 << 40, 4]), ..x };
         assert!(signature.left_out(1, [Some(&many), None]).unwrap_err().message().contains("fewer rows"));
+    }
+
+    #[test]
+    fn schemas_are_of_inputs_that_there_are_and_of_each_at_most_one() {
+        let schema = |input: &str, columns: &[&str]| InputSchema {
+            input: input.into(),
+            columns: columns.iter().map(|name| (*name).into()).collect(),
+            missing: true,
+            largest: None,
+        };
+        let checked = |schemas: Vec<InputSchema>| {
+            let mut signature = signature();
+            signature.extras.schemas = schemas;
+            signature.check_schemas()
+        };
+        let names = ["a", "b", "c", "d"];
+        assert_eq!(checked(vec![schema("top", &[]), schema("x", &names)]), Ok(()));
+        assert!(checked(vec![schema("y", &[])]).unwrap_err().contains("input 'y', which it does not have"));
+        assert!(checked(vec![schema("x", &[]), schema("x", &[])]).unwrap_err().contains("two schemas"));
+        let said = checked(vec![schema("x", &names[..3])]).unwrap_err();
+        assert!(said.starts_with("the schema of input 'x': it names 3 columns"), "{said}");
+    }
+
+    #[test]
+    fn a_default_keeps_to_the_schema() {
+        let mut signature = signature();
+        let strict = InputSchema { input: "x".into(), columns: Vec::new(), missing: false, largest: None };
+        signature.extras.schemas.push(strict);
+        let refused = InputDefault::of_value(signature.input(0), &json!([1, 2, null, 4])).unwrap_err();
+        assert!(refused.message().starts_with("row 0, column 2 of input 'x' is missing (NaN)"), "{refused}");
     }
 
     #[test]

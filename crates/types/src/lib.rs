@@ -10,19 +10,22 @@ mod extras;
 mod ids;
 pub mod metrics;
 mod request;
+mod schema;
 pub mod settings;
 mod signature;
 mod tensor;
 mod time;
 pub mod values;
+pub mod widening;
 
 pub use datatype::DataType;
 pub use error::{Error, ErrorKind, Result, RetryHint};
-pub use extras::{Extras, InputDefault, InputSchema, OutputLabels};
+pub use extras::{Extras, InputDefault, OutputLabels};
 pub use ids::{BatchId, ReplicaId, RequestId, Tenant};
 pub use request::{
     Due, InferRequest, InferResponse, Priority, RequestContext, Sequence, SequenceId, StepTiming, Timing,
 };
+pub use schema::{Input, InputSchema, is_float, listed};
 pub use signature::{Batching, Signature, TensorSpec};
-pub use tensor::{Shape, Tensor, bytes_elements, bytes_prefix, element_count};
+pub use tensor::{MISSING, Shape, Tensor, bytes_elements, bytes_prefix, element_count, texts};
 pub use time::{Clock, Time};

@@ -5,13 +5,17 @@ use smallvec::SmallVec;
 
 use crate::{DataType, Error, ErrorKind, Result};
 
+/// The length that stands before a BYTES element that is missing; no bytes follow it.
+pub const MISSING: u32 = u32::MAX;
+
 /// The dimensions of a concrete tensor, outermost first. Never negative.
 pub type Shape = SmallVec<[u64; 4]>;
 
 /// One tensor. Its name is its position: inputs and outputs stand in the order of the [`crate::Signature`].
 ///
 /// `data` is row-major and little-endian, exactly as the protocol's raw form: `element_count · size` bytes,
-/// or for BYTES each element behind its length as four bytes. Cloning shares the bytes.
+/// or for BYTES each element behind its length as four bytes, which is [`MISSING`] where there is none. Cloning shares the
+/// bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     /// The element type.
@@ -23,37 +27,54 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor whose data has been checked against its shape.
+    /// A tensor whose data has been checked against its shape. None of its elements is missing.
     ///
     /// # Errors
     /// `InvalidInput` where the shape overflows or the number of bytes or elements is not what it says.
     pub fn new(datatype: DataType, shape: Shape, data: Bytes) -> Result<Tensor> {
-        let count = element_count(&shape)?;
+        Tensor::checked(datatype, shape, data, false)
+    }
+
+    /// The same, where elements of BYTES may be missing.
+    ///
+    /// # Errors
+    /// As for [`Tensor::new`].
+    pub fn with_missing(datatype: DataType, shape: Shape, data: Bytes) -> Result<Tensor> {
+        Tensor::checked(datatype, shape, data, true)
+    }
+
+    fn checked(datatype: DataType, shape: Shape, data: Bytes, missing: bool) -> Result<Tensor> {
+        Tensor::check(datatype, &shape, &data, missing)?;
+        Ok(Tensor { datatype, shape, data })
+    }
+
+    /// Checks `data` against `shape`; `missing` says whether elements of BYTES may be missing.
+    ///
+    /// # Errors
+    /// As for [`Tensor::new`].
+    pub fn check(datatype: DataType, shape: &[u64], data: &[u8], missing: bool) -> Result<()> {
+        let count = element_count(shape)?;
+        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
         match datatype.size() {
             Some(size) => {
-                let expected = count.checked_mul(size as u64).ok_or_else(|| overflow(&shape))?;
+                let expected = count.checked_mul(size as u64).ok_or_else(|| overflow(shape))?;
                 if data.len() as u64 != expected {
-                    return Err(Error::new(
-                        ErrorKind::InvalidInput,
-                        format!(
-                            "shape {:?} of {datatype} takes {expected} bytes but {} were given",
-                            &shape[..],
-                            data.len()
-                        ),
+                    return wrong(format!(
+                        "shape {shape:?} of {datatype} takes {expected} bytes but {} were given",
+                        data.len()
                     ));
                 }
             }
             None => {
-                let found = bytes_elements(&data)?;
+                let found = bytes_elements(data, missing)?;
                 if found != count {
-                    return Err(Error::new(
-                        ErrorKind::InvalidInput,
-                        format!("shape {:?} takes {count} BYTES elements but {found} were given", &shape[..]),
+                    return wrong(format!(
+                        "shape {shape:?} takes {count} BYTES elements but {found} were given"
                     ));
                 }
             }
         }
-        Ok(Tensor { datatype, shape, data })
+        Ok(())
     }
 }
 
@@ -73,26 +94,47 @@ pub fn element_count(shape: &[u64]) -> Result<u64> {
     Ok(if shape.contains(&0) { 0 } else { product })
 }
 
-/// How many length-prefixed elements `data` holds.
+/// How many length-prefixed elements `data` holds; `missing` says whether any may be missing.
 ///
 /// # Errors
-/// `InvalidInput` where a length runs past the end.
-pub fn bytes_elements(mut data: &[u8]) -> Result<u64> {
+/// `InvalidInput` where a length runs past the end, or an element is missing that must not be.
+pub fn bytes_elements(mut data: &[u8], missing: bool) -> Result<u64> {
     let mut count = 0;
     while !data.is_empty() {
-        let rest = data.split_first_chunk::<4>().and_then(|(length, rest)| {
-            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-            rest.get(length..)
-        });
-        data = rest.ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                format!("BYTES element {count} runs past the end of the data; each needs a 4-byte length before it"),
-            )
-        })?;
+        let rest =
+            data.split_first_chunk::<4>().and_then(|(length, rest)| match u32::from_le_bytes(*length) {
+                MISSING => missing.then_some(rest),
+                length => rest.get(usize::try_from(length).ok()?..),
+            });
+        data = rest.ok_or_else(|| unfit_element(count, data))?;
         count += 1;
     }
     Ok(count)
+}
+
+#[cold]
+fn unfit_element(place: u64, data: &[u8]) -> Error {
+    let what = if data.starts_with(&MISSING.to_le_bytes()) {
+        "is missing (its length is 0xffffffff), and no element may be"
+    } else {
+        "runs past the end of the data; each needs a 4-byte length before it"
+    };
+    Error::new(ErrorKind::InvalidInput, format!("BYTES element {place} {what}"))
+}
+
+/// The length-prefixed elements of `data`, up to the first that is not whole; `None` stands for one that is missing.
+pub fn texts(mut data: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    std::iter::from_fn(move || {
+        let (length, rest) = data.split_first_chunk::<4>()?;
+        let length = u32::from_le_bytes(*length);
+        if length == MISSING {
+            data = rest;
+            return Some(None);
+        }
+        let (text, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        data = rest;
+        Some(Some(text))
+    })
 }
 
 /// The bytes that the first `count` length-prefixed elements of `data` take. The elements are known to be whole.
@@ -100,7 +142,11 @@ pub fn bytes_prefix(data: &[u8], count: u64) -> usize {
     let mut at = 0;
     for _ in 0..count {
         let Some(length) = data.get(at..).and_then(|rest| rest.first_chunk::<4>()) else { break };
-        at += 4 + u32::from_le_bytes(*length) as usize;
+        at += 4;
+        match u32::from_le_bytes(*length) {
+            MISSING => {}
+            length => at += length as usize,
+        }
     }
     at
 }
@@ -133,9 +179,23 @@ mod tests {
 
     #[test]
     fn bytes_elements_are_counted_and_a_cut_one_is_refused() {
-        assert_eq!(bytes_elements(b"\x01\0\0\0a\0\0\0\0").unwrap(), 2);
-        assert!(bytes_elements(b"\x02\0\0\0a").is_err());
-        assert!(bytes_elements(b"\x02\0").is_err());
-        assert!(bytes_elements(&[0xff; 4]).is_err());
+        for missing in [false, true] {
+            assert_eq!(bytes_elements(b"\x01\0\0\0a\0\0\0\0", missing).unwrap(), 2);
+            assert!(bytes_elements(b"\x02\0\0\0a", missing).is_err());
+            assert!(bytes_elements(b"\x02\0", missing).is_err());
+            assert!(bytes_elements(b"\xfe\xff\xff\xff", missing).is_err());
+        }
+    }
+
+    #[test]
+    fn an_element_may_be_missing_only_where_that_is_said() {
+        let data = b"\xff\xff\xff\xff\x01\0\0\0a\xff\xff\xff\xff";
+        assert_eq!(bytes_elements(data, true).unwrap(), 3);
+        let error = bytes_elements(data, false).unwrap_err();
+        assert!(error.message().starts_with("BYTES element 0 is missing"), "{error}");
+        assert_eq!(texts(data).collect::<Vec<_>>(), [None, Some(&b"a"[..]), None]);
+        assert_eq!([0, 1, 2, 3, 4].map(|count| bytes_prefix(data, count)), [0, 4, 9, 13, 13]);
+        let tensor = |data| Tensor::with_missing(DataType::Bytes, smallvec![3], Bytes::from_static(data));
+        assert!(tensor(data).is_ok() && tensor(&data[..9]).is_err());
     }
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use half::{bf16, f16};
 use serde_json::Value;
 
-use crate::{DataType, Error, ErrorKind, Result, Shape};
+use crate::{DataType, Error, ErrorKind, Input, MISSING, Result, Shape, is_float, texts};
 
 /// Longest part of a text from outside that a message repeats.
 const SHOWN_CHARS: usize = 64;
@@ -35,23 +35,75 @@ pub fn measure(value: &Value, rank: usize, shape: &mut Shape) {
     }
 }
 
+/// What elements are to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Their type.
+    pub datatype: DataType,
+    /// Whether null is an element of BYTES: one that is missing.
+    pub missing: bool,
+}
+
+impl Kind {
+    /// What the elements of an input are.
+    pub fn of(input: Input<'_>) -> Kind {
+        Kind { datatype: input.spec.datatype, missing: input.takes_missing_text() }
+    }
+}
+
+/// Why a value is no element.
+#[derive(Debug)]
+pub enum Unfit {
+    /// It is null where no element may be missing: the element of this number.
+    Null(u64),
+    /// Anything else.
+    Other(Error),
+}
+
+impl Unfit {
+    /// Null in place of the element behind those in `data`.
+    #[cold]
+    pub fn null_after(data: &[u8], datatype: DataType) -> Unfit {
+        Unfit::Null(match datatype.size() {
+            Some(size) => (data.len() / size) as u64,
+            None => texts(data).count() as u64,
+        })
+    }
+}
+
+impl From<Error> for Unfit {
+    fn from(error: Error) -> Unfit {
+        Unfit::Other(error)
+    }
+}
+
+impl From<Unfit> for Error {
+    fn from(unfit: Unfit) -> Error {
+        match unfit {
+            Unfit::Null(element) => invalid(format!("element {element} is null; fill it in")),
+            Unfit::Other(error) => error,
+        }
+    }
+}
+
 /// Adds to `data` the elements of `value`, whose arrays are nested as `shape` says.
 ///
 /// # Errors
-/// `InvalidInput` where the arrays of a level differ in length, or an element is none of `datatype`.
-pub fn push_all(value: &Value, shape: &[u64], datatype: DataType, data: &mut Vec<u8>) -> Result<()> {
+/// Where the arrays of a level differ in length, or an element is none of `kind`.
+pub fn push_all(value: &Value, shape: &[u64], kind: Kind, data: &mut Vec<u8>) -> Result<(), Unfit> {
     let Some((length, inner)) = shape.split_first() else {
-        return push(value, datatype, data);
+        return push(value, kind, data);
     };
     match value {
         Value::Array(items) if items.len() as u64 == *length => {
-            items.iter().try_for_each(|item| push_all(item, inner, datatype, data))
+            items.iter().try_for_each(|item| push_all(item, inner, kind, data))
         }
         Value::Array(items) => Err(invalid(format!(
             "an array has {} entries where another of its level has {length}",
             items.len()
-        ))),
-        _ => Err(invalid("a value stands where others of its level are arrays")),
+        ))
+        .into()),
+        _ => Err(invalid("a value stands where others of its level are arrays").into()),
     }
 }
 
@@ -64,15 +116,34 @@ macro_rules! integer {
     }};
 }
 
-/// Adds to `data` the one element that `value` is.
+macro_rules! float {
+    ($value:expr, $datatype:expr, $data:expr, $convert:expr) => {{
+        let number = float($value, $datatype)?;
+        let converted = $convert(number);
+        if number.is_finite() && !converted.is_finite() {
+            return Err(unfit($value, $datatype).into());
+        }
+        $data.extend_from_slice(&converted.to_le_bytes());
+    }};
+}
+
+/// Adds to `data` the one element that `value` is. Null is NaN, or what is missing.
 ///
 /// # Errors
-/// `InvalidInput` where it is none of `datatype`.
-pub fn push(value: &Value, datatype: DataType, data: &mut Vec<u8>) -> Result<()> {
+/// Where it is none of `kind`.
+pub fn push(value: &Value, kind: Kind, data: &mut Vec<u8>) -> Result<(), Unfit> {
+    let datatype = kind.datatype;
+    if value.is_null() && !is_float(datatype) {
+        if !kind.missing {
+            return Err(Unfit::null_after(data, datatype));
+        }
+        data.extend_from_slice(&MISSING.to_le_bytes());
+        return Ok(());
+    }
     match datatype {
         DataType::Bool => match value {
             Value::Bool(truth) => data.push(u8::from(*truth)),
-            _ => return Err(unfit(value, datatype)),
+            _ => return Err(unfit(value, datatype).into()),
         },
         DataType::Uint8 => integer!(value, u8, datatype, data),
         DataType::Uint16 => integer!(value, u16, datatype, data),
@@ -82,10 +153,10 @@ pub fn push(value: &Value, datatype: DataType, data: &mut Vec<u8>) -> Result<()>
         DataType::Int16 => integer!(value, i16, datatype, data),
         DataType::Int32 => integer!(value, i32, datatype, data),
         DataType::Int64 => integer!(value, i64, datatype, data),
-        DataType::Fp16 => data.extend_from_slice(&f16::from_f64(float(value, datatype)?).to_le_bytes()),
-        DataType::Fp32 => data.extend_from_slice(&(float(value, datatype)? as f32).to_le_bytes()),
-        DataType::Fp64 => data.extend_from_slice(&float(value, datatype)?.to_le_bytes()),
-        DataType::Bf16 => data.extend_from_slice(&bf16::from_f64(float(value, datatype)?).to_le_bytes()),
+        DataType::Fp16 => float!(value, datatype, data, f16::from_f64),
+        DataType::Fp32 => float!(value, datatype, data, |value| value as f32),
+        DataType::Fp64 => float!(value, datatype, data, |value| value),
+        DataType::Bf16 => float!(value, datatype, data, bf16::from_f64),
         DataType::Bytes => match value {
             Value::String(text) => push_bytes(text.as_bytes(), data)?,
             // As TensorFlow Serving's protocol and KServe's first write bytes.
@@ -107,7 +178,8 @@ pub fn push(value: &Value, datatype: DataType, data: &mut Vec<u8>) -> Result<()>
 /// # Errors
 /// `InvalidInput` where it is longer than its length can say.
 pub fn push_bytes(element: &[u8], data: &mut Vec<u8>) -> Result<()> {
-    let length = u32::try_from(element.len()).map_err(|_| invalid("an element is longer than 4 GiB"))?;
+    let length = u32::try_from(element.len()).ok().filter(|length| *length < MISSING);
+    let length = length.ok_or_else(|| invalid("an element has 4 GiB or more"))?;
     data.extend_from_slice(&length.to_le_bytes());
     data.extend_from_slice(element);
     Ok(())
@@ -133,9 +205,13 @@ mod tests {
     use super::*;
 
     fn bytes(value: &Value, rank: usize, datatype: DataType) -> Result<(Shape, Vec<u8>)> {
+        bytes_of(value, rank, Kind { datatype, missing: false }).map_err(Error::from)
+    }
+
+    fn bytes_of(value: &Value, rank: usize, kind: Kind) -> Result<(Shape, Vec<u8>), Unfit> {
         let (mut shape, mut data) = (Shape::new(), Vec::new());
         measure(value, rank, &mut shape);
-        push_all(value, &shape, datatype, &mut data)?;
+        push_all(value, &shape, kind, &mut data)?;
         Ok((shape, data))
     }
 
@@ -155,5 +231,33 @@ mod tests {
         assert!(message(json!([[1], 2]), 2, DataType::Int8).contains("others of its level"));
         assert_eq!(message(json!(300), 0, DataType::Uint8), "300 is no UINT8");
         assert_eq!(message(json!("x"), 0, DataType::Fp32), "\"x\" is no FP32");
+    }
+
+    #[test]
+    fn null_is_nan_or_missing_or_names_its_place() {
+        let null = |value, datatype, missing| bytes_of(&value, 2, Kind { datatype, missing });
+        let (_, data) = null(json!([[1, null]]), DataType::Fp64, false).unwrap();
+        assert!(f64::from_le_bytes(data[8..].try_into().unwrap()).is_nan());
+        let (_, data) = null(json!([["a", null]]), DataType::Bytes, true).unwrap();
+        assert_eq!(data, b"\x01\0\0\0a\xff\xff\xff\xff");
+        for (value, datatype, missing, place) in [
+            (json!([[1, 2], [3, null]]), DataType::Int64, true, 3),
+            (json!([[true], [null]]), DataType::Bool, false, 1),
+            (json!([["a", "bb"], [null, "c"]]), DataType::Bytes, false, 2),
+        ] {
+            // Where integers are meant no schema makes null one of them.
+            let kind = Kind { datatype, missing: missing && datatype == DataType::Bytes };
+            let unfit = bytes_of(&value, 2, kind).unwrap_err();
+            assert!(matches!(unfit, Unfit::Null(found) if found == place), "{unfit:?}");
+        }
+        let (_, data) = null(json!([[{"a": null}]]), DataType::Bytes, true).unwrap();
+        assert_eq!(data, b"\x0a\0\0\0{\"a\":null}");
+    }
+
+    #[test]
+    fn a_number_beyond_the_type_is_not_infinity() {
+        assert!(bytes(&json!(1e39), 0, DataType::Fp32).is_err());
+        assert!(bytes(&json!(65520), 0, DataType::Fp16).is_err());
+        assert!(bytes(&json!(1e39), 0, DataType::Fp64).is_ok());
     }
 }

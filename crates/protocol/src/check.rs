@@ -7,7 +7,10 @@ use std::fmt;
 
 use bytes::Bytes;
 pub(crate) use inferd_types::values::shown;
-use inferd_types::{DataType, Error, ErrorKind, Result, Shape, Signature, Tensor, TensorSpec, element_count};
+use inferd_types::widening::{narrower, widen, widens};
+use inferd_types::{
+    DataType, Error, ErrorKind, Input, Result, Shape, Signature, Tensor, TensorSpec, element_count, listed,
+};
 use smallvec::SmallVec;
 
 use crate::region::{OutsideInput, RegionSlice};
@@ -37,12 +40,37 @@ impl fmt::Display for Expected<'_> {
     }
 }
 
+/// An input as a request names it: its name, type and shape are checked, its data are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// Its place in the signature.
+    pub(crate) index: usize,
+    /// The type that its elements are sent as: the signature's, or one that is widened to it.
+    pub(crate) sent: DataType,
+    /// How many elements it has.
+    pub(crate) count: u64,
+}
+
 /// The inputs of one request, as they come in.
 pub(crate) struct Inputs<'a> {
     signature: &'a Signature,
     tensors: SmallVec<[Option<Tensor>; 2]>,
     seen: SmallVec<[bool; 4]>,
+    /// The place behind the one that came last.
+    next: usize,
     outside: Vec<OutsideInput>,
+    widened_bytes: usize,
+}
+
+/// The inputs of one request, all of them.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    /// In the signature's order.
+    pub(crate) tensors: SmallVec<[Tensor; 2]>,
+    /// Those whose data are elsewhere.
+    pub(crate) outside: Vec<OutsideInput>,
+    /// What those that were widened take.
+    pub(crate) widened_bytes: usize,
 }
 
 impl<'a> Inputs<'a> {
@@ -52,7 +80,9 @@ impl<'a> Inputs<'a> {
             signature,
             tensors: smallvec::smallvec![None; count],
             seen: smallvec::smallvec![false; count],
+            next: 0,
             outside: Vec::new(),
+            widened_bytes: 0,
         }
     }
 
@@ -61,14 +91,24 @@ impl<'a> Inputs<'a> {
     /// # Errors
     /// `InvalidInput` where the model has no such input or it has come before.
     pub(crate) fn claim(&mut self, name: &str) -> Result<usize> {
-        let Some(index) = self.signature.inputs.iter().position(|spec| &*spec.name == name) else {
+        // Most clients send them in the signature's order.
+        let is_next = self.signature.inputs.get(self.next).is_some_and(|spec| &*spec.name == name);
+        let next = is_next.then_some(self.next);
+        let place = next.or_else(|| self.signature.inputs.iter().position(|spec| &*spec.name == name));
+        let Some(index) = place else {
             let known = names(&self.signature.inputs);
             return Err(invalid(format!("unknown input '{}'; the model takes {known}", shown(name))));
         };
         if std::mem::replace(&mut self.seen[index], true) {
             return Err(invalid(format!("input '{name}' is given twice; each input is expected once")));
         }
+        self.next = index + 1;
         Ok(index)
+    }
+
+    /// The input at `index`.
+    pub(crate) fn input(&self, index: usize) -> Input<'a> {
+        self.signature.input(index)
     }
 
     /// The specification of the input at `index`.
@@ -76,21 +116,16 @@ impl<'a> Inputs<'a> {
         &self.signature.inputs[index]
     }
 
-    /// Checks the claimed type and shape of the input at `index` and returns how many elements it has.
+    /// Checks the type and shape that the input at `index` is said to have.
     ///
     /// # Errors
     /// `InvalidInput` that says what was given and what was expected.
-    pub(crate) fn check(&self, index: usize, datatype: &str, shape: &[u64]) -> Result<u64> {
+    pub(crate) fn check(&self, index: usize, datatype: &str, shape: &[u64]) -> Result<Claim> {
         let spec = self.spec(index);
-        if datatype != spec.datatype.name() {
-            shown(datatype).parse::<DataType>().map_err(|error| error.within(Input(spec)))?;
-            return Err(invalid(format!(
-                "input '{}' has datatype {datatype} but {} is expected",
-                spec.name, spec.datatype
-            )));
-        }
+        let sent =
+            if datatype == spec.datatype.name() { spec.datatype } else { self.other(index, datatype)? };
         // Before the comparison: a shape that overflows is worth saying so, even where it doesn't fit either.
-        let count = element_count(shape).map_err(|error| error.within(Input(spec)))?;
+        let count = element_count(shape).map_err(|error| error.within(self.input(index)))?;
         if !spec.accepts(shape) {
             return Err(invalid(format!(
                 "input '{}' has shape {shape:?} but {:?} is expected (-1 stands for any size)",
@@ -104,47 +139,96 @@ impl<'a> Inputs<'a> {
                 spec.name
             )));
         }
-        Ok(count)
+        Ok(Claim { index, sent, count })
     }
 
-    /// Takes the data of the input at `index`, whose type and shape have been checked.
+    /// The type `datatype`, which is not that of the input at `index` but may be widened to it.
+    #[cold]
+    fn other(&self, index: usize, datatype: &str) -> Result<DataType> {
+        let spec = self.spec(index);
+        let sent: DataType =
+            shown(datatype).parse().map_err(|error: Error| error.within(self.input(index)))?;
+        if widens(sent, spec.datatype) {
+            return Ok(sent);
+        }
+        let names: Vec<_> = narrower(spec.datatype).iter().map(|narrower| narrower.name()).collect();
+        let more = match &names[..] {
+            [] => String::new(),
+            names => format!(" (or one that is widened to it without loss: {})", names.join(", ")),
+        };
+        Err(invalid(format!(
+            "input '{}' has datatype {datatype} but {} is expected{more}",
+            spec.name, spec.datatype
+        )))
+    }
+
+    /// Checks the names that a client gives to the columns of the input at `index`: JSON, an array of text.
     ///
     /// # Errors
-    /// `InvalidInput` where the number of bytes or elements does not fit the shape, or a BOOL is neither 0 nor 1.
-    pub(crate) fn put(&mut self, index: usize, shape: Shape, data: Bytes) -> Result<()> {
-        self.tensors[index] = Some(tensor(self.spec(index), shape, data)?);
+    /// `InvalidInput` where the model's are others, or it knows none.
+    pub(crate) fn check_columns(&self, index: usize, given: &str) -> Result<()> {
+        let input = self.input(index);
+        let given: Vec<String> = serde_json::from_str(given).map_err(|_| {
+            invalid("parameter 'columns' must be text that is a JSON array of names, such as '[\"age\", \"income\"]'")
+                .within(input)
+        })?;
+        let known = input.columns();
+        if known.is_empty() {
+            return Err(invalid(format!(
+                "{input} has no named columns, and the request names some; leave the parameter 'columns' out"
+            )));
+        }
+        if given.len() == known.len() && given.iter().zip(known).all(|(given, known)| **given == **known) {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "the columns of {input} are {}, but the request says {}; send them in the model's order",
+            listed(known.iter().map(|name| &**name)),
+            listed(given.iter().map(String::as_str))
+        )))
+    }
+
+    /// Takes the data of an input.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the number of bytes or elements does not fit the shape, a BOOL is neither 0 nor 1, an element
+    /// would be rounded, or the schema does not take it.
+    pub(crate) fn put(&mut self, claim: Claim, shape: Shape, data: Bytes) -> Result<()> {
+        let tensor = tensor(self.input(claim.index), claim.sent, shape, data)?;
+        if claim.sent != tensor.datatype {
+            self.widened_bytes += tensor.data.len();
+        }
+        self.tensors[claim.index] = Some(tensor);
         Ok(())
     }
 
-    /// Notes where the data of the input at `index` is, whose type and shape have been checked.
+    /// Notes where the data of an input are.
     ///
     /// # Errors
     /// `InvalidInput` where the shape takes another number of bytes.
-    pub(crate) fn refer(&mut self, index: usize, shape: Shape, slice: RegionSlice) -> Result<()> {
-        let spec = self.spec(index);
-        let count = element_count(&shape).map_err(|error| error.within(Input(spec)))?;
-        if let Some(size) = spec.datatype.size()
+    pub(crate) fn refer(&mut self, claim: Claim, shape: Shape, slice: RegionSlice) -> Result<()> {
+        let Claim { index, sent, count } = claim;
+        if let Some(size) = sent.size()
             && count.checked_mul(size as u64) != Some(slice.bytes)
         {
             return Err(invalid(format!(
-                "input '{}': shape {:?} of {} does not take {} bytes, as shared_memory_byte_size says",
-                spec.name,
+                "{}: shape {:?} of {sent} does not take {} bytes, as shared_memory_byte_size says",
+                self.input(index),
                 &shape[..],
-                spec.datatype,
                 slice.bytes
             )));
         }
-        self.tensors[index] = Some(Tensor { datatype: spec.datatype, shape, data: Bytes::new() });
-        self.outside.push(OutsideInput { index, slice });
+        let datatype = self.spec(index).datatype;
+        self.tensors[index] = Some(Tensor { datatype, shape, data: Bytes::new() });
+        self.outside.push(OutsideInput { index, sent, slice });
         Ok(())
     }
 
-    /// All inputs in the signature's order, and those whose data are elsewhere. What was left out and may be is its
-    /// default.
+    /// All inputs. What was left out and may be is its default.
     ///
     /// # Errors
     /// `InvalidInput` where one is missing, or where a batched model's inputs differ in rows.
-    pub(crate) fn finish(mut self) -> Result<(SmallVec<[Tensor; 2]>, Vec<OutsideInput>)> {
+    pub(crate) fn finish(mut self) -> Result<Whole> {
         if self.tensors.iter().any(Option::is_none) {
             self.fill()?;
         }
@@ -153,7 +237,7 @@ impl<'a> Inputs<'a> {
         if self.signature.batched() {
             check_rows(self.signature, &tensors)?;
         }
-        Ok((tensors, self.outside))
+        Ok(Whole { tensors, outside: self.outside, widened_bytes: self.widened_bytes })
     }
 
     #[cold]
@@ -172,17 +256,44 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// The tensor of an input whose type and shape have been checked.
+/// The tensor of `input` whose elements came as those of `sent`. Takes at most eight times the bytes of `data`.
 ///
 /// # Errors
-/// `InvalidInput` where the number of bytes or elements does not fit the shape, or a BOOL is neither 0 nor 1.
-pub(crate) fn tensor(spec: &TensorSpec, shape: Shape, data: Bytes) -> Result<Tensor> {
-    let tensor = Tensor::new(spec.datatype, shape, data).map_err(|error| error.within(Input(spec)))?;
-    // `fold` and not `any`: without an early exit the loop becomes a handful of vector instructions.
-    if spec.datatype == DataType::Bool && tensor.data.iter().fold(0, |all, byte| all | byte) > 1 {
-        return Err(invalid(format!("input '{}' has a BOOL that is neither 0 nor 1", spec.name)));
+/// As for [`Inputs::put`].
+pub(crate) fn tensor(input: Input<'_>, sent: DataType, shape: Shape, data: Bytes) -> Result<Tensor> {
+    let datatype = input.spec.datatype;
+    if sent == datatype {
+        let tensor = input.tensor(shape, data)?;
+        return if datatype == DataType::Bool {
+            check_bools(input, &tensor.data).map(|()| tensor)
+        } else {
+            Ok(tensor)
+        };
     }
-    Ok(tensor)
+    Tensor::check(sent, &shape, &data, false).map_err(|error| error.within(input))?;
+    if sent == DataType::Bool {
+        check_bools(input, &data)?;
+    }
+    let wide = widen(sent, datatype, &data).map_err(|inexact| {
+        let place = input.place(&shape, inexact.index as u64);
+        let digits = if datatype == DataType::Fp32 { f32::MANTISSA_DIGITS } else { f64::MANTISSA_DIGITS };
+        invalid(format!(
+            "{place} is {} of {sent}, which {datatype} would round to {}; send whole numbers up to 2**{digits}, or round it \
+             yourself and send {datatype}",
+            inexact.value, inexact.nearest
+        ))
+    })?;
+    input.tensor(shape, wide.into())
+}
+
+/// # Errors
+/// `InvalidInput` where a byte is neither 0 nor 1.
+fn check_bools(input: Input<'_>, data: &[u8]) -> Result<()> {
+    // `fold` and not `any`: without an early exit the loop becomes a handful of vector instructions.
+    if data.iter().fold(0, |all, byte| all | byte) > 1 {
+        return Err(invalid(format!("{input} has a BOOL that is neither 0 nor 1")));
+    }
+    Ok(())
 }
 
 /// Every input must count as many rows as the first.
@@ -201,15 +312,6 @@ fn check_rows(signature: &Signature, tensors: &[Tensor]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// How messages about one input begin.
-pub(crate) struct Input<'a>(pub(crate) &'a TensorSpec);
-
-impl fmt::Display for Input<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "input '{}'", self.0.name)
-    }
 }
 
 #[cfg(test)]
@@ -232,6 +334,11 @@ mod tests {
             decoupled: false,
             extras: Default::default(),
         }
+    }
+
+    /// A claim on the input at `index` in its own type.
+    fn whole(signature: &Signature, index: usize) -> Claim {
+        Claim { index, sent: signature.inputs[index].datatype, count: 0 }
     }
 
     fn message<T: fmt::Debug>(result: Result<T>) -> String {
@@ -265,7 +372,7 @@ mod tests {
     fn a_missing_input_is_named_with_what_was_expected() {
         let signature = signature(true);
         let mut inputs = Inputs::new(&signature);
-        inputs.put(0, smallvec![1, 2], Bytes::from_static(&[0; 8])).unwrap();
+        inputs.put(whole(&signature, 0), smallvec![1, 2], Bytes::from_static(&[0; 8])).unwrap();
         assert_eq!(message(inputs.finish()), "input 'b' is missing; BOOL [-1] is expected");
     }
 
@@ -273,13 +380,13 @@ mod tests {
     fn an_input_with_a_default_may_be_left_out_and_has_as_many_rows_as_the_others() {
         let mut signature = signature(true);
         let optional = serde_json::json!(true);
-        signature.extras.defaults.push(InputDefault::of_value(&signature.inputs[1], &optional).unwrap());
+        signature.extras.defaults.push(InputDefault::of_value(signature.input(1), &optional).unwrap());
         let mut inputs = Inputs::new(&signature);
-        inputs.put(0, smallvec![3, 2], Bytes::from_static(&[0; 24])).unwrap();
-        let (tensors, _) = inputs.finish().unwrap();
+        inputs.put(whole(&signature, 0), smallvec![3, 2], Bytes::from_static(&[0; 24])).unwrap();
+        let tensors = inputs.finish().unwrap().tensors;
         assert_eq!((&tensors[1].shape[..], &tensors[1].data[..]), (&[3][..], &[1, 1, 1][..]));
         let mut inputs = Inputs::new(&signature);
-        inputs.put(1, smallvec![1], Bytes::from_static(&[0])).unwrap();
+        inputs.put(whole(&signature, 1), smallvec![1], Bytes::from_static(&[0])).unwrap();
         assert!(message(inputs.finish()).starts_with("input 'a' is missing"));
     }
 
@@ -289,7 +396,12 @@ mod tests {
         let inputs = Inputs::new(&signature);
         assert_eq!(
             message(inputs.check(0, "FP64", &[1, 2])),
-            "input 'a' has datatype FP64 but FP32 is expected"
+            "input 'a' has datatype FP64 but FP32 is expected (or one that is widened to it without loss: BOOL, UINT8, \
+             UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, BF16)"
+        );
+        assert_eq!(
+            message(inputs.check(1, "INT8", &[1])),
+            "input 'b' has datatype INT8 but BOOL is expected"
         );
         assert!(message(inputs.check(0, "FLOAT", &[1, 2])).contains("unknown datatype 'FLOAT'"));
         let wrong = message(inputs.check(0, "FP32", &[1, 3]));
@@ -304,7 +416,7 @@ mod tests {
         let mut signature = signature(true);
         let known = Inputs::new(&signature).check(0, "FP32", &[0, 2]);
         assert_eq!(
-            known.unwrap(),
+            known.unwrap().count,
             0,
             "the answer to no rows is known where no output's other dimension is free"
         );
@@ -312,8 +424,8 @@ mod tests {
             vec![TensorSpec { name: "y".into(), datatype: DataType::Fp32, shape: vec![-1, -1] }];
         let mut inputs = Inputs::new(&signature);
         assert!(message(inputs.check(0, "FP32", &[0, 2])).contains("at least one row"));
-        inputs.put(0, smallvec![1, 2], Bytes::from_static(&[0; 8])).unwrap();
-        inputs.put(1, smallvec![2], Bytes::from_static(&[0; 2])).unwrap();
+        inputs.put(whole(&signature, 0), smallvec![1, 2], Bytes::from_static(&[0; 8])).unwrap();
+        inputs.put(whole(&signature, 1), smallvec![2], Bytes::from_static(&[0; 2])).unwrap();
         assert!(message(inputs.finish()).contains("'b' has 2 rows but input 'a' has 1"));
     }
 
@@ -321,10 +433,10 @@ mod tests {
     fn a_model_without_batching_takes_what_its_shapes_allow() {
         let signature = signature(false);
         let mut inputs = Inputs::new(&signature);
-        assert_eq!(inputs.check(0, "FP32", &[0, 2]).unwrap(), 0);
-        inputs.put(0, smallvec![0, 2], Bytes::new()).unwrap();
-        inputs.put(1, smallvec![2], Bytes::from_static(&[0; 2])).unwrap();
-        assert_eq!(inputs.finish().unwrap().0.len(), 2);
+        assert_eq!(inputs.check(0, "FP32", &[0, 2]).unwrap().count, 0);
+        inputs.put(whole(&signature, 0), smallvec![0, 2], Bytes::new()).unwrap();
+        inputs.put(whole(&signature, 1), smallvec![2], Bytes::from_static(&[0; 2])).unwrap();
+        assert_eq!(inputs.finish().unwrap().tensors.len(), 2);
     }
 
     #[test]
@@ -332,7 +444,8 @@ mod tests {
         let signature = signature(true);
         let mut inputs = Inputs::new(&signature);
         assert!(
-            message(inputs.put(1, smallvec![2], Bytes::from_static(&[1, 2]))).contains("neither 0 nor 1")
+            message(inputs.put(whole(&signature, 1), smallvec![2], Bytes::from_static(&[1, 2])))
+                .contains("neither 0 nor 1")
         );
     }
 }

@@ -52,6 +52,8 @@ pub struct Decoded {
     pub inputs: SmallVec<[Tensor; 2]>,
     /// Inputs whose bytes are still to be read, and given to [`Decoded::fill`].
     pub outside: Vec<OutsideInput>,
+    /// What inputs take that were sent in a narrower type: at most eight times what was sent of them.
+    pub widened_bytes: usize,
     /// What the client wishes besides.
     pub options: RequestOptions,
 }

@@ -208,6 +208,8 @@ pub(crate) struct TensorParameters {
     pub(crate) binary_data: Option<bool>,
     /// Parameter `classification` of an output.
     pub(crate) classes: Option<usize>,
+    /// Parameter `columns` of an input: JSON, an array of names.
+    pub(crate) columns: Option<String>,
     region: Option<String>,
     region_bytes: Option<u64>,
     region_offset: Option<u64>,
@@ -228,6 +230,12 @@ impl TensorParameters {
             "classification" if value.is_set() => {
                 let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
                 self.classes = Some(count.ok_or_else(|| wrong(name, "a number of classes, 1 or more"))?);
+            }
+            "columns" => {
+                let Value::Text(names) = value else {
+                    return Err(wrong(name, "text: a JSON array of names"));
+                };
+                self.columns = Some(names.to_string());
             }
             "shared_memory_region" if value.is_set() => {
                 let Value::Text(region) = value else { return Err(wrong(name, "the name of a region")) };

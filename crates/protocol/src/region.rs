@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use inferd_types::{Error, ErrorKind, Result, Signature};
+use inferd_types::{DataType, Error, ErrorKind, Result, Signature};
 use serde_json::{Value, json};
 
 use crate::check::{self, invalid};
@@ -31,6 +31,8 @@ pub struct RegionSlice {
 pub struct OutsideInput {
     /// Its place in the signature.
     pub index: usize,
+    /// The type that its elements have there: the signature's, or one that is widened to it.
+    pub sent: DataType,
     /// Where its bytes are.
     pub slice: RegionSlice,
 }
@@ -54,15 +56,15 @@ impl Decoded {
         !self.outside.is_empty() || !self.options.placed.is_empty()
     }
 
-    /// Takes over the bytes of an input that stood outside.
+    /// Takes over the bytes of the input at `index`, which stood outside, in elements of `sent`.
     ///
     /// # Errors
     /// As for bytes that came in the request.
-    pub fn fill(&mut self, signature: &Signature, index: usize, data: Bytes) -> Result<()> {
-        let (Some(spec), Some(tensor)) = (signature.inputs.get(index), self.inputs.get_mut(index)) else {
+    pub fn fill(&mut self, signature: &Signature, index: usize, sent: DataType, data: Bytes) -> Result<()> {
+        let Some(tensor) = self.inputs.get_mut(index).filter(|_| index < signature.inputs.len()) else {
             return Err(Error::new(ErrorKind::Internal, "an input outside the request has no place in it"));
         };
-        *tensor = check::tensor(spec, tensor.shape.clone(), data)?;
+        *tensor = check::tensor(signature.input(index), sent, tensor.shape.clone(), data)?;
         Ok(())
     }
 }

@@ -83,7 +83,7 @@ fn several_inputs_have_names() {
 #[test]
 fn the_only_input_without_a_default_stands_by_itself() {
     let mut model = model(vec![spec("text", DataType::Bytes, &[-1]), spec("top", DataType::Int8, &[-1])]);
-    let top = InputDefault::of_value(&model.inputs[1], &5.into()).unwrap();
+    let top = InputDefault::of_value(model.input(1), &5.into()).unwrap();
     model.extras.defaults.push(top);
     assert_eq!(echo("\"a\"", &model), "{\"text\":\"a\",\"top\":5}");
     assert_eq!(echo("[\"a\",\"b\"]", &model), "{\"text\":[\"a\",\"b\"],\"top\":[5,5]}");
@@ -97,14 +97,14 @@ fn the_only_input_without_a_default_stands_by_itself() {
     assert_eq!(rows(b"{\"instances\": [\"a\", \"b\"]}").unwrap(), [5, 5]);
     assert_eq!(rows(b"{\"instances\": [{\"text\": \"a\", \"top\": 1}]}").unwrap(), [1]);
     let some = rows(b"{\"instances\": [{\"text\": \"a\"}, {\"text\": \"b\", \"top\": 1}]}").unwrap_err();
-    assert!(some.message().contains("'top' is given in some of the instances"), "{some}");
+    assert!(some.message().contains("'top' is given in some of the rows"), "{some}");
 }
 
 #[test]
 fn a_few_bytes_don_t_become_many() {
     let mut model =
         model(vec![spec("none", DataType::Fp32, &[-1, 0]), spec("x", DataType::Fp64, &[-1, 100])]);
-    let zeros = InputDefault::of_value(&model.inputs[1], &0.into()).unwrap();
+    let zeros = InputDefault::of_value(model.input(1), &0.into()).unwrap();
     model.extras.defaults.push(zeros);
     let rows = vec!["[]"; 100_000].join(",");
     assert!(refusal(&format!("{{\"none\":[{rows}]}}"), &model).contains("send it, or fewer rows"));

@@ -2,7 +2,7 @@
 //!
 //! Reads tensor descriptions, hands back JSON. Knows nothing of what the values mean to the model.
 
-use inferd_types::{DataType, TensorSpec};
+use inferd_types::{DataType, Input, TensorSpec};
 use serde_json::{Map, Value, json};
 
 /// More elements than this are no example to read; the page would be slow to show them, too.
@@ -11,41 +11,48 @@ const ELEMENTS_MAX: u64 = 256;
 const FREE: u64 = 3;
 
 /// Whether a row of each tensor is small enough to be written out.
-pub(super) fn fits(specs: &[TensorSpec]) -> bool {
-    specs.iter().all(|spec| row_of(spec).iter().product::<u64>() <= ELEMENTS_MAX)
+pub(super) fn fits(tensors: &[Input<'_>]) -> bool {
+    tensors.iter().all(|tensor| row_of(tensor.spec).iter().product::<u64>() <= ELEMENTS_MAX)
 }
 
 /// Plain values: those of the only tensor, or an object; `rows` of them, or one without the dimension of rows.
-pub(super) fn plain(specs: &[TensorSpec], rows: Option<u64>) -> Value {
-    let value = |spec: &TensorSpec| {
-        let mut shape = row_of(spec);
+pub(super) fn plain(tensors: &[Input<'_>], rows: Option<u64>) -> Value {
+    let value = |tensor: &Input<'_>| {
+        let mut shape = row_of(tensor.spec);
         // A tensor whose first dimension is fixed counts no rows.
         match rows {
-            Some(rows) if !spec.shape.is_empty() => shape.insert(0, rows_of(spec, rows)),
+            Some(rows) if !tensor.spec.shape.is_empty() => shape.insert(0, rows_of(tensor.spec, rows)),
             _ => {}
         }
-        nested(&shape, &element(spec.datatype))
+        nested(&shape, &element(*tensor))
     };
-    match specs {
+    match tensors {
         [only] => value(only),
-        specs => Value::Object(
-            specs.iter().map(|spec| (spec.name.to_string(), value(spec))).collect::<Map<_, _>>(),
+        tensors => Value::Object(
+            tensors.iter().map(|tensor| (tensor.spec.name.to_string(), value(tensor))).collect::<Map<_, _>>(),
         ),
     }
 }
 
+/// One row of a matrix, by the names of its columns.
+pub(super) fn columns(matrix: Input<'_>) -> Value {
+    let column = |name: &std::sync::Arc<str>| (name.to_string(), element(matrix));
+    Value::Object(matrix.columns().iter().map(column).collect())
+}
+
 /// Tensors of the Open Inference Protocol, of one row each.
-pub(super) fn tensors(specs: &[TensorSpec]) -> Value {
-    let tensor = |spec: &TensorSpec| {
+pub(super) fn tensors(tensors: &[Input<'_>]) -> Value {
+    let tensor = |tensor: &Input<'_>| {
+        let spec = tensor.spec;
         let mut shape = row_of(spec);
         if !spec.shape.is_empty() {
             shape.insert(0, rows_of(spec, 1));
         }
         let elements = usize::try_from(shape.iter().product::<u64>()).unwrap_or_default();
-        let data = vec![element(spec.datatype); elements];
+        let data = vec![element(*tensor); elements];
         json!({"name": &*spec.name, "shape": shape, "datatype": spec.datatype.name(), "data": data})
     };
-    specs.iter().map(tensor).collect()
+    tensors.iter().map(tensor).collect()
 }
 
 fn rows_of(spec: &TensorSpec, rows: u64) -> u64 {
@@ -64,10 +71,12 @@ fn nested(shape: &[u64], element: &Value) -> Value {
     }
 }
 
-fn element(datatype: DataType) -> Value {
-    match datatype {
+fn element(tensor: Input<'_>) -> Value {
+    match tensor.spec.datatype {
         DataType::Bool => json!(true),
-        DataType::Fp16 | DataType::Fp32 | DataType::Fp64 | DataType::Bf16 => json!(0.5),
+        DataType::Fp16 | DataType::Fp32 | DataType::Fp64 | DataType::Bf16 => {
+            json!(tensor.schema.and_then(|schema| schema.largest).unwrap_or(0.5).min(0.5))
+        }
         DataType::Bytes => json!("text"),
         _ => json!(1),
     }

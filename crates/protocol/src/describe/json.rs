@@ -6,7 +6,7 @@
 use inferd_types::TensorSpec;
 use serde_json::{Map, Value, json};
 
-use super::{IndexEntry, Model, Server, Span, Statistics, config_datatype};
+use super::{INPUT_SCHEMAS, IndexEntry, Model, Server, Span, Statistics, config_datatype, schema_json};
 
 /// The body of `GET /v2`.
 pub fn server_metadata_json(server: &Server<'_>) -> Vec<u8> {
@@ -21,13 +21,24 @@ pub fn model_metadata_json(model: &Model<'_>) -> Vec<u8> {
             .map(|spec| json!({ "name": &*spec.name, "datatype": spec.datatype.name(), "shape": spec.shape }))
             .collect()
     };
-    body(&json!({
+    let mut inputs = tensors(&model.signature.inputs);
+    for (index, input) in inputs.iter_mut().enumerate() {
+        if let Some(schema) = model.signature.schema_of(index) {
+            input["parameters"] = schema_json(schema);
+        }
+    }
+    let mut metadata = json!({
         "name": model.name,
         "versions": model.versions.iter().map(u64::to_string).collect::<Vec<_>>(),
         "platform": model.platform,
-        "inputs": tensors(&model.signature.inputs),
+        "inputs": inputs,
         "outputs": tensors(&model.signature.outputs),
-    }))
+    });
+    let ignored = &model.signature.extras.ignored_columns;
+    if !ignored.is_empty() {
+        metadata["parameters"] = json!({"ignored_columns": ignored});
+    }
+    body(&metadata)
 }
 
 /// The body of `GET /v2/models/{model}/config`.
@@ -48,11 +59,14 @@ pub fn config_json(model: &Model<'_>) -> Vec<u8> {
             output["label_filename"] = json!(file);
         }
     }
-    let parameters: Map<String, Value> = model
+    let mut parameters: Map<String, Value> = model
         .parameters
         .iter()
         .map(|(name, value)| ((*name).to_owned(), json!({ "string_value": value })))
         .collect();
+    if let Some(schemas) = model.input_schemas() {
+        parameters.insert(INPUT_SCHEMAS.to_owned(), json!({ "string_value": schemas }));
+    }
     let mut config = json!({
         "name": model.name,
         "platform": model.platform,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use inferd_types::TensorSpec;
 
-use super::{IndexEntry, Model, Server, Span, Statistics, config_datatype};
+use super::{INPUT_SCHEMAS, IndexEntry, Model, Server, Span, Statistics, config_datatype};
 use crate::pb::inference as pb;
 
 /// The answer to `ServerMetadata`.
@@ -50,9 +50,10 @@ pub fn config_pb(model: &Model<'_>) -> pb::ModelConfigResponse {
     let policy =
         pb::model_version_policy::PolicyChoice::Specific(pb::model_version_policy::Specific { versions });
     let scheduling = pb::model_config::SchedulingChoice::DynamicBatching(pb::ModelDynamicBatching {});
-    let parameter = |(name, value): &(&str, &str)| {
-        ((*name).to_owned(), pb::ModelParameter { string_value: (*value).to_owned() })
-    };
+    let parameter =
+        |(name, value): (&str, String)| (name.to_owned(), pb::ModelParameter { string_value: value });
+    let schemas = model.input_schemas().map(|schemas| (INPUT_SCHEMAS, schemas));
+    let parameters = model.parameters.iter().map(|(name, value)| (*name, (*value).to_owned())).chain(schemas);
     let input = |(index, spec): (usize, &TensorSpec)| pb::ModelInput {
         name: spec.name.as_ref().to_owned(),
         data_type: datatype(spec),
@@ -76,7 +77,7 @@ pub fn config_pb(model: &Model<'_>) -> pb::ModelConfigResponse {
             instance_group: vec![instance_group(model)],
             default_model_filename: String::new(),
             scheduling_choice: model.signature.batched().then_some(scheduling),
-            parameters: model.parameters.iter().map(parameter).collect::<HashMap<_, _>>(),
+            parameters: parameters.map(parameter).collect::<HashMap<_, _>>(),
             backend: model.backend().to_owned(),
             model_transaction_policy: Some(pb::ModelTransactionPolicy {
                 decoupled: model.signature.decoupled,

@@ -8,7 +8,8 @@ mod json;
 mod message;
 mod openapi;
 
-use inferd_types::{DataType, Signature};
+use inferd_types::{DataType, InputSchema, Signature};
+use serde_json::{Map, Value, json};
 use smallvec::SmallVec;
 
 pub use json::{config_json, index_json, model_metadata_json, server_metadata_json, statistics_json};
@@ -89,6 +90,17 @@ impl Model<'_> {
         self.signature.labels_of(index)?.file.as_deref()
     }
 
+    /// What the configuration's parameter [`INPUT_SCHEMAS`] says; `None` where nothing is known of any input.
+    fn input_schemas(&self) -> Option<String> {
+        let extras = &self.signature.extras;
+        if extras.schemas.is_empty() && extras.ignored_columns.is_empty() {
+            return None;
+        }
+        let schemas: Map<String, Value> =
+            extras.schemas.iter().map(|schema| (schema.input.to_string(), schema_json(schema))).collect();
+        Some(json!({"inputs": schemas, "ignored_columns": extras.ignored_columns}).to_string())
+    }
+
     /// The part of the platform behind `_`, which is how Triton names its backends: `onnxruntime`.
     fn backend(&self) -> &str {
         self.platform.split_once('_').map_or(self.platform, |(_, backend)| backend)
@@ -98,6 +110,22 @@ impl Model<'_> {
     fn instance_kind(&self) -> &'static str {
         if self.gpus.is_empty() { "KIND_CPU" } else { "KIND_GPU" }
     }
+}
+
+/// The parameter of the configuration that says what is known of inputs beside their types: JSON, an object with the
+/// members `inputs`, by name what metadata over REST says as an input's `parameters`, and `ignored_columns`.
+pub const INPUT_SCHEMAS: &str = "input_schemas";
+
+/// What is known of an input beside its type.
+fn schema_json(schema: &InputSchema) -> Value {
+    let mut known = json!({"missing": schema.missing});
+    if !schema.columns.is_empty() {
+        known["columns"] = json!(schema.columns);
+    }
+    if let Some(largest) = schema.largest {
+        known["largest"] = json!(largest);
+    }
+    known
 }
 
 /// How the configuration calls an element type.

@@ -3,7 +3,7 @@
 //! Reads signatures, writes JSON: schemas, and examples that may be sent as they are. Knows nothing of which requests a
 //! client prefers.
 
-use inferd_types::{DataType, Signature, TensorSpec};
+use inferd_types::{DataType, Input, Signature, TensorSpec, is_float, listed};
 use serde_json::{Map, Value, json};
 
 use super::example;
@@ -59,7 +59,7 @@ pub fn openapi_json<'a>(version: &str, models: impl Iterator<Item = (&'a str, &'
 
 /// Every way to ask one model.
 fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
-    let (inputs, outputs) = (&signature.inputs[..], &signature.outputs[..]);
+    let (inputs, outputs) = (&inputs_of(signature)[..], &outputs_of(signature)[..]);
     let path = escaped(name);
     let at = |kind: &str| format!("{kind}_{name}");
     if signature.decoupled {
@@ -72,13 +72,13 @@ fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
         item["parameters"] = timeout();
         paths.insert(format!("/models/{path}"), json!({"post": item}));
 
-        let request = tensors_of("inputs", inputs);
+        let request = tensors_of("inputs", &signature.inputs);
         let sent = small(inputs, || json!({"inputs": example::tensors(inputs)}));
         let got = small(
             outputs,
             || json!({"model_name": name, "model_version": "1", "outputs": example::tensors(outputs)}),
         );
-        let result = answer(&tensors_of("outputs", outputs), got);
+        let result = answer(&tensors_of("outputs", &signature.outputs), got);
         let mut item =
             operation(name, &at("infer"), "Ask with tensors", Some(body(&request, sent)), Some(result));
         item["parameters"] = timeout();
@@ -106,13 +106,14 @@ fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
 
 /// The way to ask a model that streams.
 fn streams(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
-    let inputs = &signature.inputs[..];
-    let properties: Map<_, _> = inputs.iter().map(|spec| (spec.name.to_string(), json!({}))).collect();
+    let inputs = &inputs_of(signature)[..];
+    let properties: Map<_, _> =
+        signature.inputs.iter().map(|spec| (spec.name.to_string(), json!({}))).collect();
     let request = json!({"type": "object", "properties": properties, "required": needed(signature)});
     // A value or a flat list, else nested as deep as the shape is long.
-    let value = |spec: &TensorSpec| {
-        let rows = (spec.shape.len() > 2).then_some(1);
-        (spec.name.to_string(), example::plain(std::slice::from_ref(spec), rows))
+    let value = |input: &Input<'_>| {
+        let rows = (input.spec.shape.len() > 2).then_some(1);
+        (input.spec.name.to_string(), example::plain(std::slice::from_ref(input), rows))
     };
     let sent = small(inputs, || inputs.iter().map(value).collect::<Map<_, _>>().into());
     let event = json!({
@@ -187,8 +188,24 @@ fn media(schema: &Value, example: Option<Value>) -> Value {
 }
 
 /// An example where it is small.
-fn small(specs: &[TensorSpec], example: impl FnOnce() -> Value) -> Option<Value> {
-    example::fits(specs).then(example)
+fn small(tensors: &[Input<'_>], example: impl FnOnce() -> Value) -> Option<Value> {
+    example::fits(tensors).then(example)
+}
+
+fn inputs_of(signature: &Signature) -> Vec<Input<'_>> {
+    (0..signature.inputs.len()).map(|index| signature.input(index)).collect()
+}
+
+/// Nothing is known of outputs beside their types.
+fn outputs_of(signature: &Signature) -> Vec<Input<'_>> {
+    signature.outputs.iter().map(|spec| Input { spec, schema: None }).collect()
+}
+
+/// The matrix whose columns a row may be written by, where they are few enough to be listed.
+fn columns_of(signature: &Signature) -> Option<Input<'_>> {
+    let only = signature.lone_input()?;
+    let input = inputs_of(signature).into_iter().find(|input| input.spec.name == only.name)?;
+    (!input.columns().is_empty() && example::fits(&[input])).then_some(input)
 }
 
 /// `x: FP32[?, 4] → y: INT64[?]`.
@@ -209,19 +226,22 @@ fn described(signature: &Signature) -> String {
 
 /// The body of plain values: JSON, and where there is BYTES, forms and files.
 fn plain(signature: &Signature) -> Value {
-    let inputs = &signature.inputs[..];
+    let inputs = &inputs_of(signature)[..];
     let schema = one_of([request_of(signature, false), request_of(signature, true)].concat());
     let (about, json) = if example::fits(inputs) {
-        let examples = json!({
+        let mut examples = json!({
             "a row": {"value": example::plain(inputs, None)},
             "rows": {"value": example::plain(inputs, Some(2))},
         });
+        if let Some(matrix) = columns_of(signature) {
+            examples["a row by column"] = json!({"value": example::columns(matrix)});
+        }
         ("", json!({"schema": schema, "examples": examples}))
     } else {
         (LARGE, media(&schema, None))
     };
     let mut content = Map::from_iter([("application/json".to_owned(), json)]);
-    if inputs.iter().any(|spec| spec.datatype == DataType::Bytes) {
+    if signature.inputs.iter().any(|spec| spec.datatype == DataType::Bytes) {
         content.insert("multipart/form-data".to_owned(), form(signature));
     }
     if signature.lone_input().is_some_and(|only| only.datatype == DataType::Bytes) {
@@ -237,12 +257,12 @@ fn plain(signature: &Signature) -> Value {
 fn form(signature: &Signature) -> Value {
     let mut properties = Map::new();
     let mut encoding = Map::new();
-    for spec in &signature.inputs {
-        let name = spec.name.to_string();
-        if spec.datatype == DataType::Bytes {
+    for input in inputs_of(signature) {
+        let name = input.spec.name.to_string();
+        if input.spec.datatype == DataType::Bytes {
             properties.insert(name, json!({"type": "string", "format": "binary"}));
         } else {
-            properties.insert(name.clone(), nested(spec, false));
+            properties.insert(name.clone(), nested(input, false));
             encoding.insert(name, json!({"contentType": "application/json"}));
         }
     }
@@ -253,19 +273,35 @@ fn form(signature: &Signature) -> Value {
 }
 
 /// The plain value of one row, or of rows: that of the only tensor, or an object.
-fn value_of(specs: &[TensorSpec], rows: bool) -> Value {
-    match specs {
-        [only] => nested(only, rows),
-        _ => object_of(specs, rows, specs.iter().map(|spec| &*spec.name).collect()),
+fn value_of(tensors: &[Input<'_>], rows: bool) -> Value {
+    match tensors {
+        [only] => nested(*only, rows),
+        _ => object_of(tensors, rows, tensors.iter().map(|tensor| &*tensor.spec.name).collect()),
     }
 }
 
 /// The forms that one row, or rows, may have in a request: an input with a default may be left out of an object, and the
-/// only one without may stand by itself.
+/// only one without may stand by itself. A row may be an object by column.
 fn request_of(signature: &Signature, rows: bool) -> Vec<Value> {
-    let lone = signature.lone_input().map(|only| nested(only, rows));
-    let object = (signature.inputs.len() != 1).then(|| object_of(&signature.inputs, rows, needed(signature)));
-    lone.into_iter().chain(object).collect()
+    let inputs = &inputs_of(signature)[..];
+    let lone =
+        signature.lone_input().and_then(|only| inputs.iter().find(|input| input.spec.name == only.name));
+    let mut forms: Vec<Value> = lone.map(|only| nested(*only, rows)).into_iter().collect();
+    if inputs.len() != 1 {
+        forms.push(object_of(inputs, rows, needed(signature)));
+    }
+    let by_name = match columns_of(signature) {
+        Some(matrix) => Some(by_column(matrix)),
+        None => (rows && lone.is_none()).then(|| object_of(inputs, false, needed(signature))),
+    };
+    forms.extend(by_name.map(|row| if rows { json!({"type": "array", "items": row}) } else { row }));
+    forms
+}
+
+fn by_column(matrix: Input<'_>) -> Value {
+    let names = matrix.columns();
+    let properties: Map<_, _> = names.iter().map(|name| (name.to_string(), element(matrix))).collect();
+    json!({"type": "object", "properties": properties, "required": names})
 }
 
 /// Names of the inputs that have no default.
@@ -278,26 +314,36 @@ fn one_of(mut forms: Vec<Value>) -> Value {
     if forms.len() == 1 { forms.remove(0) } else { json!({"oneOf": forms}) }
 }
 
-fn object_of(specs: &[TensorSpec], rows: bool, needed: Vec<&str>) -> Value {
+fn object_of(tensors: &[Input<'_>], rows: bool, needed: Vec<&str>) -> Value {
     let properties: Map<_, _> =
-        specs.iter().map(|spec| (spec.name.to_string(), nested(spec, rows))).collect();
+        tensors.iter().map(|tensor| (tensor.spec.name.to_string(), nested(*tensor, rows))).collect();
     json!({"type": "object", "properties": properties, "required": needed})
 }
 
-fn nested(spec: &TensorSpec, rows: bool) -> Value {
-    let dims = if rows { &spec.shape[..] } else { spec.shape.get(1..).unwrap_or_default() };
-    dims.iter().rev().fold(element(spec.datatype), |items, dim| match dim {
+fn nested(tensor: Input<'_>, rows: bool) -> Value {
+    let shape = &tensor.spec.shape;
+    let dims = if rows { &shape[..] } else { shape.get(1..).unwrap_or_default() };
+    let mut value = dims.iter().rev().fold(element(tensor), |items, dim| match dim {
         0.. => json!({"type": "array", "items": items, "minItems": dim, "maxItems": dim}),
         _ => json!({"type": "array", "items": items}),
-    })
+    });
+    let columns = tensor.columns();
+    if !columns.is_empty() {
+        let list = listed(columns.iter().map(|name| &**name));
+        value["description"] = json!(format!("Columns, in this order: {list}"));
+    }
+    value
 }
 
-fn element(datatype: DataType) -> Value {
-    match datatype {
+fn element(tensor: Input<'_>) -> Value {
+    let nullable = |name: &str| match tensor.schema {
+        Some(schema) if !schema.missing => json!({"type": name}),
+        _ => json!({"type": [name, "null"]}),
+    };
+    match tensor.spec.datatype {
         DataType::Bool => json!({"type": "boolean"}),
-        DataType::Fp16 | DataType::Fp32 | DataType::Fp64 | DataType::Bf16 => {
-            json!({"type": ["number", "null"]})
-        }
+        datatype if is_float(datatype) => nullable("number"),
+        DataType::Bytes if tensor.schema.is_some() => nullable("string"),
         // Text, or any JSON for a model that takes that.
         DataType::Bytes => json!({}),
         _ => json!({"type": "integer"}),

@@ -1,6 +1,6 @@
 //! Both forms of each description say the same, in Triton's words.
 
-use inferd_types::{Batching, InputDefault, OutputLabels, TensorSpec};
+use inferd_types::{Batching, InputDefault, InputSchema, OutputLabels, TensorSpec};
 use serde_json::{Value, json};
 
 use super::*;
@@ -94,7 +94,7 @@ fn the_configuration_without_batching_shows_whole_shapes_and_batch_size_zero() {
 #[test]
 fn the_configuration_says_what_may_be_left_out_and_where_labels_are() {
     let mut signature = signature(true);
-    let default = InputDefault::of_value(&signature.inputs[0], &json!(0)).unwrap();
+    let default = InputDefault::of_value(signature.input(0), &json!(0)).unwrap();
     signature.extras.defaults.push(default);
     let labels =
         OutputLabels { output: "y".into(), names: vec!["a".into()], file: Some("labels.txt".into()) };
@@ -106,6 +106,71 @@ fn the_configuration_says_what_may_be_left_out_and_where_labels_are() {
     assert_eq!(config["input"][0]["optional"], true);
     assert_eq!(config["input"][1].get("optional"), None);
     assert_eq!(config["output"][0]["label_filename"], "labels.txt");
+}
+
+/// What is known of a matrix of two columns and of a text.
+fn schemas() -> Vec<InputSchema> {
+    vec![
+        InputSchema {
+            input: "x".into(),
+            columns: ["a", "b", "c", "d"].map(Into::into).to_vec(),
+            missing: false,
+            largest: Some(0.25),
+        },
+        InputSchema { input: "t".into(), columns: Vec::new(), missing: true, largest: None },
+    ]
+}
+
+#[test]
+fn what_inputs_take_is_in_metadata_and_in_one_parameter_of_the_configuration() {
+    let mut signature = signature(true);
+    signature.extras.schemas = schemas();
+    signature.extras.ignored_columns = vec!["id".into()];
+    let model = model(&signature);
+    let metadata = parsed(&model_metadata_json(&model));
+    let matrix = json!({"columns": ["a", "b", "c", "d"], "missing": false, "largest": 0.25});
+    assert_eq!(metadata["inputs"][0]["parameters"], matrix);
+    assert_eq!(metadata["inputs"][1]["parameters"], json!({"missing": true}));
+    assert_eq!(metadata["parameters"], json!({"ignored_columns": ["id"]}));
+
+    let rest = parsed(&config_json(&model));
+    let text = rest["parameters"][INPUT_SCHEMAS]["string_value"].as_str().unwrap();
+    let message = config_pb(&model).config.unwrap();
+    assert_eq!(message.parameters[INPUT_SCHEMAS].string_value, text);
+    let wanted = json!({"inputs": {"x": matrix, "t": {"missing": true}}, "ignored_columns": ["id"]});
+    assert_eq!(parsed(text.as_bytes()), wanted);
+    assert_eq!(message.parameters["slo"].string_value, "20ms");
+}
+
+#[test]
+fn columns_and_missing_values_are_described_and_the_examples_are_taken() {
+    let limits = crate::Limits::default();
+    let mut signature = signature(true);
+    signature.extras.schemas = schemas();
+    let both = parsed(&openapi_json("1", [("m", &signature)].into_iter())).to_string();
+    assert!(both.contains(r#""type":["string","null"]"#) && both.contains(r#""type":"number""#), "{both}");
+    signature.inputs.truncate(1);
+    signature.extras.schemas.truncate(1);
+    let described = parsed(&openapi_json("1", [("m", &signature)].into_iter()));
+    let content =
+        |path: &str| &described["paths"][path]["post"]["requestBody"]["content"]["application/json"];
+    let forms = content("/models/m")["schema"]["oneOf"].as_array().unwrap();
+    let object = &forms[1];
+    assert_eq!(object["required"], json!(["a", "b", "c", "d"]));
+    assert_eq!(forms[3], json!({"type": "array", "items": object}));
+    assert!(forms[0]["description"].as_str().unwrap().contains("'a', 'b', 'c', 'd'"));
+    for (_, example) in content("/models/m")["examples"].as_object().unwrap() {
+        let body = example["value"].to_string();
+        crate::plain::decode(body.as_bytes(), &signature, &limits).unwrap();
+    }
+    let body = content("/v2/models/m/infer")["example"].to_string().into_bytes();
+    crate::rest::decode_infer(body.into(), None, &signature, &limits).unwrap();
+
+    // Too many to be listed: the description stays small.
+    let names: Vec<std::sync::Arc<str>> = (0..10_000).map(|place| format!("column {place}").into()).collect();
+    signature.inputs[0].shape[1] = 10_000;
+    signature.extras.schemas[0].columns = names;
+    assert!(openapi_json("1", [("m", &signature)].into_iter()).len() < 20_000);
 }
 
 #[test]

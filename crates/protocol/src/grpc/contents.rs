@@ -4,6 +4,7 @@
 //! Does not check their number: the shape's check does.
 
 use bytes::Bytes;
+use inferd_types::values::push_bytes;
 use inferd_types::{DataType, Result};
 
 use crate::check::invalid;
@@ -105,10 +106,7 @@ fn narrow<T: Copy + std::fmt::Display, E, const N: usize>(
 fn texts(elements: &[Bytes]) -> Result<Bytes> {
     let mut out = Vec::with_capacity(elements.iter().map(|element| element.len() + 4).sum());
     for element in elements {
-        let length = u32::try_from(element.len())
-            .map_err(|_| invalid("an element of 4 GiB or more cannot be a BYTES element"))?;
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(element);
+        push_bytes(element, &mut out)?;
     }
     Ok(out.into())
 }

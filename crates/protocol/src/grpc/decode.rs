@@ -11,7 +11,7 @@ use inferd_types::{Error, Result, Shape, Signature};
 use smallvec::SmallVec;
 
 use super::contents;
-use crate::check::{Input, Inputs, invalid, shown};
+use crate::check::{Claim, Inputs, Whole, invalid, shown};
 use crate::options::{self, OutputSelection, RequestParameters, TensorParameters, Value};
 use crate::pb::inference::infer_parameter::ParameterChoice;
 use crate::pb::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -30,9 +30,10 @@ pub fn decode_infer(request: ModelInferRequest, signature: &Signature, limits: &
     }
     let mut options = parameters.finish()?;
     options.outputs = requested(&request.outputs, signature, limits, &mut options)?;
-    let (inputs, outside) =
-        decode_inputs(request.inputs, request.raw_input_contents, signature, limits)?.finish()?;
-    Ok(Decoded { id: (!request.id.is_empty()).then_some(request.id), inputs, outside, options })
+    let inputs = decode_inputs(request.inputs, request.raw_input_contents, signature, limits)?;
+    let Whole { tensors: inputs, outside, widened_bytes } = inputs.finish()?;
+    let id = (!request.id.is_empty()).then_some(request.id);
+    Ok(Decoded { id, inputs, outside, widened_bytes, options })
 }
 
 fn decode_inputs<'s>(
@@ -44,15 +45,15 @@ fn decode_inputs<'s>(
     let mut inputs = Inputs::new(signature);
     let raw_form = !raw.is_empty();
     // Names and types first: an unknown input is worth more to the client than a count that follows from it.
-    let mut claimed: SmallVec<[(usize, Shape); 2]> = SmallVec::with_capacity(tensors.len());
+    let mut claimed: SmallVec<[(Claim, Shape); 2]> = SmallVec::with_capacity(tensors.len());
     let mut inside: SmallVec<[InferInputTensor; 2]> = SmallVec::with_capacity(tensors.len());
     for tensor in tensors {
-        let (index, shape, slice) = claim(&mut inputs, &tensor, raw_form, limits)?;
+        let (claim, shape, slice) = claim(&mut inputs, &tensor, raw_form, limits)?;
         if let Some(slice) = slice {
-            inputs.refer(index, shape, slice)?;
+            inputs.refer(claim, shape, slice)?;
             continue;
         }
-        claimed.push((index, shape));
+        claimed.push((claim, shape));
         inside.push(tensor);
     }
     if raw_form && raw.len() != inside.len() {
@@ -63,21 +64,21 @@ fn decode_inputs<'s>(
         )));
     }
     if raw_form {
-        for ((index, shape), data) in claimed.into_iter().zip(raw) {
-            inputs.put(index, shape, data)?;
+        for ((claim, shape), data) in claimed.into_iter().zip(raw) {
+            inputs.put(claim, shape, data)?;
         }
     } else {
-        for ((index, shape), tensor) in claimed.into_iter().zip(inside) {
-            let spec = inputs.spec(index);
+        for ((claim, shape), tensor) in claimed.into_iter().zip(inside) {
+            let input = inputs.input(claim.index);
             // Without contents a zero-size tensor is still whole; any other fails in the count.
             let contents = tensor.contents.unwrap_or_default();
             let empty = contents == Default::default();
             let data = if empty && shape.contains(&0) {
                 Bytes::new()
             } else {
-                contents::encode(spec.datatype, contents).map_err(|error| error.within(Input(spec)))?
+                contents::encode(claim.sent, contents).map_err(|error| error.within(input))?
             };
-            inputs.put(index, shape, data)?;
+            inputs.put(claim, shape, data)?;
         }
     }
     Ok(inputs)
@@ -89,12 +90,12 @@ fn claim(
     tensor: &InferInputTensor,
     raw_form: bool,
     limits: &Limits,
-) -> Result<(usize, Shape, Option<RegionSlice>)> {
+) -> Result<(Claim, Shape, Option<RegionSlice>)> {
     let index = inputs.claim(&tensor.name)?;
-    let here = Input(inputs.spec(index));
+    let here = inputs.input(index);
     let mut parameters = TensorParameters::default();
     for (name, value) in &tensor.parameters {
-        parameters.take(name, &as_value(value)).map_err(|error| error.within(&here))?;
+        parameters.take(name, &as_value(value)).map_err(|error| error.within(here))?;
     }
     let mut shape = Shape::with_capacity(tensor.shape.len());
     for dim in &tensor.shape {
@@ -102,8 +103,11 @@ fn claim(
             invalid(format!("{here} has dimension {dim} in its shape; 0 or more is expected"))
         })?);
     }
-    inputs.check(index, &tensor.datatype, &shape)?;
-    let slice = parameters.slice(limits).map_err(|error| error.within(&here))?;
+    let claim = inputs.check(index, &tensor.datatype, &shape)?;
+    if let Some(columns) = &parameters.columns {
+        inputs.check_columns(index, columns)?;
+    }
+    let slice = parameters.slice(limits).map_err(|error| error.within(here))?;
     if slice.is_some() && tensor.contents.is_some() {
         return Err(invalid(format!("{here} has contents and is in shared memory; one of them is expected")));
     }
@@ -112,7 +116,7 @@ fn claim(
             "{here} has contents although raw_input_contents is there; one form for all inputs is expected"
         )));
     }
-    Ok((index, shape, slice))
+    Ok((claim, shape, slice))
 }
 
 fn requested(

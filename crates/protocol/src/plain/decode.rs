@@ -1,13 +1,13 @@
 //! Plain values into tensors: what they are follows from the signature, how many rows there are from their nesting.
 
 use bytes::Bytes;
-use inferd_types::values::{measure, push_all, push_bytes};
-use inferd_types::{DataType, Error, ErrorKind, Result, Shape, Signature, TensorSpec};
+use inferd_types::values::{Kind, Unfit, measure, push_all, push_bytes};
+use inferd_types::{DataType, Input, Result, Shape, Signature, TensorSpec};
 use serde_json::{Map, Value};
 
-use super::Plain;
+use super::{Plain, records};
 use crate::Limits;
-use crate::check::{Input, Inputs, invalid, names, shown};
+use crate::check::{Inputs, invalid, names, shown};
 
 /// One part of a form.
 #[derive(Clone, Debug)]
@@ -20,11 +20,11 @@ pub struct Part {
     pub json: bool,
 }
 
-/// Decodes plain JSON: the value of the only input (or the only one without a default), or an object with the value of
-/// each.
+/// Decodes plain JSON: the value of the only input (or the only one without a default), an object with the value of each,
+/// or rows as objects by column.
 ///
 /// A value that is nested one level less than the input's shape is one row. `{"b64": "…"}` is bytes, as in TensorFlow
-/// Serving's protocol and KServe's first.
+/// Serving's protocol and KServe's first. Null is NaN, or text that is missing.
 ///
 /// # Errors
 /// `InvalidInput` that says what was expected.
@@ -36,30 +36,30 @@ pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Pla
         )),
         _ => error,
     })?;
-    match (value, signature.lone_input()) {
+    let lone = lone(signature);
+    match (value, lone) {
+        (Value::Array(rows), _) if are_records(&rows, lone, signature) => of_records(rows, lone, signature),
+        (Value::Object(members), Some(only)) if records::names_inputs(&members, only, signature) => {
+            by_name(members, signature)
+        }
+        (Value::Object(members), Some(only)) if !only.columns().is_empty() => {
+            let (rows, one_row) = records::row(members, only, signature)?;
+            Ok(Plain { one_row, ..whole(one(only, rows), signature)? })
+        }
         // An object is a row of JSON where the model takes text, and names its inputs where it takes something else.
-        (Value::Object(members), Some(only)) if names_inputs(&members, only, signature) => {
+        (Value::Object(members), Some(only)) if only.spec.datatype != DataType::Bytes => {
             by_name(members, signature)
         }
-        (Value::Object(members), Some(only)) if only.datatype != DataType::Bytes => {
-            by_name(members, signature)
-        }
-        (value, Some(only)) => by_name(Map::from_iter([(only.name.to_string(), value)]), signature),
+        (value, Some(only)) => by_name(one(only, value), signature),
         (Value::Object(members), None) => by_name(members, signature),
         _ => Err(invalid(format!(
-            "an object with a value for each input is expected: {}",
+            "an object with a value for each input, or an array of objects with a row each, is expected: {}",
             names(&signature.inputs)
         ))),
     }
 }
 
-/// Whether an object's members are inputs, with `only` among them, rather than those of a row of JSON.
-fn names_inputs(members: &Map<String, Value>, only: &TensorSpec, signature: &Signature) -> bool {
-    let known = |name: &String| signature.inputs.iter().any(|spec| *spec.name == **name);
-    members.contains_key(&*only.name) && members.keys().all(known)
-}
-
-/// Decodes `{"instances": [...]}`: a row each, an object by input name where the model takes several.
+/// Decodes `{"instances": [...]}`: a row each, an object by input or column where the model takes several.
 ///
 /// # Errors
 /// `InvalidInput` that says what was expected.
@@ -70,40 +70,55 @@ pub fn decode_instances(body: &[u8], signature: &Signature, limits: &Limits) -> 
     let Some(Value::Array(instances)) = members.remove("instances") else {
         return Err(invalid("'instances' is expected: an array of rows"));
     };
-    let named = |instance: &Value| match (instance, signature.lone_input()) {
-        (Value::Object(row), Some(only)) => names_inputs(row, only, signature),
-        (_, only) => only.is_none(),
+    let lone = lone(signature);
+    let named = match (instances.first(), lone) {
+        (Some(Value::Object(row)), Some(only)) => records::names_inputs(row, only, signature),
+        _ => false,
     };
-    if !instances.first().is_some_and(named) {
-        let Some(only) = signature.lone_input() else {
-            return Err(invalid("'instances' has no rows; at least one is expected"));
-        };
-        return whole(Map::from_iter([(only.name.to_string(), Value::Array(instances))]), signature);
+    if named || are_records(&instances, lone, signature) {
+        return of_records(instances, lone.filter(|_| !named), signature);
     }
-    let rows = instances.len();
-    let mut columns: Map<String, Value> = Map::new();
-    for (row, instance) in instances.into_iter().enumerate() {
-        let Value::Object(instance) = instance else {
+    match lone {
+        Some(only) => whole(one(only, Value::Array(instances)), signature),
+        None if instances.is_empty() => Err(invalid("'instances' has no rows; at least one is expected")),
+        None => {
             let known = names(&signature.inputs);
-            return Err(invalid(format!("instances[{row}] is no object; one with {known} is expected")));
-        };
-        for (name, value) in instance {
-            match columns.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
-                Value::Array(column) => column.push(value),
-                _ => return Err(Error::new(ErrorKind::Internal, "a column is no array")),
-            }
+            Err(invalid(format!("instances[0] is no object; one with {known} is expected")))
         }
     }
-    // Else a row's value would become another row's.
-    let partial =
-        |(_, column): &(&String, &Value)| column.as_array().is_none_or(|column| column.len() != rows);
-    if let Some((name, _)) = columns.iter().find(partial) {
-        return Err(invalid(format!(
-            "'{}' is given in some of the instances; give it in all of them or in none",
-            shown(name)
-        )));
+}
+
+/// The only input, or the only one that a request must bring.
+fn lone(signature: &Signature) -> Option<Input<'_>> {
+    let only = signature.lone_input()?;
+    let index = signature.inputs.iter().position(|spec| spec.name == only.name)?;
+    Some(signature.input(index))
+}
+
+fn one(input: Input<'_>, value: Value) -> Map<String, Value> {
+    Map::from_iter([(input.spec.name.to_string(), value)])
+}
+
+/// Whether `rows` are objects by column or by input, rather than elements that are JSON.
+fn are_records(rows: &[Value], lone: Option<Input<'_>>, signature: &Signature) -> bool {
+    let Some(Value::Object(first)) = rows.first() else { return false };
+    match lone {
+        None => true,
+        Some(only) if !only.columns().is_empty() => true,
+        Some(only) => {
+            let json = only.spec.datatype == DataType::Bytes && only.schema.is_none();
+            !json && records::names_inputs(first, only, signature)
+        }
     }
-    whole(columns, signature)
+}
+
+/// Rows as objects: by the columns of `lone` where they have names, else by input.
+fn of_records(rows: Vec<Value>, lone: Option<Input<'_>>, signature: &Signature) -> Result<Plain> {
+    let members = match lone.filter(|only| !only.columns().is_empty()) {
+        Some(matrix) => one(matrix, records::rows(rows, matrix, signature)?),
+        None => records::inputs(rows, signature)?,
+    };
+    whole(members, signature)
 }
 
 /// Decodes a raw body: one row of the only input (or the only one without a default), which must be BYTES.
@@ -114,7 +129,7 @@ pub fn decode_element(body: &[u8], signature: &Signature) -> Result<Plain> {
     match signature.lone_input() {
         Some(only) if only.datatype == DataType::Bytes => {
             let mut inputs = Inputs::new(signature);
-            put_element(&mut inputs, only, body)?;
+            put_element(&mut inputs, &only.name, body)?;
             finish(inputs, true)
         }
         _ => Err(invalid(format!(
@@ -133,10 +148,11 @@ pub fn decode_parts(parts: Vec<Part>, signature: &Signature, limits: &Limits) ->
     for part in parts {
         let spec = spec_of(signature, &part.name)?;
         if spec.datatype == DataType::Bytes && !part.json {
-            put_element(&mut inputs, spec, &part.data)?;
+            put_element(&mut inputs, &part.name, &part.data)?;
         } else {
-            let value = parse(&part.data, limits).map_err(|error| error.within(Input(spec)))?;
-            put(&mut inputs, spec, &value, true)?;
+            let here = format_args!("input '{}'", spec.name);
+            let value = parse(&part.data, limits).map_err(|error| error.within(here))?;
+            put(&mut inputs, &part.name, &value, true)?;
         }
     }
     finish(inputs, true)
@@ -161,7 +177,9 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-fn by_name(members: Map<String, Value>, signature: &Signature) -> Result<Plain> {
+fn by_name(mut members: Map<String, Value>, signature: &Signature) -> Result<Plain> {
+    let known = |name: &str| signature.inputs.iter().any(|spec| *spec.name == *name);
+    members.retain(|name, _| known(name) || !records::ignores(signature, name));
     let mut one_row = None;
     for (name, value) in &members {
         let spec = spec_of(signature, name)?;
@@ -185,7 +203,7 @@ fn by_name(members: Map<String, Value>, signature: &Signature) -> Result<Plain> 
     let one_row = one_row.unwrap_or(true);
     let mut inputs = Inputs::new(signature);
     for (name, value) in &members {
-        put(&mut inputs, spec_of(signature, name)?, value, one_row)?;
+        put(&mut inputs, name, value, one_row)?;
     }
     finish(inputs, one_row)
 }
@@ -194,7 +212,7 @@ fn by_name(members: Map<String, Value>, signature: &Signature) -> Result<Plain> 
 fn whole(members: Map<String, Value>, signature: &Signature) -> Result<Plain> {
     let mut inputs = Inputs::new(signature);
     for (name, value) in &members {
-        put(&mut inputs, spec_of(signature, name)?, value, false)?;
+        put(&mut inputs, name, value, false)?;
     }
     finish(inputs, false)
 }
@@ -220,40 +238,39 @@ fn nesting(value: &Value, spec: &TensorSpec) -> usize {
     levels
 }
 
-fn put(inputs: &mut Inputs<'_>, spec: &TensorSpec, value: &Value, one_row: bool) -> Result<()> {
-    let index = inputs.claim(&spec.name)?;
-    let rank = spec.shape.len() - usize::from(one_row);
+fn put(inputs: &mut Inputs<'_>, name: &str, value: &Value, one_row: bool) -> Result<()> {
+    let index = inputs.claim(name)?;
+    let input = inputs.input(index);
+    let datatype = input.spec.datatype;
+    if datatype == DataType::Bf16 {
+        return Err(invalid("BF16 has no form in JSON; use /v2 with binary tensors").within(input));
+    }
     let mut shape = Shape::new();
-    let mut data = Vec::new();
     if one_row {
         shape.push(1);
     }
-    measure(value, rank, &mut shape);
-    let start = usize::from(one_row);
-    flatten(value, &shape[start.min(shape.len())..], spec, &mut data)
-        .map_err(|error| error.within(Input(spec)))?;
-    inputs.check(index, spec.datatype.name(), &shape)?;
-    inputs.put(index, shape, data.into())
-}
-
-fn flatten(value: &Value, shape: &[u64], spec: &TensorSpec, data: &mut Vec<u8>) -> Result<()> {
-    if spec.datatype == DataType::Bf16 {
-        return Err(invalid("BF16 has no form in JSON; use /v2 with binary tensors"));
-    }
-    push_all(value, shape, spec.datatype, data)
+    let start = shape.len();
+    measure(value, input.spec.shape.len().saturating_sub(start), &mut shape);
+    let mut data = Vec::new();
+    push_all(value, &shape[start..], Kind::of(input), &mut data).map_err(|unfit| match unfit {
+        Unfit::Null(element) => input.null(datatype, &shape, element),
+        Unfit::Other(error) => error.within(input),
+    })?;
+    let claim = inputs.check(index, datatype.name(), &shape)?;
+    inputs.put(claim, shape, data.into())
 }
 
 /// Takes the whole of `element` as the only element of the input.
-fn put_element(inputs: &mut Inputs<'_>, spec: &TensorSpec, element: &[u8]) -> Result<()> {
-    let index = inputs.claim(&spec.name)?;
+fn put_element(inputs: &mut Inputs<'_>, name: &str, element: &[u8]) -> Result<()> {
+    let index = inputs.claim(name)?;
+    let spec = inputs.spec(index);
     let shape: Shape = spec.shape.iter().map(|_| 1).collect();
-    inputs.check(index, spec.datatype.name(), &shape)?;
+    let claim = inputs.check(index, spec.datatype.name(), &shape)?;
     let mut data = Vec::with_capacity(element.len() + 4);
     push_bytes(element, &mut data)?;
-    inputs.put(index, shape, data.into())
+    inputs.put(claim, shape, data.into())
 }
 
 fn finish(inputs: Inputs<'_>, one_row: bool) -> Result<Plain> {
-    let (inputs, _) = inputs.finish()?;
-    Ok(Plain { inputs, one_row })
+    Ok(Plain { inputs: inputs.finish()?.tensors, one_row })
 }

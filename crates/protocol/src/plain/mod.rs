@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+mod records;
 
 use inferd_types::Tensor;
 use smallvec::SmallVec;

@@ -3,6 +3,7 @@
 //! Reads from a scanner what a checked shape promises, hands on the bytes.
 //! Does not know which input it reads.
 
+use inferd_types::values::{Kind, Unfit};
 use inferd_types::{DataType, Error, Result, element_count};
 
 use super::element::{self, Element};
@@ -15,10 +16,10 @@ use crate::check::invalid;
 /// exactly.
 ///
 /// # Errors
-/// `InvalidInput` where an element is not of the datatype, the nesting is ragged or not that of the shape, or
-/// the number of elements is not what the shape says.
-pub(crate) fn read(scanner: &mut Scanner<'_>, datatype: DataType, shape: &[u64]) -> Result<Vec<u8>> {
-    let read = match datatype {
+/// Where an element is not of the kind, the nesting is ragged or not that of the shape, or the number of elements is not
+/// what the shape says.
+pub(crate) fn read(scanner: &mut Scanner<'_>, kind: Kind, shape: &[u64]) -> Result<Vec<u8>, Unfit> {
+    let read = match kind.datatype {
         DataType::Bool => read_as::<element::Bool>,
         DataType::Uint8 => read_as::<element::Uint8>,
         DataType::Uint16 => read_as::<element::Uint16>,
@@ -31,24 +32,29 @@ pub(crate) fn read(scanner: &mut Scanner<'_>, datatype: DataType, shape: &[u64])
         DataType::Fp16 => read_as::<element::Fp16>,
         DataType::Fp32 => read_as::<element::Fp32>,
         DataType::Fp64 => read_as::<element::Fp64>,
+        DataType::Bytes if kind.missing => read_as::<element::TextOrMissing>,
         DataType::Bytes => read_as::<element::Text>,
         DataType::Bf16 => {
             return Err(invalid(
                 "BF16 has no form in JSON; send it raw, behind the JSON, with parameter binary_data_size",
-            ));
+            )
+            .into());
         }
     };
     read(scanner, shape)
 }
 
-fn read_as<E: Element>(scanner: &mut Scanner<'_>, shape: &[u64]) -> Result<Vec<u8>> {
+fn read_as<E: Element>(scanner: &mut Scanner<'_>, shape: &[u64]) -> Result<Vec<u8>, Unfit> {
     let count = element_count(shape)?;
     // An element and its comma take two bytes of text: a shape cannot claim more room than the text can fill.
     let room = usize::try_from(count).unwrap_or(usize::MAX).min(scanner.left() / 2 + 1);
     let mut out = Vec::with_capacity(room * E::DATATYPE.size().unwrap_or(8));
     if shape.is_empty() && scanner.peek() != Some(b'[') {
-        E::read(scanner, &mut out)?;
-        return Ok(out);
+        return match E::read(scanner, &mut out) {
+            Ok(()) => Ok(out),
+            Err(_) if scanner.eat_word(b"null") => Err(Unfit::Null(0)),
+            Err(error) => Err(error.into()),
+        };
     }
     let mut reader = Reader::<E> { scanner, shape, out, path: Vec::new(), element: std::marker::PhantomData };
     reader.scanner.open(b'[')?;
@@ -72,23 +78,23 @@ struct Reader<'s, 'a, E> {
 
 impl<E: Element> Reader<'_, '_, E> {
     /// The rest of an open array that holds `count` elements and no arrays.
-    fn flat(&mut self, count: u64) -> Result<()> {
+    fn flat(&mut self, count: u64) -> Result<(), Unfit> {
         let mut first = true;
         let mut found = 0;
         while self.scanner.another(&mut first, b']')? {
             if found == count {
-                return Err(self.wrong_length(count, "more"));
+                return Err(self.wrong_length(count, "more").into());
             }
             if let Err(error) = E::read(self.scanner, &mut self.out) {
                 return Err(self.not_an_element(found, error));
             }
             found += 1;
         }
-        if found < count { Err(self.wrong_length(count, &found.to_string())) } else { Ok(()) }
+        if found < count { Err(self.wrong_length(count, &found.to_string()).into()) } else { Ok(()) }
     }
 
     /// The rest of an open array of arrays. Deep as the shape is long, which the signature bounds.
-    fn nested(&mut self) -> Result<()> {
+    fn nested(&mut self) -> Result<(), Unfit> {
         let level = self.path.len();
         let expected = self.shape[level];
         if level + 1 == self.shape.len() {
@@ -99,18 +105,18 @@ impl<E: Element> Reader<'_, '_, E> {
         while self.scanner.another(&mut first, b']')? {
             if self.path[level] == expected {
                 self.path.pop();
-                return Err(self.wrong_length(expected, "more"));
+                return Err(self.wrong_length(expected, "more").into());
             }
             if self.scanner.peek() != Some(b'[') {
                 let place = self.place();
-                return Err(self.scanner.error(&format!("an array (ragged nesting): {place}")));
+                return Err(self.scanner.error(&format!("an array (ragged nesting): {place}")).into());
             }
             self.scanner.open(b'[')?;
             self.nested()?;
             self.path[level] += 1;
         }
         let found = self.path.pop().unwrap_or(0);
-        if found < expected { Err(self.wrong_length(expected, &found.to_string())) } else { Ok(()) }
+        if found < expected { Err(self.wrong_length(expected, &found.to_string()).into()) } else { Ok(()) }
     }
 
     /// `data[1][2]`, the array that is open.
@@ -126,15 +132,19 @@ impl<E: Element> Reader<'_, '_, E> {
     }
 
     #[cold]
-    fn not_an_element(&mut self, index: u64, error: Error) -> Error {
+    fn not_an_element(&mut self, index: u64, error: Error) -> Unfit {
         let place = self.place();
         if self.scanner.peek() == Some(b'[') {
             return invalid(format!(
                 "{place}[{index}] is an array among elements: ragged nesting, or deeper than shape {:?}",
                 self.shape
-            ));
+            ))
+            .into();
         }
-        error.within(format_args!("{place}[{index}]"))
+        if self.scanner.eat_word(b"null") {
+            return Unfit::null_after(&self.out, E::DATATYPE);
+        }
+        error.within(format_args!("{place}[{index}]")).into()
     }
 }
 
@@ -144,14 +154,19 @@ mod tests {
 
     use super::*;
 
-    fn uint8(text: &str, shape: &[u64]) -> Result<Vec<u8>> {
+    fn kind(datatype: DataType) -> Kind {
+        Kind { datatype, missing: false }
+    }
+
+    fn uint8(text: &str, shape: &[u64]) -> Result<Vec<u8>, Unfit> {
         let mut scanner = Scanner::new(text.as_bytes(), 16);
-        let data = read(&mut scanner, DataType::Uint8, shape)?;
-        scanner.end().map(|()| data)
+        let data = read(&mut scanner, kind(DataType::Uint8), shape)?;
+        scanner.end()?;
+        Ok(data)
     }
 
     fn message(text: &str, shape: &[u64]) -> String {
-        let error = uint8(text, shape).unwrap_err();
+        let error = Error::from(uint8(text, shape).unwrap_err());
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         error.message().to_owned()
     }
@@ -201,8 +216,32 @@ mod tests {
     #[test]
     fn a_bad_element_is_named_with_its_place() {
         assert_eq!(message("[1,256]", &[2]), "data[1]: 256 is out of range for UINT8: 0 to 255");
-        assert!(message("[[1],[null]]", &[2, 1]).starts_with("data[1][0]: JSON at byte"));
+        assert!(message("[[1],[x]]", &[2, 1]).starts_with("data[1][0]: JSON at byte"));
         assert!(message("[1 2]", &[2]).contains("',' or ']'"));
+    }
+
+    #[test]
+    fn null_is_counted_however_it_is_nested() {
+        let null =
+            |text: &str, kind, shape: &[u64]| match read(&mut Scanner::new(text.as_bytes(), 16), kind, shape)
+            {
+                Err(Unfit::Null(element)) => Some(element),
+                other => {
+                    other.unwrap();
+                    None
+                }
+            };
+        for text in ["[1,2,3,null]", "[[1,2],[3,null]]"] {
+            assert_eq!(null(text, kind(DataType::Int32), &[2, 2]), Some(3), "{text}");
+        }
+        assert_eq!(null("null", kind(DataType::Bool), &[]), Some(0));
+        assert_eq!(null("[true, null]", kind(DataType::Bool), &[2]), Some(1));
+        assert_eq!(null(r#"[["a", "bc"], ["", null]]"#, kind(DataType::Bytes), &[2, 2]), Some(3));
+        let missing = Kind { missing: true, ..kind(DataType::Bytes) };
+        assert_eq!(null(r#"["a", null]"#, missing, &[2]), None);
+        for datatype in [DataType::Fp16, DataType::Fp32, DataType::Fp64] {
+            assert_eq!(null("[0.5, null]", kind(datatype), &[2]), None, "{datatype}");
+        }
     }
 
     #[test]
@@ -212,7 +251,7 @@ mod tests {
 
     #[test]
     fn bf16_is_refused_with_the_way_out() {
-        let error = read(&mut Scanner::new(b"[1]", 4), DataType::Bf16, &[1]).unwrap_err();
+        let error = Error::from(read(&mut Scanner::new(b"[1]", 4), kind(DataType::Bf16), &[1]).unwrap_err());
         assert!(error.message().contains("binary_data_size"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::input::{Data, InputObject, read_data};
 use super::scan::Scanner;
-use crate::check::{Input, Inputs, invalid, shown};
+use crate::check::{Claim, Inputs, Whole, invalid, shown};
 use crate::options::{self, OutputSelection, RequestParameters, RequestedOutput, TensorParameters};
 use crate::region::RegionSlice;
 use crate::{Decoded, Limits};
@@ -81,7 +81,7 @@ struct OutputObject<'a> {
 
 /// An input whose raw bytes stand behind the JSON.
 struct RawInput {
-    index: usize,
+    claim: Claim,
     shape: Shape,
     size: usize,
 }
@@ -145,35 +145,38 @@ impl<'a> Request<'_, 'a> {
 
     /// Takes over an input whose object has been read to its end.
     fn take_input(&mut self, scanner: &Scanner<'a>, mut input: InputObject<'a>) -> Result<()> {
-        let (index, count) = input.identify(&mut self.inputs)?;
-        let here = Input(self.inputs.spec(index));
+        let claim = input.claim(&mut self.inputs)?;
+        let here = self.inputs.input(claim.index);
+        if let Some(columns) = &input.parameters.columns {
+            self.inputs.check_columns(claim.index, columns)?;
+        }
         let shape = input.shape.unwrap_or_default();
-        let slice = input.parameters.slice(self.limits).map_err(|error| error.within(&here))?;
+        let slice = input.parameters.slice(self.limits).map_err(|error| error.within(here))?;
         if let Some(slice) = slice {
             if input.data.is_some() || input.parameters.binary_data_size.is_some() {
                 return Err(invalid(format!(
                     "{here} has data and is in shared memory; one of them is expected"
                 )));
             }
-            return self.inputs.refer(index, shape, slice);
+            return self.inputs.refer(claim, shape, slice);
         }
         match (input.data, input.parameters.binary_data_size) {
             (None, Some(size)) => {
-                self.raw.push(RawInput { index, shape, size });
+                self.raw.push(RawInput { claim, shape, size });
                 Ok(())
             }
             (Some(data), None) => {
                 let bytes = match data {
                     Data::Read(bytes) => bytes,
-                    Data::Later(mark) => read_data(&mut scanner.resume(mark), &self.inputs, index, &shape)?,
+                    Data::Later(mark) => read_data(&mut scanner.resume(mark), &self.inputs, claim, &shape)?,
                 };
-                self.inputs.put(index, shape, Bytes::from(bytes))
+                self.inputs.put(claim, shape, Bytes::from(bytes))
             }
             (Some(_), Some(_)) => {
                 Err(invalid(format!("{here} has both data and binary_data_size; one of them is expected")))
             }
             (None, None) => {
-                Err(invalid(format!("{here} has no data; an array of {count} elements is expected")))
+                Err(invalid(format!("{here} has no data; an array of {} elements is expected", claim.count)))
             }
         }
     }
@@ -218,7 +221,7 @@ impl<'a> Request<'_, 'a> {
     /// Cuts the raw inputs out of what follows the JSON.
     fn take_raw(&mut self, mut rest: Bytes, has_header_length: bool) -> Result<()> {
         for raw in std::mem::take(&mut self.raw) {
-            let here = Input(self.inputs.spec(raw.index));
+            let here = self.inputs.input(raw.claim.index);
             if !has_header_length {
                 return Err(invalid(format!(
                     "{here} has binary_data_size but the header Inference-Header-Content-Length is missing; \
@@ -232,7 +235,7 @@ impl<'a> Request<'_, 'a> {
                     rest.len()
                 )));
             }
-            self.inputs.put(raw.index, raw.shape, rest.split_to(raw.size))?;
+            self.inputs.put(raw.claim, raw.shape, rest.split_to(raw.size))?;
         }
         if !rest.is_empty() {
             return Err(invalid(format!(
@@ -244,7 +247,7 @@ impl<'a> Request<'_, 'a> {
     }
 
     fn finish(self) -> Result<Decoded> {
-        let (inputs, outside) = self.inputs.finish()?;
+        let Whole { tensors: inputs, outside, widened_bytes } = self.inputs.finish()?;
         let binary = self.parameters.binary_data_output;
         let mut options = self.parameters.finish()?;
         options.outputs = match self.requested {
@@ -262,7 +265,7 @@ impl<'a> Request<'_, 'a> {
             _ => OutputSelection::All { binary },
         };
         options::check_json_outputs(&options, self.signature)?;
-        Ok(Decoded { id: self.id, inputs, outside, options })
+        Ok(Decoded { id: self.id, inputs, outside, widened_bytes, options })
     }
 }
 

@@ -4,7 +4,7 @@
 //! Does not know which tensor the element belongs to.
 
 use half::f16;
-use inferd_types::{DataType, Error, Result};
+use inferd_types::{DataType, Error, MISSING, Result};
 
 use super::number::Number;
 use super::scan::Scanner;
@@ -89,6 +89,7 @@ macro_rules! floats {
             fn read(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<()> {
                 let value: $type = match scanner.peek() {
                     Some(b'N') if scanner.eat_word(b"NaN") => <$type>::NAN,
+                    Some(b'n') if scanner.eat_word(b"null") => <$type>::NAN,
                     Some(b'I') if scanner.eat_word(b"Infinity") => <$type>::INFINITY,
                     Some(b'-') if scanner.eat_word(b"-Infinity") => <$type>::NEG_INFINITY,
                     _ => {
@@ -128,11 +129,27 @@ impl Element for Text {
     fn read(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<()> {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
-        scanner.string_into(out)?;
-        let length = u32::try_from(out.len() - start - 4)
-            .map_err(|_| invalid("a string of 4 GiB or more cannot be a BYTES element"))?;
+        // What was read before an error is counted to say where it is.
+        scanner.string_into(out).inspect_err(|_| out.truncate(start))?;
+        let length = u32::try_from(out.len() - start - 4).ok().filter(|length| *length < MISSING);
+        let length = length.ok_or_else(|| invalid("a string of 4 GiB or more cannot be a BYTES element"))?;
         out[start..start + 4].copy_from_slice(&length.to_le_bytes());
         Ok(())
+    }
+}
+
+/// The same, or null where it is missing.
+pub(crate) struct TextOrMissing;
+
+impl Element for TextOrMissing {
+    const DATATYPE: DataType = DataType::Bytes;
+
+    fn read(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<()> {
+        if scanner.peek() == Some(b'n') && scanner.eat_word(b"null") {
+            out.extend_from_slice(&MISSING.to_le_bytes());
+            return Ok(());
+        }
+        Text::read(scanner, out)
     }
 }
 
@@ -187,7 +204,8 @@ mod tests {
         assert!(read::<Fp64>("1e999").is_err());
         assert!(read::<Fp16>("65520").is_err());
         assert!(read::<Fp16>("65504").is_ok());
-        assert!(read::<Fp32>("null").is_err());
+        assert!(f64::from_le_bytes(read::<Fp64>("null").unwrap().try_into().unwrap()).is_nan());
+        assert!(read::<Fp32>("nul").is_err() && read::<Fp32>("nullx").is_err());
         assert!(read::<Fp32>("nan").is_err());
         assert!(read::<Fp32>("\"1\"").is_err());
     }
@@ -205,6 +223,8 @@ mod tests {
     fn a_text_keeps_its_nul() {
         assert_eq!(read::<Text>(r#""a\u0000b""#).unwrap(), b"\x03\0\0\0a\0b");
         assert_eq!(read::<Text>("\"\"").unwrap(), [0; 4]);
-        assert!(read::<Text>("1").is_err());
+        assert!(read::<Text>("1").is_err() && read::<Text>("null").is_err());
+        assert_eq!(read::<TextOrMissing>("null").unwrap(), [0xff; 4]);
+        assert_eq!(read::<TextOrMissing>("\"null\"").unwrap(), b"\x04\0\0\0null");
     }
 }

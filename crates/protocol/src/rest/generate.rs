@@ -4,13 +4,13 @@
 //! Writes a response with an entry for each output. Does not know whether it is the only response.
 
 use bytes::Bytes;
-use inferd_types::{Error, ErrorKind, InferResponse, Result, Shape, Signature, TensorSpec, element_count};
+use inferd_types::{Error, ErrorKind, InferResponse, Input, Result, Shape, Signature, element_count};
 
 use super::decode::{once, read_parameters};
 use super::encode::{write_data, write_integer, write_string};
 use super::input::read_data;
 use super::scan::Scanner;
-use crate::check::{Input, Inputs, invalid};
+use crate::check::{Inputs, Whole, invalid};
 use crate::options::{self, RequestParameters};
 use crate::{Decoded, Limits};
 
@@ -45,41 +45,41 @@ pub fn decode_generate(body: &Bytes, signature: &Signature, limits: &Limits) -> 
         }
     }
     scanner.end()?;
-    let (inputs, outside) = inputs.finish()?;
+    let Whole { tensors: inputs, outside, widened_bytes } = inputs.finish()?;
     let options = parameters.finish()?;
     options::check_json_outputs(&options, signature)?;
-    Ok(Decoded { id, inputs, outside, options })
+    Ok(Decoded { id, inputs, outside, widened_bytes, options })
 }
 
 fn read_input(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) -> Result<()> {
-    let spec = inputs.spec(index);
+    let input = inputs.input(index);
+    let spec = input.spec;
     let scalar = scanner.peek() != Some(b'[');
     let shape = if scalar {
-        fitted(spec, 1)?
+        fitted(input, 1)?
     } else {
         let mark = scanner.mark();
         let mut dims = Shape::new();
-        measure(&mut scanner.resume(mark), &mut dims).map_err(|error| error.within(Input(spec)))?;
+        measure(&mut scanner.resume(mark), &mut dims).map_err(|error| error.within(input))?;
         dims.reverse();
         match dims.len() {
-            1 => fitted(spec, dims[0])?,
+            1 => fitted(input, dims[0])?,
             depth if depth == spec.shape.len() => dims,
             depth => {
                 return Err(invalid(format!(
-                    "{} has lists nested {depth} deep but its shape is {:?}; a flat list, or one nested as deep as the \
+                    "{input} has lists nested {depth} deep but its shape is {:?}; a flat list, or one nested as deep as the \
                      shape is long, is expected",
-                    Input(spec),
                     spec.shape
                 )));
             }
         }
     };
-    let count = inputs.check(index, spec.datatype.name(), &shape)?;
-    if scalar && count != 1 {
-        return Err(invalid(format!("{} has one value; a list of {count} is expected", Input(spec))));
+    let claim = inputs.check(index, spec.datatype.name(), &shape)?;
+    if scalar && claim.count != 1 {
+        return Err(invalid(format!("{input} has one value; a list of {} is expected", claim.count)));
     }
-    let data = read_data(scanner, inputs, index, if scalar { &[] } else { &shape })?;
-    inputs.put(index, shape, Bytes::from(data))
+    let data = read_data(scanner, inputs, claim, if scalar { &[] } else { &shape })?;
+    inputs.put(claim, shape, Bytes::from(data))
 }
 
 /// How long the arrays are that the next value is made of, the innermost first; the first of each level counts.
@@ -98,15 +98,15 @@ fn measure(scanner: &mut Scanner<'_>, dims: &mut Shape) -> Result<()> {
     Ok(())
 }
 
-/// The shape of `count` elements for `spec`.
-fn fitted(spec: &TensorSpec, count: u64) -> Result<Shape> {
+/// The shape of `count` elements of `input`.
+fn fitted(input: Input<'_>, count: u64) -> Result<Shape> {
+    let spec = input.spec;
     let mut shape: Shape = spec.shape.iter().map(|dim| u64::try_from(*dim).unwrap_or(1)).collect();
     if let Some(free) = spec.shape.iter().rposition(|dim| *dim < 0) {
-        let fixed = element_count(&shape).map_err(|error| error.within(Input(spec)))?;
+        let fixed = element_count(&shape).map_err(|error| error.within(input))?;
         if fixed == 0 || !count.is_multiple_of(fixed) {
             return Err(invalid(format!(
-                "{} has {count} elements, which do not fill the shape {:?} (-1 stands for any size)",
-                Input(spec),
+                "{input} has {count} elements, which do not fill the shape {:?} (-1 stands for any size)",
                 spec.shape
             )));
         }
@@ -163,7 +163,7 @@ pub fn encode_generate(
 
 #[cfg(test)]
 mod tests {
-    use inferd_types::{Batching, DataType, ReplicaId, Tensor, Timing};
+    use inferd_types::{Batching, DataType, ReplicaId, Tensor, TensorSpec, Timing};
 
     use super::*;
 

@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 
+use inferd_types::values::{Kind, Unfit};
 use inferd_types::{Result, Shape};
 
 use super::data;
 use super::decode::{once, read_parameters};
 use super::scan::Scanner;
-use crate::check::{Input, Inputs, invalid, shown};
+use crate::check::{Claim, Inputs, invalid, shown};
 use crate::options::TensorParameters;
 
 /// One element of `inputs` while it is read.
@@ -22,8 +23,8 @@ pub(super) struct InputObject<'a> {
     pub(super) shape: Option<Shape>,
     pub(super) parameters: TensorParameters,
     pub(super) data: Option<Data>,
-    /// Its place in the signature and its number of elements, once name, type and shape are known and right.
-    identity: Option<(usize, u64)>,
+    /// What it is, once name, type and shape are known and right.
+    claim: Option<Claim>,
 }
 
 pub(super) enum Data {
@@ -72,15 +73,15 @@ impl<'a> InputObject<'a> {
             scanner.skip_value()?;
             return Ok(Data::Later(mark));
         }
-        let (index, _) = self.identify(inputs)?;
+        let claim = self.claim(inputs)?;
         let shape = self.shape.as_deref().unwrap_or_default();
-        read_data(scanner, inputs, index, shape).map(Data::Read)
+        read_data(scanner, inputs, claim, shape).map(Data::Read)
     }
 
-    /// The input's place in the signature and its number of elements, found and checked once.
-    pub(super) fn identify(&mut self, inputs: &mut Inputs<'_>) -> Result<(usize, u64)> {
-        if let Some(identity) = self.identity {
-            return Ok(identity);
+    /// What the input is, found and checked once.
+    pub(super) fn claim(&mut self, inputs: &mut Inputs<'_>) -> Result<Claim> {
+        if let Some(claim) = self.claim {
+            return Ok(claim);
         }
         let missing = |input: &Self, what: &str, expected: &str| {
             invalid(format!("{} is missing; {expected} is expected", input.place(what)))
@@ -94,9 +95,9 @@ impl<'a> InputObject<'a> {
         let shape = self.shape.as_deref().ok_or_else(|| {
             missing(self, "shape", &format!("{:?} (-1 stands for any size)", inputs.spec(index).shape))
         })?;
-        let count = inputs.check(index, datatype, shape)?;
-        self.identity = Some((index, count));
-        Ok((index, count))
+        let claim = inputs.check(index, datatype, shape)?;
+        self.claim = Some(claim);
+        Ok(claim)
     }
 
     /// `input 'x': shape`, as messages say it.
@@ -111,11 +112,15 @@ impl<'a> InputObject<'a> {
 pub(super) fn read_data(
     scanner: &mut Scanner<'_>,
     inputs: &Inputs<'_>,
-    index: usize,
+    claim: Claim,
     shape: &[u64],
 ) -> Result<Vec<u8>> {
-    let spec = inputs.spec(index);
-    data::read(scanner, spec.datatype, shape).map_err(|error| error.within(Input(spec)))
+    let input = inputs.input(claim.index);
+    let kind = Kind { datatype: claim.sent, missing: input.takes_missing_text() };
+    data::read(scanner, kind, shape).map_err(|unfit| match unfit {
+        Unfit::Null(element) => input.null(claim.sent, shape, element),
+        Unfit::Other(error) => error.within(input),
+    })
 }
 
 fn read_shape(scanner: &mut Scanner<'_>) -> Result<Shape> {

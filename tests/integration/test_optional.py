@@ -157,7 +157,7 @@ def test_instances_leave_it_out_all_or_none(server: inferd.Server) -> None:
     assert post(server, path, {"instances": [{"text": "abcd"}]}) == {"predictions": ["ab"]}
     assert post(server, path, {"instances": [{"text": "abcd", "top": 1}]}) == {"predictions": ["a"]}
     some = post(server, path, {"instances": [{"text": "abcd", "top": 1}, {"text": "efgh"}]})
-    assert some == (400, "'top' is given in some of the instances; give it in all of them or in none")
+    assert some == (400, "'top' is given in some of the rows; give it in all of them or in none")
 
 
 def test_generate_may_leave_it_out(server: inferd.Server) -> None:

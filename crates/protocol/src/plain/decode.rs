@@ -37,8 +37,14 @@ pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Pla
         _ => error,
     })?;
     let lone = lone(signature);
+    let value = match value {
+        Value::Array(rows) => match records_by(&rows, lone, signature, Objects::AreElements) {
+            Some(by) => return of_records(rows, by, signature),
+            None => Value::Array(rows),
+        },
+        value => value,
+    };
     match (value, lone) {
-        (Value::Array(rows), _) if are_records(&rows, lone, signature) => of_records(rows, lone, signature),
         (Value::Object(members), Some(only)) if records::names_inputs(&members, only, signature) => {
             by_name(members, signature)
         }
@@ -71,12 +77,8 @@ pub fn decode_instances(body: &[u8], signature: &Signature, limits: &Limits) -> 
         return Err(invalid("'instances' is expected: an array of rows"));
     };
     let lone = lone(signature);
-    let named = match (instances.first(), lone) {
-        (Some(Value::Object(row)), Some(only)) => records::names_inputs(row, only, signature),
-        _ => false,
-    };
-    if named || are_records(&instances, lone, signature) {
-        return of_records(instances, lone.filter(|_| !named), signature);
+    if let Some(by) = records_by(&instances, lone, signature, Objects::AreRows) {
+        return of_records(instances, by, signature);
     }
     match lone {
         Some(only) => whole(one(only, Value::Array(instances)), signature),
@@ -99,24 +101,42 @@ fn one(input: Input<'_>, value: Value) -> Map<String, Value> {
     Map::from_iter([(input.spec.name.to_string(), value)])
 }
 
-/// Whether `rows` are objects by column or by input, rather than elements that are JSON.
-fn are_records(rows: &[Value], lone: Option<Input<'_>>, signature: &Signature) -> bool {
-    let Some(Value::Object(first)) = rows.first() else { return false };
-    match lone {
-        None => true,
-        Some(only) if !only.columns().is_empty() => true,
-        Some(only) => {
-            let json = only.spec.datatype == DataType::Bytes && only.schema.is_none();
-            !json && records::names_inputs(first, only, signature)
-        }
-    }
+/// What objects are whose members are inputs, where the only input takes text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Objects {
+    /// JSON, elements of that input.
+    AreElements,
+    /// Rows by input.
+    AreRows,
 }
 
-/// Rows as objects: by the columns of `lone` where they have names, else by input.
-fn of_records(rows: Vec<Value>, lone: Option<Input<'_>>, signature: &Signature) -> Result<Plain> {
-    let members = match lone.filter(|only| !only.columns().is_empty()) {
-        Some(matrix) => one(matrix, records::rows(rows, matrix, signature)?),
-        None => records::inputs(rows, signature)?,
+/// What the members of rows name.
+enum By<'s> {
+    /// The columns of this input.
+    Columns(Input<'s>),
+    Inputs,
+}
+
+/// What the members of `rows` name; `None` where rows are no objects, or objects are elements of an input.
+fn records_by<'s>(
+    rows: &[Value],
+    lone: Option<Input<'s>>,
+    signature: &Signature,
+    objects: Objects,
+) -> Option<By<'s>> {
+    let Value::Object(first) = rows.first()? else { return None };
+    let Some(only) = lone else { return Some(By::Inputs) };
+    if records::names_inputs(first, only, signature) {
+        let text = only.spec.datatype == DataType::Bytes && only.schema.is_none();
+        return (!text || objects == Objects::AreRows).then_some(By::Inputs);
+    }
+    (!only.columns().is_empty()).then_some(By::Columns(only))
+}
+
+fn of_records(rows: Vec<Value>, by: By<'_>, signature: &Signature) -> Result<Plain> {
+    let members = match by {
+        By::Columns(matrix) => one(matrix, records::rows(rows, matrix, signature)?),
+        By::Inputs => records::inputs(rows, signature)?,
     };
     whole(members, signature)
 }

@@ -104,6 +104,7 @@ impl Interior {
             ..signature.clone()
         };
         seen.extras.defaults.retain(|default| seen.inputs.iter().any(|spec| spec.name == default.input));
+        seen.extras.schemas.retain(|schema| seen.inputs.iter().any(|spec| spec.name == schema.input));
         seen.extras.labels.retain(|labels| seen.outputs.iter().any(|spec| spec.name == labels.output));
         let cancelled =
             inputs.iter().position(|source| matches!(source, Source::Control(Control::Cancelled, _)));

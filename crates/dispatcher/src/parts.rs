@@ -124,7 +124,7 @@ fn together(one: Timing, other: Timing) -> Timing {
 
 #[cfg(test)]
 mod tests {
-    use inferd_types::{DataType, ReplicaId};
+    use inferd_types::{DataType, MISSING, ReplicaId};
     use proptest::prelude::*;
 
     use super::*;
@@ -138,13 +138,14 @@ mod tests {
         Tensor::new(DataType::Int16, [rows, width].into_iter().collect(), data.into()).unwrap()
     }
 
+    /// Some of them missing.
     fn words(rows: u64) -> Tensor {
-        let data = (0..rows).flat_map(|row| {
-            let word = vec![b'x'; (row % 5) as usize];
-            [(word.len() as u32).to_le_bytes().to_vec(), word].concat()
+        let data = (0..rows).flat_map(|row| match row % 7 {
+            6 => MISSING.to_le_bytes().to_vec(),
+            length => [(length as u32).to_le_bytes().to_vec(), vec![b'x'; length as usize]].concat(),
         });
-        Tensor::new(DataType::Bytes, [rows, 1].into_iter().collect(), data.collect::<Vec<u8>>().into())
-            .unwrap()
+        let shape = [rows, 1].into_iter().collect();
+        Tensor::with_missing(DataType::Bytes, shape, data.collect::<Vec<u8>>().into()).unwrap()
     }
 
     proptest! {
@@ -156,7 +157,7 @@ mod tests {
             for (rows, tensors) in &parts {
                 for tensor in tensors {
                     prop_assert_eq!(tensor.shape[0], u64::from(*rows));
-                    Tensor::new(tensor.datatype, tensor.shape.clone(), tensor.data.clone()).unwrap();
+                    Tensor::with_missing(tensor.datatype, tensor.shape.clone(), tensor.data.clone()).unwrap();
                 }
             }
             let joined = join(parts.into_iter().map(|(_, tensors)| answer(tensors)).collect()).unwrap();

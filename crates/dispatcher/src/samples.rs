@@ -6,8 +6,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use inferd_types::settings::{ModelSettings, Sample, SampleData, SampleInput};
-use inferd_types::values::{measure, push, push_all, push_bytes};
-use inferd_types::{DataType, Error, ErrorKind, Result, Shape, Signature, Tensor, TensorSpec, element_count};
+use inferd_types::values::{Kind, measure, push, push_all, push_bytes};
+use inferd_types::{DataType, Error, ErrorKind, Input, Result, Shape, Signature, Tensor, element_count};
 use serde_json::Value;
 use smallvec::SmallVec;
 
@@ -82,12 +82,12 @@ fn one(sample: &Sample, signature: &Signature, rows_max: u32) -> Result<WarmUp> 
 
 fn given(sample: &Sample, signature: &Signature) -> Result<SmallVec<[Tensor; 2]>> {
     let mut tensors: SmallVec<[Option<Tensor>; 2]> = SmallVec::new();
-    for spec in &signature.inputs {
-        let input = sample.inputs.get(&*spec.name);
-        let tensor = input.map(|input| {
-            tensor(spec, input, sample.rows)
-                .map_err(|error| error.within(format_args!("input '{}'", spec.name)))
-        });
+    for (index, spec) in signature.inputs.iter().enumerate() {
+        let input = signature.input(index);
+        let tensor = sample
+            .inputs
+            .get(&*spec.name)
+            .map(|given| tensor(input, given, sample.rows).map_err(|error| error.within(input)));
         tensors.push(tensor.transpose()?);
     }
     for (index, spec) in signature.inputs.iter().enumerate() {
@@ -120,17 +120,18 @@ fn rows_of(signature: &Signature, inputs: &[Tensor]) -> Result<u32> {
     Ok(u32::try_from(first).unwrap_or(u32::MAX))
 }
 
-fn tensor(spec: &TensorSpec, input: &SampleInput, rows: Option<u32>) -> Result<Tensor> {
-    if let Some(datatype) = input.datatype.filter(|datatype| *datatype != spec.datatype) {
+fn tensor(input: Input<'_>, given: &SampleInput, rows: Option<u32>) -> Result<Tensor> {
+    let spec = input.spec;
+    if let Some(datatype) = given.datatype.filter(|datatype| *datatype != spec.datatype) {
         return Err(invalid(format!(
             "it is {datatype} in the sample, but the model takes {}",
             spec.datatype
         )));
     }
-    let stated: Option<Shape> = input.shape.as_ref().map(|shape| Shape::from_slice(shape));
+    let stated: Option<Shape> = given.shape.as_ref().map(|shape| Shape::from_slice(shape));
     let ones = || spec.shape.iter().map(|dim| u64::try_from(*dim).unwrap_or(1)).collect();
-    let (mut shape, mut data) = match &input.data {
-        SampleData::Values(value) => values(spec, value, stated)?,
+    let (mut shape, mut data) = match &given.data {
+        SampleData::Values(value) => values(input, value, stated)?,
         SampleData::Zeros => {
             let shape = stated.unwrap_or_else(ones);
             let data = vec![0; made_up_bytes(&shape, spec.datatype)?];
@@ -169,26 +170,27 @@ fn tensor(spec: &TensorSpec, input: &SampleInput, rows: Option<u32>) -> Result<T
     if spec.datatype == DataType::Bool && data.iter().any(|byte| *byte > 1) {
         return Err(invalid("it has a BOOL that is neither 0 nor 1"));
     }
-    Tensor::new(spec.datatype, shape, data.into())
+    input.tensor(shape, data.into())
 }
 
 /// Values nested as they are, or of a shape that is stated and then in any nesting.
-fn values(spec: &TensorSpec, value: &Value, stated: Option<Shape>) -> Result<(Shape, Vec<u8>)> {
+fn values(input: Input<'_>, value: &Value, stated: Option<Shape>) -> Result<(Shape, Vec<u8>)> {
+    let kind = Kind::of(input);
     let mut data = Vec::new();
     if let Some(shape) = stated {
-        flat(value, spec.datatype, &mut data)?;
+        flat(value, kind, &mut data)?;
         return Ok((shape, data));
     }
     let mut shape = Shape::new();
-    measure(value, spec.shape.len(), &mut shape);
-    push_all(value, &shape, spec.datatype, &mut data)?;
+    measure(value, input.spec.shape.len(), &mut shape);
+    push_all(value, &shape, kind, &mut data)?;
     Ok((shape, data))
 }
 
-fn flat(value: &Value, datatype: DataType, data: &mut Vec<u8>) -> Result<()> {
+fn flat(value: &Value, kind: Kind, data: &mut Vec<u8>) -> Result<()> {
     match value {
-        Value::Array(items) => items.iter().try_for_each(|item| flat(item, datatype, data)),
-        value => push(value, datatype, data),
+        Value::Array(items) => items.iter().try_for_each(|item| flat(item, kind, data)),
+        value => Ok(push(value, kind, data)?),
     }
 }
 
@@ -211,7 +213,7 @@ fn random(shape: &[u64], datatype: DataType) -> Result<Vec<u8>> {
             DataType::Bytes => push_bytes(format!("word {}", bits % 1000).as_bytes(), &mut data)?,
             DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64 => {
                 let number = (bits >> 11) as f64 / (1u64 << 53) as f64;
-                push(&number.into(), datatype, &mut data)?;
+                push(&number.into(), Kind { datatype, missing: false }, &mut data)?;
             }
             // 0 and 1 are valid for flags, counts and most vocabularies.
             whole => {
@@ -245,7 +247,7 @@ fn too_large() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use inferd_types::Batching;
+    use inferd_types::{Batching, TensorSpec};
     use serde_json::json;
 
     use super::*;

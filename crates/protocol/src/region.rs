@@ -9,7 +9,7 @@ use bytes::Bytes;
 use inferd_types::{DataType, Error, ErrorKind, Result, Signature};
 use serde_json::{Value, json};
 
-use crate::check::{self, invalid};
+use crate::check::invalid;
 use crate::options;
 use crate::pb::inference as pb;
 use crate::rest::Scanner;
@@ -64,7 +64,7 @@ impl Decoded {
         let Some(tensor) = self.inputs.get_mut(index).filter(|_| index < signature.inputs.len()) else {
             return Err(Error::new(ErrorKind::Internal, "an input outside the request has no place in it"));
         };
-        *tensor = check::tensor(signature.input(index), sent, tensor.shape.clone(), data)?;
+        *tensor = signature.input(index).receive(sent, tensor.shape.clone(), data)?;
         Ok(())
     }
 }

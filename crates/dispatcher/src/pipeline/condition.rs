@@ -3,7 +3,7 @@
 //! Reads one tensor, hands back yes or no. Knows nothing of steps.
 
 use inferd_types::settings::Test;
-use inferd_types::{DataType, Error, ErrorKind, Result, Tensor};
+use inferd_types::{DataType, Error, ErrorKind, Result, Tensor, texts};
 
 /// What a tensor is asked.
 #[derive(Clone, Debug)]
@@ -20,7 +20,10 @@ impl Condition {
     /// `InvalidInput` where some do and some don't: one request can't go both ways.
     pub(crate) fn holds(&self, tensor: &Tensor) -> Result<bool> {
         let passed = match tensor.datatype {
-            DataType::Bytes => texts(&tensor.data).map(|text| self.text(text)).collect::<Vec<_>>(),
+            // Text that is missing is none of any list.
+            DataType::Bytes => {
+                texts(&tensor.data).map(|text| text.is_some_and(|text| self.text(text))).collect::<Vec<_>>()
+            }
             _ => numbers(tensor)?.into_iter().map(|number| self.number(number)).collect(),
         };
         let all = passed.iter().all(|passed| *passed);
@@ -52,16 +55,6 @@ impl Condition {
             Test::Above(_) | Test::Below(_) => false,
         }
     }
-}
-
-/// The elements of a BYTES tensor: each its length in four bytes, little-endian, then itself.
-fn texts(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (length, rest) = data.split_first_chunk::<4>()?;
-        let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        data = rest;
-        Some(text)
-    })
 }
 
 /// The elements as numbers; exact up to 2⁵³.
@@ -112,6 +105,19 @@ mod tests {
         assert!(!asked(Test::In(vec![json!(3), json!("5")]), &[5]).unwrap());
         assert!(asked(Test::Above(0.5), &[1, 2]).unwrap() && !asked(Test::Above(2.0), &[1, 2]).unwrap());
         assert!(asked(Test::Below(0.0), &[-1]).unwrap() && !asked(Test::Below(0.0), &[0]).unwrap());
+    }
+
+    #[test]
+    fn missing_text_is_in_no_list() {
+        let of = |data: &'static [u8], count| {
+            let shape = [count].into_iter().collect();
+            let tensor = Tensor::with_missing(DataType::Bytes, shape, data.into()).unwrap();
+            Condition { tensor: "kind".to_owned(), test: Test::In(vec![json!("a"), json!("")]) }
+                .holds(&tensor)
+        };
+        assert!(of(b"\x01\0\0\0a\0\0\0\0", 2).unwrap());
+        assert!(!of(b"\xff\xff\xff\xff", 1).unwrap());
+        assert!(of(b"\xff\xff\xff\xff\x01\0\0\0a", 2).unwrap_err().message().contains("disagree"));
     }
 
     #[test]

@@ -100,12 +100,14 @@ impl Regions {
         for (index, slice) in &decoded.options.placed {
             outputs.push((*index, find(slice)?, slice.clone()));
         }
-        for OutsideInput { index, slice } in std::mem::take(&mut decoded.outside) {
+        for OutsideInput { index, sent, slice } in std::mem::take(&mut decoded.outside) {
             let registered = find(&slice)?;
-            held.add(slice.bytes as usize)?;
+            let bytes = slice.bytes as usize;
+            held.add(bytes)?;
             let read = move || registered.read(&slice);
             let data = if held.used() <= LARGE_BYTES { read()? } else { off_reactor(read).await?? };
-            decoded.fill(signature, index, data)?;
+            decoded.fill(signature, index, sent, data)?;
+            held.add(decoded.inputs[index].data.len().saturating_sub(bytes))?;
         }
         Ok(Places { _held: held, outputs })
     }

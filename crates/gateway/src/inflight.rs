@@ -59,6 +59,12 @@ impl Held {
         Held { of: of.clone(), bytes: AtomicUsize::new(0) }
     }
 
+    /// Holds `bytes`.
+    pub(crate) fn new(of: &Arc<Inflight>, bytes: usize) -> Result<Held> {
+        let held = Held::none(of);
+        held.add(bytes).map(|()| held)
+    }
+
     /// Holds at least `bytes` in all from now on.
     pub(crate) fn at_least(&self, bytes: usize) -> Result<()> {
         let held = self.bytes.load(Relaxed);

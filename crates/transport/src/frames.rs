@@ -4,6 +4,8 @@
 //! bytes alone: a worker is not trusted.
 //! Knows nothing of sockets and descriptors.
 
+use std::collections::HashSet;
+
 use inferd_types::Signature;
 use inferd_types::settings::LoadedModel;
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ use crate::layout::{Layout, RANK_MAX, TENSORS_MAX};
 /// The version of this protocol and of the arena's layout; both sides come from one release.
 pub(crate) const PROTOCOL: u32 = 2;
 
-/// Longest name of a tensor, and longest fact.
+/// Longest name of a tensor or column, and longest fact.
 const NAME_MAX: usize = 1024;
 /// Most facts a worker may tell.
 const FACTS_MAX: usize = 64;
@@ -23,7 +25,7 @@ const FACTS_MAX: usize = 64;
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum WorkerFrame {
     /// The model is loaded.
-    Loaded(LoadedModel),
+    Loaded(Box<LoadedModel>),
     /// It could not be loaded.
     Failed {
         /// What clients may read.
@@ -70,11 +72,17 @@ impl WorkerFrame {
 
 /// Checks a signature against what the arena can hold.
 pub(crate) fn check_signature(signature: &Signature) -> Result<(), String> {
+    let extras = &signature.extras;
+    let columns = extras.schemas.iter().flat_map(|schema| &schema.columns).chain(&extras.ignored_columns);
+    if let Some(long) = columns.map(|name| name.len()).find(|length| *length > NAME_MAX) {
+        return Err(format!("the name of a column has {long} bytes; {NAME_MAX} is the most"));
+    }
     for (what, specs) in [("inputs", &signature.inputs), ("outputs", &signature.outputs)] {
         if specs.len() > TENSORS_MAX {
             return Err(format!("the model has {} {what}; {TENSORS_MAX} is the most", specs.len()));
         }
-        for (index, spec) in specs.iter().enumerate() {
+        let mut names = HashSet::new();
+        for spec in specs {
             let name = &*spec.name;
             if name.is_empty() || name.len() > NAME_MAX {
                 return Err(format!(
@@ -88,7 +96,7 @@ pub(crate) fn check_signature(signature: &Signature) -> Result<(), String> {
             if spec.shape.iter().any(|dim| *dim < -1) {
                 return Err(format!("'{name}' has the shape {:?}; -1 is the least dimension", spec.shape));
             }
-            if specs[..index].iter().any(|other| other.name == spec.name) {
+            if !names.insert(name) {
                 return Err(format!("two of the {what} are called '{name}'"));
             }
             if signature.batched() && spec.shape.is_empty() {
@@ -144,7 +152,7 @@ mod tests {
         };
         let good = loaded(&[input("[-1,3]", "x")]);
         assert!(WorkerFrame::parse(good.as_bytes()).is_ok(), "{good}");
-        let many: Vec<_> = (0..65).map(|index| input("[-1]", &format!("x{index}"))).collect();
+        let many: Vec<_> = (0..1025).map(|index| input("[-1]", &format!("x{index}"))).collect();
         for bad in [
             String::new(),
             "{".into(),
@@ -160,6 +168,7 @@ mod tests {
             loaded(&[input("[-1]", "")]),
             loaded(&[input("[-1]", "x"), input("[-1]", "x")]),
             loaded(&many),
+            format!("{}{{}}", "\0".repeat(100)),
         ] {
             assert!(WorkerFrame::parse(bad.as_bytes()).is_err(), "{bad:.200}");
         }

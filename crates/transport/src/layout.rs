@@ -18,8 +18,8 @@ const HEADS: usize = 192;
 
 /// Tensors and slots begin at multiples of this: what vector instructions and ONNX Runtime like.
 pub(crate) const ALIGN: usize = 64;
-/// Most inputs, and most outputs, of a model.
-pub(crate) const TENSORS_MAX: usize = 64;
+/// Most inputs, and most outputs, of a model: tables have an input for each column where their types differ.
+pub(crate) const TENSORS_MAX: usize = 1024;
 /// Most dimensions of a tensor.
 pub(crate) const RANK_MAX: usize = 8;
 /// Where sizes are not known beforehand, the room that there is before a segment is needed.

@@ -143,18 +143,31 @@ async fn launch(
 /// Has the model loaded.
 async fn load(process: &Process, socket: &AsyncFd<OwnedFd>, settings: &ModelSettings) -> Result<LoadedModel> {
     let frame = GatewayFrame::Load { protocol: PROTOCOL, settings: settings.load.clone() };
-    socket::send(socket.get_ref(), &frame, &[])
-        .map_err(|error| failed(settings, "the worker did not take its settings", &error))?;
-    let mut buffer = vec![0; PACKET_MAX];
-    let received = tokio::select! {
+    let mut message = Vec::new();
+    let talk = async {
+        match socket::send_long(socket, &frame).await {
+            // It ended before it had read all: what it said is there.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+            sent => sent.map_err(|error| failed(settings, "the worker did not take its settings", &error))?,
+        }
+        let mut buffer = vec![0; PACKET_MAX];
+        let deaf = |error: io::Error| failed(settings, "the worker could not be heard", &error);
+        loop {
+            let length = receive(socket, &mut buffer).await.map_err(deaf)?;
+            if length == 0 || socket::gather(&mut message, &buffer[..length]).map_err(deaf)? {
+                return Ok(length);
+            }
+        }
+    };
+    let received: Result<usize> = tokio::select! {
         biased;
-        received = receive(socket, &mut buffer) => received,
+        received = talk => received,
         // What it said before it ended is there already, and was looked for first.
         _ = process.exited() => Ok(0),
     };
     let name = &settings.name;
-    let length = received.map_err(|error| failed(settings, "the worker could not be heard", &error))?;
-    if length == 0 {
+    if received? == 0 {
         // The channel's end is the process's, or nearly.
         process.kill();
         let exit = process.exited().await;
@@ -162,8 +175,8 @@ async fn load(process: &Process, socket: &AsyncFd<OwnedFd>, settings: &ModelSett
             format!("the worker of model '{name}' {exit} while it loaded; its last words are in the log");
         return Err(Error::new(ErrorKind::WorkerLost, message));
     }
-    match WorkerFrame::parse(&buffer[..length]) {
-        Ok(WorkerFrame::Loaded(loaded)) => Ok(loaded),
+    match WorkerFrame::parse(&message) {
+        Ok(WorkerFrame::Loaded(loaded)) => Ok(*loaded),
         Ok(WorkerFrame::Failed { message, detail }) => {
             let message = format!("model '{name}' could not be loaded: {message}");
             Err(Error::new(ErrorKind::ModelFailed, message).with_detail(detail))

@@ -266,9 +266,9 @@ fn first<const N: usize>(
     let largest = schema.largest.unwrap_or(f64::INFINITY);
     match (schema.missing, schema.largest) {
         (true, None) => None,
-        // NaN is above nothing, and nothing is at least NaN.
+        // NaN is above nothing.
         (true, Some(_)) => find(data, value, |value| value.abs() > largest),
-        (false, _) => find(data, value, |value| !(value.abs() <= largest)),
+        (false, _) => find(data, value, |value| value.is_nan() | (value.abs() > largest)),
     }
 }
 

@@ -6,6 +6,7 @@
 mod condition;
 mod plan;
 mod run;
+mod tables;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use inferd_scheduler::pipeline::{Deadlines, Graph, GraphFault, Policy};
 use inferd_types::settings::{PipelineSettings, StepSettings};
+use inferd_types::widening::widens;
 use inferd_types::{
-    Batching, Clock, Error, ErrorKind, Extras, InputDefault, OutputLabels, Result, Signature, TensorSpec,
+    Batching, Clock, DataType, Error, ErrorKind, Extras, InputDefault, OutputLabels, Result, Signature,
+    TensorSpec,
 };
 use tokio_util::task::TaskTracker;
 
 use super::condition::Condition;
+use super::tables::{self, Use};
 use super::{Pipeline, Source, Sources, Step};
 use crate::handle::ModelHandle;
 use crate::observer::ModelObserver;
@@ -44,11 +47,18 @@ impl Pipeline {
         let graph = planner.graph(&steps)?;
         let defaults = planner.defaults();
         let (faults, inputs) = (planner.faults, planner.inputs);
+        let schemas = tables::schemas(&inputs, &planner.uses);
         if !faults.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, faults.join("\n")));
         }
         let (sources, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
-        let extras = Extras { defaults, labels: labels(&steps, &sources, &outputs), ..Extras::default() };
+        let is_direct =
+            |step: &&Step| step.inputs.iter().flatten().any(|from| matches!(from, Source::Input(_)));
+        let direct =
+            steps.iter().filter(is_direct).flat_map(|step| step.models.iter().map(|(model, _)| model));
+        let ignored_columns = tables::ignored_columns(direct, &inputs);
+        let extras =
+            Extras { defaults, labels: labels(&steps, &sources, &outputs), schemas, ignored_columns };
         let signature = Signature {
             inputs: inputs.into_iter().flatten().collect(),
             outputs,
@@ -81,8 +91,8 @@ struct Planner<'a> {
     /// The pipeline's own inputs in the order of their first use; `None` until a step says what one is.
     names: Vec<&'a str>,
     inputs: Vec<Option<TensorSpec>>,
-    /// What each of them is where it is left out, once for every input of a step that gets it.
-    left_out: Vec<Vec<Option<InputDefault>>>,
+    /// The inputs of steps that each of them goes to.
+    uses: Vec<Vec<Use>>,
     /// What each step gives.
     given: BTreeMap<&'a str, (usize, Vec<TensorSpec>)>,
     faults: Vec<String>,
@@ -94,7 +104,7 @@ impl<'a> Planner<'a> {
             settings,
             names: Vec::new(),
             inputs: Vec::new(),
-            left_out: Vec::new(),
+            uses: Vec::new(),
             given: BTreeMap::new(),
             faults: Vec::new(),
         }
@@ -146,7 +156,8 @@ impl<'a> Planner<'a> {
         }
         let signature = models.first().and_then(|(model, _)| model.signature());
         let wanted = signature.as_ref().map(|signature| signature.inputs.clone()).unwrap_or_default();
-        let default = |index| signature.as_ref().and_then(|signature| signature.default_of(index)).cloned();
+        let has_default =
+            |index| signature.as_ref().is_some_and(|signature| signature.default_of(index).is_some());
         for (name, _) in &settings.inputs {
             if !wanted.iter().any(|spec| *spec.name == **name) {
                 let known = names(&wanted);
@@ -156,7 +167,7 @@ impl<'a> Planner<'a> {
         let mut inputs = Vec::with_capacity(wanted.len());
         for (index, spec) in wanted.iter().enumerate() {
             let Some((_, from)) = settings.inputs.iter().find(|(name, _)| **name == *spec.name) else {
-                if default(index).is_none() {
+                if !has_default(index) {
                     self.fault(&settings.name, &format!("input '{}' of its model is not given", spec.name));
                 }
                 inputs.push(Sources::new());
@@ -166,7 +177,7 @@ impl<'a> Planner<'a> {
             let sources: Sources = sources.collect();
             for source in &sources {
                 if let Source::Input(position) = source {
-                    self.left_out[*position].push(default(index));
+                    self.uses[*position].push(Use::new(&models, index, spec));
                 }
             }
             inputs.push(sources);
@@ -212,13 +223,13 @@ impl<'a> Planner<'a> {
         let position = self.names.iter().position(|known| *known == name).unwrap_or_else(|| {
             self.names.push(name);
             self.inputs.push(None);
-            self.left_out.push(Vec::new());
+            self.uses.push(Vec::new());
             self.names.len() - 1
         });
         match (&mut self.inputs[position], spec) {
             (here @ None, Some(spec)) => *here = Some(TensorSpec { name: name.into(), ..spec.clone() }),
             (Some(known), Some(spec))
-                if known.datatype != spec.datatype || known.shape.len() != spec.shape.len() =>
+                if !related(known.datatype, spec.datatype) || known.shape.len() != spec.shape.len() =>
             {
                 let (want, have) = (shown(spec), shown(known));
                 self.fault(
@@ -227,6 +238,10 @@ impl<'a> Planner<'a> {
                 );
             }
             (Some(known), Some(spec)) => {
+                // The narrowest type: it is widened for each step that takes another.
+                if widens(spec.datatype, known.datatype) {
+                    known.datatype = spec.datatype;
+                }
                 // What is fixed anywhere is fixed for all.
                 for (have, want) in known.shape.iter_mut().zip(&spec.shape) {
                     *have = if *have < 0 { *want } else { *have };
@@ -244,7 +259,8 @@ impl<'a> Planner<'a> {
                 from.iter().filter_map(|from| self.source("outputs", from, None)).collect();
             let specs: Vec<_> = sources.iter().filter_map(|source| self.spec(*source)).collect();
             let Some(first) = specs.first() else { continue };
-            if let Some(other) = specs.iter().find(|spec| !fits(first, spec)) {
+            let same = |spec: &&TensorSpec| spec.datatype == first.datatype && fits(first, spec);
+            if let Some(other) = specs.iter().find(|spec| !same(spec)) {
                 let (first, other) = (shown(first), shown(other));
                 self.fault("outputs", &format!("'{name}' is {first} or {other}; give one type and rank"));
             }
@@ -265,15 +281,18 @@ impl<'a> Planner<'a> {
 
     /// The pipeline's own inputs that may be left out: those that every step that gets them has the same default for.
     fn defaults(&self) -> Vec<InputDefault> {
-        let default = |(spec, uses): (&Option<TensorSpec>, &Vec<Option<InputDefault>>)| {
-            let (spec, first) = (spec.as_ref()?, uses.first()?.as_ref()?);
-            let same = |other: &Option<InputDefault>| {
-                other.as_ref().is_some_and(|other| (&other.shape, &other.data) == (&first.shape, &first.data))
+        let default = |(spec, uses): (&Option<TensorSpec>, &Vec<Use>)| {
+            let (spec, first) = (spec.as_ref()?, uses.first()?.default.as_ref()?);
+            let same = |other: &Use| {
+                let default = other.default.as_ref();
+                other.datatype == spec.datatype
+                    && default
+                        .is_some_and(|default| (&default.shape, &default.data) == (&first.shape, &first.data))
             };
             (uses.iter().all(same) && spec.accepts(&first.shape))
                 .then(|| InputDefault { input: spec.name.clone(), ..first.clone() })
         };
-        self.inputs.iter().zip(&self.left_out).filter_map(default).collect()
+        self.inputs.iter().zip(&self.uses).filter_map(default).collect()
     }
 
     fn spec(&self, source: Source) -> Option<TensorSpec> {
@@ -324,10 +343,16 @@ fn labels(steps: &[Step], outputs: &[Sources], specs: &[TensorSpec]) -> Vec<Outp
     outputs.iter().zip(specs).filter_map(of).collect()
 }
 
-/// Whether a tensor of `given` may be one of `wanted`: same type and rank, no dimension that differs.
+/// Whether one of the types is the other, or is widened to it.
+fn related(one: DataType, other: DataType) -> bool {
+    one == other || widens(one, other) || widens(other, one)
+}
+
+/// Whether a tensor of `given` may be one of `wanted`: of its type or one that is widened to it, of the same rank, no
+/// dimension that differs.
 fn fits(wanted: &TensorSpec, given: &TensorSpec) -> bool {
     let agree = |(want, have): (&i64, &i64)| *want < 0 || *have < 0 || want == have;
-    wanted.datatype == given.datatype
+    (wanted.datatype == given.datatype || widens(given.datatype, wanted.datatype))
         && wanted.shape.len() == given.shape.len()
         && wanted.shape.iter().zip(&given.shape).all(agree)
 }

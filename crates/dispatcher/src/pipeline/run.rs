@@ -12,7 +12,8 @@ use std::task::Poll;
 use inferd_scheduler::Refusal;
 use inferd_scheduler::pipeline::StepEstimate;
 use inferd_types::{
-    Due, Error, ErrorKind, InferRequest, InferResponse, ReplicaId, Result, StepTiming, Tensor, Time, Timing,
+    Due, Error, ErrorKind, InferRequest, InferResponse, ReplicaId, Result, Signature, StepTiming, Tensor,
+    Time, Timing,
 };
 use smallvec::SmallVec;
 
@@ -188,10 +189,20 @@ impl<'a> Run<'a> {
             }
         }
         let inputs: Option<SmallVec<[Tensor; 2]>> = inputs.into_iter().collect();
-        let Some(inputs) = inputs.filter(|_| runs) else {
+        let Some(mut inputs) = inputs.filter(|_| runs) else {
             self.states[index] = State::Skipped;
             return Ok(());
         };
+        let model = step.model();
+        if let Some(signature) = model.signature()
+            && let Err(error) = fit(&signature, &mut inputs)
+        {
+            if step.optional {
+                self.states[index] = State::Skipped;
+                return Ok(());
+            }
+            return Err(error);
+        }
         let now = self.pipeline.clock.now();
         let due = match self.pipeline.settings.slo {
             Some(_) => {
@@ -200,7 +211,6 @@ impl<'a> Run<'a> {
             }
             None => Due::Never,
         };
-        let model = step.model();
         let sequence = self.request.sequence.clone().filter(|_| model.has_sequences());
         let request = InferRequest { inputs, arrived: now, due, sequence, ..self.like() };
         self.states[index] = State::UnderWay;
@@ -251,6 +261,19 @@ impl<'a> Run<'a> {
         };
         Ok(InferResponse { outputs, timing, replica: self.replica, steps: self.timings })
     }
+}
+
+/// Makes `inputs`, in the order of `signature`, what its model takes: of its types, and held to its schemas.
+fn fit(signature: &Signature, inputs: &mut [Tensor]) -> Result<()> {
+    for (index, tensor) in inputs.iter_mut().enumerate().take(signature.inputs.len()) {
+        let input = signature.input(index);
+        if tensor.datatype == input.spec.datatype {
+            input.check(tensor)?;
+        } else {
+            *tensor = input.receive(tensor.datatype, tensor.shape.clone(), tensor.data.clone())?;
+        }
+    }
+    Ok(())
 }
 
 impl Step {

@@ -55,14 +55,16 @@ pub(super) fn find(shared: &Shared, asked: &Asked, message: &pb::ModelInferReque
     })
 }
 
-/// Hands one message to a model that may give any number of responses.
+/// Hands one message to a model that may give any number of responses. `held` counts what it takes.
 pub(super) async fn begin(
     shared: &Shared,
     asked: &Asked,
     target: &Target,
     message: pb::ModelInferRequest,
+    held: &Held,
 ) -> Result<(Running, Option<String>, RequestOptions)> {
     let mut decoded = decode(shared, target, message).await?;
+    held.add(decoded.widened_bytes)?;
     if !decoded.options.placed.is_empty() {
         return Err(Error::new(
             ErrorKind::InvalidInput,
@@ -96,6 +98,8 @@ async fn run(
     message: pb::ModelInferRequest,
 ) -> Result<(Answered, pb::ModelInferResponse)> {
     let mut decoded = decode(shared, target, message).await?;
+    // Until the answer is there, as the body's bytes.
+    let _widened = Held::new(&shared.inflight, decoded.widened_bytes)?;
     let places = match decoded.uses_regions() {
         false => None,
         true => {

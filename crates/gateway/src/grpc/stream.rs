@@ -138,7 +138,7 @@ impl Many {
         held: &Held,
     ) -> Answer {
         let id = message.id.clone();
-        match inference::begin(&shared, &asked, &target, message).await {
+        match inference::begin(&shared, &asked, &target, message, held).await {
             Ok((running, id, options)) => {
                 let many =
                     Many { shared, asked, target, running, id, options, last: None, _held: held.split() };

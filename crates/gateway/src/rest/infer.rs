@@ -91,6 +91,7 @@ async fn run(
     } else {
         Box::pin(decode_large(shared, target, body, json_length)).await?
     };
+    held.add(decoded.widened_bytes)?;
     let places = match decoded.uses_regions() {
         false => None,
         true => {

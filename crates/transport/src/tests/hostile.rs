@@ -41,8 +41,14 @@ pub(super) fn run(fd: i32, load: &Value) -> ! {
         say(b"{\"loaded\": [[[");
         park();
     }
+    if hostile == "load_endless" || hostile == "load_in_crumbs" {
+        let packet = vec![0; if hostile == "load_endless" { PACKET_MAX } else { 2 }];
+        loop {
+            say(&packet);
+        }
+    }
     let signature: Signature = serde_json::from_value(load["signature"].clone()).unwrap();
-    let loaded = WorkerFrame::Loaded(LoadedModel::new(signature, Default::default()));
+    let loaded = WorkerFrame::Loaded(Box::new(LoadedModel::new(signature, Default::default())));
     socket::send(&socket, &loaded, &[]).unwrap();
     let mut fds = Fds::new();
     let length = socket::receive(&socket, &mut buffer, Some(&mut fds)).unwrap();
@@ -192,6 +198,16 @@ async fn a_worker_that_begins_with_garbage_is_refused() {
     let (spawner, bell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
     let error = start(&spawner, &settings, &bell).await.unwrap_err();
     assert!(error.message().contains("makes no sense"), "{error}");
+}
+
+#[tokio::test]
+async fn a_worker_whose_first_words_have_no_end_is_not_listened_to() {
+    for name in ["load_endless", "load_in_crumbs"] {
+        let settings = model(&pairs(), json!({ "hostile": name }));
+        let (spawner, bell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
+        let error = start(&spawner, &settings, &bell).await.unwrap_err();
+        assert!(error.message().contains("could not be heard"), "{name}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use inferd_types::ErrorKind;
 use inferd_types::settings::Launch;
+use inferd_types::{DataType, ErrorKind, InputSchema, Tensor};
 use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
-use super::support::{Bench, Gate, PATIENCE, model, pair, pairs, start};
+use super::support::{Bench, Gate, PATIENCE, floats, model, named, pair, pairs, start};
+use crate::layout::tests::{signature, spec};
 use crate::{Doorbell, Exit, SlotState, Spawner};
 
 fn alive(pid: u32) -> bool {
@@ -38,6 +39,34 @@ async fn a_worker_has_what_its_settings_say_and_nothing_else() {
     let descriptors: usize = fact("descriptors").parse().unwrap();
     assert!(descriptors <= 4, "{descriptors}");
     assert!(alive(worker.pid()));
+}
+
+#[tokio::test]
+async fn ten_thousand_columns_and_a_thousand_inputs_have_names() {
+    let mut wide =
+        signature(vec![spec(DataType::Fp32, &[-1, 10_000])], vec![spec(DataType::Fp32, &[-1, 10_000])], true);
+    wide.extras.schemas.push(InputSchema {
+        input: "x".into(),
+        columns: (0..10_000).map(|column| format!("the column of number {column:08}").into()).collect(),
+        missing: true,
+        largest: Some(f64::from(f32::MAX)),
+    });
+    let specs = || named((0..1024).map(|_| spec(DataType::Fp32, &[-1])).collect());
+    let many = signature(specs(), specs(), true);
+    for signature in [wide, many] {
+        // The signature is in the settings too: both ways are long.
+        let mut bench = Bench::new(&model(&signature, json!({ "mode": "double" }))).await;
+        let width = if signature.inputs.len() == 1 { 10_000 } else { 1 };
+        let values = vec![1.5; width];
+        let input = match width {
+            1 => Tensor { shape: [1].into_iter().collect(), ..floats(&values, 1) },
+            width => floats(&values, width),
+        };
+        let result = bench.run(1, &[vec![input; signature.inputs.len()]]).await;
+        let outputs = result.outcome.unwrap().split(&[1]).unwrap();
+        assert_eq!(outputs[0].len(), signature.outputs.len());
+        assert!(outputs[0].iter().all(|output| super::support::values(output) == vec![3.0; width]));
+    }
 }
 
 #[tokio::test]

@@ -47,13 +47,18 @@ impl Channel {
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         // It came without this flag, so that it would survive the start of this program; no child gets it.
         fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(|error| wrong(&error.to_string()))?;
-        let mut buffer = vec![0; PACKET_MAX];
-        let length =
-            socket::receive(&socket, &mut buffer, None).map_err(|error| wrong(&error.to_string()))?;
-        if length == 0 {
-            return Err(wrong("the gateway is gone"));
+        let (mut buffer, mut message) = (vec![0; PACKET_MAX], Vec::new());
+        let failed = |error: std::io::Error| wrong(&error.to_string());
+        loop {
+            let length = socket::receive(&socket, &mut buffer, None).map_err(failed)?;
+            if length == 0 {
+                return Err(wrong("the gateway is gone"));
+            }
+            if socket::gather(&mut message, &buffer[..length]).map_err(failed)? {
+                break;
+            }
         }
-        let load = match serde_json::from_slice(&buffer[..length]) {
+        let load = match serde_json::from_slice(&message) {
             Ok(GatewayFrame::Load { protocol: PROTOCOL, settings }) => settings,
             Ok(GatewayFrame::Load { protocol, .. }) => {
                 let message = format!(
@@ -78,10 +83,10 @@ impl Channel {
     /// Says that the model is loaded and waits for the arena that fits it.
     ///
     /// # Errors
-    /// When the signature is beyond the limits (64 inputs, 64 outputs, 8 dimensions).
+    /// When the signature is beyond the limits (1,024 inputs, 1,024 outputs, 8 dimensions).
     pub fn loaded(&mut self, model: &LoadedModel) -> Result<()> {
         check_signature(&model.signature).map_err(|problem| Error::new(ErrorKind::InvalidInput, problem))?;
-        self.shared.send(&WorkerFrame::Loaded(model.clone()))?;
+        self.shared.send(&WorkerFrame::Loaded(Box::new(model.clone())))?;
         self.shared.wait_for(|_| self.shared.arena.get().map(|_| ()))
     }
 

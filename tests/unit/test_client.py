@@ -6,7 +6,6 @@ import json
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,11 +17,17 @@ from inferd.client.exchange import InferCall
 from inferd.client.grpc import Grpc
 from inferd.client.rest import Rest
 from inferd.client.retry import Budget, Retry, pause_s
-from inferd.client.tensors import array_of, flat_array, tensors_of
+from inferd.client.frames import tensors_of
+from inferd.client.sides import Sides
+from inferd.client.tensors import array_of, flat_array
 from inferd.client.transports import HttpTransport
 from inferd.types import DATATYPES, TensorSpec
 
 X = TensorSpec("x", "FP32", (-1, 2))
+
+
+def takes(*specs):
+    return Sides(list(specs), schemas={})
 
 
 @given(
@@ -32,7 +37,7 @@ X = TensorSpec("x", "FP32", (-1, 2))
 )
 def test_every_array_comes_back_as_it_was_sent(case):
     datatype, array = case
-    (tensor,) = tensors_of({"x": array}, [TensorSpec("x", datatype, (-1,) * array.ndim)])
+    (tensor,) = tensors_of({"x": array}, takes(TensorSpec("x", datatype, (-1,) * array.ndim)))
     back = array_of(datatype, tensor.shape, tensor.raw)
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)
@@ -40,37 +45,35 @@ def test_every_array_comes_back_as_it_was_sent(case):
 
 @given(st.lists(st.one_of(st.text(), st.binary()), min_size=1))
 def test_text_and_bytes_come_back_as_bytes(values):
-    (tensor,) = tensors_of(values, [TensorSpec("t", "BYTES", (-1,))])
+    (tensor,) = tensors_of(values, takes(TensorSpec("t", "BYTES", (-1,))))
     wanted = [value.encode() if isinstance(value, str) else value for value in values]
     assert array_of("BYTES", tensor.shape, tensor.raw).tolist() == wanted
 
 
-def test_pythons_numbers_take_the_type_that_is_wanted_and_arrays_keep_theirs():
-    assert tensors_of([[1, 2]], [X])[0].raw == np.array([[1, 2]], np.float32).tobytes()
-    assert tensors_of(np.ones((1, 2)), [X])[0].shape == (1, 2)
-    with pytest.raises(InvalidInput, match="astype"):
-        tensors_of(np.ones((1, 2)), [TensorSpec("x", "INT64", (-1, 2))])
-
-
-def test_a_data_frame_is_its_columns_or_one_matrix():
-    frame = pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})
-    specs = [TensorSpec("a", "FP32", (-1, 1)), TensorSpec("b", "BYTES", (-1,))]
-    assert [tensor.shape for tensor in tensors_of(frame, specs)] == [(2, 1), (2,)]
-    assert tensors_of(pd.DataFrame({"p": [1.0], "q": [2.0]}), [X])[0].shape == (1, 2)
+def test_numbers_take_the_type_that_is_wanted():
+    assert tensors_of([[1, 2]], takes(X))[0].raw == np.array([[1, 2]], np.float32).tobytes()
+    assert tensors_of(np.ones((1, 2)), takes(X))[0].shape == (1, 2)
+    assert (
+        tensors_of(np.ones((1, 2)), takes(TensorSpec("x", "INT64", (-1, 2))))[0].raw == np.ones(2, np.int64).tobytes()
+    )
 
 
 @pytest.mark.parametrize(
     ("inputs", "words"),
-    [({"z": [1]}, "no input"), ({"x": ["a"]}, "holds"), ({"x": np.array([object()])}, "holds object")],
+    [
+        ({"z": [1]}, "no input"),
+        ({"x": ["a"]}, "not a number"),
+        ({"x": np.array([object()])}, "is object, not a number"),
+    ],
 )
 def test_what_does_not_fit_is_named(inputs, words):
     with pytest.raises(InvalidInput, match=words):
-        tensors_of(inputs, [X])
+        tensors_of(inputs, takes(X))
 
 
 def test_several_inputs_need_names():
     with pytest.raises(InvalidInput, match="dict by name"):
-        tensors_of([1], [X, X])
+        tensors_of([1], takes(X, X))
 
 
 DEFAULT = Retry()
@@ -144,7 +147,7 @@ def test_a_flat_list_has_the_shape_that_the_model_says(value, datatype, shape, f
 
 def test_a_sequence_is_three_parameters_of_the_protocol_over_http_and_grpc():
     parameters = sequence_parameters(7, start=True, end=False)
-    call = InferCall("m", "", tensors_of([[1, 2]], [X]), (), "", parameters, {})
+    call = InferCall("m", "", tensors_of([[1, 2]], takes(X)), (), "", parameters, {})
     request = Rest().infer(call).what(None)
     sent = json.loads(request.body[: int(request.headers["Inference-Header-Content-Length"])])["parameters"]
     assert sent == {"sequence_id": 7, "sequence_start": True, "sequence_end": False, "binary_data_output": True}

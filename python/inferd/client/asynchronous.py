@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
-from inferd.client.core import Core, left_s, parse_url, sequence_parameters
+from inferd.client.core import Core, Question, ends_s, left_s, parse_url, sequence_parameters
 from inferd.client.exchange import Pause
 from inferd.client.retry import Retry
 from inferd.client.transports import AsyncGrpcTransport, AsyncHttpTransport
@@ -72,10 +71,10 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
     ) -> Result:
         """One inference: arguments, result and errors are those of :meth:`inferd.Client.infer`."""
-        options = {"version": version, "outputs": outputs, "timeout_s": timeout_s, "priority": priority}
         sequence = sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
-        more = {"sequence": sequence, "request_id": request_id, "parameters": parameters, "headers": headers}
-        result: Result = await self._drive(self._core.infer(model, inputs, **options, **more))  # type: ignore[arg-type]
+        about = (request_id, parameters or {}, headers or {}, sequence, priority)
+        question = Question(model, inputs, version, outputs, ends_s(timeout_s), *about)
+        result: Result = await self._drive(self._core.infer(question))
         return result
 
     async def stream(  # noqa: PLR0913
@@ -95,14 +94,13 @@ class AsyncClient:
         Arguments, answers and errors are those of :meth:`inferd.Client.stream`. Leaving ``async for`` does not close
         what it iterates over: ``async with contextlib.aclosing(client.stream(...)) as answers`` does.
         """
-        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
-        call = await self._drive(
-            self._core.prepared(model, inputs, version, outputs, ends_s, None, request_id, parameters, headers)
-        )
+        about = (request_id, parameters or {}, headers or {})
+        question = Question(model, inputs, version, outputs, ends_s(timeout_s), *about)
+        call = await self._drive(self._core.prepared(question, streams=True))
         exchange = self._core.protocol.stream(call)
-        async with contextlib.aclosing(self._transport.stream(exchange, left_s(ends_s))) as answers:
+        async with contextlib.aclosing(self._transport.stream(exchange, left_s(question.ends_s))) as answers:
             async for answer in answers:
-                left_s(ends_s)
+                left_s(question.ends_s)
                 yield exchange.read(answer)
 
     async def live(self) -> bool:

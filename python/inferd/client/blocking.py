@@ -9,7 +9,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from inferd.client.core import Core, left_s, parse_url, sequence_parameters
+from inferd.client.core import Core, Question, ends_s, left_s, parse_url, sequence_parameters
 from inferd.client.exchange import Pause
 from inferd.client.retry import Retry
 from inferd.client.transports import GrpcTransport, HttpTransport
@@ -78,7 +78,12 @@ class Client:
         Args:
             model: its name.
             inputs: arrays or lists by name, of shape ``(rows, *item_shape)``; of a model of one input, its value; or a
-                pandas data frame.
+                data frame of pandas, polars or pyarrow, a dict of columns, or a pandas series as one row. Columns are
+                taken by their names where the model has names, in whatever order they come; an index is not read.
+                Values take the model's types where they stay what they are: fractions are rounded to FP32, whole
+                numbers never. ``None``, NaN and ``pandas.NA`` are missing: NaN of numbers; of text what the model
+                takes for missing, or an error. Integers are no text, except to CatBoost, to which 1 and "1" are
+                one category.
             version: one version; None: the server's choice.
             outputs: those that are wanted; none named: all.
             timeout_s: deadline over all tries. The server is told how much of it is left.
@@ -91,16 +96,17 @@ class Client:
             headers: HTTP headers or gRPC metadata.
 
         Raises:
-            InvalidInput: inputs that don't fit, or that the model refused.
+            InvalidInput: inputs that don't fit, or that the model refused; of columns it lists those that are missing
+                and those that the model has not, of a value it names row and column.
             NotFound: no such model.
             Unavailable: the server can't be reached or is overloaded, and so it stayed while there were tries left.
             DeadlineMissed: ``timeout_s`` passed.
             ModelFailed: the model raised an error.
         """
-        options = {"version": version, "outputs": outputs, "timeout_s": timeout_s, "priority": priority}
         sequence = sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
-        more = {"sequence": sequence, "request_id": request_id, "parameters": parameters, "headers": headers}
-        result: Result = self._drive(self._core.infer(model, inputs, **options, **more))  # type: ignore[arg-type]
+        about = (request_id, parameters or {}, headers or {}, sequence, priority)
+        question = Question(model, inputs, version, outputs, ends_s(timeout_s), *about)
+        result: Result = self._drive(self._core.infer(question))
         return result
 
     def stream(  # noqa: PLR0913
@@ -133,14 +139,13 @@ class Client:
         Raises:
             InferdError: as for :meth:`infer`, also after some answers; nothing is tried again.
         """
-        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
-        call = self._drive(
-            self._core.prepared(model, inputs, version, outputs, ends_s, None, request_id, parameters, headers)
-        )
+        about = (request_id, parameters or {}, headers or {})
+        question = Question(model, inputs, version, outputs, ends_s(timeout_s), *about)
+        call = self._drive(self._core.prepared(question, streams=True))
         exchange = self._core.protocol.stream(call)
-        with contextlib.closing(self._transport.stream(exchange, left_s(ends_s))) as answers:
+        with contextlib.closing(self._transport.stream(exchange, left_s(question.ends_s))) as answers:
             for answer in answers:
-                left_s(ends_s)
+                left_s(question.ends_s)
                 yield exchange.read(answer)
 
     def live(self) -> bool:

@@ -77,14 +77,19 @@ def _plain(tensor: Tensor) -> Any:
     array = array_of(tensor.datatype, tensor.shape, tensor.raw)
     if tensor.datatype == "BYTES":
         try:
-            texts = [element.decode() for element in array.reshape(-1)]
+            texts = [None if element is None else element.decode() for element in array.reshape(-1)]
         except UnicodeDecodeError:
             raise errors.InvalidInput(
                 f"input '{tensor.name}' is not UTF-8, which JSON can't carry\nhelp: stream over grpc://"
             ) from None
         return np.array(texts, dtype=object).reshape(tensor.shape).tolist()
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise errors.InvalidInput(
-            f"input '{tensor.name}' has NaN or infinity, which JSON can't carry\nhelp: stream over grpc://"
-        )
+        if np.isinf(array).any():
+            raise errors.InvalidInput(
+                f"input '{tensor.name}' has infinity, which JSON can't carry\nhelp: stream over grpc://"
+            )
+        # As JSON has what is missing.
+        present = array.astype(object)
+        present[np.isnan(array)] = None
+        return present.tolist()
     return array.tolist()

@@ -73,6 +73,9 @@ def error_of(code: int, message: str) -> errors.InferdError:
 class Grpc:
     """Calls as messages."""
 
+    describes_columns = False
+    """The messages of metadata have no place for what inputs take beside their types; a configuration's have."""
+
     def live(self) -> Exchange:
         """Whether the server runs."""
         return _call("ServerLive", {}, lambda answer: bool(answer.live))
@@ -118,7 +121,9 @@ def _message(call: InferCall, left_s: float | None) -> Any:
     """``ModelInferRequest`` for a call with so much time left."""
     request = messages()["inference.ModelInferRequest"](model_name=call.model, model_version=call.version, id=call.id)
     for tensor in call.inputs:
-        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        added = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        for name, value in tensor.parameters.items():
+            _set_parameter(added.parameters[name], value)
         request.raw_input_contents.append(tensor.raw)
     for name in call.outputs:
         request.outputs.add(name=name)

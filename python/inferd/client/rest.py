@@ -44,6 +44,9 @@ class HttpAnswer(NamedTuple):
 class Rest:
     """Calls as requests of HTTP."""
 
+    describes_columns = True
+    """Whether metadata has the columns of inputs and what they take."""
+
     def live(self) -> Exchange:
         """Whether the server runs."""
         return _yes_or_no("v2/health/live")
@@ -80,7 +83,7 @@ class Rest:
                     "name": tensor.name,
                     "datatype": tensor.datatype,
                     "shape": tensor.shape,
-                    "parameters": {"binary_data_size": len(tensor.raw)},
+                    "parameters": {"binary_data_size": len(tensor.raw), **tensor.parameters},
                 }
                 for tensor in call.inputs
             ]

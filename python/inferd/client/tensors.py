@@ -1,25 +1,32 @@
 """Values that users hold as tensors of the protocol, and back.
 
-Reads arrays, lists and data frames and the model's metadata, hands on :class:`Tensor`; reads raw bytes, hands on
-arrays. Knows nothing of HTTP and gRPC.
+Reads arrays and lists, hands on :class:`Tensor`; reads raw bytes, hands on arrays. What changes a value is refused.
+Knows nothing of data frames, HTTP and gRPC.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from inferd.client.tables import values_of
 from inferd.errors import InvalidInput
-from inferd.types import DATATYPES, TensorSpec
+from inferd.exact import Misfit, exact, is_missing
+from inferd.types import DATATYPES, MISSING, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["Result", "Sides", "Tensor", "array_of", "flat_array", "sides_of", "tensors_of"]
+    from inferd.client.sides import Sides
+
+__all__ = ["Place", "Result", "Tensor", "array_of", "flat_array", "numbers_of", "tensor_of"]
 
 _LENGTH = struct.Struct("<I")
+_MISSING = _LENGTH.pack(MISSING)
+_BF16_SENT_AS = np.dtype("<f4")
 
 
 class Tensor(NamedTuple):
@@ -30,6 +37,14 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     raw: bytes
     """Row-major and little-endian; BYTES behind their lengths."""
+    columns: tuple[str, ...] | None = None
+    """Of a data frame the names that put its columns in order, as the model was known to have them: the server compares
+    them with those that it has. Empty: it had none; None: it is no data frame."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Parameters of the tensor."""
+        return {} if self.columns is None else {"columns": json.dumps(self.columns)}
 
 
 class Result(NamedTuple):
@@ -49,98 +64,130 @@ class Result(NamedTuple):
         return tuple(self)[name]
 
 
-class Sides(NamedTuple):
-    """What a model takes and gives."""
+class Place(NamedTuple):
+    """What a value is called where it is wrong."""
 
-    inputs: list[TensorSpec]
-    outputs: list[TensorSpec]
+    input: str
+    columns: Sequence[str] = ()
+    """Names of the columns of dimension 1."""
+    column: str | None = None
+    """The one column that it is."""
+
+    def fault(self, index: tuple[int, ...], text: str) -> InvalidInput:
+        """The error of the value at ``index``; of all of it where that is empty."""
+        row = index[0] if index else None
+        within = list(index[1:])
+        if self.column is not None:
+            return InvalidInput(f"column '{self.column}': {text}", row=row)
+        if self.columns and within:
+            return InvalidInput(f"column '{self.columns[within[0]]}': {text}", row=row)
+        element = f", element {within}" if within else ""
+        return InvalidInput(f"input '{self.input}'{element}: {text}", row=row)
 
 
-def sides_of(metadata: Mapping[str, Any]) -> Sides:
-    """The inputs and outputs that a model's metadata describes."""
-    return Sides(_specs(metadata["inputs"]), _specs(metadata.get("outputs", ())))
-
-
-def _specs(described: Sequence[Mapping[str, Any]]) -> list[TensorSpec]:
-    return [
-        TensorSpec(tensor["name"], tensor["datatype"], tuple(int(dim) for dim in tensor["shape"]))
-        for tensor in described
-    ]
-
-
-def tensors_of(inputs: Any, specs: Sequence[TensorSpec]) -> list[Tensor]:
-    """What is sent for ``inputs``.
-
-    Args:
-        inputs: values by name; or, for a model of one input, its value; or a pandas data frame, whose columns are the
-            inputs, or together the only one.
-        specs: what the model takes.
+def numbers_of(value: Any, spec: TensorSpec, place: Place) -> np.ndarray:
+    """``value`` in the type of ``spec``, which is none of text.
 
     Raises:
-        InvalidInput: names, types or shapes don't fit, with what would.
+        InvalidInput: a value has no place in it.
     """
-    by_name = _by_name(inputs, specs)
-    known = {spec.name: spec for spec in specs}
-    strangers = sorted(by_name.keys() - known.keys())
-    if strangers:
-        raise InvalidInput(f"the model has no input {strangers}; it takes {', '.join(map(str, specs))}")
-    return [_tensor(value, known[name]) for name, value in by_name.items()]
+    array = values_of(value)
+    wanted = _BF16_SENT_AS if spec.datatype == "BF16" else np.dtype(DATATYPES[spec.datatype]).newbyteorder("<")
+    try:
+        return exact(array, wanted)
+    except Misfit as misfit:
+        said = "a value" if misfit.value is None else _shown(misfit.value)
+        text = f"{said} {misfit.why}; the model takes {spec.datatype}"
+        if misfit.value is None:
+            text += "\nhelp: it has no missing value; fill it in, or drop the row"
+        elif "not a number" in misfit.why:
+            text += _remedy(misfit.value)
+        raise place.fault(misfit.index, text) from None
 
 
-def _by_name(inputs: Any, specs: Sequence[TensorSpec]) -> dict[str, Any]:
-    # A data frame is known by what it has: pandas need not be there.
-    if hasattr(inputs, "columns") and hasattr(inputs, "to_numpy"):
-        columns = [str(column) for column in inputs.columns]
-        names = {spec.name for spec in specs}
-        if names.isdisjoint(columns) and len(specs) == 1:
-            return {specs[0].name: inputs.to_numpy()}
-        return {name: _column(inputs[name].to_numpy(), spec) for name in columns for spec in specs if spec.name == name}
-    if isinstance(inputs, dict):
-        return inputs
-    if len(specs) != 1:
-        raise InvalidInput(f"the model takes several inputs; give a dict by name: {', '.join(map(str, specs))}")
-    return {specs[0].name: inputs}
+def _shown(value: Any) -> str:
+    shown = repr(value.item() if isinstance(value, np.generic) else value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
-def _column(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    return values.reshape(-1, 1) if len(spec.shape) == 2 else values
+def _remedy(value: Any) -> str:
+    if isinstance(value, str | bytes):
+        return "\nhelp: .astype(float), where it is the text of a number"
+    return "\nhelp: send the number that the model was fitted with; of a time, seconds since 1970 for instance"
 
 
-def _tensor(value: Any, spec: TensorSpec) -> Tensor:
+def tensor_of(value: Any, spec: TensorSpec, place: Place, sides: Sides) -> Tensor:
+    """``value`` as the input that ``spec`` describes.
+
+    Raises:
+        InvalidInput: a value has no place in it.
+        ConfigNeeded: a text is missing, and it is not known whether it may.
+    """
     if spec.datatype == "BYTES":
-        array = np.asarray(value, dtype=object)
-        return Tensor(spec.name, "BYTES", array.shape, _packed(array, spec))
-    if spec.datatype == "BF16":
-        return _bf16(value, spec)
-    array = np.asarray(value)
-    wanted = np.dtype(DATATYPES[spec.datatype]).newbyteorder("<")
-    # Python's own numbers are of whatever size is wanted; arrays are what their owner made them.
-    own = isinstance(value, np.ndarray | np.generic) or hasattr(value, "dtype")
-    allowed = np.can_cast(array.dtype, wanted, "same_kind") if own else array.dtype.kind in "biuf"
-    if not allowed:
-        raise InvalidInput(
-            f"input '{spec.name}' holds {array.dtype}, but the model takes {spec}\nhelp: .astype('{wanted.name}')"
-        )
-    return Tensor(spec.name, spec.datatype, array.shape, np.ascontiguousarray(array, dtype=wanted).tobytes())
+        array = _texts_of(value)
+        return Tensor(spec.name, "BYTES", array.shape, _packed(array, place, sides))
+    array = numbers_of(value, spec, place)
+    if spec.datatype == "BF16" and array.dtype.name != "bfloat16":
+        # Rounded to the nearest, ties to even, as hardware does.
+        bits = np.ascontiguousarray(array).view(np.uint32)
+        array = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    return Tensor(spec.name, spec.datatype, array.shape, np.ascontiguousarray(array).tobytes())
 
 
-def _packed(array: np.ndarray, spec: TensorSpec) -> bytes:
+def _texts_of(value: Any) -> np.ndarray:
+    if isinstance(value, list | tuple):
+        # Numpy takes these for rows of numbers.
+        value = [bytes(one) if isinstance(one, bytearray | memoryview) else one for one in value]
+        try:
+            return np.array(value, dtype=object)
+        except ValueError as fault:
+            raise InvalidInput(f"{type(value).__name__} is no array: {fault}") from None
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        single = np.empty((), dtype=object)
+        single[()] = bytes(value) if isinstance(value, bytearray | memoryview) else value
+        return single
+    return values_of(value).astype(object)
+
+
+def _packed(array: np.ndarray, place: Place, sides: Sides) -> bytes:
     parts = []
-    for element in array.reshape(-1):
-        if not isinstance(element, str | bytes | bytearray | memoryview | np.bytes_):
-            raise InvalidInput(f"input '{spec.name}' holds {type(element).__name__}, but the model takes {spec}")
-        data = element.encode() if isinstance(element, str) else bytes(element)
-        parts += [_LENGTH.pack(len(data)), data]
+    for position, element in enumerate(array.reshape(-1)):
+        try:
+            data = _bytes_of(element, place.input, sides)
+        except (TypeError, ValueError) as fault:
+            index = tuple(int(at) for at in np.unravel_index(position, array.shape))
+            raise place.fault(index, str(fault)) from None
+        parts += [_MISSING] if data is None else [_LENGTH.pack(len(data)), data]
     return b"".join(parts)
 
 
-def _bf16(value: Any, spec: TensorSpec) -> Tensor:
-    array = np.asarray(value)
-    if array.dtype.name != "bfloat16":
-        # Rounded to the nearest, ties to even, as hardware does.
-        bits = np.ascontiguousarray(array, dtype="<f4").view(np.uint32)
-        array = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-    return Tensor(spec.name, "BF16", array.shape, array.tobytes())
+def _bytes_of(element: Any, name: str, sides: Sides) -> bytes | None:
+    """One text as it is sent; None: it is missing, and may be.
+
+    Integers are sent as their decimal text to models of CatBoost alone, which take 1 and "1" for one category. To
+    others they may be two: scikit-learn's encoders know the one and not the other. True and False are never text:
+    CatBoost has them as "1" and "0", Python as "True" and "False".
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is missing, or can't be encoded.
+    """
+    if isinstance(element, str):
+        try:
+            return element.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{_shown(element)} has no form in UTF-8") from None
+    if isinstance(element, bytes | bytearray | memoryview):
+        return bytes(element)
+    if is_missing(element):
+        schema = sides.schema_of(name)
+        if schema is None or not schema.missing:
+            raise ValueError("the text is missing, which the model does not take\nhelp: fill it in, or drop the row")
+        return None
+    if isinstance(element, int | np.integer) and not isinstance(element, bool) and sides.platform == "catboost":
+        return str(int(element)).encode()
+    text = f"{_shown(element)} is {type(element).__name__}, not text"
+    raise TypeError(f"{text}\nhelp: .astype(str), where that is the text that the model was fitted with")
 
 
 def array_of(datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> np.ndarray:
@@ -182,11 +229,14 @@ def flat_array(value: Any, spec: TensorSpec | None) -> np.ndarray:
 
 
 def _unpacked(raw: bytes | memoryview) -> np.ndarray:
-    elements = []
+    elements: list[bytes | None] = []
     position = 0
     while position < len(raw):
         (length,) = _LENGTH.unpack_from(raw, position)
         position += _LENGTH.size
+        if length == MISSING:
+            elements.append(None)
+            continue
         elements.append(bytes(raw[position : position + length]))
         position += length
     array = np.empty(len(elements), dtype=object)

@@ -1,0 +1,153 @@
+"""Data frames of any library as columns with names.
+
+Reads what users hold (pandas, polars, pyarrow, records of numpy, dicts), hands on :class:`Table` and arrays of plain
+values. Each is known by what it has: none of the libraries need be there. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from inferd.errors import InvalidInput
+from inferd.exact import is_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Table", "is_column", "is_row", "row_of", "table_of", "table_of_dict", "values_of"]
+
+
+class Table(NamedTuple):
+    """Columns, each with a name. Rows have none: an index is not read."""
+
+    names: list[str]
+    column: Callable[[int], Any]
+    """The column at a position, as :func:`values_of` takes it."""
+    matrix: Callable[[], np.ndarray] | None = None
+    """All of it as one array, where the columns are of one type of numpy's."""
+    levels: int = 1
+    """How many names each column has."""
+
+
+def table_of(value: Any) -> Table | None:
+    """``value`` as a table, if it is a data frame."""
+    if hasattr(value, "columns") and hasattr(value, "iloc"):
+        names = [str(name) for name in value.columns]
+        levels = getattr(value.columns, "nlevels", 1)
+        matrix = value.to_numpy if _plain(*value.dtypes) else None
+        return Table(names, lambda at: value.iloc[:, at], matrix, levels)
+    if hasattr(value, "columns") and hasattr(value, "to_series"):
+        return Table([str(name) for name in value.columns], value.to_series)
+    if hasattr(value, "column_names") and hasattr(value, "column"):
+        return Table([str(name) for name in value.column_names], value.column)
+    if isinstance(value, np.ndarray) and value.dtype.names is not None:
+        names = list(value.dtype.names)
+        return Table(names, lambda at: value[names[at]])
+    return None
+
+
+def table_of_dict(columns: Mapping[Any, Any]) -> Table:
+    """Columns by name; single values are one row."""
+    values = list(columns.values())
+    return Table([str(name) for name in columns], lambda at: _atleast_1d(values[at]))
+
+
+def is_row(value: Any) -> bool:
+    """Whether ``value`` may be one row of a data frame: a pandas series."""
+    return hasattr(value, "iloc") and hasattr(value, "index") and not hasattr(value, "columns")
+
+
+def row_of(series: Any) -> Table:
+    """One row, its index the names of the columns."""
+    plain = _plain(series.dtype)
+    values = series.to_numpy() if plain else series.to_numpy(dtype=object)
+    levels = getattr(series.index, "nlevels", 1)
+    matrix = (lambda: values.reshape(1, -1)) if plain else None
+    return Table([str(name) for name in series.index], lambda at: values[at : at + 1], matrix, levels)
+
+
+def is_column(value: Any) -> bool:
+    """Whether ``value`` is a column of a data frame, alone."""
+    return any(hasattr(value, method) for method in ("isna", "null_count", "to_pylist")) and table_of(value) is None
+
+
+def values_of(column: Any) -> np.ndarray:
+    """The values of a column, a list or an array.
+
+    Returns:
+        An array of numbers, or one of objects in which what is missing is so by :func:`inferd.exact.is_missing`.
+
+    Raises:
+        InvalidInput: it is no array, its rows being of different lengths for instance.
+    """
+    if isinstance(column, np.ma.MaskedArray):
+        return _unmasked(column)
+    if isinstance(column, np.ndarray):
+        return column
+    if hasattr(column, "to_pylist"):
+        column = np.asarray(column) if column.null_count == 0 and _is_number(column) else _objects(column.to_pylist())
+    elif hasattr(column, "null_count") and hasattr(column, "to_list"):
+        column = column.to_numpy() if column.null_count() == 0 else _objects(column.to_list())
+    elif hasattr(column, "isna") and hasattr(column, "to_numpy"):
+        column = _of_pandas(column)
+    return _array(column)
+
+
+def _of_pandas(column: Any) -> Any:
+    if _plain(column.dtype):
+        return column.to_numpy()
+    kind = getattr(column.dtype, "numpy_dtype", None)
+    if isinstance(kind, np.dtype) and kind.kind in "biuf" and not column.isna().any():
+        return column.to_numpy(dtype=kind)
+    # Integers with missing ones among them are no floats, which would round the large ones.
+    return column.to_numpy(dtype=object)
+
+
+def _plain(*dtypes: Any) -> bool:
+    """Whether all are the same type of numpy's, whose values are no objects."""
+    return len(set(dtypes)) == 1 and isinstance(dtypes[0], np.dtype) and not dtypes[0].hasobject
+
+
+def _is_number(column: Any) -> bool:
+    return str(column.type).startswith(("int", "uint", "float", "double", "halffloat", "bool"))
+
+
+def _unmasked(array: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
+    if not np.ma.getmaskarray(array).any():
+        return np.asarray(array)
+    objects = array.data.astype(object)
+    objects[np.ma.getmaskarray(array)] = None
+    return objects
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as fault:
+        raise InvalidInput(f"{type(value).__name__} is no array: {fault}") from None
+    if isinstance(value, list | tuple) and _may_be_changed(array):
+        # Numpy makes one type of them all: of integers beside fractions floats, of numbers beside text text.
+        try:
+            return np.array(value, dtype=object)
+        except ValueError as fault:
+            raise InvalidInput(f"{type(value).__name__} is no array: {fault}") from None
+    return array
+
+
+def _may_be_changed(array: np.ndarray) -> bool:
+    if array.dtype.kind == "f":
+        return bool((np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)) >= 2.0**53).any())
+    return array.dtype.kind in "SU"
+
+
+def _atleast_1d(value: Any) -> Any:
+    single = is_missing(value) or isinstance(value, str | bytes) or np.isscalar(value)
+    return _objects([value]) if single else value

@@ -14,10 +14,10 @@ from hypothesis.extra import numpy as arrays
 from inferd import DeadlineMissed, InvalidInput, NotFound, Overloaded, Unavailable
 from inferd.client.core import parse_url, sequence_parameters
 from inferd.client.exchange import InferCall
+from inferd.client.frames import tensors_of
 from inferd.client.grpc import Grpc
 from inferd.client.rest import Rest
 from inferd.client.retry import Budget, Retry, pause_s
-from inferd.client.frames import tensors_of
 from inferd.client.sides import Sides
 from inferd.client.tensors import array_of, flat_array
 from inferd.client.transports import HttpTransport

@@ -82,7 +82,7 @@ def test_fractions_are_rounded_and_infinity_is_never_made():
         ((2**70,), "f8", [2.0**70]),
         ((np.float32(0.1), np.int8(3)), "f8", [float(np.float32(0.1)), 3]),
         ((1, 0.0, np.bool_(True)), "?", [True, False, True]),
-        ((3.0, Decimal("4")), "i8", [3, 4]),
+        ((3.0, Decimal(4)), "i8", [3, 4]),
     ],
 )
 def test_objects_that_are_numbers_are_taken(values, wanted, found):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "is_column", "is_row", "row_of", "table_of", "table_of_dict", "values_of"]
 
+# Below, taking columns out of a frame takes longer than its values do as objects.
+_FEW_ROWS = 32
+
 
 class Table(NamedTuple):
     """Columns, each with a name. Rows have none: an index is not read."""
@@ -26,7 +29,7 @@ class Table(NamedTuple):
     column: Callable[[int], Any]
     """The column at a position, as :func:`values_of` takes it."""
     matrix: Callable[[], np.ndarray] | None = None
-    """All of it as one array, where the columns are of one type of numpy's."""
+    """All of it as one array, where that is faster than column by column and no value changes."""
     levels: int = 1
     """How many names each column has."""
 
@@ -36,7 +39,11 @@ def table_of(value: Any) -> Table | None:
     if hasattr(value, "columns") and hasattr(value, "iloc"):
         names = [str(name) for name in value.columns]
         levels = getattr(value.columns, "nlevels", 1)
-        matrix = value.to_numpy if _plain(*value.dtypes) else None
+        matrix = None
+        if _plain(*value.dtypes):
+            matrix = value.to_numpy
+        elif len(value) <= _FEW_ROWS:
+            matrix = lambda: value.to_numpy(dtype=object)  # noqa: E731 (a method where there is one)
         return Table(names, lambda at: value.iloc[:, at], matrix, levels)
     if hasattr(value, "columns") and hasattr(value, "to_series"):
         return Table([str(name) for name in value.columns], value.to_series)

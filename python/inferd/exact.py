@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Misfit", "exact", "is_missing"]
+__all__ = ["Misfit", "as_array", "exact", "is_missing"]
 
 
-class Misfit(Exception):
+class Misfit(ValueError):
     """A value that the wanted type has no place for.
 
     Args:
@@ -47,6 +47,26 @@ def is_missing(value: Any) -> bool:
         return bool(np.isnat(value))
     # Known by their names: pandas need not be there.
     return type(value).__name__ in ("NAType", "NaTType")
+
+
+def as_array(value: Any) -> np.ndarray:
+    """An array of what numpy takes for one, its values unchanged.
+
+    Raises:
+        ValueError: it is none, its rows being of different lengths for instance.
+        TypeError: as before.
+    """
+    array = np.asarray(value)
+    if isinstance(value, list | tuple) and _may_be_changed(array):
+        # Numpy makes one type of them all: of integers beside fractions floats, of numbers beside text text.
+        return np.array(value, dtype=object)
+    return array
+
+
+def _may_be_changed(array: np.ndarray) -> bool:
+    if array.dtype.kind == "f":
+        return bool((np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)) >= 2.0**53).any())
+    return array.dtype.kind in "SU"
 
 
 def exact(array: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:

@@ -29,6 +29,8 @@ from inferd.worker.tensors import checked_outputs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from inferd.sdk.calls import Column
+
 __all__ = ["LoadedModel", "loaded"]
 
 
@@ -69,9 +71,7 @@ class LoadedModel:
         if not set(wanted) - set(first.defaults) <= set(inputs) <= set(wanted):
             raise InvalidInput(f"the inputs are {sorted(inputs)}, but the model takes {wanted}")
         batch: dict[str, Any] = {
-            column.name: column.codec.encode(inputs[column.name])
-            for column in first.call.inputs
-            if column.name in inputs
+            column.name: _encoded(column, inputs[column.name]) for column in first.call.inputs if column.name in inputs
         }
         rows = {len(array) for array in batch.values()} or {1}
         if len(rows) != 1:
@@ -80,13 +80,21 @@ class LoadedModel:
         for stage in self._stages:
             arrays = checked_outputs(stage.predict(batch | given), stage.signature, next(iter(rows)))
             batch = {spec.name: array for spec, array in zip(stage.signature.outputs, arrays, strict=True)}
-        values = {column.name: column.codec.decode(batch[column.name]) for column in last.call.outputs}
+        # Copies: a model may give the same memory for the next request.
+        values = {column.name: column.codec.decode(batch[column.name].copy()) for column in last.call.outputs}
         return values[OUTPUT] if list(values) == [OUTPUT] else values
 
     def close(self) -> None:
         """Close every stage."""
         for stage in self._stages:
             stage.close()
+
+
+def _encoded(column: Column, values: Any) -> Any:
+    try:
+        return column.codec.encode(values)
+    except (TypeError, ValueError) as fault:
+        raise InvalidInput(f"'{column.name}' is not what the model takes: {fault}") from fault
 
 
 @contextmanager

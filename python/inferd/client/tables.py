@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from inferd.errors import InvalidInput
-from inferd.exact import is_missing
+from inferd.exact import as_array, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,7 +99,10 @@ def values_of(column: Any) -> np.ndarray:
         column = column.to_numpy() if column.null_count() == 0 else _objects(column.to_list())
     elif hasattr(column, "isna") and hasattr(column, "to_numpy"):
         column = _of_pandas(column)
-    return _array(column)
+    try:
+        return as_array(column)
+    except (TypeError, ValueError) as fault:
+        raise InvalidInput(f"{type(column).__name__} is no array: {fault}") from None
 
 
 def _of_pandas(column: Any) -> Any:
@@ -133,26 +136,6 @@ def _objects(values: list[Any]) -> np.ndarray:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
-
-
-def _array(value: Any) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as fault:
-        raise InvalidInput(f"{type(value).__name__} is no array: {fault}") from None
-    if isinstance(value, list | tuple) and _may_be_changed(array):
-        # Numpy makes one type of them all: of integers beside fractions floats, of numbers beside text text.
-        try:
-            return np.array(value, dtype=object)
-        except ValueError as fault:
-            raise InvalidInput(f"{type(value).__name__} is no array: {fault}") from None
-    return array
-
-
-def _may_be_changed(array: np.ndarray) -> bool:
-    if array.dtype.kind == "f":
-        return bool((np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)) >= 2.0**53).any())
-    return array.dtype.kind in "SU"
 
 
 def _atleast_1d(value: Any) -> Any:

@@ -16,6 +16,9 @@ A class of arrays::
 
         def predict(self, batch):
             return {"y": batch["x"] * self.factor}
+
+Its arrays are its own. Those of a class with ``zero_copy = True`` are views that can't be written to, and hold another
+request's numbers once ``predict`` has returned.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, in_python
+from inferd.sdk.arrays import handed
 from inferd.sdk.streams import each, is_generator
 from inferd.types import Signature, TensorSpec
 
@@ -91,16 +95,20 @@ class PythonRuntime:
         # After load: a model may have made it there.
         self.example: Batch | None = getattr(self._model, "example", None)
         self.streams = is_generator(self._model.predict)
+        self._zero_copy = bool(getattr(self._model, "zero_copy", False))
 
     def predict(self, batch: Batch) -> Batch:
         """Run the model once over a whole batch."""
-        return _named(self._model.predict(batch), "returned")
+        return _named(self._model.predict(self._handed(batch)), "returned")
 
     def stream(self, batch: Batch) -> Generator[Batch]:
         """Run a ``predict`` that yields."""
-        with each(self._model.predict(batch)) as responses:
+        with each(self._model.predict(self._handed(batch))) as responses:
             for outputs in responses:
                 yield _named(outputs, "yielded")
+
+    def _handed(self, batch: Batch) -> Batch:
+        return {name: handed(array, zero_copy=self._zero_copy) for name, array in batch.items()}
 
     def close(self) -> None:
         """Call the class's own ``close``, where it has one."""

@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.sdk.context import Contexts
+from inferd.sdk.arrays import handed
+from inferd.sdk.context import Contexts, settle
 from inferd.spec.triton.sequences import hidden_tensors
 from inferd.types import Signature, TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from inferd.runtimes.base import Batch
     from inferd.sdk.context import Context
 
@@ -82,6 +85,7 @@ class TritonRuntime:
         self._batching = "on" if "dynamic_batching" in config else "auto" if self._rows_max else "off"
         self.example: Batch | None = None
         self.facts = {"runtime": f"python {platform.python_version()}"}
+        self._zero_copy = bool(getattr(model_class, "zero_copy", False))
         self._model = model_class()
         if hasattr(self._model, "initialize"):
             self._say(self._model.initialize, _arguments(about, config))
@@ -97,11 +101,12 @@ class TritonRuntime:
         rows = len(next(iter(batch.values()))) if batch and self._rows_max else 0
         if rows <= self._rows_max or not self._rows_max:
             return self._execute(batch)
-        parts = [
-            self._execute({name: array[start : start + self._rows_max] for name, array in batch.items()})
-            for start in range(0, rows, self._rows_max)
-        ]
-        return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
+        parts = []
+        for start in range(0, rows, self._rows_max):
+            found = self._execute({name: array[start : start + self._rows_max] for name, array in batch.items()})
+            # Copies: a model may give the same memory for every part.
+            parts.append({name: np.array(array) for name, array in found.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def close(self) -> None:
         """Call the class's own ``finalize``, where it has one."""
@@ -117,6 +122,13 @@ class TritonRuntime:
         """Run the rows of a batch as requests of their own: each is of another sequence."""
         rows = len(batch[contexts.name]) if self._rows_max else 1
         told = contexts.decode(batch, rows)
+        try:
+            return self._execute_each(contexts, batch, told)
+        finally:
+            settle(told)
+
+    def _execute_each(self, contexts: Contexts, batch: Batch, told: Sequence[Context]) -> Batch:
+        rows = len(told)
         seen = {name: array for name, array in batch.items() if name not in contexts.controls}
         rowwise = [{name: array[row : row + 1] for name, array in seen.items()} for row in range(rows)]
         requests = [
@@ -129,8 +141,8 @@ class TritonRuntime:
         return {name: np.concatenate([np.asarray(one[name]) for one in responses]) for name in responses[0]}
 
     def _request(self, batch: Batch, context: Context | None = None) -> Any:
-        # Copies: there a model may write into its inputs and keep them, here they lie in memory of the next batch.
-        inputs = [self._utils.Tensor(name, np.array(array)) for name, array in batch.items()]
+        # Their own, as there: a model may write into its inputs and keep them.
+        inputs = [self._utils.Tensor(name, handed(array, zero_copy=self._zero_copy)) for name, array in batch.items()]
         names = [spec.name for spec in self.signature.outputs]
         return self._utils.InferenceRequest(inputs=inputs, requested_output_names=names, context=context)
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints, is_typeddict
 
+import numpy as np
+
 from inferd.errors import InferdError, InvalidInput, ModelFailed
+from inferd.sdk.arrays import handed
 from inferd.sdk.codecs import Codec, codec_of, codec_of_values
-from inferd.sdk.context import Contexts, contexts_of
+from inferd.sdk.context import Contexts, contexts_of, settle
 from inferd.sdk.streams import each, is_generator
 from inferd.types import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    import numpy as np
 
 __all__ = ["OUTPUT", "Call", "Column"]
 
@@ -52,6 +54,7 @@ class Call:
         method: bound to its instance.
         outputs: what comes out; None: what its annotation says, and where that says nothing, what one run shows.
         example: plausible arguments by name for that run; None: made up.
+        zero_copy: whether arrays that it takes are views, of memory that is used again.
 
     Raises:
         ModelFailed: its annotations say too little, with the remedy.
@@ -62,8 +65,11 @@ class Call:
         method: Callable[..., Any],
         outputs: Sequence[Column] | None = None,
         example: Mapping[str, Any] | None = None,
+        *,
+        zero_copy: bool = False,
     ) -> None:
         self._method = method
+        self._zero_copy = zero_copy
         self._name = method.__qualname__
         self.streams = is_generator(method)
         hints = _hints(method)
@@ -86,13 +92,23 @@ class Call:
         rows = max(len(array) for array in arrays.values())
         return arrays | (self.contexts.sample(rows) if self.contexts else {})
 
-    def _decode(self, batch: Mapping[str, np.ndarray]) -> dict[str, Sequence[Any]]:
-        """The arguments that the method takes for ``batch``."""
-        arguments = {column.name: column.codec.decode(batch[column.name]) for column in self.inputs}
-        if self.contexts:
-            rows = len(batch[self.inputs[0].name])
-            arguments[self.contexts.name] = self.contexts.decode(batch, rows)
-        return arguments
+    @contextlib.contextmanager
+    def _arguments(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, Sequence[Any]]]:
+        """The arguments that the method takes for ``batch``; the memory of ``batch`` is used again at the end."""
+        arguments = {column.name: self._decoded(column, batch[column.name]) for column in self.inputs}
+        if self.contexts is None:
+            yield arguments
+            return
+        rows = len(batch[self.inputs[0].name])
+        contexts = self.contexts.decode(batch, rows)
+        try:
+            yield {**arguments, self.contexts.name: contexts}
+        finally:
+            settle(contexts)
+
+    def _decoded(self, column: Column, array: np.ndarray) -> Any:
+        values: Any = column.codec.decode(array)
+        return handed(values, zero_copy=self._zero_copy) if isinstance(values, np.ndarray) else values
 
     @property
     def defaults(self) -> dict[str, np.ndarray]:
@@ -111,8 +127,8 @@ class Call:
             InvalidInput: of a row that can't be used; the message begins with its position.
             ModelFailed: the method gave something else than was annotated.
         """
-        found = self._by_name(self._run(self._decode(batch)))
-        return {column.name: self._encode(column, found) for column in self.outputs}
+        with self._arguments(batch) as arguments:
+            return self._encoded(self._run(arguments))
 
     def stream(self, batch: Mapping[str, np.ndarray]) -> Generator[dict[str, np.ndarray]]:
         """Run a method that yields over one request; each yield is a response.
@@ -121,10 +137,9 @@ class Call:
             InvalidInput: the method takes one row and the request has several.
             ModelFailed: the method gave something else than was annotated.
         """
-        with self._yields(self._decode(batch)) as yields:
+        with self._arguments(batch) as arguments, self._yields(arguments) as yields:
             for found in yields:
-                named = self._by_name(found)
-                yield {column.name: self._encode(column, named) for column in self.outputs}
+                yield self._encoded(found)
 
     @contextlib.contextmanager
     def _yields(self, arguments: Mapping[str, Sequence[Any]]) -> Iterator[Iterator[Any]]:
@@ -153,7 +168,7 @@ class Call:
         results = []
         for row in range(len(next(iter(arguments.values())))):
             try:
-                results.append(self._method(**{name: values[row] for name, values in arguments.items()}))
+                results.append(_kept(self._method(**{name: values[row] for name, values in arguments.items()})))
             except InvalidInput as fault:
                 raise fault.at_row(row) from fault
             except Exception as fault:
@@ -162,9 +177,11 @@ class Call:
         return _transposed(results)
 
     async def _rows_at_once(self, arguments: Mapping[str, Sequence[Any]]) -> Any:
+        async def one(row: int) -> Any:
+            return _kept(await self._method(**{name: values[row] for name, values in arguments.items()}))
+
         count = len(next(iter(arguments.values())))
-        calls = [self._method(**{name: values[row] for name, values in arguments.items()}) for row in range(count)]
-        results = await asyncio.gather(*calls, return_exceptions=True)
+        results = await asyncio.gather(*map(one, range(count)), return_exceptions=True)
         for row, result in enumerate(results):
             if isinstance(result, InvalidInput):
                 raise result.at_row(row)
@@ -181,6 +198,10 @@ class Call:
             raise ModelFailed(f"{self._name}() gave {type(found).__name__}, not a dict with {', '.join(names)}")
         return {names[0]: found}
 
+    def _encoded(self, found: Any) -> dict[str, np.ndarray]:
+        named = self._by_name(found)
+        return {column.name: self._encode(column, named) for column in self.outputs}
+
     def _encode(self, column: Column, found: dict[str, Any]) -> np.ndarray:
         if column.name not in found:
             raise ModelFailed(f"{self._name}() did not return '{column.name}'; it returned {sorted(found)}")
@@ -190,9 +211,12 @@ class Call:
                 if isinstance(value, InferdError):
                     raise value.at_row(row) if isinstance(value, InvalidInput) else value
         try:
-            return column.codec.encode(values)
+            array = column.codec.encode(values)
         except (TypeError, ValueError, NotImplementedError) as fault:
             raise ModelFailed(f"{self._name}() gave '{column.name}' in a form that can't be sent: {fault}") from fault
+        if array.dtype.hasobject and any(element is None for element in array.flat):
+            raise ModelFailed(f"{self._name}() gave None for a row of '{column.name}'\nhelp: send an empty text")
+        return array
 
     def _first(self, arguments: Mapping[str, Sequence[Any]]) -> Any:
         if self.by_row:
@@ -204,9 +228,9 @@ class Call:
 
     def _seen(self) -> list[Column]:
         """What one run gives."""
-        arguments = self._decode(self.sample)
         try:
-            found = self._by_name(self._first(arguments) if self.streams else self._run(arguments))
+            with self._arguments(self.sample) as arguments:
+                found = self._by_name(self._first(arguments) if self.streams else self._run(arguments))
         except Exception as fault:
             raise ModelFailed(
                 f"{self._name}() says nothing of its outputs, and a first run to see them raised "
@@ -214,6 +238,14 @@ class Call:
                 "help: annotate its result, or give the class an example = {argument: [two, values]}"
             ) from fault
         return [Column(name, codec_of_values(values, f"'{name}'")) for name, values in found.items()]
+
+
+_UNCHANGING = frozenset((str, bytes, int, float, bool, type(None)))
+
+
+def _kept(result: Any) -> Any:
+    """``result``, which the method may change for the next row: it may give the same array or dict for each."""
+    return result if type(result) in _UNCHANGING else copy.deepcopy(result)
 
 
 def _name_row(fault: BaseException, row: int) -> None:

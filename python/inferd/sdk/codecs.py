@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, get_args, get_origin, is_typeddict
+import math
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, Union, get_args, get_origin, is_typeddict
 
 import msgspec
 import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
+from inferd.exact import as_array, exact
+from inferd.types import DATATYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +50,11 @@ class Codec(Protocol):
         """The shape of one row."""
         ...
 
+    @property
+    def missing(self) -> bool:
+        """Whether a value may be missing, and is ``None`` then."""
+        ...
+
     def decode(self, array: np.ndarray) -> Sequence[Any]:
         """What the method gets for an array of shape ``(rows, *shape)``."""
         ...
@@ -64,26 +73,29 @@ class _Arrays(NamedTuple):
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    missing: bool = False
 
     @property
     def datatype(self) -> str:
-        from inferd.types import DATATYPES
-
-        return next(name for name, dtype in DATATYPES.items() if np.dtype(dtype) == self.dtype)
+        return _datatype(self.dtype)
 
     def decode(self, array: np.ndarray) -> Sequence[Any]:
         return array  # type: ignore[return-value]
 
     def encode(self, values: Any) -> np.ndarray:
+        if self.dtype.hasobject:
+            return _texts(values)
         array = np.asarray(values)
         if array.dtype == self.dtype:
             return array
         if array.dtype.kind in "OSU" or not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
             raise ModelFailed(f"{array.dtype} was returned where {self.dtype} is annotated")
-        return array.astype(self.dtype)
+        return exact(array, self.dtype)
 
     def sample(self, rows: int) -> Sequence[Any]:
         shape = (rows, *(3 if dim < 0 else dim for dim in self.shape))
+        if self.dtype.hasobject:
+            return np.full(shape, b"text", dtype=object)  # type: ignore[return-value]
         return np.random.default_rng(0).random(shape).astype(self.dtype)  # type: ignore[return-value]
 
 
@@ -96,20 +108,25 @@ class _Values(NamedTuple):
     to_bytes: Callable[[Any], bytes]
     plausible: Any
     shape: tuple[int, ...] = ()
+    missing: bool = False
 
     def decode(self, array: np.ndarray) -> Sequence[Any]:
-        values = []
-        for row, element in enumerate(array.reshape(-1)):
-            try:
-                values.append(self.to_value(element))
-            except (ValueError, OSError, msgspec.DecodeError) as fault:
-                raise InvalidInput(f"this is not {self.what}: {fault}", row=row) from None
-        return values
+        return [self._value(row, element) for row, element in enumerate(array.reshape(-1))]
+
+    def _value(self, row: int, element: bytes | None) -> Any:
+        if element is None:
+            if self.missing:
+                return None
+            raise InvalidInput(f"this is not {self.what}: it is missing", row=row)
+        try:
+            return self.to_value(element)
+        except (ValueError, OSError, msgspec.DecodeError) as fault:
+            raise InvalidInput(f"this is not {self.what}: {fault}", row=row) from None
 
     def encode(self, values: Any) -> np.ndarray:
         array = np.empty(len(values), dtype=object)
         for row, value in enumerate(values):
-            array[row] = self.to_bytes(value)
+            array[row] = None if value is None and self.missing else self.to_bytes(value)
         return array
 
     def sample(self, rows: int) -> Sequence[Any]:
@@ -122,13 +139,14 @@ class _Numbers(NamedTuple):
     datatype: str
     dtype: str
     shape: tuple[int, ...] = ()
+    missing: bool = False
 
     def decode(self, array: np.ndarray) -> Sequence[Any]:
         values: list[Any] = array.reshape(-1).tolist()
-        return values
+        return [None if math.isnan(value) else value for value in values] if self.missing else values
 
     def encode(self, values: Any) -> np.ndarray:
-        return np.asarray(values, dtype=self.dtype)
+        return exact(as_array(values), np.dtype(self.dtype))
 
     def sample(self, rows: int) -> Sequence[Any]:
         return [np.dtype(self.dtype).type(row).item() for row in range(rows)]
@@ -152,8 +170,10 @@ def codec_of(annotation: Any, place: str) -> tuple[Codec, bool]:
     if bare is np.ndarray or get_origin(bare) is np.ndarray:
         return _array_codec(bare, shape, place), True
     if get_origin(bare) is list and len(get_args(bare)) == 1:
-        return _value_codec(get_args(bare)[0], place), True
-    return _value_codec(bare, place), False
+        return _optional_codec(get_args(bare)[0], place), True
+    if any(get_origin(kind) in (list, np.ndarray, Annotated) for kind in _present(bare)):
+        raise ModelFailed(f"{place} can't be missing as a whole\nhelp: annotate it as list[str | None], say")
+    return _optional_codec(bare, place), False
 
 
 def _array_codec(annotation: Any, shape: Shape | None, place: str) -> Codec:
@@ -163,19 +183,46 @@ def _array_codec(annotation: Any, shape: Shape | None, place: str) -> Codec:
             f"{place} is an array of unknown type or shape\n"
             "help: annotate it as Annotated[NDArray[np.float32], Shape(30)], the shape being that of one row"
         )
-    return _Arrays(np.dtype(dtypes[0]), tuple(shape))
+    dtype = np.dtype(dtypes[0])
+    if dtype not in map(np.dtype, DATATYPES.values()):
+        raise ModelFailed(
+            f"{place} is an array of {dtype}, which is no datatype of the protocol\n"
+            "help: take one of bool, int8 to int64, uint8 to uint64, float16 to float64, or object, which is bytes"
+        )
+    return _Arrays(dtype, tuple(shape))
+
+
+def _datatype(dtype: np.dtype[Any]) -> str:
+    return next(name for name, known in DATATYPES.items() if np.dtype(known) == dtype)
+
+
+def _optional_codec(annotation: Any, place: str) -> Codec:
+    """The codec of a value that may be missing, where its type says so: ``str | None``."""
+    present = _present(annotation)
+    if not present:
+        return _value_codec(annotation, place)
+    codec = _value_codec(present[0] if len(present) == 1 else Union[tuple(present)], place)  # noqa: UP007
+    if codec.datatype not in ("BYTES", "FP64"):
+        raise ModelFailed(f"{place} may be missing, which {codec.datatype} can't\nhelp: annotate it as float | None")
+    return codec._replace(missing=True)
 
 
 _NUMBERS = {int: ("INT64", "int64"), float: ("FP64", "float64"), bool: ("BOOL", "bool")}
 
 
-def _value_codec(kind: Any, place: str) -> Codec:
+def _present(annotation: Any) -> list[Any]:
+    """The types of a value that is not missing, where it may be; none: it may not."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    return [kind for kind in kinds if kind is not type(None)] if type(None) in kinds else []
+
+
+def _value_codec(kind: Any, place: str) -> _Values | _Numbers:
     if kind in _NUMBERS:
         return _Numbers(*_NUMBERS[kind])
     if kind is str:
         return _Values("UTF-8 text", "BYTES", bytes.decode, _text_bytes, "text")
     if kind is bytes:
-        return _Values("bytes", "BYTES", bytes, bytes, b"text")
+        return _Values("bytes", "BYTES", bytes, _plain_bytes, b"text")
     if getattr(kind, "__module__", "").startswith("PIL.") and getattr(kind, "__name__", "") == "Image":
         return _image_codec()
     if hasattr(kind, "model_validate_json"):
@@ -193,7 +240,7 @@ def _value_codec(kind: Any, place: str) -> Codec:
     raise ModelFailed(
         f"{place} has the type {kind!r}, which is no tensor\n"
         "help: annotate it as list[str], list[bytes], list[int], list[float], list[bool], list[dict], "
-        "list[PIL.Image.Image], or Annotated[NDArray[np.float32], Shape(30)]"
+        "list[PIL.Image.Image], or Annotated[NDArray[np.float32], Shape(30)]; list[str | None] where it may be missing"
     )
 
 
@@ -206,7 +253,23 @@ def _is_record(kind: Any) -> bool:
 
 
 def _text_bytes(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
+    return value.encode() if isinstance(value, str) else _plain_bytes(value)
+
+
+def _plain_bytes(value: Any) -> bytes:
+    # Of a number Python would make so many zeros.
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(f"{type(value).__name__} is neither text nor bytes")
+    return bytes(value)
+
+
+def _texts(values: Any) -> np.ndarray:
+    """An object array of ``bytes``."""
+    array = np.array(values, dtype=object)
+    flat = array.reshape(-1)
+    for position, value in enumerate(flat):
+        flat[position] = _text_bytes(value)
+    return array
 
 
 def _json_bytes(value: Any) -> bytes:
@@ -219,7 +282,7 @@ def _plain(value: Any) -> Any:
     raise NotImplementedError(f"{type(value).__name__} is not JSON")
 
 
-def _image_codec() -> Codec:
+def _image_codec() -> _Values:
     from PIL import Image
 
     def read(data: bytes) -> Any:

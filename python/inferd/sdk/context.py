@@ -18,7 +18,7 @@ from inferd.types import TensorSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Context", "Contexts", "Place", "contexts_of"]
+__all__ = ["Context", "Contexts", "Place", "contexts_of", "settle"]
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -41,12 +41,27 @@ class _About(msgspec.Struct, frozen=True):
 
 _decode = msgspec.json.Decoder(_About).decode
 _NOTHING = _About()
-_STAYS = np.zeros(1, dtype=bool)
+
+
+class _Flags:
+    """Memory that says of each row whether its caller has gone. The server writes there while a batch runs."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+
+    def settle(self) -> None:
+        """Keep what it says now: the memory is of another batch hereafter."""
+        self.rows = self.rows.copy()
+
+
+_STAYS = _Flags(np.zeros(1, dtype=bool))
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What came with a request. Only good until the method that got it returns.
+    """What came with a request.
 
     Args:
         id: the request's id, as the client gave it or as the server named it.
@@ -62,16 +77,17 @@ class Context:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sequence: Place | None = None
     deadline_s: float | None = None
-    _gone: np.ndarray = field(default_factory=lambda: _STAYS, repr=False, compare=False)
+    _gone: _Flags = field(default=_STAYS, repr=False, compare=False)
     _row: int = field(default=0, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the answer any more: the caller went, or its time is over.
 
-        Looks at memory that the server writes, so it is cheap and may be asked in a loop.
+        Looks at memory that the server writes, so it is cheap and may be asked in a loop. Once the method has
+        returned, it stays as it was then.
         """
-        return bool(self._gone[self._row])
+        return bool(self._gone.rows[self._row])
 
     @property
     def remaining_s(self) -> float | None:
@@ -112,7 +128,7 @@ class Contexts(NamedTuple):
         if isinstance(batch[self.name], list):
             # Of a test, made by hand.
             return batch[self.name]  # type: ignore[no-any-return]
-        gone = batch[self._gone].reshape(-1)
+        gone = _Flags(batch[self._gone].reshape(-1))
         contexts = []
         about = _NOTHING
         for row, text in enumerate(batch[self.name].reshape(-1)):
@@ -123,6 +139,13 @@ class Contexts(NamedTuple):
             contexts.append(Context(about.id, about.headers, about.parameters, about.sequence, deadline_s, gone, row))
         # Of a model that is not batched all rows are of one request.
         return contexts if len(contexts) == rows else contexts * rows
+
+
+def settle(contexts: Sequence[Context]) -> None:
+    """Let ``contexts``, which :meth:`Contexts.decode` gave, outlive the batch that they are of."""
+    if contexts:
+        # All share it.
+        contexts[0]._gone.settle()
 
 
 def contexts_of(name: str, annotation: Any) -> Contexts | None:

@@ -34,7 +34,9 @@ class Model:
     - ``list[str]``, ``list[bytes]``, ``list[int]``, ``list[float]``, ``list[bool]``: a value for each row;
     - ``Annotated[NDArray[np.float32], Shape(3, 224, 224)]``: an array of shape ``(rows, 3, 224, 224)``; -1 is any size;
     - ``list[dict]``, or ``list`` of a dataclass, a ``TypedDict``, a msgspec or pydantic type: JSON, checked;
-    - ``list[PIL.Image.Image]``: an image file for each row.
+    - ``list[PIL.Image.Image]``: an image file for each row;
+    - ``list[str | None]``, ``list[float | None]`` and so on: a value may be missing, and is ``None`` then. Without it a
+      request with missing text is refused, and NaN is a number.
 
     Without ``list`` (``text: str``) the method is called once for each row, which is simpler and slower.
 
@@ -58,6 +60,11 @@ class Model:
 
     example: Mapping[str, Any] | None = None
     """Plausible arguments by name, two rows or more, for the first runs at load. None: made up."""
+
+    zero_copy: bool = False
+    """Whether array arguments are views of memory that the server fills, which saves a copy of each. They can't be
+    written to, and hold another request's numbers once the method has returned or, where it yields, has ended: a model
+    that keeps one keeps a copy. False: they are the model's own."""
 
     sequence: Sequence | None = None
     """How requests that belong together are answered. None: each request stands for itself."""

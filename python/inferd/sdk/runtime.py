@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from inferd.errors import ModelFailed
 from inferd.sdk.calls import Call
-from inferd.types import Signature
+from inferd.types import InputSchema, Signature
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,7 +47,9 @@ class StageRuntime:
         # Only where it is not called is the later stage needed for its annotations alone.
         outputs = None if follower is None else Call.columns_of(getattr(model, follower))
         first = stage == hooks[0]
-        self.call = Call(getattr(model, stage), outputs, model.example if first else None)
+        self.call = Call(getattr(model, stage), outputs, model.example if first else None, zero_copy=model.zero_copy)
+        self.schemas = tuple(InputSchema(column.name) for column in self.call.inputs if column.codec.missing)
+        self.ignored_columns: tuple[str, ...] = ()
         self.rows_independent = self.call.by_row
         self.streams = self.call.streams
         if self.streams and len(hooks) > 1:

@@ -121,5 +121,5 @@ class Channel:
 def _default(signature: Signature, name: str, row: np.ndarray) -> dict[str, Any]:
     """``InputDefault`` of the data plane."""
     spec = next(spec for spec in signature.inputs if spec.name == name)
-    data = pack_bytes(row) if spec.datatype == "BYTES" else row.tobytes()
+    data = pack_bytes(row, missing=True) if spec.datatype == "BYTES" else row.tobytes()
     return {"input": name, "shape": list(row.shape), "data": list(data)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import ModelFailed
+from inferd.exact import Misfit, exact
 from inferd.types import DATATYPES, MISSING
 
 if TYPE_CHECKING:
@@ -49,10 +50,24 @@ def unpack_bytes(data: memoryview, shape: Sequence[int]) -> np.ndarray:
     return array.reshape(shape)
 
 
-def pack_bytes(array: np.ndarray) -> bytes:
-    """The raw form of an array of ``bytes`` or ``str``, each element behind its length."""
+def pack_bytes(array: np.ndarray, *, missing: bool = False) -> bytes:
+    """The raw form of an array of ``bytes`` or ``str``, each element behind its length.
+
+    Args:
+        array: of objects.
+        missing: whether an element may be ``None``.
+
+    Raises:
+        ModelFailed: an element is nothing of these.
+    """
     parts = []
-    for element in array.reshape(-1):
+    for position, element in enumerate(array.reshape(-1)):
+        if element is None and missing:
+            parts.append(_LENGTH.pack(MISSING))
+            continue
+        if not isinstance(element, str | bytes | bytearray | memoryview):
+            place = [int(at) for at in np.unravel_index(position, array.shape)]
+            raise ModelFailed(f"the element {place} of a tensor of text is {type(element).__name__}, not bytes or str")
         data = element.encode() if isinstance(element, str) else bytes(element)
         parts += [_LENGTH.pack(len(data)), data]
     return b"".join(parts)
@@ -83,7 +98,7 @@ def _checked(outputs: dict[str, Any], spec: TensorSpec, rows: int | None) -> np.
                 raise ModelFailed(f"output '{spec.name}' holds {array.dtype}, not bytes or str")
             array = array.astype(object)
         elif np.can_cast(array.dtype, dtype, casting="same_kind"):
-            array = array.astype(dtype)
+            array = _exactly(array, spec)
         else:
             raise ModelFailed(f"output '{spec.name}' holds {array.dtype}, but {spec.datatype} is declared")
     fits = len(array.shape) == len(spec.shape) and all(
@@ -94,3 +109,12 @@ def _checked(outputs: dict[str, Any], spec: TensorSpec, rows: int | None) -> np.
     if rows is not None and array.shape[0] != rows:
         raise ModelFailed(f"output '{spec.name}' has {array.shape[0]} rows for a batch of {rows}")
     return array
+
+
+def _exactly(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    try:
+        return exact(array, _DTYPES[spec.datatype])
+    except Misfit as misfit:
+        raise ModelFailed(
+            f"output '{spec.name}' is {misfit.value} at {list(misfit.index)}, which {misfit.why} as {spec.datatype}"
+        ) from None

@@ -113,6 +113,14 @@ def test_a_method_of_one_row_is_batched_and_names_the_row(server):
     assert ask(server, "reverse", ["abc", "no"]) == (400, "row 1: no is no text")
 
 
+def test_a_row_is_counted_from_the_first_that_was_sent_also_in_a_later_part(tmp_path, cache):
+    (tmp_path / "reverse.py").write_text(BY_ROW)
+    with inferd.Server(tmp_path / "reverse.py", threads=1, batch_rows_max=8, profiling=False) as server:
+        texts = ["fine"] * 20
+        texts[13] = "no"
+        assert ask(server, "reverse", texts) == (400, "row 13: no is no text")
+
+
 def test_what_a_method_trips_over_is_in_the_log_with_the_users_own_lines_only(tmp_path):
     (tmp_path / "reverse.py").write_text(BY_ROW)
     from outside.process import Inferd

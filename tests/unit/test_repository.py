@@ -1,8 +1,11 @@
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from inferd.control.repository import discover
+from inferd.control.resolve import make_plan
+from inferd.control.resources import observe
 
 
 @pytest.fixture
@@ -66,8 +69,191 @@ def test_a_model_of_several_files_is_a_folder_of_the_files_name(folder):
     assert model.file.parts[-3:] == ("1", "model.onnx", "model.onnx")
 
 
-def test_loose_files_in_a_folder_are_models(folder):
-    assert found(folder("a.onnx", "b.onnx")) == ([("a", 1), ("b", 1)], [])
+CONTENT = {
+    "xg.json": '{"learner": {}}',
+    "cat.json": '{"features_info": {}}',
+    "lgb.txt": "tree\nversion=v4",
+    "net.xml": '<?xml version="1.0"?><net name="n">',
+    "txt.py": "from inferd import Model\n\nclass Text(Model):\n    def predict(self, x: list[str]): ...\n",
+    "arrays.py": "class Arrays:\n    def load(self): ...\n    def predict(self, batch): ...\n",
+    "triton.py": "class TritonPythonModel:\n    def execute(self, requests): ...\n",
+    "broken.py": "class Broken(Model):\n    def predict(self, x\n",
+    "train.py": "import sklearn\n\nclass Settings:\n    def read(self): ...\n",
+    "a.onnx": "tensor 'embedding.weight' in a.onnx.data",
+}
+
+
+def written(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(CONTENT.get(Path(name).name, ""))
+    return root
+
+
+def notes_of(root, overrides=None):
+    faults = []
+    repository = discover([root], overrides or {}, faults)
+    assert faults == []
+    return [model.name for model in repository.models], [note.replace(str(root), ".") for note in repository.notes]
+
+
+def test_loose_files_of_every_kind_are_models(tmp_path):
+    names = ["a.onnx", "lr.skops", "xg.json", "cat.json", "lgb.txt", "net.xml", "t.tflite", "k.keras", "u.ubj", "c.cbm"]
+    names += ["txt.py", "arrays.py", "triton.py", "broken.py"]
+    models, notes = notes_of(written(tmp_path, *names))
+    assert models == sorted(name.split(".")[0] for name in names)
+    assert notes == []
+
+
+def test_what_is_left_out_of_a_folder_is_said_with_the_reason(tmp_path):
+    models, notes = notes_of(
+        written(
+            tmp_path, "a.onnx", "train.py", "rows.csv", "more.json", "a.yaml", "inferd.yml", "m/1/model.onnx", "old.pkl"
+        )
+    )
+    assert models == ["a", "m"]
+    assert notes == [
+        ".: 'a.yaml', 'inferd.yml' are left out: settings stand in inferd.yaml, or in model.yaml in a model's folder",
+        ".: 'more.json', 'rows.csv' are left out: no model is known by the ending or the first bytes",
+        notes[2],
+        ".: 'train.py' is left out: no class with predict() is in it; name the file itself to serve it",
+    ]
+    assert notes[2].startswith(".: 'old.pkl' is left out: 'old.pkl' is a pickle: loading it runs whatever code")
+    assert "set trusted_sha256: " in notes[2]
+
+
+def test_a_file_that_is_trusted_is_served(tmp_path):
+    written(tmp_path, "old.pkl", "a.onnx")
+    assert notes_of(tmp_path, {"trusted_sha256": hashlib.sha256(b"").hexdigest()}) == (["a", "old"], [])
+
+
+def test_many_names_are_cut_short(tmp_path):
+    _, (note,) = notes_of(written(tmp_path, "a.onnx", *(f"{n}.csv" for n in range(30))))
+    assert "and 20 more are left out" in note
+
+
+def test_what_belongs_to_a_model_or_is_in_every_folder_needs_no_word(tmp_path):
+    written(
+        tmp_path, "a.onnx", "a.onnx.data", "embedding.weight", "net.xml", "net.bin", "txt.py", "helper.py", "weights.pt"
+    )
+    (tmp_path / "txt.py").write_text(CONTENT["txt.py"] + "# import helper, torch.load('weights.pt')\n")
+    written(
+        tmp_path, "README", "README.md", "LICENSE", "notes.rst", "requirements.txt", "requirements-dev.txt", ".hidden"
+    )
+    written(tmp_path, "pyproject.toml", "uv.lock", "Makefile", "Dockerfile", "__pycache__/x.pyc")
+    assert notes_of(tmp_path) == (["a", "net", "txt"], [])
+
+
+def test_two_loose_files_of_one_name_are_a_fault_with_the_remedy(folder):
+    _, faults = found(folder("a.onnx", "a.skops"))
+    assert len(faults) == 1
+    assert "model 'a' version 1 is also" in faults[0]
+    assert "help: give one of them another name" in faults[0]
+
+
+def test_a_folder_of_which_nothing_can_be_served_says_why(folder):
+    (fault,) = found(folder("a.csv", "old.pkl"))[1]
+    assert "no models in this folder" in fault
+    assert "'a.csv' is left out: no model is known" in fault
+    assert "trusted_sha256" in fault
+
+
+def test_versions_that_are_not_served_are_said(folder):
+    root = folder("m/2/model.onnx", "m/9/model.onnx", "m/10/model.onnx")
+    assert notes_of(root)[1] == ["./m: versions 2, 9 are left out: versions: latest serves 10"]
+    (root / "m" / "model.yaml").write_text("versions: {latest: 2}")
+    assert notes_of(root)[1] == ["./m: version 2 is left out: versions: latest serves 9, 10"]
+    for chosen in ("versions: all", "versions: [9]"):
+        (root / "m" / "model.yaml").write_text(chosen)
+        assert notes_of(root)[1] == []
+
+
+def test_a_model_beside_the_one_that_is_served_is_said(tmp_path):
+    written(tmp_path, "m/1/model.onnx", "m/1/model_v2.onnx", "m/1/labels.txt", "m/1/train.py", "m/1/lgb.txt")
+    written(tmp_path, "n/model.onnx", "n/v2/model.onnx", "n/txt.py")
+    assert notes_of(tmp_path)[1] == [
+        "./m/1: 'lgb.txt', 'model_v2.onnx' are left out: 'model.onnx' is the model",
+        "./n: 'txt.py', 'v2' are left out: 'model.onnx' is the model",
+    ]
+    (tmp_path / "m" / "model.yaml").write_text("file: model_v2.onnx")
+    assert notes_of(tmp_path)[1] == ["./n: 'txt.py', 'v2' are left out: 'model.onnx' is the model"]
+
+
+def test_what_a_class_loads_is_not_taken_for_another_model(tmp_path):
+    written(tmp_path, "m/1/model.py", "m/1/weights.onnx", "m/1/base.py", "m/1/txt.py")
+    (tmp_path / "m/1/model.py").write_text(
+        "from base import Base\n\nclass M(Base):\n    def predict(self, batch): ...\n"
+    )
+    (tmp_path / "m/1/base.py").write_text(CONTENT["arrays.py"])
+    assert notes_of(tmp_path)[1] == ["./m/1: 'txt.py' is left out: 'model.py' is the model"]
+
+
+def test_a_model_beside_its_versions_is_said(tmp_path):
+    written(tmp_path, "m/1/model.onnx", "m/model.onnx", "m/labels.txt", "m/README.md")
+    assert notes_of(tmp_path)[1] == ["./m: 'model.onnx' is left out: the model is in the folders of its versions"]
+
+
+def test_settings_that_nobody_reads_are_said(tmp_path):
+    written(tmp_path, "m/1/model.onnx", "m/model.yml", "m/1/model.yaml", "m/1/config.pbtxt")
+    assert notes_of(tmp_path)[1] == [
+        "./m: 'model.yml' is left out: settings stand in inferd.yaml, or in model.yaml in a model's folder",
+        "./m/1: 'model.yaml', 'config.pbtxt' are left out: settings stand in inferd.yaml, or in model.yaml in a model's folder",
+    ]
+
+
+def test_settings_of_a_model_that_is_named_by_its_file_are_said_to_be_left_out(tmp_path):
+    written(tmp_path, "m/3/model.onnx")
+    (tmp_path / "m" / "model.yaml").write_text("replicas: 2")
+    faults = []
+    repository = discover([tmp_path / "m" / "3" / "model.onnx"], {}, faults)
+    (note,) = repository.notes
+    assert note.startswith(f"{tmp_path}/m/model.yaml: left out")
+    assert f"help: name {tmp_path}/m" in note
+
+
+def test_models_that_inferd_yaml_does_not_name_are_said(tmp_path):
+    written(tmp_path, "a.onnx", "b.onnx", "m/1/model.onnx", "n/1/model.onnx")
+    (tmp_path / "inferd.yaml").write_text("models: [a.onnx, m/1/model.onnx]")
+    assert notes_of(tmp_path) == (
+        ["a", "m"],
+        ["./inferd.yaml: 'b.onnx', 'n' beside it are left out: models: does not name them"],
+    )
+    assert notes_of(tmp_path / "inferd.yaml")[1] == []
+    (tmp_path / "inferd.yaml").write_text("models: [.]")
+    assert notes_of(tmp_path)[1] == []
+
+
+def test_a_link_is_called_what_it_is_called(tmp_path):
+    written(tmp_path, "blobs/0a1b", "releases/7/1/model.onnx", "repo/README.md")
+    (tmp_path / "repo" / "fraud.onnx").symlink_to("../blobs/0a1b")
+    (tmp_path / "repo" / "first").symlink_to("../releases/7")
+    (tmp_path / "repo" / "second").symlink_to("../releases/7")
+    faults = []
+    repository = discover([tmp_path / "repo"], {}, faults)
+    assert faults == []
+    assert [(model.name, model.version) for model in repository.models] == [("fraud", 1), ("first", 1), ("second", 1)]
+    assert repository.models[0].file == tmp_path / "repo" / "fraud.onnx"
+    (model,) = discover([tmp_path / "repo" / "fraud.onnx"], {}, faults).models
+    assert (model.name, model.file.name, model.folder) == ("fraud", "fraud.onnx", tmp_path / "repo")
+    (model,) = discover([tmp_path / "repo" / "first"], {}, faults).models
+    assert (model.name, model.folder) == ("first", tmp_path / "repo" / "first")
+    assert make_plan([tmp_path / "repo" / "fraud.onnx"], {}, {}, observe()).models[0].file.name == "fraud.onnx"
+
+
+def test_a_link_in_a_folder_of_a_version_is_the_model(tmp_path):
+    written(tmp_path, "blobs/0a1b", "m/3/x")
+    (tmp_path / "m" / "3" / "model.onnx").symlink_to("../../blobs/0a1b")
+    assert found(tmp_path / "m") == ([("m", 3)], [])
+    assert found(tmp_path / "m" / "3" / "model.onnx") == ([("m", 3)], [])
+
+
+def test_the_folder_in_which_one_is_has_its_name(tmp_path, monkeypatch):
+    written(tmp_path, "fraud/1/model.onnx")
+    monkeypatch.chdir(tmp_path / "fraud")
+    assert found(Path()) == ([("fraud", 1)], [])
+    monkeypatch.chdir(tmp_path / "fraud" / "1")
+    assert found(Path("..")) == ([("fraud", 1)], [])
+    assert found(Path("model.onnx")) == ([("fraud", 1)], [])
 
 
 def test_settings_of_files_stand_below_those_of_the_command_line(folder):

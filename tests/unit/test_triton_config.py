@@ -254,6 +254,7 @@ def test_an_ensemble_has_defaults_and_labels_from_its_steps(tmp_path: Path) -> N
     faults: list[str] = []
     notes = discover([repository(tmp_path, text)], {}, faults).notes
     assert faults == []
+    assert notes.pop(0).endswith("/a: version 1 is left out: versions: latest serves 2")
     assert [note.split("config.pbtxt:")[1] for note in notes] == [
         f"{line}: '{field}' has no effect here: a pipeline has it from the models of its steps"
         for line, field in ((3, "input.optional"), (4, "output.label_filename"))
@@ -458,7 +459,8 @@ def test_settings_of_an_ensemble_that_belong_to_models_are_told(tmp_path: Path) 
         f"{tmp_path}/e/model.yaml: 'replicas' has no effect on an ensemble; write it at the models of its steps"
     ]
     assert found.notes == [
-        f"{tmp_path}/e/config.pbtxt:11: 'instance_group' has no effect here: a pipeline runs nothing; write it at its models"
+        f"{tmp_path}/a: version 1 is left out: versions: latest serves 2",
+        f"{tmp_path}/e/config.pbtxt:11: 'instance_group' has no effect here: a pipeline runs nothing; write it at its models",
     ]
 
 
@@ -480,7 +482,10 @@ def test_folders_beside_the_versions_are_passed_over_and_told(tmp_path: Path) ->
     faults: list[str] = []
     found = discover([root], {}, faults)
     assert faults == []
-    assert found.notes == [f"{root}/a: 'tools' is no version, and is passed over"]
+    assert found.notes == [
+        f"{root}/a: 'tools' is no version, and is passed over",
+        f"{root}/a: version 1 is left out: versions: latest serves 2",
+    ]
 
 
 def test_a_namespace_stands_before_the_names_of_models_and_pipelines(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ impl Flights {
                 Flight { inputs, rows, bytes, parts: None, caller: Caller::Whole(id, index), ..flight },
             );
         }
-        let whole = Whole::new(reply, flight.rows, flight.arrived, flight.admitted, ids);
+        let whole = Whole::new(reply, (flight.rows, rows_max), flight.arrived, flight.admitted, ids);
         self.wholes.insert(id, whole);
         arrivals
     }
@@ -141,8 +141,12 @@ impl Flights {
 
     /// Takes the error of what was removed: the whole request's. `None`: it was told before.
     pub(crate) fn fail(&mut self, flight: Flight, error: Error) -> (Option<Answered>, Vec<RequestId>) {
-        let Caller::Whole(id, _) = flight.caller else { return (Some(flight.told(Err(error))), Vec::new()) };
+        let Caller::Whole(id, index) = flight.caller else {
+            return (Some(flight.told(Err(error))), Vec::new());
+        };
         let Some(whole) = self.wholes.remove(&id) else { return (None, Vec::new()) };
+        // The worker counts the rows of its batch, the caller those that it sent.
+        let error = error.after_rows(whole.first_row(index));
         let Whole { reply, rows, arrived, admitted, ids, .. } = whole;
         (Some(Answered { answer: Err(error), rows, arrived, admitted, reply }), ids)
     }

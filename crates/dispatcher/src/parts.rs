@@ -17,6 +17,8 @@ use crate::ticket::Answer;
 pub(crate) struct Whole {
     pub(crate) reply: oneshot::Sender<Answer>,
     pub(crate) rows: u32,
+    /// Rows of each part but the last.
+    part_rows: u32,
     pub(crate) arrived: Time,
     pub(crate) admitted: Time,
     /// Its parts, in the order of their rows.
@@ -28,13 +30,18 @@ pub(crate) struct Whole {
 impl Whole {
     pub(crate) fn new(
         reply: oneshot::Sender<Answer>,
-        rows: u32,
+        (rows, part_rows): (u32, u32),
         arrived: Time,
         admitted: Time,
         ids: Vec<RequestId>,
     ) -> Whole {
         let answers = ids.iter().map(|_| None).collect();
-        Whole { reply, rows, arrived, admitted, ids, answers }
+        Whole { reply, rows, part_rows, arrived, admitted, ids, answers }
+    }
+
+    /// The number of the first row of a part.
+    pub(crate) fn first_row(&self, index: usize) -> u64 {
+        index as u64 * u64::from(self.part_rows)
     }
 
     /// Keeps the answer of one part; true when it was the last.
@@ -177,7 +184,8 @@ mod tests {
     #[test]
     fn a_whole_is_complete_with_its_last_part_in_whatever_order_they_come() {
         let (reply, _caller) = oneshot::channel();
-        let mut whole = Whole::new(reply, 4, Time::ZERO, Time::ZERO, vec![RequestId(1), RequestId(2)]);
+        let mut whole = Whole::new(reply, (4, 3), Time::ZERO, Time::ZERO, vec![RequestId(1), RequestId(2)]);
+        assert_eq!(whole.first_row(1), 3);
         assert!(!whole.keep(1, answer([numbers(1, 2)].into_iter().collect())));
         assert!(whole.keep(0, answer([numbers(3, 2)].into_iter().collect())));
         assert_eq!(whole.join().1.unwrap().outputs[0].shape[..], [4, 2]);

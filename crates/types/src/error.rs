@@ -130,6 +130,22 @@ impl Error {
         self
     }
 
+    /// The same error of a part of a request that begins after `rows` others: a message that begins with `row 5` begins
+    /// with `row 13` where 8 came before.
+    #[must_use]
+    pub fn after_rows(mut self, rows: u64) -> Self {
+        let number = self.0.message.strip_prefix("row ").map(|rest| {
+            let end = rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len());
+            (rest[..end].parse::<u64>(), &rest[end..])
+        });
+        if let Some((Ok(row), rest)) = number
+            && let Some(row) = row.checked_add(rows)
+        {
+            self.0.message = format!("row {row}{rest}").into();
+        }
+        self
+    }
+
     /// The kind, from which status codes, labels and classes follow.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -162,6 +178,17 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_is_counted_from_the_first_that_was_sent() {
+        let moved = |message: &'static str| Error::new(ErrorKind::InvalidInput, message).after_rows(8);
+        assert_eq!(moved("row 5: no digits").message(), "row 13: no digits");
+        assert_eq!(moved("row 0 of column 'a': text").message(), "row 8 of column 'a': text");
+        let whole = format!("row {}0: too far", u64::MAX);
+        for message in ["row: no number", "rows 5", "the row 5", whole.leak()] {
+            assert_eq!(moved(message).message(), message);
+        }
+    }
 
     #[test]
     fn the_table_holds_cell_by_cell() {

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.control.beside import SAMPLES_FOLDER
+from inferd.control.leftovers import left_out, loose_models
+from inferd.control.names import name_of, visible
 from inferd.control.triton import CONFIG_FILE, TritonFolder, check_versions, read_folder, settle
 from inferd.runtimes.registry import recognise
 from inferd.spec.files import Given, ModelEntry, load_model_file, load_server_file
@@ -53,7 +55,7 @@ class Repository(NamedTuple):
     declared: dict[str, Given]
     """``inputs`` and ``outputs`` of pipelines that say what they are, by name."""
     notes: list[str]
-    """What stands in a file and has no effect: ``place: what and why``."""
+    """What is left out: files and versions that are not served, what has no effect; ``place: what and why``."""
     wanted: list[Wanted]
     """Versions that steps ask for."""
 
@@ -80,6 +82,8 @@ def discover(paths: list[Path], overrides: Given, faults: list[str]) -> Reposito
                 part = into._replace(models=[], pipelines=[], declared={}, wanted=[])
                 _entry(entry, read.defaults, overrides, part, faults)
                 _gather(into, _named_within(entry.namespace, part))
+            if file != path_within:
+                into.notes.extend(_unlisted(file, [entry.path for entry in read.models]))
         else:
             _entry(ModelEntry(file, {}, str(path)), {}, overrides, into, faults)
         _gather(all_of_it, _named_within(namespace, into))
@@ -144,13 +148,18 @@ def _entry(entry: ModelEntry, defaults: Given, overrides: Given, into: Repositor
         _model_folder(path, (defaults, over), entry.place, into, faults)
     else:
         folders = _model_folders(path)
-        loose = [file for file in sorted(path.iterdir()) if file.suffix == ".onnx" and file.is_file()]
-        count = len(folders) + len(loose)
+        # That it is named by it says that it was read.
+        read = [path / SERVER_FILE] if entry.place.startswith(f"{path / SERVER_FILE}:") else []
+        loose = loose_models(path, defaults | over, read)
+        into.notes.extend(f"{path}: {what}" for what in loose.left_out)
+        count = len(folders) + len(loose.models)
         if count == 0:
-            faults.append(f"{path}: no models in this folder\nhelp: put them there as {LAYOUT}")
+            faults.append(
+                f"{path}: no models in this folder{_because(loose.left_out)}\nhelp: put them there as {LAYOUT}"
+            )
         if "name" in over and count > 1:
             faults.append(f"{entry.place}: 'name' was given for a folder of {count} models; name one model's folder")
-        for file in loose:
+        for file in loose.models:
             _lone_file(file, defaults | over, str(file), into, faults)
     for folder in folders:
         _model_folder(folder, (defaults, over), str(folder), into, faults)
@@ -163,15 +172,17 @@ def _lone_file(file: Path, given: Given, place: str, into: Repository, faults: l
             f"help: name a model file, a folder of models or {SERVER_FILE}, or set runtime:"
         )
         return
+    # As it was named: links of volumes and caches lead to files of other names, and to none that lasts.
+    file = file.absolute()
+    folder = file.parent
     name, version = file.name if file.is_dir() else file.stem, 1
-    resolved = file.resolve()
-    if resolved.stem == "model" and _version(resolved.parent.name):
+    if file.stem == "model" and _version(folder.name):
         # One version of a repository, named by its file.
-        name, version = resolved.parent.parent.name, int(resolved.parent.name)
-    folder = resolved.parent
-    if resolved.stem == "model" and _version(folder.name):
-        folder = folder.parent
-    into.models.append(Found(given.get("name") or name, version, resolved, given, place, folder=folder))
+        version, folder = int(folder.name), folder.parent
+        name = name_of(folder)
+    unread = [folder / name for name in (MODEL_FILE, CONFIG_FILE) if (folder / name).is_file()]
+    into.notes.extend(f"{one}: left out, since the model is named by its file\nhelp: name {folder}" for one in unread)
+    into.models.append(Found(given.get("name") or name, version, file, given, place, folder=folder))
 
 
 def _model_folder(folder: Path, around: tuple[Given, Given], place: str, into: Repository, faults: list[str]) -> None:
@@ -188,7 +199,7 @@ def _model_folder(folder: Path, around: tuple[Given, Given], place: str, into: R
         if triton.is_pipeline or len(faults) > before:
             return
     given = settle(triton, defaults, own, over, into.notes)
-    name = given.get("name") or folder.resolve().name
+    name = given.get("name") or name_of(folder)
     numbers = _versions_in(folder, given, into, faults)
     wanted = _select(sorted(numbers), given.get("versions", Versions()))
     missing = set(given.get("versions", Versions()).listed) - set(numbers)
@@ -196,15 +207,16 @@ def _model_folder(folder: Path, around: tuple[Given, Given], place: str, into: R
         there = ", ".join(map(str, sorted(numbers))) or "none"
         faults.append(f"{folder}: versions {sorted(missing)} are asked for; there are {there}")
     files = {number: _model_file(numbers[number], given, faults) for number in wanted}
+    into.notes.extend(left_out(folder, numbers, files, given))
     into.models.extend(
         Found(
             name,
             number,
-            file.resolve(),
+            file.absolute(),
             given,
             place if file.parent == folder else str(file.parent),
             triton.config or None,
-            folder.resolve(),
+            folder.absolute(),
         )
         for number, file in files.items()
         if file is not None
@@ -238,7 +250,7 @@ def _versions_in(folder: Path, given: Given, into: Repository, faults: list[str]
     """The version folders by number. A model file beside no versions is version 1."""
     numbers: dict[int, Path] = {}
     strange = []
-    for child in _visible(folder):
+    for child in visible(folder):
         if child.is_dir() and _version(child.name):
             numbers[int(child.name)] = child
         elif child.is_dir() and child.name != SAMPLES_FOLDER:
@@ -291,7 +303,24 @@ def _inner(path: Path) -> Path:
 
 
 def _named_model(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.stem == "model"]
+    return [path for path in visible(folder) if path.stem == "model"]
+
+
+def _because(left_out: list[str]) -> str:
+    return "".join(f"\n  {what}" for what in left_out)
+
+
+def _unlisted(file: Path, listed: list[Path]) -> list[str]:
+    """What is said of models beside an ``inferd.yaml`` that does not name them."""
+    folder = file.parent
+    named = [path.absolute() for path in listed]
+    models = [child for child in _model_folders(folder) if _is_lone_folder(child) or _is_model_folder(child)]
+    models += loose_models(folder, {}).models
+    strange = sorted(child.name for child in models if not any(path.is_relative_to(child.absolute()) for path in named))
+    if not strange or any(path.samefile(folder) for path in named if path.exists()):
+        return []
+    what, them = ("are", "them") if len(strange) > 1 else ("is", "it")
+    return [f"{file}: {', '.join(map(repr, strange))} beside it {what} left out: models: does not name {them}"]
 
 
 def _is_lone_folder(folder: Path) -> bool:
@@ -306,16 +335,12 @@ def _is_model_folder(folder: Path) -> bool:
         (folder / MODEL_FILE).exists()
         or (folder / CONFIG_FILE).exists()
         or any(recognise(path) for path in map(_inner, _named_model(folder)))
-        or any(child.is_dir() and _version(child.name) for child in _visible(folder))
+        or any(child.is_dir() and _version(child.name) for child in visible(folder))
     )
 
 
 def _model_folders(folder: Path) -> list[Path]:
-    return [child for child in _visible(folder) if child.is_dir()]
-
-
-def _visible(folder: Path) -> list[Path]:
-    return [child for child in sorted(folder.iterdir()) if not child.name.startswith((".", "__"))]
+    return [child for child in visible(folder) if child.is_dir()]
 
 
 def _version(name: str) -> bool:

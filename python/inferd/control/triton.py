@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.control.beside import SAMPLES_FOLDER
+from inferd.control.names import name_of
 from inferd.spec.convert import read_settings
 from inferd.spec.settings import ModelSpec
 from inferd.spec.triton.ensemble import Wanted, read_ensemble
@@ -55,7 +56,7 @@ def read_folder(folder: FilePath, notes: list[str], faults: list[str]) -> Triton
     config = load_config(folder / CONFIG_FILE, faults)
     if config is None:
         return TritonFolder({}, {})
-    name = config.values["name"] or folder.resolve().name
+    name = config.values["name"] or name_of(folder)
     before = len(faults)
     kind = kind_of(config, faults)
     if len(faults) > before:

@@ -1,8 +1,9 @@
-"""Fixtures for every test: nothing may be left behind."""
+"""Fixtures for every test: nothing may be left behind, neither by a test nor in the tree by all of them."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,35 @@ if TYPE_CHECKING:
 
 # How long what has been told to end may take. A limit, not a wait: what is gone is seen at once.
 _GONE_WITHIN_S = 5.0
+
+
+_UNTRACKED = pytest.StashKey["frozenset[str]"]()
+
+
+def _untracked(root: Path) -> frozenset[str]:
+    """Files in the tree that git neither has nor ignores; none where it is no checkout."""
+    command = ["git", "-C", str(root), "ls-files", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return frozenset()
+    return frozenset(os.fsdecode(name) for name in listed.split(b"\0") if name)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[_UNTRACKED] = _untracked(session.config.rootpath)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    new = sorted(_untracked(session.config.rootpath) - session.config.stash[_UNTRACKED])
+    if new:
+        session.config.get_terminal_writer().line(
+            f"\nfiles were left in the tree: {', '.join(new[:10])}{' …' if len(new) > 10 else ''}\n"
+            "help: write them below tmp_path; CatBoost writes catboost_info unless allow_writing_files=False",
+            red=True,
+        )
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 class _Held(NamedTuple):

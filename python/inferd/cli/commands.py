@@ -75,9 +75,9 @@ def app() -> None:
 def serve(paths: tuple[Path, ...], **flags: Any) -> int:
     """Serve models over REST and gRPC until SIGTERM or Ctrl-C.
 
-    PATH is an .onnx file, a .py file with a model class, a folder of models (<name>/<version>/model.onnx, with a
-    config.pbtxt of Triton or without), or an inferd.yaml. NAMESPACE=PATH serves its models as NAMESPACE.MODEL. Flags
-    stand above what files say, and hold for every model.
+    PATH is a model's file (.onnx, .py with a model class, and others), a folder of models (files, or
+    <name>/<version>/model.onnx, with a config.pbtxt of Triton or without), or an inferd.yaml. NAMESPACE=PATH serves its
+    models as NAMESPACE.MODEL. Flags stand above what files say, and hold for every model.
     """
     from inferd.cli.serving import serve_until_told
 

@@ -215,16 +215,18 @@ def by_column(table: Table, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
     if _is_matrix(table, inputs):
         return list(inputs) * len(table.columns)
     if len(inputs) != len(table.columns):
+        matrix = f" or one of shape [-1, {len(table.columns)}]" if table.matrix else ""
         raise ModelFailed(
             f"inputs: declares {', '.join(map(str, inputs))}, but the model has the columns {', '.join(table.names)}\n"
-            f"help: declare one input of shape [-1, {len(table.columns)}], or one of shape [-1] for each column"
+            f"help: declare one input of shape [-1] for each column{matrix}"
         )
     named = {spec.name: spec for spec in inputs}
     return [named[name] for name in table.names] if set(named) == set(table.names) else list(inputs)
 
 
 def _is_matrix(table: Table, inputs: Sequence[TensorSpec]) -> bool:
-    return len(inputs) == 1 and len(inputs[0].shape) == 2 and inputs[0].shape[1] in (-1, len(table.columns))
+    width = len(table.columns)
+    return table.matrix and len(inputs) == 1 and len(inputs[0].shape) == 2 and inputs[0].shape[1] in (-1, width)
 
 
 def _as_declared(model: Booster, inputs: Sequence[TensorSpec]) -> Table:
@@ -232,7 +234,7 @@ def _as_declared(model: Booster, inputs: Sequence[TensorSpec]) -> Table:
     matrix = _is_matrix(model.table, inputs)
     columns = []
     for column, spec in zip(model.table.columns, by_column(model.table, inputs), strict=True):
-        integers = column.name in model.countable and "INT" in spec.datatype and not matrix
+        integers = column.name in model.countable and "INT" in spec.datatype
         if (column.datatype == "BYTES") != (spec.datatype == "BYTES") and not integers:
             kind = "text" if column.datatype == "BYTES" else "numbers"
             raise ModelFailed(f"input '{spec}' is declared, but column {column.name!r} of the model holds {kind}")

@@ -78,7 +78,7 @@ class CatboostBooster:
         )
         self._kinds = {"cat_features": categories, "text_features": texts, "embedding_features": embeddings}
         self.countable: Collection[str] = [self._names[place] for place in categories]
-        self.table = _table(self.booster, self._names, {*categories, *texts})
+        self.table = _table(self.booster, self._names, {*categories, *texts}, embeddings)
         self._lengths = {place: _length(self.table, place, settings) for place in embeddings}
         self._has_classes = len(self.booster.classes_) > 0
         self._threads = settings["threads"]
@@ -125,16 +125,16 @@ class CatboostBooster:
         return pd.DataFrame(columns)
 
 
-def _table(booster: Any, names: list[str], texts: Collection[int]) -> Table:
-    from inferd.runtimes.boosters import table_of
-    from inferd.runtimes.tables import Column
+def _table(booster: Any, names: list[str], texts: Collection[int], embeddings: Collection[int]) -> Table:
+    from inferd.runtimes.tables import Column, Table
 
     # The library refuses what is missing among categories and texts.
     columns = [
         Column(name, "BYTES", missing=False, missing_text=None) if place in texts else Column(name)
         for place, name in enumerate(names)
     ]
-    return table_of(columns, named=bool(texts) or _named(booster, names))
+    matrix = not texts and not embeddings
+    return Table(columns, matrix=matrix, named=not matrix or _named(booster, names))
 
 
 def _named(booster: Any, names: list[str]) -> bool:

@@ -113,12 +113,15 @@ def _places(
     """
     names = booster.feature_name()
     if chosen is not None:
+        chosen = [chosen] if isinstance(chosen, str) else chosen
         if len(chosen) != len(lists) or not set(chosen) <= set(names):
             raise ModelFailed(
                 f"category_columns names {list(chosen)}, but the file has {len(lists)} lists of categories"
                 f" and the columns {', '.join(names)}"
             )
         return sorted(map(names.index, chosen))
+    if not lists:
+        return []
     seen = booster.dump_model(num_iteration=1)["feature_infos"]
 
     def fits(place: int, categories: Sequence[Any]) -> bool:

@@ -104,9 +104,7 @@ def simply(make: Callable[[np.random.Generator], pd.DataFrame], **params: Any) -
     return maker
 
 
-def learned(
-    labels: Callable[[np.ndarray], np.ndarray], params: Mapping[str, Any], **train: Any
-) -> Maker:
+def learned(labels: Callable[[np.ndarray], np.ndarray], params: Mapping[str, Any], **train: Any) -> Maker:
     """Another objective over plain numbers, some of them missing."""
 
     def maker(folder: Path, random: np.random.Generator) -> Case:
@@ -212,7 +210,11 @@ def codes_beside_categories(folder: Path, random: np.random.Generator) -> Case:
         code=random.integers(0, 9, TRAINED), city=pd.Categorical(random.choice(CITIES[:3], TRAINED))
     )
     return case(
-        folder, frame, target(frame), asked_like(frame, random), categorical_feature=["code", "city"],
+        folder,
+        frame,
+        target(frame),
+        asked_like(frame, random),
+        categorical_feature=["code", "city"],
         settings={"parameters": {"category_columns": ["city"]}},
     )
 

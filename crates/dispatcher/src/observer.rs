@@ -35,6 +35,8 @@ pub struct ReplicaCounts {
     pub starting: usize,
     /// Serving.
     pub ready: usize,
+    /// In a run that takes far longer than usual.
+    pub stalled: usize,
     /// Running suspects only.
     pub quarantine: usize,
     /// Waiting before the next start.

@@ -17,6 +17,8 @@ pub(crate) enum Role {
     Warming,
     /// The scheduler gives it batches.
     Serving,
+    /// Its run takes far longer than usual. It gets no new batches, and serves again after this time once it is done.
+    Stalled(Time),
     /// It gets no new batches; when it is empty it runs suspects.
     Leaving,
     /// It runs suspects.
@@ -32,6 +34,7 @@ impl Role {
         match self {
             Role::Warming => ReplicaState::Starting,
             Role::Serving | Role::Profiling => ReplicaState::Ready,
+            Role::Stalled(_) => ReplicaState::Stalled,
             Role::Leaving | Role::Quarantine => ReplicaState::Quarantine,
             Role::Closing(_) => ReplicaState::Closing,
         }
@@ -97,8 +100,10 @@ pub(crate) struct Replica<W: Worker> {
     pub(crate) role: Role,
     /// In the order of staging: the first is the one that runs, or is about to.
     pub(crate) batches: SmallVec<[Batch; 2]>,
-    /// When the first batch counts as hung.
+    /// When the first batch is ended: a stated bound, or nobody waits for it any more.
     pub(crate) hangs_at: Time,
+    /// When the first batch will have taken far longer than usual.
+    pub(crate) stalls_at: Time,
     pub(crate) hang: Option<Hang>,
     /// Runs that were begun to warm it up.
     pub(crate) warmed: u32,
@@ -128,6 +133,7 @@ impl<W: Worker> Replica<W> {
             role: Role::Warming,
             batches: SmallVec::new(),
             hangs_at: warm_by,
+            stalls_at: Time::MAX,
             hang: None,
             warmed: 0,
             ready: Time::MAX,
@@ -157,7 +163,7 @@ impl<W: Worker> Replica<W> {
                     seen.push(Seen::Taken(batch.id));
                     place += 1;
                 }
-                // A worker that tells of another batch than the one in the slot is broken; the hang limit ends it.
+                // A worker that tells of another batch than the one in the slot is broken: it gets nothing more.
                 Some(Polled::Done(done)) if done.batch == batch.id => {
                     let batch = self.batches.remove(place);
                     seen.push(Seen::Done(batch, done));
@@ -175,8 +181,13 @@ impl<W: Worker> Replica<W> {
             None if self.batches.is_empty() && self.role != Role::Warming => Time::MAX,
             None => self.hangs_at,
         };
-        let close = if let Role::Closing(kill_at) = self.role { kill_at } else { Time::MAX };
+        let role = match self.role {
+            Role::Closing(kill_at) => kill_at,
+            Role::Serving => self.stalls_at,
+            Role::Stalled(until) if self.batches.is_empty() => until,
+            _ => Time::MAX,
+        };
         let timeout = self.batches.iter().filter_map(|batch| batch.timeout).min();
-        hang.min(close).min(timeout.unwrap_or(Time::MAX))
+        hang.min(role).min(timeout.unwrap_or(Time::MAX))
     }
 }

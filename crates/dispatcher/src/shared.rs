@@ -43,6 +43,8 @@ pub enum ReplicaState {
     Starting,
     /// Serving.
     Ready,
+    /// In a run that takes far longer than usual.
+    Stalled,
     /// Running suspects only.
     Quarantine,
     /// Waiting before the next start.
@@ -57,6 +59,7 @@ impl ReplicaState {
         match self {
             ReplicaState::Starting => "starting",
             ReplicaState::Ready => "ready",
+            ReplicaState::Stalled => "stalled",
             ReplicaState::Quarantine => "quarantine",
             ReplicaState::Backoff => "backoff",
             ReplicaState::Closing => "closing",

@@ -10,6 +10,7 @@ mod faults;
 mod lifecycle;
 mod measuring;
 mod results;
+mod stalls;
 mod streams;
 mod suspects;
 
@@ -300,6 +301,7 @@ impl<L: Launcher> Task<L> {
             self.event(Event::Cancelled(id));
             self.tell_gone(id);
         }
+        self.watch_abandoned();
     }
 
     fn obey(&mut self, command: Command) {

@@ -28,7 +28,7 @@ fn settings(model: &str, batching: &str) -> ModelSettings {
         "env": {}, "directory": null, "replicas": 1, "pin_cpus": [],
         "load": {"path": path(model), "library": library(), "batching": batching},
         "batch_rows_max": 32, "slo": null, "priority_default": 1, "queue_rows_max": 100,
-        "queue_max_bytes": 1 << 20, "retry_on_worker_loss": true, "execution_max_s": 20.0,
+        "queue_max_bytes": 1 << 20, "retry_on_worker_loss": true, "execution_max_s": null, "late_wait_objectives": 4.0,
         "load_max_s": 60.0, "kills_per_minute_max": 10, "arena_max_bytes": 1 << 24, "warmup": true,
         "profiling": false, "profile": [], "linger": true, "ejection": true, "hedge_budget": 0.0,
     });

@@ -15,8 +15,24 @@ use crate::sizes::Size;
 use crate::table::Place;
 
 impl Scheduler {
-    /// Answers what can't be run within its timeout any more, wherever it stands in the queue.
+    /// Answers what can't be run within its timeout any more, wherever it stands in the queue, and what was demoted
+    /// and has waited too long: under lasting overload there would never be room for it.
     pub(crate) fn expire(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.expire_timeouts(now, actions);
+        // Without a replica nothing runs, whoever waits: that is no overload.
+        while !self.replicas.is_empty()
+            && let Some(Reverse((_, id))) =
+                self.overdue.peek().copied().filter(|Reverse((due, _))| *due <= now)
+        {
+            self.overdue.pop();
+            let queued = |slot: &u32| self.table[*slot].place == Place::Queued;
+            if let Some(slot) = self.table.find(RequestId(id)).filter(queued) {
+                self.refuse_overdue(now, slot, actions);
+            }
+        }
+    }
+
+    fn expire_timeouts(&mut self, now: Time, actions: &mut Vec<Action>) {
         let shortest = Duration::from_nanos(self.sizes.shortest());
         while let Some(Reverse((timeout, id))) = self.timeouts.peek().copied() {
             if timeout > now && now + shortest <= timeout {
@@ -40,9 +56,32 @@ impl Scheduler {
 
     pub(crate) fn next_expiry(&self) -> Option<Time> {
         let waiting = !self.queue.is_empty() || self.replicas.iter().any(|replica| replica.second.is_some());
-        let Reverse((timeout, _)) = self.timeouts.peek().filter(|_| waiting)?;
         let shortest = Duration::from_nanos(self.sizes.shortest());
-        Some((*timeout).min((*timeout - shortest) + Duration::from_nanos(1)))
+        let timeout = self
+            .timeouts
+            .peek()
+            .filter(|_| waiting)
+            .map(|Reverse((timeout, _))| (*timeout).min((*timeout - shortest) + Duration::from_nanos(1)));
+        let may_run = !self.queue.is_empty() && !self.replicas.is_empty();
+        let overdue = self.overdue.peek().filter(|_| may_run).map(|Reverse((due, _))| *due);
+        timeout.into_iter().chain(overdue).min()
+    }
+
+    fn refuse_overdue(&mut self, now: Time, slot: u32, actions: &mut Vec<Action>) {
+        let entry = &self.table[slot];
+        let (request, arrived) = (entry.id, entry.arrived);
+        let objective = entry.promised.since(arrived);
+        self.queue.remove(entry);
+        self.table.release(slot);
+        let message = format!(
+            "the request waited {:.1} s, {:.1} times its objective of {:.0} ms, behind requests that could still meet \
+             theirs; try again later, add replicas, or raise late_wait_objectives",
+            now.since(arrived).as_secs_f64(),
+            now.since(arrived).as_secs_f64() / objective.as_secs_f64().max(1e-9),
+            objective.as_secs_f64() * 1e3,
+        );
+        let error = Error::new(ErrorKind::Overloaded, message).with_retry_after(self.drain_time(now));
+        self.answer(request, Refusal::WaitedTooLong, error, actions);
     }
 
     fn time_out(&mut self, slot: u32, actions: &mut Vec<Action>) {
@@ -68,14 +107,14 @@ impl Scheduler {
             if entry.timeout <= now || (now + takes > entry.timeout && !entry.probe) {
                 self.time_out(slot, actions);
             } else if ours && !entry.demoted && self.is_better_sent_back(start, slot) {
-                self.demote(slot);
+                self.demote(now, slot);
             } else {
                 return Some(slot);
             }
         }
     }
 
-    fn demote(&mut self, slot: u32) {
+    fn demote(&mut self, now: Time, slot: u32) {
         self.queue.remove(&self.table[slot]);
         let entry = &mut self.table[slot];
         entry.soft = Time::MAX;
@@ -83,6 +122,7 @@ impl Scheduler {
         entry.demoted = true;
         self.count.demoted += 1;
         self.queue.insert(slot, &self.table[slot]);
+        self.watch_overdue(now, slot);
     }
 
     /// Whether the head stands in the way: its objective can't be met, or meeting it costs more than it is worth.

@@ -71,8 +71,8 @@ pub struct Config {
     pub linger: bool,
     /// A latency curve measured before: rows and execution time. Empty: nothing is known yet.
     pub profile: Vec<(u32, Duration)>,
-    /// Longest run of a batch while the model's speed is not known, and the most that a hang limit may ever be.
-    pub execution_max: Duration,
+    /// How many times its objective a request waits that can no longer meet it, before it is refused. At least 1.
+    pub late_wait: f64,
     /// How batches are formed.
     pub batch_rule: BatchRule,
     /// Copies of slow batches; `None`: none.
@@ -98,7 +98,7 @@ impl Default for Config {
             objective: None,
             linger: true,
             profile: Vec::new(),
-            execution_max: Duration::from_secs(20),
+            late_wait: 4.0,
             batch_rule: BatchRule::Slack,
             hedging: None,
             ejection: true,
@@ -127,7 +127,7 @@ impl Config {
                 .iter()
                 .filter_map(|(rows, seconds)| Some((*rows, Duration::try_from_secs_f64(*seconds).ok()?)))
                 .collect(),
-            execution_max: settings.execution_max_s.0,
+            late_wait: settings.late_wait_objectives.max(1.0),
             running_max: settings.running_max.unwrap_or(u32::MAX).max(1),
             // Whatever must not run twice is not copied either.
             hedging: (settings.hedge_budget > 0.0 && settings.retry_on_worker_loss)
@@ -295,16 +295,19 @@ pub enum Refusal {
     TimeoutTooShort,
     /// It was admitted, but its timeout passed, or can't be met any more.
     TimedOut,
+    /// It was admitted, could no longer meet its objective, and waited several times that for its turn.
+    WaitedTooLong,
 }
 
 impl Refusal {
     /// Every reason there is.
-    pub const ALL: [Refusal; 5] = [
+    pub const ALL: [Refusal; 6] = [
         Refusal::QueueRows,
         Refusal::QueueBytes,
         Refusal::PredictedLate,
         Refusal::TimeoutTooShort,
         Refusal::TimedOut,
+        Refusal::WaitedTooLong,
     ];
 
     /// The value of metric and log labels.
@@ -315,6 +318,7 @@ impl Refusal {
             Refusal::PredictedLate => "predicted_late",
             Refusal::TimeoutTooShort => "timeout_too_short",
             Refusal::TimedOut => "timed_out",
+            Refusal::WaitedTooLong => "waited_too_long",
         }
     }
 }

@@ -17,10 +17,10 @@ use crate::returning::Returning;
 use crate::sizes::Sizes;
 use crate::table::{Place, Table};
 
-/// A hang limit is never shorter, whatever the model's speed: a stopped machine is no hung worker.
-const HANG_MIN: Duration = Duration::from_secs(1);
-/// Executions that a hang takes longer than.
-const HANG_FACTOR: u32 = 20;
+/// No run is unusually long before this, whatever the model's speed: a stopped machine is no stalled worker.
+const STALL_MIN: Duration = Duration::from_secs(1);
+/// How many times the longest usual execution an unusually long run takes.
+const STALL_FACTOR: u32 = 20;
 /// How much one request moves the horizon.
 const HORIZON_STEP: f64 = 0.02;
 
@@ -44,6 +44,8 @@ pub struct Scheduler {
     pub(crate) inflow: Inflow,
     /// (timeout, id) of what may expire before it runs. Those who left are dropped when met.
     pub(crate) timeouts: BinaryHeap<Reverse<(Time, u64)>>,
+    /// (time, id) of what was demoted, by when it will have waited too long. Those who left are dropped when met.
+    pub(crate) overdue: BinaryHeap<Reverse<(Time, u64)>>,
     /// Rows that may still rise to a better class by ageing.
     pub(crate) ageing_credit: u32,
     pub(crate) next_batch: u64,
@@ -84,6 +86,7 @@ impl Scheduler {
             returning: Returning::default(),
             inflow: Inflow::default(),
             timeouts: BinaryHeap::new(),
+            overdue: BinaryHeap::new(),
             ageing_credit: 0,
             next_batch: 0,
             tokens: 0.0,
@@ -114,7 +117,7 @@ impl Scheduler {
             Event::Withdrawn { replica, batch, requests } => self.withdrawn(now, replica, batch, &requests),
             Event::ReplicaLost(id) => self.lose(id),
             Event::Removed(request) => self.remove(now, request),
-            Event::DrainReplica(id) => self.drain(id),
+            Event::DrainReplica(id) => self.drain(id, actions),
         }
     }
 
@@ -124,12 +127,11 @@ impl Scheduler {
         self.sizes.usual().latency.at(rows, quantile)
     }
 
-    /// The execution time past which a batch of `rows` counts as hung: twenty times the longest that is usual of any
-    /// size, at least a second, at most `execution_max`, and that while something is not known.
-    pub fn hang_limit(&self, rows: u32) -> Duration {
-        let longest = self.sizes.longest(rows).map(|longest| longest.saturating_mul(HANG_FACTOR));
-        longest
-            .map_or(self.config.execution_max, |longest| longest.max(HANG_MIN).min(self.config.execution_max))
+    /// The execution time past which a batch of `rows` is unusually long: twenty times the longest that is usual of
+    /// any size, at least a second. `None` while something is not known. It may be honest work all the same.
+    pub fn stall_limit(&self, rows: u32) -> Option<Duration> {
+        let longest = self.sizes.longest(rows)?;
+        Some(longest.saturating_mul(STALL_FACTOR).max(STALL_MIN))
     }
 
     /// Learns from a run that was no batch of this scheduler's (warm-up, profiling), of rows of size 0.
@@ -185,9 +187,15 @@ impl Scheduler {
         }
     }
 
-    fn drain(&mut self, id: ReplicaId) {
-        if let Some(replica) = self.replica_mut(id) {
-            replica.draining = true;
+    /// Nothing new goes there, and what it has not taken goes back to the queue.
+    fn drain(&mut self, id: ReplicaId, actions: &mut Vec<Action>) {
+        let Some(replica) = self.replica_mut(id) else { return };
+        replica.draining = true;
+        for batch in
+            [&mut replica.first, &mut replica.second].into_iter().flatten().filter(|batch| batch.is_open())
+        {
+            batch.withdrawing = true;
+            actions.push(Action::Withdraw { replica: id, batch: batch.id });
         }
     }
 
@@ -326,6 +334,7 @@ impl Scheduler {
             self.table[slot].place = Place::Queued;
             self.queue.insert(slot, &self.table[slot]);
             self.watch_timeout(slot);
+            self.watch_overdue(now, slot);
         }
     }
 
@@ -359,5 +368,18 @@ impl Scheduler {
             self.timeouts.retain(|Reverse((_, id))| table.find(RequestId(*id)).is_some());
         }
         self.timeouts.push(Reverse((entry.timeout, entry.id.0)));
+    }
+
+    /// Remembers when a demoted request will have waited too long. One that waited for a replica to come back has at
+    /// least another objective's time for its turn.
+    pub(crate) fn watch_overdue(&mut self, now: Time, slot: u32) {
+        let entry = &self.table[slot];
+        // What a step of a pipeline may take says nothing of how long its caller is ready to wait.
+        let own = |objective: &Duration| entry.demoted && entry.promised == entry.arrived + *objective;
+        let Some(objective) = self.config.objective.map(|objective| objective.latency).filter(own) else {
+            return;
+        };
+        let due = (entry.arrived + objective.mul_f64(self.config.late_wait)).max(now + objective);
+        self.overdue.push(Reverse((due, entry.id.0)));
     }
 }

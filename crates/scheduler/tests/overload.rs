@@ -5,7 +5,7 @@ mod driver;
 use std::time::Duration;
 
 use driver::{Fate, Setup, World};
-use inferd_scheduler::{Config, Objective};
+use inferd_scheduler::{Config, Objective, Refusal};
 use inferd_types::Time;
 
 /// Rows a second of full batches: 32 in 9.75 ms.
@@ -96,8 +96,41 @@ fn an_objective_that_is_missed_still_gives_an_answer() {
     assert!(world.scheduler.snapshot().objective_missed > 0);
     assert!(world.requests.iter().all(|request| match request.fate {
         Fate::Done(_) => true,
-        // Refused at the door, never after admission.
+        // Refused at the door, or after it has waited four objectives.
+        Fate::Answered(Refusal::WaitedTooLong, at) => at.since(request.at) >= Duration::from_millis(32),
         Fate::Answered(_, at) => at == request.at,
         _ => false,
     }));
+}
+
+/// A model that slows down to a fifth once its pace is known: what was admitted before can't be met any more, and
+/// newcomers that can keep all replicas busy. Nobody waits for the end of the load.
+#[test]
+fn a_demoted_request_is_refused_once_it_has_waited_several_times_its_objective() {
+    let within = Duration::from_millis(25);
+    let config =
+        Config { objective: Some(Objective { latency: within, quantile: 0.99 }), ..Config::default() };
+    let late_wait = config.late_wait;
+    let mut setup = Setup::new(config, |rows, random| {
+        let stray = if random.unit() < 0.02 { 8.0 } else { 1.0 };
+        Duration::from_micros(1750 + 250 * u64::from(rows)).mul_f64(stray)
+    });
+    setup.open_loop = Some(Duration::from_secs_f64(1.0 / (5.0 * CAPACITY)));
+    setup.stop_at = Time::ZERO + Duration::from_secs(6);
+    let mut world = World::new(setup);
+    world.run();
+    world.check_rest();
+    let longest = within.mul_f64(late_wait) + Duration::from_millis(100);
+    let mut refused = 0;
+    for request in &world.requests {
+        match request.fate {
+            Fate::Done(at) => assert!(at.since(request.at) <= longest, "{request:?}"),
+            Fate::Answered(reason, at) => {
+                assert!(at.since(request.at) <= longest, "{request:?}");
+                refused += usize::from(reason == Refusal::WaitedTooLong);
+            }
+            _ => panic!("no answer: {request:?}"),
+        }
+    }
+    assert!(refused > 0);
 }

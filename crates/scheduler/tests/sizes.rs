@@ -36,14 +36,14 @@ fn a_size_never_seen_is_planned_for_as_the_nearest_that_was() {
 }
 
 #[test]
-fn a_hang_limit_is_generous_while_a_size_was_never_run() {
-    let mut desk = Desk::known(Config { execution_max: Duration::from_secs(5), ..Config::default() }, 1);
-    assert_eq!(desk.scheduler.hang_limit(1), Duration::from_secs(1));
+fn no_run_is_unusually_long_while_a_size_was_never_run() {
+    let mut desk = Desk::known(Config::default(), 1);
+    assert_eq!(desk.scheduler.stall_limit(1), Some(Duration::from_secs(1)));
     desk.arrive(0, [sized(9, arrival(0))]);
-    assert_eq!(desk.scheduler.hang_limit(1), Duration::from_secs(5));
+    assert_eq!(desk.scheduler.stall_limit(1), None);
     desk.decide(0);
     desk.finished(60_000, 0, 60_000);
-    assert!((1.2..2.5).contains(&desk.scheduler.hang_limit(1).as_secs_f64()));
+    assert!((1.2..2.5).contains(&desk.scheduler.stall_limit(1).unwrap().as_secs_f64()));
 }
 
 #[test]

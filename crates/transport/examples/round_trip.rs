@@ -46,7 +46,7 @@ fn settings() -> ModelSettings {
         "name": "copy", "version": 1, "platform": "none", "launch": { "exec": { "command": [exe] } }, "env": {},
         "load": { "inputs": tensor, "outputs": tensor, "batching": "on" }, "directory": null, "replicas": 1,
         "pin_cpus": [], "batch_rows_max": 32, "slo": null, "priority_default": 1, "queue_rows_max": 1,
-        "queue_max_bytes": 1, "retry_on_worker_loss": true, "execution_max_s": 1.0, "load_max_s": 1.0,
+        "queue_max_bytes": 1, "retry_on_worker_loss": true, "execution_max_s": null, "late_wait_objectives": 4.0, "load_max_s": 1.0,
         "kills_per_minute_max": 1, "arena_max_bytes": 1 << 24, "warmup": false, "profiling": false, "profile": [],
         "linger": false,
         "ejection": true,

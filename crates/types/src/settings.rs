@@ -263,8 +263,10 @@ pub struct ModelSettings {
     pub queue_max_bytes: usize,
     /// Whether a request whose worker died is run again.
     pub retry_on_worker_loss: bool,
-    /// Longest run of a batch while the model's speed is not known.
-    pub execution_max_s: Seconds,
+    /// Longest run of a batch; past it the worker is killed. `None`: a run may take as long as it takes.
+    pub execution_max_s: Option<Seconds>,
+    /// How many times its objective a request waits that can no longer meet it, before it is refused.
+    pub late_wait_objectives: f64,
     /// Longest loading and warm-up.
     pub load_max_s: Seconds,
     /// Workers that suspects may kill in a minute.

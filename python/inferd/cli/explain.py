@@ -35,6 +35,7 @@ _REFUSALS = {
     "predicted_late": "the backlog would have made them late",
     "timeout_too_short": "their timeout was shorter than the model takes",
     "timed_out": "their timeout passed while they waited",
+    "waited_too_long": "they could no longer meet the objective and waited late_wait_objectives times as long",
 }
 
 

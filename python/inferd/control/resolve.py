@@ -212,6 +212,7 @@ _AS_GIVEN = (
     "execution_max_s",
     "hedge_budget",
     "kills_per_minute_max",
+    "late_wait_objectives",
     "linger",
     "load_max_s",
     "priority_default",

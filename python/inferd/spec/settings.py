@@ -499,13 +499,26 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
         ),
     ] = True
     execution_max_s: Annotated[
-        float,
+        float | None,
         about(
-            "Longest run of a batch while the model's speed is not known; past it the worker is restarted.",
-            why="A multiple of what online models take; raise it for slow ones.",
+            "Longest run of a batch; past it the run is asked to stop, and its worker is killed half a second later."
+            " null: a run may take as long as it takes. One that is unusually long gets a spare replica beside it, and"
+            " one that nobody waits for any more is ended after ten seconds or twenty times what is usual.",
+            why="Only the model's owner knows how long its honest work may take.",
             kind="duration",
         ),
-    ] = 20.0
+    ] = None
+    late_wait_objectives: Annotated[
+        float,
+        about(
+            "How many times its objective a request waits that can no longer meet it, before it is refused with 503"
+            " and Retry-After. Requests that still can go first.",
+            why="Under lasting overload it would wait until the load ends; four times the objective is late for every"
+            " caller, and long enough for a burst to pass.",
+            ge=1,
+            le=1000,
+        ),
+    ] = 4.0
     load_max_s: Annotated[
         float,
         about("Longest loading and warm-up.", why="Gigabytes from a slow disk fit.", kind="duration"),

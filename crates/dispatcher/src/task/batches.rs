@@ -217,23 +217,26 @@ impl<L: Launcher> Task<L> {
         batch.at_once = replica.batches.is_empty();
         replica.batches.push(batch);
         if replica.batches.len() == 1 {
-            self.watch_for_hang(place, now);
+            self.watch_run(place, now);
         }
     }
 
-    /// The first batch of a replica runs from `since`: it is hung past the limit for its size.
-    pub(super) fn watch_for_hang(&mut self, place: usize, since: Time) {
+    /// The first batch of a replica runs from `since`: it is ended past the limit that was stated, and gets no company
+    /// past what is usual for its size.
+    pub(super) fn watch_run(&mut self, place: usize, since: Time) {
         let replica = &mut self.replicas[place];
-        match replica.batches.first() {
+        (replica.hangs_at, replica.stalls_at) = match replica.batches.first() {
             // Bounded by `load_max` from its start on.
-            Some(first) if first.purpose == Purpose::WarmUp => {}
-            // How long earlier streams took says nothing of the time to the next response.
-            Some(_) if self.shared.is_decoupled() => {
-                replica.hangs_at = since + self.shared.settings.execution_max_s.0;
+            Some(first) if first.purpose == Purpose::WarmUp => return,
+            Some(first) => {
+                let stated = self.shared.settings.execution_max_s.map(|limit| since + limit.0);
+                // How long earlier streams took says nothing of the time to the next response.
+                let usual = self.scheduler.stall_limit(first.rows.max(1));
+                let usual = usual.filter(|_| !self.shared.is_decoupled()).map(|limit| since + limit);
+                (stated.unwrap_or(Time::MAX), usual.unwrap_or(Time::MAX))
             }
-            Some(first) => replica.hangs_at = since + self.scheduler.hang_limit(first.rows.max(1)),
-            None => replica.hangs_at = Time::MAX,
-        }
+            None => (Time::MAX, Time::MAX),
+        };
     }
 
     /// An id for a batch that is not the scheduler's: the upper half of the numbers is ours.
@@ -293,7 +296,7 @@ impl<L: Launcher> Task<L> {
                 }
                 let requests = self.flights.waiting(held.members.iter().map(|(id, _)| *id));
                 let now = self.clock.now();
-                self.watch_for_hang(place, now);
+                self.watch_run(place, now);
                 self.event(Event::Withdrawn { replica: id, batch, requests });
             }
         } else if let Some(held) = replica.batch_mut(batch) {

@@ -30,9 +30,11 @@ impl<L: Launcher> Task<L> {
         for place in 0..self.replicas.len() {
             if self.replicas[place].due() <= now {
                 self.end_hang(place, now);
+                self.stall(place, now);
                 self.expire(place, now);
             }
         }
+        self.tend_stalled(now);
         // Before the suspects: they may want the seat of the spare, which is free again when its wait is over.
         self.tend_seats(now);
         self.tend_suspects(now);
@@ -57,7 +59,7 @@ impl<L: Launcher> Task<L> {
                 let settings = &self.shared.settings;
                 tracing::warn!(
                     model = %settings.name, version = settings.version, replica = index, pid,
-                    "a batch takes far longer than its model ever does; it is asked to stop"
+                    "a run goes on past execution_max_s, or after everyone who waited for it has gone; it is asked to stop"
                 );
                 false
             }
@@ -86,6 +88,9 @@ impl<L: Launcher> Task<L> {
                 }
             }
         }
+        if late.is_empty() {
+            return;
+        }
         for id in late {
             if let Some(flight) = self.flights.remove(id) {
                 self.fail(flight, timed_out());
@@ -93,6 +98,7 @@ impl<L: Launcher> Task<L> {
                 self.tell_gone(id);
             }
         }
+        self.watch_abandoned();
     }
 
     /// Lets the model know, where it wants to, that nobody waits for the rows of a request that runs.
@@ -211,7 +217,7 @@ impl<L: Launcher> Task<L> {
         }
         if !self.shared.settings.retry_on_worker_loss {
             let error = match cause {
-                Cause::Hang if alone => hung_alone(),
+                Cause::Hang if alone => self.hung_alone(),
                 _ => Error::new(
                     ErrorKind::WorkerLost,
                     "the worker that ran the request ended; it may have had effects, so it was not run again \
@@ -227,10 +233,25 @@ impl<L: Launcher> Task<L> {
             .filter(|(id, _)| self.flights.get(*id).is_some())
             .map(|(request, rows)| Suspect { request: *request, rows: *rows })
             .collect();
+        if suspects.is_empty() {
+            // Everyone has gone, which is why it was ended.
+            return;
+        }
         let now = self.clock.now();
         let mut verdicts = Vec::new();
         self.quarantine.suspect(now, suspects, alone, cause, &mut verdicts);
         self.pronounce(verdicts);
+    }
+
+    /// What is told to a request that ran alone past the stated limit.
+    pub(super) fn hung_alone(&self) -> Error {
+        let limit = self.shared.settings.execution_max_s.map_or(Duration::ZERO, |limit| limit.0);
+        Error::new(
+            ErrorKind::DeadlineMissed,
+            format!(
+                "the request ran longer than execution_max_s = {limit:?} and was ended; raise it if that is honest work"
+            ),
+        )
     }
 
     fn tell_of_loss(&self, replica: &Replica<L::Worker>, exit: Exit, hung: bool) {
@@ -253,14 +274,6 @@ impl<L: Launcher> Task<L> {
             "a worker was lost"
         );
     }
-}
-
-pub(super) fn hung_alone() -> Error {
-    Error::new(
-        ErrorKind::DeadlineMissed,
-        "the request ran far longer than its model ever does and was ended; if that is its usual time, raise \
-         execution_max_s",
-    )
 }
 
 fn loading_ended(hung: bool, exit: Exit, load_max: Duration) -> Error {

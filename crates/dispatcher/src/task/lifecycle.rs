@@ -221,7 +221,7 @@ impl<L: Launcher> Task<L> {
         let needed = free && !self.quarantine.is_idle();
         if needed && (spare || others_serve || !self.quarantine.is_bisecting()) {
             self.replicas[place].role = Role::Quarantine;
-        } else if spare {
+        } else if spare && !self.any_stalled() {
             return self.close(place, now);
         } else {
             self.serve(place);
@@ -268,7 +268,8 @@ impl<L: Launcher> Task<L> {
             self.let_suspects_go();
         }
         let live = |replica: &Replica<L::Worker>| {
-            matches!(replica.role.state(), ReplicaState::Ready | ReplicaState::Quarantine)
+            let state = replica.role.state();
+            matches!(state, ReplicaState::Ready | ReplicaState::Stalled | ReplicaState::Quarantine)
         };
         if self.replicas.iter().any(live) {
             return;
@@ -377,6 +378,7 @@ impl<L: Launcher> Task<L> {
             match status.state {
                 ReplicaState::Starting => counts.starting += 1,
                 ReplicaState::Ready => counts.ready += 1,
+                ReplicaState::Stalled => counts.stalled += 1,
                 ReplicaState::Quarantine => counts.quarantine += 1,
                 ReplicaState::Backoff => counts.backoff += 1,
                 ReplicaState::Closing => {}

@@ -45,7 +45,7 @@ impl<L: Launcher> Task<L> {
     fn done(&mut self, place: usize, mut batch: Batch, done: Done<<L::Worker as Worker>::Outputs>) {
         let now = self.clock.now();
         let hang = self.replicas[place].hang.take_if(|hang| matches!(hang, Hang::Asked(_)));
-        self.watch_for_hang(place, now);
+        self.watch_run(place, now);
         let execution = done.execution;
         let ended = now - done.unseen;
         let before = self.replicas[place].ended.replace(ended);
@@ -64,6 +64,7 @@ impl<L: Launcher> Task<L> {
             // Whoever is first to have an answer has the callers; who has none leaves them to the other.
             let without = if result.is_ok() { other } else { &mut batch };
             without.members.clear();
+            self.watch_abandoned();
         }
         match batch.purpose {
             Purpose::WarmUp => self.warmed_up(place, result.err()),

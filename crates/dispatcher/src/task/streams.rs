@@ -44,7 +44,7 @@ impl<L: Launcher> Task<L> {
             Some(Err(TrySendError::Closed(_))) | None => {
                 batch.partial = false;
                 replica.worker.stop_stream(slot);
-                self.watch_for_hang(place, now);
+                self.watch_run(place, now);
                 return true;
             }
         };
@@ -77,7 +77,7 @@ impl<L: Launcher> Task<L> {
             self.fail(flight, error);
             self.event(Event::Cancelled(id));
         }
-        self.watch_for_hang(place, now);
+        self.watch_run(place, now);
         true
     }
 

@@ -8,7 +8,6 @@ use inferd_scheduler::Event;
 use inferd_types::{Error, ErrorKind, Time};
 
 use super::Task;
-use super::faults::hung_alone;
 use super::results::timed_out;
 use crate::quarantine::{Cause, Fate, Verdict};
 use crate::replica::{Batch, Purpose, Role};
@@ -170,7 +169,8 @@ impl<L: Launcher> Task<L> {
                         model = %settings.name, version = settings.version, request = id.0, rows = flight.rows,
                         fate = ?fate, "a suspect was given up"
                     );
-                    self.fail(flight, fate_error(fate));
+                    let error = self.fate_error(fate);
+                    self.fail(flight, error);
                 }
                 Verdict::LimitRows(rows) => {
                     tracing::error!(
@@ -186,20 +186,20 @@ impl<L: Launcher> Task<L> {
             }
         }
     }
-}
 
-fn fate_error(fate: Fate) -> Error {
-    match fate {
-        Fate::Condemned => Error::new(
-            ErrorKind::ModelFailed,
-            "this request ended every worker that ran it, twice with nothing else running; it is not run again: \
-             check its inputs",
-        ),
-        Fate::Hung => hung_alone(),
-        Fate::BudgetSpent => Error::new(
-            ErrorKind::WorkerLost,
-            "the worker that ran the request ended, and too many have ended in the last minute to run it again \
-             (kills_per_minute_max); try again later",
-        ),
+    fn fate_error(&self, fate: Fate) -> Error {
+        match fate {
+            Fate::Condemned => Error::new(
+                ErrorKind::ModelFailed,
+                "this request ended every worker that ran it, twice with nothing else running; it is not run again: \
+                 check its inputs",
+            ),
+            Fate::Hung => self.hung_alone(),
+            Fate::BudgetSpent => Error::new(
+                ErrorKind::WorkerLost,
+                "the worker that ran the request ended, and too many have ended in the last minute to run it again \
+                 (kills_per_minute_max); try again later",
+            ),
+        }
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use inferd_dispatcher::{LossReason, ModelHandle, ModelState};
+use inferd_dispatcher::{LossReason, ModelHandle, ModelState, ReplicaState};
 use inferd_types::ErrorKind;
+use inferd_types::settings::Seconds;
 
 use crate::fixture::{Fixture, kind, submit, until, until_ready, values, with, within};
 use crate::worker::{CRASH, CROWDED, HANG, HANG_POLITELY, HELD};
@@ -141,7 +142,8 @@ async fn where_only_the_crowd_kills_batches_become_smaller() {
 #[tokio::test]
 async fn a_request_that_hangs_alone_is_ended_and_not_run_again() {
     let fixture = Fixture::new();
-    let handle = fixture.load(|settings| settings.execution_max_s.0 = Duration::from_millis(300)).await;
+    let handle =
+        fixture.load(|settings| settings.execution_max_s = Some(Seconds(Duration::from_millis(300)))).await;
     let pid = handle.replicas()[0].pid;
     let hanging = submit(&handle, HANG);
     assert_eq!(kind(within("the hang ends", hanging).await), ErrorKind::DeadlineMissed);
@@ -155,7 +157,8 @@ async fn a_request_that_hangs_alone_is_ended_and_not_run_again() {
 #[tokio::test]
 async fn a_runtime_that_stops_when_asked_keeps_its_worker() {
     let fixture = Fixture::new();
-    let handle = fixture.load(|settings| settings.execution_max_s.0 = Duration::from_millis(300)).await;
+    let handle =
+        fixture.load(|settings| settings.execution_max_s = Some(Seconds(Duration::from_millis(300)))).await;
     let pid = handle.replicas()[0].pid;
     assert_eq!(
         kind(within("the hang ends", submit(&handle, HANG_POLITELY)).await),
@@ -170,12 +173,78 @@ async fn a_runtime_that_stops_when_asked_keeps_its_worker() {
 #[tokio::test]
 async fn one_that_hangs_among_many_is_the_only_one_that_fails() {
     let fixture = Fixture::new();
-    let handle = fixture.load(|settings| settings.execution_max_s.0 = Duration::from_millis(200)).await;
+    let handle =
+        fixture.load(|settings| settings.execution_max_s = Some(Seconds(Duration::from_millis(200)))).await;
     for marker in [HANG_POLITELY, HANG] {
         let wanted: Vec<f32> = (0..8).map(|n| if n == 5 { marker } else { n as f32 }).collect();
         let errors = ask_all(&handle, &wanted).await;
         assert_eq!(errors, BTreeMap::from([(5, ErrorKind::DeadlineMissed)]));
     }
+    fixture.end().await;
+}
+
+/// Asks often enough that the scheduler knows what a run takes.
+async fn learn(handle: &ModelHandle) {
+    for _ in 0..64 {
+        assert_eq!(values(submit(handle, 1.0).await), [2.0]);
+    }
+}
+
+#[tokio::test]
+async fn a_run_far_longer_than_usual_is_answered_and_a_spare_serves_meanwhile() {
+    let fixture = Fixture::new();
+    let hold = fixture.file("hold");
+    let handle = fixture.load(with("hold", hold.to_str().unwrap())).await;
+    learn(&handle).await;
+    let pid = handle.replicas()[0].pid;
+    let slow = submit(&handle, HELD);
+    let states = || handle.replicas().iter().map(|replica| replica.state).collect::<Vec<_>>();
+    until("a spare serves", || states() == [ReplicaState::Stalled, ReplicaState::Ready]).await;
+    assert_eq!(values(within("others are served", submit(&handle, 1.0)).await), [2.0]);
+    std::fs::remove_file(hold).unwrap();
+    assert_eq!(values(within("the slow one is answered", slow).await), [HELD + 1.0]);
+    until_ready(&handle, 1).await;
+    assert_eq!(handle.replicas()[0].pid, pid);
+    assert!(fixture.losses.seen().is_empty());
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_run_far_longer_than_usual_is_run_elsewhere() {
+    let fixture = Fixture::new();
+    let hold = fixture.file("hold");
+    // None shares the run of the slow one; one is staged behind it.
+    let handle = fixture
+        .load(|settings| {
+            settings.load["batched"] = false.into();
+            with("hold", hold.to_str().unwrap())(settings);
+        })
+        .await;
+    learn(&handle).await;
+    let slow = submit(&handle, HELD);
+    let behind: Vec<_> = (0..8).map(|_| submit(&handle, 1.0)).collect();
+    for ticket in behind {
+        assert_eq!(values(within("it does not wait for the slow one", ticket).await), [2.0]);
+    }
+    std::fs::remove_file(hold).unwrap();
+    assert!(within("the slow one is answered", slow).await.is_ok());
+    assert!(fixture.losses.seen().is_empty());
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn a_run_that_nobody_waits_for_any_more_is_ended_after_a_while() {
+    let fixture = Fixture::new();
+    let handle = fixture.load(|_| {}).await;
+    let pid = handle.replicas()[0].pid;
+    let mut request = crate::fixture::request(&[HANG]);
+    request.timeout = Some(fixture.clock.now() + Duration::from_millis(200));
+    let answer = within("its timeout passes", handle.submit(request)).await;
+    assert_eq!(kind(answer), ErrorKind::DeadlineMissed);
+    until("the worker is ended", || fixture.losses.seen() == [LossReason::Hang]).await;
+    until_ready(&handle, 1).await;
+    assert_ne!(handle.replicas()[0].pid, pid);
+    assert_eq!(values(submit(&handle, 1.0).await), [2.0]);
     fixture.end().await;
 }
 

@@ -199,6 +199,7 @@ impl Families {
                 .map_or_else(Counter::default, |_| self.objective_missed.get_or_create_owned(&labels)),
             starting: state(ReplicaState::Starting),
             ready: state(ReplicaState::Ready),
+            stalled: state(ReplicaState::Stalled),
             quarantine: state(ReplicaState::Quarantine),
             backoff: state(ReplicaState::Backoff),
         }
@@ -289,6 +290,7 @@ pub(crate) struct ModelMetrics {
     objective_missed: Counter,
     starting: Gauge,
     ready: Gauge,
+    stalled: Gauge,
     quarantine: Gauge,
     backoff: Gauge,
 }
@@ -345,6 +347,7 @@ impl ModelObserver for ModelMetrics {
     fn replicas(&self, counts: ReplicaCounts) {
         self.starting.set(counts.starting as i64);
         self.ready.set(counts.ready as i64);
+        self.stalled.set(counts.stalled as i64);
         self.quarantine.set(counts.quarantine as i64);
         self.backoff.set(counts.backoff as i64);
     }

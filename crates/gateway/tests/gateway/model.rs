@@ -29,7 +29,7 @@ pub(crate) fn settings(name: &str, version: u64, gate: &Gate, slow_load: bool) -
         "env": {}, "load": {"gate": gate.path, "slow_load": slow_load}, "directory": null,
         "replicas": 1, "pin_cpus": [], "batch_rows_max": 4, "slo": null, "priority_default": 1,
         "queue_rows_max": 100_000, "queue_max_bytes": 1 << 26, "retry_on_worker_loss": true,
-        "execution_max_s": 20.0, "load_max_s": 60.0, "kills_per_minute_max": 10,
+        "execution_max_s": null, "late_wait_objectives": 4.0, "load_max_s": 60.0, "kills_per_minute_max": 10,
         "arena_max_bytes": 1 << 26, "warmup": true, "profiling": false, "profile": [], "linger": false, "ejection": true, "hedge_budget": 0.0,
     }))
     .unwrap()

@@ -243,6 +243,9 @@ impl Ledger {
         if reason == Refusal::TimedOut {
             assert_eq!(known.fate, Fate::Queued, "{request} was answered");
             assert!(known.arrival.timeout.is_some(), "{request} timed out without a timeout");
+        } else if reason == Refusal::WaitedTooLong {
+            assert_eq!(known.fate, Fate::Queued, "{request} was answered");
+            assert!(self.objective && known.arrival.due == Due::Objective, "{request} has no objective");
         } else {
             assert_eq!(known.fate, Fate::New, "{request} was refused ({reason:?}) after the door");
         }

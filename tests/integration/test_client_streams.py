@@ -205,7 +205,7 @@ def test_leaving_early_cancels_the_rest(url, stream, marks, request):
 
 @pytest.mark.parametrize(
     ("datatype", "inputs", "words"),
-    [("fp32", [[float("nan")]], "NaN"), ("bytes", [[b"\xff"]], "UTF-8"), ("bf16", [[1.0]], "BF16")],
+    [("fp32", [[float("inf")]], "infinity"), ("bytes", [[b"\xff"]], "UTF-8"), ("bf16", [[1.0]], "BF16")],
 )
 def test_what_json_can_not_carry_names_the_other_way(zoo, stream, datatype, inputs, words):
     with pytest.raises(inferd.InvalidInput, match=f"{words}.*\nhelp: stream over grpc"):
@@ -214,6 +214,13 @@ def test_what_json_can_not_carry_names_the_other_way(zoo, stream, datatype, inpu
         found = []
         stream(f"grpc://{zoo.address}", found, None, f"identity_{datatype}", {"x": inputs})
         assert len(found) == 1
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_number_that_is_missing_is_nan_over_both(zoo, stream, scheme):
+    found = []
+    stream(f"{scheme}://{zoo.address}", found, None, "identity_fp32", {"x": [[float("nan"), 1.5], [None, 2]]})
+    np.testing.assert_array_equal(found[0]["y"].reshape(-1), [np.nan, 1.5, np.nan, 2])
 
 
 METADATA = {"name": "m", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}], "outputs": []}

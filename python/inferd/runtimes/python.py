@@ -32,7 +32,7 @@ from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, in_python
 from inferd.sdk.arrays import handed
 from inferd.sdk.streams import each, is_generator
-from inferd.types import Signature, TensorSpec
+from inferd.types import InputSchema, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -94,6 +94,8 @@ class PythonRuntime:
         self._model.load(**settings["parameters"])
         # After load: a model may have made it there.
         self.example: Batch | None = getattr(self._model, "example", None)
+        self.schemas: tuple[InputSchema, ...] = tuple(getattr(self._model, "schemas", ()))
+        self.ignored_columns: tuple[str, ...] = tuple(getattr(self._model, "ignored_columns", ()))
         self.streams = is_generator(self._model.predict)
         self._zero_copy = bool(getattr(self._model, "zero_copy", False))
 

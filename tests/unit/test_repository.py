@@ -78,7 +78,7 @@ CONTENT = {
     "arrays.py": "class Arrays:\n    def load(self): ...\n    def predict(self, batch): ...\n",
     "triton.py": "class TritonPythonModel:\n    def execute(self, requests): ...\n",
     "broken.py": "class Broken(Model):\n    def predict(self, x\n",
-    "train.py": "import sklearn\n\nclass Settings:\n    def read(self): ...\n",
+    "train.py": "import sklearn\n\nclass Guess(BaseEstimator):\n    def predict(self, x): ...\n",
     "a.onnx": "tensor 'embedding.weight' in a.onnx.data",
 }
 
@@ -116,7 +116,7 @@ def test_what_is_left_out_of_a_folder_is_said_with_the_reason(tmp_path):
         ".: 'a.yaml', 'inferd.yml' are left out: settings stand in inferd.yaml, or in model.yaml in a model's folder",
         ".: 'more.json', 'rows.csv' are left out: no model is known by the ending or the first bytes",
         notes[2],
-        ".: 'train.py' is left out: no class with predict() is in it; name the file itself to serve it",
+        ".: 'train.py' is left out: no class with load() and predict() is in it; name the file itself to serve it",
     ]
     assert notes[2].startswith(".: 'old.pkl' is left out: 'old.pkl' is a pickle: loading it runs whatever code")
     assert "set trusted_sha256: " in notes[2]
@@ -181,9 +181,7 @@ def test_a_model_beside_the_one_that_is_served_is_said(tmp_path):
 
 def test_what_a_class_loads_is_not_taken_for_another_model(tmp_path):
     written(tmp_path, "m/1/model.py", "m/1/weights.onnx", "m/1/base.py", "m/1/txt.py")
-    (tmp_path / "m/1/model.py").write_text(
-        "from base import Base\n\nclass M(Base):\n    def predict(self, batch): ...\n"
-    )
+    (tmp_path / "m/1/model.py").write_text("from base import Base\n\nclass M(Base):\n    ...\n")
     (tmp_path / "m/1/base.py").write_text(CONTENT["arrays.py"])
     assert notes_of(tmp_path)[1] == ["./m/1: 'txt.py' is left out: 'model.py' is the model"]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Loose", "left_out", "loose_models"]
 
 _UNKNOWN = "no model is known by the ending or the first bytes"
-_SCRIPT = "no class with predict() is in it; name the file itself to serve it"
+_SCRIPT = "no class with load() and predict() is in it; name the file itself to serve it"
 _UNREAD = "settings stand in inferd.yaml, or in model.yaml in a model's folder"
 _SETTINGS = (".yaml", ".yml", ".pbtxt")
 # What people keep in every folder, and nobody takes for a model.
@@ -130,7 +130,7 @@ def _why_not(file: Path, given: Given) -> str | None:
     kind = recognise(file)
     if kind is None:
         return _UNREAD if file.suffix in _SETTINGS else _UNKNOWN
-    if file.suffix == ".py" and not _has_model(file):
+    if file.suffix == ".py" and "class_" not in given and not _has_model(file):
         return _SCRIPT
     try:
         runtime(kind).compose(file, ModelSpec(**given), 1)
@@ -162,8 +162,9 @@ def _has_model(file: Path) -> bool:
 
 def _is_model(node: ast.ClassDef) -> bool:
     methods = {one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
-    by_base = any(ast.unparse(base) in ("Model", "inferd.Model") for base in node.bases)
-    return by_base or "predict" in methods or (node.name == "TritonPythonModel" and "execute" in methods)
+    if any(ast.unparse(base) in ("Model", "inferd.Model") for base in node.bases):
+        return True
+    return {"load", "predict"} <= methods or (node.name == "TritonPythonModel" and "execute" in methods)
 
 
 def _belongs(file: Path, models: Iterable[Path]) -> bool:

@@ -1,4 +1,9 @@
-"""What a differential test needs of one model: the file, rows to ask it, and what its library says of them."""
+"""What a differential test needs of one model: the file, rows to ask it, and what its library says of them.
+
+Each runtime has ``models/RUNTIME.py`` with ``CASES`` (a :data:`Maker` by name; names say what differs), ``SLICE`` (names
+of those that run in every run of the tests) and, where its library is only there in ``make test-all``, ``HEAVY = True``.
+To see one again: ``pytest tests/differential --seed N -k NAME``.
+"""
 
 from __future__ import annotations
 

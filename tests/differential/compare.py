@@ -133,8 +133,9 @@ def _values(found: Got, wanted: np.ndarray) -> np.ndarray:
     """The values of an output as the library's array would have them, where a way does not tell their type."""
     array = found.array
     if found.datatype is None and wanted.dtype.kind not in "OSUT":
-        array = np.array([np.nan if one is None else one for one in array.reshape(-1)])
-        array = array.astype(wanted.dtype).reshape(found.array.shape)
+        # One by one: together, integers of 64 bits and fractions would be rounded.
+        array = np.empty(found.array.shape, wanted.dtype)
+        array.reshape(-1)[:] = [np.nan if one is None else one for one in found.array.reshape(-1).tolist()]
     # A request without the dimension of rows has an answer without it, too.
     return array[None] if array.shape == wanted.shape[1:] and wanted.shape[:1] == (1,) else array
 

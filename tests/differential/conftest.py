@@ -31,11 +31,11 @@ QUIET = {"threads": 1, "log_level": "warn"}
 
 
 class Served(NamedTuple):
-    """A case and where it is served, or why it is not."""
+    """A case and where it is served; or why it is not, or could not be made."""
 
-    case: Case
+    case: Case | None
     server: inferd.Server | None
-    fault: Exception | None
+    fault: BaseException | None = None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,11 +83,14 @@ def group(
     folder = tmp_path_factory.mktemp("differential")
     with pytest.MonkeyPatch.context() as patch, ExitStack() as servers:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        cases = {}
+        cases, faults = {}, {}
         for entry in wanted:
             (folder / entry.id).mkdir()
-            cases[entry.id] = entry.make(folder / entry.id, seed)
-        yield _served(cases, folder, servers)
+            try:
+                cases[entry.id] = entry.make(folder / entry.id, seed)
+            except (Exception, pytest.skip.Exception) as fault:
+                faults[entry.id] = Served(None, None, fault)
+        yield faults | _served(cases, folder, servers)
 
 
 def _served(cases: dict[str, Case], folder: Path, servers: ExitStack) -> dict[str, Served]:
@@ -97,7 +100,7 @@ def _served(cases: dict[str, Case], folder: Path, servers: ExitStack) -> dict[st
     if len(together) > 1:
         try:
             server = servers.enter_context(inferd.Server(_file(together, folder / "inferd.yaml"), **QUIET))
-            served = {name: Served(case, server, None) for name, case in together.items()}
+            served = {name: Served(case, server) for name, case in together.items()}
         except InferdError:
             # One of them: found out below.
             served = {}
@@ -106,7 +109,7 @@ def _served(cases: dict[str, Case], folder: Path, servers: ExitStack) -> dict[st
             continue
         settings = {"name": name, **QUIET, **case.settings}
         try:
-            served[name] = Served(case, servers.enter_context(inferd.Server(case.path, **settings)), None)
+            served[name] = Served(case, servers.enter_context(inferd.Server(case.path, **settings)))
         except InferdError as fault:
             served[name] = Served(case, None, fault)
     return served

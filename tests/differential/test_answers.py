@@ -30,6 +30,8 @@ SHOWN = 5
 
 def test_a_served_model_answers_as_its_library(group: dict[str, Served], entry: Entry, seed: int) -> None:
     case, server, fault = group[entry.id]
+    if case is None:
+        raise fault
     if server is None:
         pytest.fail(f"{entry.id} (seed {seed}) can't be loaded: {fault}", pytrace=False)
     (info,) = [model for model in server.models if model.name == entry.id]

@@ -130,7 +130,7 @@ class Asker:
 
     def plain(self, index: Sequence[int]) -> Reply:
         """``/models/NAME``: records of a table, else values."""
-        answer = self._http.post(f"/models/{self._model}", json=self._questions.plain(index))
+        answer = self._http.post(f"/models/{self._model}", content=json.dumps(self._questions.plain(index)))
         if answer.status_code != 200:
             return _refusal(answer.status_code, answer.text)
         found = answer.json()

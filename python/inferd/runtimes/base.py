@@ -10,10 +10,10 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from inferd.errors import NotFound
+from inferd.errors import ModelFailed, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Mapping, Sequence
     from pathlib import Path
 
     from inferd.sdk import sequences
@@ -170,8 +170,30 @@ class RuntimeModule(Protocol):
         ...
 
 
-def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker is started that runs the model in Python, by the file ``runtime`` of this package."""
+def in_python(
+    runtime: str,
+    platform: str,
+    file: Path,
+    spec: ModelSpec,
+    threads: int,
+    *,
+    parameters: Collection[str] | None = (),
+) -> Launch:
+    """How a worker is started that runs the model in Python, by the file ``runtime`` of this package.
+
+    Args:
+        runtime: its name.
+        platform: what ``platform`` says in the model's metadata.
+        file: the model.
+        spec: its settings.
+        threads: how many it may use.
+        parameters: names that the runtime reads in ``parameters:``; ``None``: any, and ``class:`` too.
+
+    Raises:
+        ModelFailed: the settings say something that this runtime does not read.
+    """
+    if parameters is not None:
+        _refuse_unread(runtime, spec, parameters)
     return Launch(
         platform=platform,
         how="zygote",
@@ -193,6 +215,15 @@ def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads:
             "trusted_sha256": spec.trusted_sha256,
         },
     )
+
+
+def _refuse_unread(runtime: str, spec: ModelSpec, known: Collection[str]) -> None:
+    unread = [f"parameters: {name}" for name in spec.parameters if name not in known]
+    if spec.class_ is not None:
+        unread.append(f"class: {spec.class_}")
+    if unread:
+        takes = f"; it reads parameters: {', '.join(known)}" if known else ""
+        raise ModelFailed(f"the runtime {runtime} does not read {', '.join(unread)}\nhelp: take it away{takes}")
 
 
 def _declared(spec: ModelSpec) -> dict[str, Any]:

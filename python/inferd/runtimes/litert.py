@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
+from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, in_python, require
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from inferd.spec.settings import ModelSpec
@@ -28,7 +31,7 @@ def claims(path: Path) -> bool:
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the model in ``file`` is started."""
     require("ai_edge_litert", "litert", spec)
-    return in_python("litert", PLATFORM, file, spec, threads)
+    return in_python("litert", PLATFORM, file, spec, threads, parameters=("signature",))
 
 
 def load(settings: dict[str, Any]) -> Runtime:
@@ -39,8 +42,13 @@ def load(settings: dict[str, Any]) -> Runtime:
 class LitertRuntime:
     """An interpreter. Inputs and outputs have the names of the model's signature where it has one.
 
-    Files that were converted with a fixed batch of 1 are served with rows of any number: the interpreter resizes its
-    tensors, which it can for the operators of nearly every model; where it can't, the file's own shape stands.
+    Of several signatures ``serving_default`` is served, else the first; ``parameters: {signature: NAME}`` names
+    another. Files that were converted with a fixed batch of 1 are served with rows of any number: the interpreter
+    resizes its tensors, which it can for the operators of nearly every model; where it can't, or where rows then change
+    each other, the file's own shape stands. What a model would remember from one run to the next is reset.
+
+    Raises:
+        ModelFailed: a tensor has a type that the protocol lacks, or there is no such signature.
     """
 
     example: Batch | None = None
@@ -50,79 +58,174 @@ class LitertRuntime:
 
         from ai_edge_litert.interpreter import Interpreter
 
-        from inferd.runtimes.signatures import with_declared
+        from inferd.runtimes.signatures import chosen_signature, narrowed
 
         self._interpreter = Interpreter(model_path=settings["file"], num_threads=settings["threads"])
         self.facts = {"runtime": f"ai-edge-litert {version('ai-edge-litert')}"}
-        self._inputs = _by_name(self._interpreter, "inputs")
-        self._outputs = _by_name(self._interpreter, "outputs")
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        rows_free = self._resizes()
-        self._interpreter.allocate_tensors()
-        self.signature = with_declared(
-            settings,
-            [_described(name, detail, rows_free=rows_free) for name, detail in self._inputs.items()],
-            [_described(name, detail, rows_free=rows_free) for name, detail in self._outputs.items()],
-        )
+        chosen, said = chosen_signature(list(self._interpreter.get_signature_list()), settings["parameters"])
+        if chosen is None:
+            self._inputs = _named(self._interpreter.get_input_details(), "input")
+            self._outputs = _named(self._interpreter.get_output_details(), "output")
+            self._run = self._whole
+        else:
+            self._runner = self._interpreter.get_signature_runner(chosen)
+            self._inputs, self._outputs = self._runner.get_input_details(), self._runner.get_output_details()
+            self._run = self._signature
+        # Before anything is tried: it names a tensor of a type that can't be served.
+        inputs = [_described(name, detail) for name, detail in self._inputs.items()]
+        outputs = [_described(name, detail) for name, detail in self._outputs.items()]
+        self.facts |= {**said, **_quantised({**self._inputs, **self._outputs})}
+        rows_free = self._resizes(inputs)
+        runs = [self._tried(_made_up(inputs, 1, fill)) for fill in (None, 0, 1)]
+        self._check_reset(runs)
+        outputs = _as_seen(outputs, [run for run in runs if run is not None])
+        with_rows = _with_rows if rows_free else lambda spec: spec
+        self.signature = narrowed(settings, map(with_rows, inputs), map(with_rows, outputs))
 
     def predict(self, batch: Batch) -> Batch:
-        """The model's answers."""
-        shapes = {name: array.shape for name, array in batch.items()}
-        if shapes != self._shapes:
-            self._resize(shapes)
+        """The model's answers.
+
+        Raises:
+            InvalidInput: sizes or values that an operator can't use.
+        """
+        try:
+            return self._run(batch)
+        except (RuntimeError, ValueError) as fault:
+            raise InvalidInput("the model can't use inputs of these shapes or values") from fault
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+    def _signature(self, batch: Batch) -> Batch:
+        # Where there is nothing to reset yet, the run begins with nothing.
+        with contextlib.suppress(RuntimeError):
+            self._interpreter.reset_all_variables()
+        found: Batch = self._runner(**batch)
+        return found
+
+    def _whole(self, batch: Batch) -> Batch:
+        """Run a model without signatures, as the library's runner of a signature does."""
+        for name, array in batch.items():
+            self._interpreter.resize_tensor_input(self._inputs[name]["index"], array.shape)
+        self._interpreter.allocate_tensors()
+        self._interpreter.reset_all_variables()
         for name, array in batch.items():
             self._interpreter.set_tensor(self._inputs[name]["index"], array)
         self._interpreter.invoke()
         return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
 
-    def close(self) -> None:
-        """Nothing is held but memory."""
+    def _check_reset(self, runs: list[Batch | None]) -> None:
+        """Raises ModelFailed where a request would see what an earlier one left."""
+        if any(runs):
+            try:
+                self._interpreter.reset_all_variables()
+            except RuntimeError as fault:
+                raise ModelFailed(
+                    "what this signature remembers between runs can't be reset\nhelp: save it in a file of its own"
+                ) from fault
 
-    def _resize(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        # Forgotten first: a resize that fails leaves neither the old shapes nor the new ones.
-        self._shapes = {}
-        for name, shape in shapes.items():
-            self._interpreter.resize_tensor_input(self._inputs[name]["index"], list(shape))
-        self._interpreter.allocate_tensors()
-        self._shapes = shapes
-
-    def _resizes(self) -> bool:
-        """Whether two rows go in and two come out, of each tensor."""
+    def _resizes(self, inputs: list[TensorSpec]) -> bool:
+        """Whether two rows go in and two come out, of each tensor, and each is what it is alone."""
         import numpy as np
 
-        if not all(detail["shape"].size and detail["shape"][0] == 1 for detail in self._inputs.values()):
+        if not all(spec.shape and spec.shape[0] in (1, -1) for spec in inputs):
             return False
-        own = {name: tuple(detail["shape"]) for name, detail in self._inputs.items()}
+        rows = _made_up(inputs, 2)
+        together = self._tried(rows)
+        if together is None or any(array.ndim == 0 or len(array) != 2 for array in together.values()):
+            return False
+        for row in range(2):
+            alone = self._tried({name: array[row : row + 1] for name, array in rows.items()})
+            if alone is None:
+                return False
+            for name, array in alone.items():
+                whole = together[name][row : row + 1]
+                numbers = array.dtype.kind == "f" and array.shape == whole.shape
+                if not (np.allclose(array, whole, 1e-3, 1e-3) if numbers else np.array_equal(array, whole)):
+                    return False
+        return True
+
+    def _tried(self, batch: Batch) -> Batch | None:
         try:
-            outputs = self.predict(
-                {name: np.zeros((2, *shape[1:]), self._inputs[name]["dtype"]) for name, shape in own.items()}
-            )
-        except (RuntimeError, ValueError):
-            self._resize(own)
-            return False
-        return all(array.ndim > 0 and array.shape[0] == 2 for array in outputs.values())
+            return self.predict(batch)
+        except InvalidInput:
+            return None
 
 
-def _by_name(interpreter: Any, side: str) -> dict[str, Any]:
-    details = {
-        detail["index"]: detail
-        for detail in (interpreter.get_input_details() if side == "inputs" else interpreter.get_output_details())
-    }
-    names = {detail["name"]: detail for detail in details.values()}
-    signatures = interpreter.get_signature_list()
-    if not signatures:
-        return names
-    runner = interpreter.get_signature_runner(next(iter(signatures)))
-    found = runner.get_input_details() if side == "inputs" else runner.get_output_details()
-    # Only where the signature is of the same graph: its tensors are then the interpreter's.
-    return found if {detail["index"] for detail in found.values()} == set(details) else names
+def _made_up(inputs: list[TensorSpec], rows: int, fill: int | None = None) -> Batch:
+    """``rows`` different rows, or such that are full of ``fill``, of size 1 where it is free."""
+    import numpy as np
+
+    from inferd.types import DATATYPES
+
+    random = np.random.default_rng(0)
+    batch = {}
+    for spec in inputs:
+        shape = [rows if at == 0 and size in (1, -1) else abs(size) for at, size in enumerate(spec.shape)]
+        if spec.datatype == "BYTES":
+            batch[spec.name] = np.full(shape, b"text", object)
+            continue
+        # 0 and 1 are valid for flags, counts and most vocabularies.
+        values = random.random(shape) if spec.datatype.startswith("FP") else random.integers(0, 2, shape)
+        batch[spec.name] = (values if fill is None else np.full(shape, fill)).astype(DATATYPES[spec.datatype])
+    return batch
 
 
-def _described(name: str, detail: Any, *, rows_free: bool) -> TensorSpec:
+def _named(details: list[dict[str, Any]], side: str) -> dict[str, dict[str, Any]]:
+    """Tensors by name. A file need not name them, nor give each a name of its own."""
+    by_name: dict[str, dict[str, Any]] = {}
+    for place, detail in enumerate(details):
+        name = detail["name"] or f"{side}_{place}"
+        if name in by_name and by_name[name]["index"] != detail["index"]:
+            name = f"{name}_{place}"
+        by_name[name] = detail
+    return by_name
+
+
+def _quantised(details: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """What the numbers of quantised tensors stand for, for those who ask the model."""
+    said = []
+    for name, detail in details.items():
+        scales = detail["quantization_parameters"]["scales"]
+        zeros = detail["quantization_parameters"]["zero_points"]
+        if len(scales) == 1:
+            said.append(f"'{name}' is {scales[0]:g} * (number - {zeros[0]})")
+        elif len(scales):
+            said.append(f"'{name}' has a scale of its own for each of {len(scales)} channels")
+    return {"quantised": "; ".join(said)} if said else {}
+
+
+def _described(name: str, detail: dict[str, Any]) -> TensorSpec:
+    import numpy as np
+
     from inferd.runtimes.signatures import datatype_of
     from inferd.types import TensorSpec
 
-    shape = [int(dim) for dim in (detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"])]
-    if rows_free and shape:
-        shape[0] = -1
-    return TensorSpec(name, datatype_of(detail["dtype"]), tuple(shape))
+    if detail["dtype"] is np.object_:
+        raise ModelFailed(f"'{name}' is a resource of the model, not a tensor, which the protocol can't carry")
+    shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
+    try:
+        return TensorSpec(name, datatype_of(detail["dtype"]), tuple(int(size) for size in shape))
+    except ModelFailed as fault:
+        raise ModelFailed(f"'{name}': {fault}") from None
+
+
+def _with_rows(spec: TensorSpec) -> TensorSpec:
+    from inferd.types import TensorSpec
+
+    return TensorSpec(spec.name, spec.datatype, (-1, *spec.shape[1:]))
+
+
+def _as_seen(outputs: list[TensorSpec], runs: list[Batch]) -> list[TensorSpec]:
+    """Outputs as some runs gave them: where an operator finds out sizes while it runs, the file's own say nothing."""
+    from inferd.types import TensorSpec
+
+    seen = []
+    for spec in outputs:
+        shapes = [run[spec.name].shape for run in runs]
+        if any(len(shape) != len(spec.shape) for shape in shapes):
+            sizes = (-1,) * len(shapes[0])
+        else:
+            sizes = tuple(s if all(shape[at] == s for shape in shapes) else -1 for at, s in enumerate(spec.shape))
+        seen.append(TensorSpec(spec.name, spec.datatype, sizes))
+    return seen

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
-from inferd.errors import ModelFailed
+from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, head, in_python, require
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
 
     from inferd.spec.settings import ModelSpec
     from inferd.types import TensorSpec
@@ -38,44 +41,111 @@ def load(settings: dict[str, Any]) -> Runtime:
 
 
 class OpenvinoRuntime:
-    """A compiled network. Its inputs and outputs are the signature, free dimensions -1."""
+    """A compiled network. Its inputs and outputs are the signature, free dimensions -1.
+
+    Raises:
+        ModelFailed: a tensor has a type that the protocol lacks, or a free number of dimensions.
+    """
 
     example: Batch | None = None
 
     def __init__(self, settings: dict[str, Any]) -> None:
         import openvino
 
-        from inferd.runtimes.signatures import with_declared
+        from inferd.runtimes.signatures import narrowed
 
-        core = openvino.Core()
-        network = core.read_model(settings["file"])
-        compiled = core.compile_model(
-            network,
-            "CPU",
-            {
-                "INFERENCE_NUM_THREADS": settings["threads"],
-                # Its own default is bfloat16 where the CPU has it: three digits.
-                "INFERENCE_PRECISION_HINT": "f32",
-                "NUM_STREAMS": 1,
-                "PERFORMANCE_HINT": "LATENCY",
-            },
-        )
+        self._openvino = openvino
+        self._core = openvino.Core()
+        self._network = self._core.read_model(settings["file"])
+        threads = min(settings["threads"], len(os.sched_getaffinity(0)))
+        self._options = {
+            "INFERENCE_NUM_THREADS": threads,
+            # Its own default is bfloat16 where the CPU has it: three digits.
+            "INFERENCE_PRECISION_HINT": "f32",
+            # A stream of one thread loses the errors of operators that sizes don't fit: the answer is an earlier
+            # request's, or the process ends. Without streams the calling thread runs the network.
+            "NUM_STREAMS": 0 if threads == 1 else 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._request = self._fresh_request()
+        inputs = [_described(port) for port in self._request.model_inputs]
+        outputs = [_described(port) for port in self._request.model_outputs]
         self.facts = {"runtime": f"openvino {openvino.get_version().partition('-')[0]}"}
-        self._request = compiled.create_infer_request()
-        self._ports = [(_name(port), port) for port in compiled.outputs]
-        self.signature = with_declared(
-            settings,
-            [_described(port) for port in compiled.inputs],
-            [_described(port) for port in compiled.outputs],
-        )
+        # One tensor may be several outputs, under the one name that it has.
+        self.signature = narrowed(settings, inputs, {spec.name: spec for spec in outputs}.values())
+        # By position: a tensor need not have a name that OpenVINO takes.
+        self._inputs = {spec.name: (position, spec.datatype) for position, spec in enumerate(inputs)}
+        self._outputs = {spec.name: (position, spec.datatype) for position, spec in enumerate(outputs)}
+        self._known_good = self._tried(inputs)
 
     def predict(self, batch: Batch) -> Batch:
-        """The network's answers."""
-        found = self._request.infer(batch)
-        return {name: found[port] for name, port in self._ports}
+        """The network's answers.
+
+        Raises:
+            InvalidInput: sizes that the network can't use together, or a text that OpenVINO can't carry.
+        """
+        tensors = {}
+        for name, array in batch.items():
+            position, datatype = self._inputs[name]
+            tensors[position] = self._tensor(array, datatype, name)
+        try:
+            found = self._request.infer(tensors, decode_strings=False).to_tuple()
+        except RuntimeError as fault:
+            self._forget()
+            raise InvalidInput("the model can't use inputs of these shapes or values") from fault
+        return {name: _array(found[position], datatype) for name, (position, datatype) in self._outputs.items()}
 
     def close(self) -> None:
         """Nothing is held but memory."""
+
+    def _fresh_request(self) -> Any:
+        return self._core.compile_model(self._network, "CPU", self._options).create_infer_request()
+
+    def _tried(self, inputs: list[TensorSpec]) -> dict[int, Any] | None:
+        """Zeros that the network can be run with; ``None``: it can't be."""
+        import numpy as np
+
+        from inferd.types import DATATYPES
+
+        tensors = {}
+        for position, spec in enumerate(inputs):
+            array = np.zeros([1 if size < 0 else size for size in spec.shape], DATATYPES[spec.datatype])
+            array = np.full(array.shape, b"", object) if spec.datatype == "BYTES" else array
+            tensors[position] = self._tensor(array, spec.datatype, spec.name)
+        try:
+            self._request.infer(tensors)
+        except RuntimeError:
+            self._request = self._fresh_request()
+            return None
+        return tensors
+
+    def _forget(self) -> None:
+        """Make the network forget the sizes that it failed with.
+
+        An operator keeps them before it fails, finds them unchanged in the next request that has them, and goes on with
+        what is left of an earlier one: a request that was refused would be answered when it is tried again.
+        """
+        if self._known_good is not None:
+            self._request.infer(self._known_good)
+        else:
+            self._request = self._fresh_request()
+
+    def _tensor(self, array: np.ndarray, datatype: str, name: str) -> Any:
+        if datatype == "BF16":
+            return self._openvino.Tensor(array, self._openvino.Shape(array.shape), self._openvino.Type.bf16)
+        if datatype != "BYTES":
+            return array
+        for place, text in enumerate(array.reshape(-1)):
+            # numpy's texts of fixed width, which OpenVINO takes, don't know where such a one ends.
+            if text.endswith(b"\0"):
+                raise InvalidInput(f"element {place} of input '{name}' ends in a zero byte, which OpenVINO drops")
+        # A tensor: of an array without a letter in it OpenVINO would leave what an earlier request put there.
+        return self._openvino.Tensor(array.astype("S"))
+
+
+def _array(array: np.ndarray, datatype: str) -> np.ndarray:
+    # numpy has no bfloat16: its bits come as those of a binary16.
+    return array.view("uint16") if datatype == "BF16" else array
 
 
 def _described(port: Any) -> TensorSpec:
@@ -84,7 +154,7 @@ def _described(port: Any) -> TensorSpec:
 
     kind = port.get_element_type()
     try:
-        datatype = "BF16" if kind.get_type_name() == "bf16" else datatype_of(kind.to_dtype())
+        datatype = {"bf16": "BF16", "string": "BYTES"}.get(kind.get_type_name()) or datatype_of(kind.to_dtype())
     except RuntimeError as fault:
         raise ModelFailed(f"'{_name(port)}' has the type {kind.get_type_name()}, which can't be served") from fault
     dims = port.get_partial_shape()
@@ -94,6 +164,7 @@ def _described(port: Any) -> TensorSpec:
 
 
 def _name(port: Any) -> str:
-    # Networks that were made without names have numbered outputs.
-    names = sorted(port.get_names())
+    # Of several names of a tensor the shortest: longer ones are made by frameworks ("serving_default_x:0"). Networks
+    # that were made without names have numbered outputs.
+    names = sorted(port.get_names(), key=lambda name: (len(name), name))
     return str(names[0] if names else port.get_node().get_friendly_name())

@@ -51,7 +51,7 @@ def claims(path: Path) -> bool:
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the Python model ``file`` is started."""
-    return in_python("python", PLATFORM, file, spec, threads)
+    return in_python("python", PLATFORM, file, spec, threads, parameters=None)
 
 
 def load(settings: dict[str, Any]) -> Runtime:

@@ -13,11 +13,21 @@ from inferd.errors import ModelFailed
 from inferd.types import DATATYPES, Signature, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from inferd.runtimes.base import Batch
 
-__all__ = ["as_text", "datatype_of", "declared", "matrix_input", "outputs_seen", "with_declared"]
+__all__ = [
+    "as_text",
+    "chosen_signature",
+    "datatype_of",
+    "declared",
+    "matrix_input",
+    "narrowed",
+    "outputs_between",
+    "outputs_seen",
+    "with_declared",
+]
 
 _DATATYPES = {np.dtype(dtype): name for name, dtype in reversed(DATATYPES.items())}
 
@@ -47,6 +57,54 @@ def with_declared(settings: dict[str, Any], inputs: Iterable[TensorSpec], output
     return Signature(declared(settings, "inputs") or tuple(inputs), declared(settings, "outputs") or tuple(outputs))
 
 
+def narrowed(settings: dict[str, Any], inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> Signature:
+    """The signature that a model itself has, free sizes being those that the settings declare.
+
+    What is declared otherwise is not taken up: the control plane holds it against this signature and ends the load.
+    """
+
+    def settled(side: str, own: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
+        said = {spec.name: spec for spec in declared(settings, side) or ()}
+        return tuple(said[spec.name] if spec.name in said and _fits(said[spec.name], spec) else spec for spec in own)
+
+    return Signature(settled("inputs", inputs), settled("outputs", outputs))
+
+
+def _fits(said: TensorSpec, own: TensorSpec) -> bool:
+    sizes = zip(said.shape, own.shape, strict=False)
+    return (
+        said.datatype == own.datatype
+        and len(said.shape) == len(own.shape)
+        and all(size in (-1, wanted) for wanted, size in sizes)
+    )
+
+
+def chosen_signature(names: Sequence[str], parameters: dict[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """The signature of a file that is served, and what an operator is told where there are others.
+
+    Args:
+        names: those in the file, in its order.
+        parameters: of the model's settings; ``signature`` names one.
+
+    Returns:
+        The one that is named, ``serving_default``, or the first; ``None`` where there is none.
+
+    Raises:
+        ModelFailed: there is none of that name.
+    """
+    wanted = parameters.get("signature")
+    if wanted is not None and wanted not in names:
+        raise ModelFailed(
+            f"the model has no signature '{wanted}'\nhelp: parameters: {{signature: …}} takes one of {list(names)}"
+        )
+    chosen = wanted or ("serving_default" if "serving_default" in names else next(iter(names), None))
+    others = [name for name in names if name != chosen]
+    if not others:
+        return chosen, {}
+    remedy = f"parameters: {{signature: {others[0]}}} serves another"
+    return chosen, {"signature": f"{chosen}; not served: {', '.join(others)} ({remedy})"}
+
+
 def matrix_input(columns: int) -> tuple[TensorSpec, ...]:
     """The one input of most models of tables: ``x``, FP32, a row for each sample."""
     return (TensorSpec("x", "FP32", (-1, columns)),)
@@ -56,6 +114,23 @@ def outputs_seen(outputs: Batch) -> tuple[TensorSpec, ...]:
     """The description of what one run gave, dimension 0 free."""
     arrays = {name: np.asarray(value) for name, value in outputs.items()}
     return tuple(TensorSpec(name, datatype_of(array.dtype), (-1, *array.shape[1:])) for name, array in arrays.items())
+
+
+def outputs_between(outputs: Batch, others: Batch) -> tuple[TensorSpec, ...]:
+    """The description of what two runs gave whose inputs differed in every free size: sizes that differ are free.
+
+    Raises:
+        ModelFailed: the runs differ in more than sizes.
+    """
+    specs = []
+    for name, value in outputs.items():
+        one, other = np.asarray(value), np.asarray(others.get(name))
+        if one.dtype != other.dtype or one.ndim != other.ndim:
+            found = f"{one.dtype} of shape {one.shape}", f"{other.dtype} of shape {other.shape}"
+            raise ModelFailed(f"output '{name}' is {found[0]} in one run and {found[1]} in another")
+        sizes = tuple(size if size == its else -1 for size, its in zip(one.shape, other.shape, strict=True))
+        specs.append(TensorSpec(name, datatype_of(one.dtype), sizes))
+    return tuple(specs)
 
 
 def as_text(array: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ Reads a case and replies, hands on differences in words. Knows nothing of server
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -118,7 +119,7 @@ def differences(
         if array.shape != wanted.shape:
             yield Difference(None, f"shape of '{name}'", wanted.shape, array.shape)
             return
-        wrong[name] = ~_equal(array, wanted, case, infinite_as_nan=found.datatype is None)
+        wrong[name] = ~_equal(array, wanted, case, plain=found.datatype is None)
     for name, elements in wrong.items():
         rows = np.flatnonzero(elements.reshape(len(elements), -1).any(axis=1)) if elements.ndim else []
         for place in rows:
@@ -140,23 +141,31 @@ def _values(found: Got, wanted: np.ndarray) -> np.ndarray:
     return array[None] if array.shape == wanted.shape[1:] and wanted.shape[:1] == (1,) else array
 
 
-def _equal(array: np.ndarray, wanted: np.ndarray, case: Case, *, infinite_as_nan: bool) -> np.ndarray:
-    """Elements that are equal within the library's precision. Plain JSON has one word for NaN and the infinities."""
+def _equal(array: np.ndarray, wanted: np.ndarray, case: Case, *, plain: bool) -> np.ndarray:
+    """Elements that are equal within the library's precision.
+
+    Plain JSON has one word for NaN and the infinities, and bytes that are no text are in base64.
+    """
     if wanted.dtype.kind in "OSUT":
         pairs = zip(array.reshape(-1), wanted.reshape(-1), strict=True)
-        return np.array([_text(one) == _text(other) for one, other in pairs], bool).reshape(wanted.shape)
+        return np.array([_bytes(one) == _bytes(other, plain=plain) for one, other in pairs]).reshape(wanted.shape)
     if wanted.dtype.kind in "iub":
         return array == wanted
     one, other = array.astype(np.longdouble), wanted.astype(np.longdouble)
-    if infinite_as_nan:
+    if plain:
         other = np.where(np.isfinite(other), other, np.nan)
     with np.errstate(invalid="ignore"):
         near = np.abs(one - other) <= case.absolute + case.relative * np.abs(other)
     return near | (one == other) | (np.isnan(one) & np.isnan(other))
 
 
-def _text(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
+def _bytes(value: Any, *, plain: bool = False) -> bytes:
+    data = value if isinstance(value, bytes) else str(value).encode()
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(data) if plain else data
+    return data
 
 
 def _tied(probabilities: np.ndarray, case: Case) -> bool:

@@ -43,6 +43,15 @@ class Sent:
     datatype: str
     array: np.ndarray
 
+    @classmethod
+    def of(cls, name: str, array: np.ndarray) -> Sent:
+        """An array of this process."""
+        if array.dtype.kind not in "OSUT":
+            return cls(name, datatype_of(array.dtype), array)
+        texts = np.empty(array.shape, object)
+        texts.reshape(-1)[:] = [one if isinstance(one, bytes) else str(one).encode() for one in array.reshape(-1)]
+        return cls(name, "BYTES", texts)
+
     @property
     def typed(self) -> bool:
         """Whether its values have a form in bytes."""
@@ -144,7 +153,7 @@ class Questions:
         """One row, for people."""
         if self.is_frame:
             return {str(name): value for name, value in self.rows.iloc[row].to_dict().items()}
-        return {name: array[row].tolist() for name, array in self.rows.items()}
+        return {name: np.asarray(array[row]).tolist() for name, array in self.rows.items()}
 
     def _question(self, tensor: Mapping[str, Any], inputs: int) -> Question:
         told = tensor.get("parameters", {}).get("columns", ())

@@ -219,6 +219,8 @@ class Way(NamedTuple):
     """Whether a tensor can be said in it."""
     own: bool
     """Whether it says the rows in their own types: those that the model's types don't hold can be refused."""
+    gives: Callable[[np.ndarray], bool] = lambda _: True
+    """Whether an output can be said in it."""
 
 
 def _json_says(sent: Sent) -> bool:
@@ -241,7 +243,7 @@ def _typed_says(sent: Sent) -> bool:
 
 
 WAYS = {
-    "/v2 JSON": Way(Asker.json, _json_says, own=True),
+    "/v2 JSON": Way(Asker.json, _json_says, own=True, gives=lambda array: _json_says(Sent.of("", array))),
     "/v2 binary": Way(Asker.binary, lambda sent: sent.typed, own=False),
     "gRPC raw": Way(Asker.grpc_raw, lambda sent: sent.typed, own=True),
     "gRPC typed": Way(Asker.grpc_typed, _typed_says, own=False),

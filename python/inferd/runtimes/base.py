@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from inferd.types import InputSchema, Signature
 
 __all__ = [
+    "UNUSABLE",
     "Batch",
     "Controlled",
     "Launch",
@@ -33,6 +34,9 @@ __all__ = [
     "in_python",
     "require",
 ]
+
+UNUSABLE = "the model can't use inputs of these shapes or values"
+"""What a client is told of a library's error: its own text may hold data of another request or a path."""
 
 Batch = dict[str, Any]
 """Arrays by name. Every array has shape ``(n, *item_shape)`` where the model is batched."""

@@ -9,7 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, in_python, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,13 +42,13 @@ def load(settings: dict[str, Any]) -> Runtime:
 class LitertRuntime:
     """An interpreter. Inputs and outputs have the names of the model's signature where it has one.
 
-    Of several signatures ``serving_default`` is served, else the first; ``parameters: {signature: NAME}`` names
-    another. Files that were converted with a fixed batch of 1 are served with rows of any number: the interpreter
-    resizes its tensors, which it can for the operators of nearly every model; where it can't, or where rows then change
-    each other, the file's own shape stands. What a model would remember from one run to the next is reset.
+    Of several signatures ``serving_default`` is served, or the one that ``parameters: {signature: NAME}`` names. Files
+    that were converted with a fixed batch of 1 are served with rows of any number: the interpreter resizes its tensors,
+    which it can for the operators of nearly every model; where it can't, or where rows then change each other, the
+    file's own shape stands. What a model would remember from one run to the next is reset.
 
     Raises:
-        ModelFailed: a tensor has a type that the protocol lacks, or there is no such signature.
+        ModelFailed: a tensor has a type that the protocol lacks, or which signature is to be served is not known.
     """
 
     example: Batch | None = None
@@ -58,7 +58,7 @@ class LitertRuntime:
 
         from ai_edge_litert.interpreter import Interpreter
 
-        from inferd.runtimes.signatures import chosen_signature, narrowed
+        from inferd.runtimes.signatures import chosen_signature, made_up, narrowed
 
         self._interpreter = Interpreter(model_path=settings["file"], num_threads=settings["threads"])
         self.facts = {"runtime": f"ai-edge-litert {version('ai-edge-litert')}"}
@@ -76,7 +76,7 @@ class LitertRuntime:
         outputs = [_described(name, detail) for name, detail in self._outputs.items()]
         self.facts |= {**said, **_quantised({**self._inputs, **self._outputs})}
         rows_free = self._resizes(inputs)
-        runs = [self._tried(_made_up(inputs, 1, fill)) for fill in (None, 0, 1)]
+        runs = [self._tried(made_up(inputs, rows=1, fill=fill)) for fill in (None, 0, 1)]
         self._check_reset(runs)
         outputs = _as_seen(outputs, [run for run in runs if run is not None])
         with_rows = _with_rows if rows_free else lambda spec: spec
@@ -91,7 +91,7 @@ class LitertRuntime:
         try:
             return self._run(batch)
         except (RuntimeError, ValueError) as fault:
-            raise InvalidInput("the model can't use inputs of these shapes or values") from fault
+            raise InvalidInput(UNUSABLE) from fault
 
     def close(self) -> None:
         """Nothing is held but memory."""
@@ -128,9 +128,11 @@ class LitertRuntime:
         """Whether two rows go in and two come out, of each tensor, and each is what it is alone."""
         import numpy as np
 
+        from inferd.runtimes.signatures import made_up
+
         if not all(spec.shape and spec.shape[0] in (1, -1) for spec in inputs):
             return False
-        rows = _made_up(inputs, 2)
+        rows = made_up(map(_with_rows, inputs), rows=2)
         together = self._tried(rows)
         if together is None or any(array.ndim == 0 or len(array) != 2 for array in together.values()):
             return False
@@ -150,25 +152,6 @@ class LitertRuntime:
             return self.predict(batch)
         except InvalidInput:
             return None
-
-
-def _made_up(inputs: list[TensorSpec], rows: int, fill: int | None = None) -> Batch:
-    """``rows`` different rows, or such that are full of ``fill``, of size 1 where it is free."""
-    import numpy as np
-
-    from inferd.types import DATATYPES
-
-    random = np.random.default_rng(0)
-    batch = {}
-    for spec in inputs:
-        shape = [rows if at == 0 and size in (1, -1) else abs(size) for at, size in enumerate(spec.shape)]
-        if spec.datatype == "BYTES":
-            batch[spec.name] = np.full(shape, b"text", object)
-            continue
-        # 0 and 1 are valid for flags, counts and most vocabularies.
-        values = random.random(shape) if spec.datatype.startswith("FP") else random.integers(0, 2, shape)
-        batch[spec.name] = (values if fill is None else np.full(shape, fill)).astype(DATATYPES[spec.datatype])
-    return batch
 
 
 def _named(details: list[dict[str, Any]], side: str) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, head, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, head, in_python, require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +92,7 @@ class OpenvinoRuntime:
             found = self._request.infer(tensors, decode_strings=False).to_tuple()
         except RuntimeError as fault:
             self._forget()
-            raise InvalidInput("the model can't use inputs of these shapes or values") from fault
+            raise InvalidInput(UNUSABLE) from fault
         return {name: _array(found[position], datatype) for name, (position, datatype) in self._outputs.items()}
 
     def close(self) -> None:
@@ -103,15 +103,10 @@ class OpenvinoRuntime:
 
     def _tried(self, inputs: list[TensorSpec]) -> dict[int, Any] | None:
         """Zeros that the network can be run with; ``None``: it can't be."""
-        import numpy as np
+        from inferd.runtimes.signatures import made_up
 
-        from inferd.types import DATATYPES
-
-        tensors = {}
-        for position, spec in enumerate(inputs):
-            array = np.zeros([1 if size < 0 else size for size in spec.shape], DATATYPES[spec.datatype])
-            array = np.full(array.shape, b"", object) if spec.datatype == "BYTES" else array
-            tensors[position] = self._tensor(array, spec.datatype, spec.name)
+        zeros = made_up(inputs, rows=1, fill=0)
+        tensors = {at: self._tensor(zeros[spec.name], spec.datatype, spec.name) for at, spec in enumerate(inputs)}
         try:
             self._request.infer(tensors)
         except RuntimeError:

@@ -22,6 +22,7 @@ __all__ = [
     "chosen_signature",
     "datatype_of",
     "declared",
+    "made_up",
     "matrix_input",
     "narrowed",
     "outputs_between",
@@ -39,6 +40,8 @@ def datatype_of(dtype: Any) -> str:
         ModelFailed: the protocol has no such type.
     """
     dtype = np.dtype(dtype)
+    if dtype.name == "bfloat16":
+        return "BF16"
     if dtype.kind in "OSUT":
         return "BYTES"
     if dtype not in _DATATYPES:
@@ -87,22 +90,46 @@ def chosen_signature(names: Sequence[str], parameters: dict[str, Any]) -> tuple[
         parameters: of the model's settings; ``signature`` names one.
 
     Returns:
-        The one that is named, ``serving_default``, or the first; ``None`` where there is none.
+        The one that is named, ``serving_default``, or the only one; ``None`` where there is none.
 
     Raises:
-        ModelFailed: there is none of that name.
+        ModelFailed: there is none of that name, or which of several is meant is not known.
     """
     wanted = parameters.get("signature")
-    if wanted is not None and wanted not in names:
+    if wanted is None:
+        wanted = names[0] if len(names) == 1 else "serving_default" if "serving_default" in names else None
+    if wanted not in names and (names or wanted is not None):
+        what = f"no signature '{wanted}'" if wanted else f"{len(names)} signatures, and none is serving_default"
+        known = ", ".join(names) or "none"
         raise ModelFailed(
-            f"the model has no signature '{wanted}'\nhelp: parameters: {{signature: …}} takes one of {list(names)}"
+            f"the model has {what}\nhelp: parameters: {{signature: NAME}} in model.yaml serves one of {known}"
         )
-    chosen = wanted or ("serving_default" if "serving_default" in names else next(iter(names), None))
-    others = [name for name in names if name != chosen]
+    others = [name for name in names if name != wanted]
     if not others:
-        return chosen, {}
+        return wanted, {}
     remedy = f"parameters: {{signature: {others[0]}}} serves another"
-    return chosen, {"signature": f"{chosen}; not served: {', '.join(others)} ({remedy})"}
+    return wanted, {"signature": f"{wanted}; not served: {', '.join(others)} ({remedy})"}
+
+
+def made_up(specs: Iterable[TensorSpec], rows: int, size: int = 1, fill: int | None = None) -> Batch:
+    """Inputs of ``rows`` rows to try a model with, the same every time.
+
+    Args:
+        specs: what it takes.
+        rows: where dimension 0 is free.
+        size: of other free dimensions.
+        fill: every number; ``None``: fractions between 0 and 1, whole numbers 0 and 1, which most vocabularies have.
+    """
+    random = np.random.default_rng(rows)
+    batch: Batch = {}
+    for spec in specs:
+        shape = [(rows if at == 0 else size) if dim < 0 else dim for at, dim in enumerate(spec.shape)]
+        if spec.datatype == "BYTES":
+            batch[spec.name] = np.full(shape, b"text", object)
+            continue
+        values = random.random(shape) if spec.datatype.startswith("FP") else random.integers(0, 2, shape)
+        batch[spec.name] = (values if fill is None else np.full(shape, fill)).astype(DATATYPES[spec.datatype])
+    return batch
 
 
 def matrix_input(columns: int) -> tuple[TensorSpec, ...]:
@@ -113,23 +140,30 @@ def matrix_input(columns: int) -> tuple[TensorSpec, ...]:
 def outputs_seen(outputs: Batch) -> tuple[TensorSpec, ...]:
     """The description of what one run gave, dimension 0 free."""
     arrays = {name: np.asarray(value) for name, value in outputs.items()}
-    return tuple(TensorSpec(name, datatype_of(array.dtype), (-1, *array.shape[1:])) for name, array in arrays.items())
+    return tuple(
+        TensorSpec(name, datatype_of(array.dtype), (-1, *array.shape[1:]) if array.ndim else ())
+        for name, array in arrays.items()
+    )
 
 
-def outputs_between(outputs: Batch, others: Batch) -> tuple[TensorSpec, ...]:
-    """The description of what two runs gave whose inputs differed in every free size: sizes that differ are free.
+def outputs_between(runs: Sequence[Batch]) -> tuple[TensorSpec, ...]:
+    """The description of what runs gave whose inputs differed in every free size: sizes that differ are free.
+
+    So is the size of what was empty, which depends on values.
 
     Raises:
         ModelFailed: the runs differ in more than sizes.
     """
     specs = []
-    for name, value in outputs.items():
-        one, other = np.asarray(value), np.asarray(others.get(name))
-        if one.dtype != other.dtype or one.ndim != other.ndim:
-            found = f"{one.dtype} of shape {one.shape}", f"{other.dtype} of shape {other.shape}"
-            raise ModelFailed(f"output '{name}' is {found[0]} in one run and {found[1]} in another")
-        sizes = tuple(size if size == its else -1 for size, its in zip(one.shape, other.shape, strict=True))
-        specs.append(TensorSpec(name, datatype_of(one.dtype), sizes))
+    for name in runs[0]:
+        one, *others = (np.asarray(run.get(name)) for run in runs)
+        sizes = list(one.shape)
+        for other in others:
+            if one.dtype != other.dtype or one.ndim != other.ndim:
+                found = f"{one.dtype} of shape {one.shape}", f"{other.dtype} of shape {other.shape}"
+                raise ModelFailed(f"output '{name}' is {found[0]} in one run and {found[1]} in another")
+            sizes = [size if size == its and size else -1 for size, its in zip(sizes, other.shape, strict=True)]
+        specs.append(TensorSpec(name, datatype_of(one.dtype), tuple(sizes)))
     return tuple(specs)
 
 

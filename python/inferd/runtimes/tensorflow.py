@@ -13,14 +13,17 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inferd.errors import ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, in_python, require
+from inferd.errors import InvalidInput, ModelFailed
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, in_python, require
 from inferd.runtimes.trust import digest, refuse_untrusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    import numpy as np
 
     from inferd.spec.settings import ModelSpec
+    from inferd.types import TensorSpec
 
 __all__ = ["TensorflowRuntime", "claims", "compose", "load"]
 
@@ -39,7 +42,7 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     if strange is not None:
         refuse_untrusted(file, spec.trusted_sha256, strange, _SAFE_WAY)
     require("tensorflow", "tensorflow", spec)
-    return in_python("tensorflow", PLATFORM, file, spec, threads)
+    return in_python("tensorflow", PLATFORM, file, spec, threads, parameters=("signature",) if file.is_dir() else ())
 
 
 def _code_in(file: Path) -> str | None:
@@ -87,51 +90,71 @@ def load(settings: dict[str, Any]) -> Runtime:
 
 
 class TensorflowRuntime:
-    """A serving signature (``serving_default``, or the only one), or a Keras model as one."""
+    """A signature of a SavedModel, or a Keras model as one.
+
+    Of several signatures ``serving_default`` is served, or the one that ``parameters: {signature: NAME}`` names.
+
+    Raises:
+        ModelFailed: which of several signatures is to be served is not known, or a tensor of it can't be.
+    """
 
     example: Batch | None = None
 
     def __init__(self, settings: dict[str, Any]) -> None:
         import tensorflow as tf
 
-        from inferd.runtimes.signatures import with_declared
+        from inferd.runtimes.signatures import chosen_signature, narrowed
 
         tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
         tf.config.threading.set_inter_op_parallelism_threads(1)
         path = Path(settings["file"])
-        self._model = tf.saved_model.load(str(path)) if path.is_dir() else _keras(path, settings["trusted_sha256"])
-        self._function = _serving(self._model) if path.is_dir() else _traced(tf, self._model)
-        _, inputs = self._function.structured_input_signature
-        outputs = self._function.structured_outputs
-        self._dtypes = {name: spec.dtype for name, spec in inputs.items()}
         self.facts = {"runtime": f"tensorflow {tf.__version__}"}
-        self.signature = with_declared(
+        if path.is_dir():
+            self._model = tf.saved_model.load(str(path))
+            chosen, said = chosen_signature(list(self._model.signatures), settings["parameters"])
+            if chosen is None:
+                raise ModelFailed("the SavedModel has no signature\nhelp: save it with model.export(folder)")
+            self._function = self._model.signatures[chosen]
+            self.facts |= said
+        else:
+            self._model = _keras(path, settings["trusted_sha256"])
+            self._function = _traced(tf, self._model)
+        _, inputs = self._function.structured_input_signature
+        self._dtypes = {name: spec.dtype for name, spec in inputs.items()}
+        self._tf = tf
+        self.signature = narrowed(
             settings,
             [_described(name, spec) for name, spec in sorted(inputs.items())],
-            [_described(name, spec) for name, spec in sorted(outputs.items())],
+            [_described(name, spec) for name, spec in sorted(self._function.structured_outputs.items())],
         )
 
     def predict(self, batch: Batch) -> Batch:
-        """The model's answers."""
-        import tensorflow as tf
+        """The model's answers.
 
-        tensors = {name: tf.constant(array, dtype=self._dtypes[name]) for name, array in batch.items()}
-        return {name: tensor.numpy() for name, tensor in self._function(**tensors).items()}
+        Raises:
+            InvalidInput: an operator refuses the inputs.
+        """
+        refusals = (self._tf.errors.InvalidArgumentError, self._tf.errors.OutOfRangeError)
+        try:
+            found = self._function(**{name: self._tensor(name, array) for name, array in batch.items()})
+        except refusals as fault:
+            raise InvalidInput(UNUSABLE) from fault
+        return {name: _array(tensor) for name, tensor in found.items()}
 
     def close(self) -> None:
         """Nothing is held but memory."""
 
+    def _tensor(self, name: str, array: np.ndarray) -> Any:
+        dtype = self._dtypes[name]
+        # numpy has no bfloat16: the array holds its bits.
+        return self._tf.bitcast(array, dtype) if dtype == self._tf.bfloat16 else self._tf.constant(array, dtype=dtype)
 
-def _serving(model: Any) -> Any:
-    signatures = model.signatures
-    if "serving_default" in signatures:
-        return signatures["serving_default"]
-    if len(signatures) == 1:
-        return next(iter(signatures.values()))
-    raise ModelFailed(
-        f"the SavedModel has {len(signatures)} signatures and none is serving_default: {sorted(signatures)}\n"
-        "help: save it with model.export(folder), or with signatures={'serving_default': ...}"
-    )
+
+def _array(tensor: Any) -> np.ndarray:
+    import numpy as np
+
+    array = np.asarray(tensor.numpy())
+    return array.view("uint16") if array.dtype.name == "bfloat16" else array
 
 
 def _keras(file: Path, trusted_sha256: str | None) -> Any:
@@ -150,7 +173,7 @@ def _keras(file: Path, trusted_sha256: str | None) -> Any:
 def _traced(tf: Any, model: Any) -> Any:
     """A Keras model as a function of named tensors that gives named tensors."""
     specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in model.inputs}
-    names = list(model.output_names)
+    names = _distinct(model.output_names)
 
     @tf.function  # type: ignore[untyped-decorator]
     def run(**tensors: Any) -> dict[str, Any]:
@@ -162,10 +185,30 @@ def _traced(tf: Any, model: Any) -> Any:
     return run.get_concrete_function(**specs)
 
 
-def _described(name: str, spec: Any) -> Any:
+def _distinct(names: Iterable[str]) -> list[str]:
+    """``names``, each once: the outputs of a layer that has several share its name."""
+    found: list[str] = []
+    for name in names:
+        number = 0
+        other = name
+        while other in found:
+            number += 1
+            other = f"{name}_{number}"
+        found.append(other)
+    return found
+
+
+def _described(name: str, spec: Any) -> TensorSpec:
     from inferd.runtimes.signatures import datatype_of
     from inferd.types import TensorSpec
 
+    kind = type(spec).__name__
+    if not hasattr(spec, "shape") or not hasattr(spec, "dtype") or kind in ("RaggedTensorSpec", "SparseTensorSpec"):
+        raise ModelFailed(f"'{name}' is a {kind}, not a tensor\nhelp: save the model with a signature of dense tensors")
     if spec.shape.rank is None:
         raise ModelFailed(f"'{name}' has a free number of dimensions\nhelp: save the model with an input signature")
-    return TensorSpec(name, datatype_of(spec.dtype.as_numpy_dtype), tuple(dim or -1 for dim in spec.shape))
+    try:
+        datatype = datatype_of(spec.dtype.as_numpy_dtype)
+    except (ModelFailed, TypeError):
+        raise ModelFailed(f"'{name}' holds {spec.dtype.name}, which the protocol can't carry") from None
+    return TensorSpec(name, datatype, tuple(-1 if dim is None else dim for dim in spec.shape))

@@ -7,14 +7,19 @@ file of weights alone (``torch.save(model.state_dict())``) is no program: both a
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import Forbidden, InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, in_python, require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+
     from inferd.spec.settings import ModelSpec
     from inferd.types import TensorSpec
 
@@ -59,7 +64,11 @@ class TorchRuntime:
     """A program.
 
     TorchScript knows the names of its inputs, neither their types nor their shapes: ``inputs:`` in ``model.yaml`` says
-    them. An exported program knows all. Outputs that are not declared are found by one run.
+    them. An exported program knows all. What comes out is found by two runs of different sizes: dictionaries and named
+    tuples have names of their own, other tensors are ``output``, or ``output_0``, ``output_1`` …
+
+    Raises:
+        ModelFailed: what the settings declare is not what the program takes or gives.
     """
 
     example: Batch | None = None
@@ -67,42 +76,99 @@ class TorchRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import torch
 
+        from inferd.runtimes.signatures import declared, narrowed
+
         torch.set_num_threads(settings["threads"])
         file = Path(settings["file"])
         self.facts = {"runtime": f"torch {torch.__version__}"}
-        from inferd.runtimes.signatures import declared, outputs_seen, with_declared
-
-        outputs = declared(settings, "outputs")
-        self._names = [spec.name for spec in outputs or ()]
+        self._torch = torch
+        self._declared = [spec.name for spec in declared(settings, "outputs") or ()]
         inputs = declared(settings, "inputs")
+        self._by_name: list[str] = []
         if file.suffix == ".pt2":
-            self._program, own = _exported(torch, file)
-            inputs = inputs or own
+            self._program, inputs = _exported(torch, file)
+            self._positional = [spec.name for spec in inputs]
         else:
             self._program = torch.jit.load(str(file), map_location="cpu").eval()
             if inputs is None:
                 raise ModelFailed(_unknown(self._program))
-        self._inputs = [spec.name for spec in inputs]
-        seen = outputs or outputs_seen(self.predict({spec.name: _plausible(spec) for spec in inputs}))
-        self.signature = with_declared(settings, inputs, seen)
+            self._positional, self._by_name = _arguments(self._program, inputs)
+        self._dtypes = {spec.name: self._dtype_of(spec) for spec in inputs}
+        found = self._found_outputs(inputs)
+        self.signature = narrowed(settings, inputs, found or declared(settings, "outputs") or ())
 
     def predict(self, batch: Batch) -> Batch:
-        """The program's answers."""
-        import torch
+        """The program's answers.
 
-        # A copy: torch may write into its inputs, which lie in shared memory that a retry reads again.
-        tensors = [torch.from_numpy(batch[name].copy()) for name in self._inputs]
-        with torch.inference_mode():
-            try:
-                found = self._program(*tensors)
-            except (RuntimeError, IndexError) as fault:
-                if "shape" in str(fault) or "size" in str(fault) or "index" in str(fault):
-                    raise InvalidInput("the model can't use inputs of these shapes or values") from fault
-                raise
-        return {name: tensor.numpy() for name, tensor in _named(found, self._names).items()}
+        Raises:
+            InvalidInput: the program refuses the inputs.
+        """
+        return dict(named(self._run(batch), self._declared))
 
     def close(self) -> None:
         """Nothing is held but memory."""
+
+    def _run(self, batch: Batch) -> Any:
+        torch = self._torch
+        # A copy: torch may write into its inputs, which lie in shared memory that a retry reads again.
+        tensors = {name: self._tensor(name, array.copy()) for name, array in batch.items()}
+        with torch.inference_mode():
+            try:
+                return self._program(
+                    *(tensors[name] for name in self._positional), **{name: tensors[name] for name in self._by_name}
+                )
+            except (RuntimeError, ValueError, IndexError, AssertionError, torch.jit.Error) as fault:
+                if "memory" in str(fault):
+                    raise
+                raise InvalidInput(UNUSABLE) from fault
+
+    def _dtype_of(self, spec: TensorSpec) -> Any:
+        """That of the tensor for an input."""
+        names = {"BOOL": "bool", "BF16": "bfloat16", **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)}}
+        dtype = getattr(self._torch, names.get(spec.datatype, spec.datatype.lower()), None)
+        if dtype is None:
+            raise ModelFailed(
+                f"torch {self._torch.__version__} has no tensors of {spec.datatype}, which input '{spec.name}' is\n"
+                "help: declare a type that the model takes, INT64 for most integers"
+            )
+        return dtype
+
+    def _tensor(self, name: str, array: Any) -> Any:
+        if self._dtypes[name] is self._torch.bfloat16:
+            # numpy has none: the array holds its bits.
+            return self._torch.from_numpy(array.view("int16")).view(self._torch.bfloat16)
+        return self._torch.from_numpy(array)
+
+    def _found_outputs(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...] | None:
+        """Outputs of runs whose free sizes and values differ, or of one where the program takes no others.
+
+        ``None``: made-up inputs don't run, and the settings say what the outputs are.
+        """
+        from inferd.runtimes.signatures import made_up, outputs_between, outputs_seen
+
+        reason: BaseException
+        for sizes in (((2, 3), (3, 5)), ((1, 1),)):
+            try:
+                runs = [self._run(made_up(inputs, *pair)) for pair in sizes]
+            except InvalidInput as fault:
+                reason = fault.__cause__ or fault
+                continue
+            for fill in (0, 1):
+                with contextlib.suppress(InvalidInput):
+                    runs.append(self._run(made_up(inputs, *sizes[0], fill)))
+            left_out = [name for name, value in leaves(runs[0]) if value is None]
+            if left_out:
+                self.facts["outputs_left_out"] = ", ".join(f"'{name}' is None" for name in left_out)
+            batches = [dict(named(run, self._declared)) for run in runs]
+            specs = outputs_between(batches) if len(sizes) == 2 else outputs_seen(batches[0])
+            values = (value for _, value in leaves(runs[0]) if value is not None)
+            return tuple(_of_tensor(spec, value) for spec, value in zip(specs, values, strict=True))
+        if self._declared:
+            return None
+        raise ModelFailed(
+            f"the model can't be run on made-up inputs, which would show its outputs: {reason}\n"
+            "help: see that inputs: in model.yaml are right, and write outputs: there too"
+        )
 
 
 def _exported(torch: Any, file: Path) -> tuple[Any, tuple[TensorSpec, ...]]:
@@ -131,18 +197,102 @@ def _unknown(program: Any) -> str:
     )
 
 
-def _named(found: Any, names: list[str]) -> dict[str, Any]:
+def _arguments(program: Any, inputs: Sequence[TensorSpec]) -> tuple[list[str], list[str]]:
+    """Inputs that are given by position, and those by name.
+
+    Raises:
+        ModelFailed: some are named as arguments of the program, and some are not.
+    """
+    known = [argument.name for argument in program.forward.schema.arguments[1:]]
+    names = [spec.name for spec in inputs]
+    if set(names) <= set(known):
+        return [], names
+    if set(names) & set(known) or len(names) > len(known):
+        raise ModelFailed(
+            f"inputs: {names} are declared, but forward() takes {known}\n"
+            "help: name all of them as forward() does, or none: they are then taken in their order"
+        )
+    # Triton's way to name the arguments of a program: INPUT__0, INPUT__1.
+    numbers = [name.rpartition("__")[2] for name in names]
+    if all(number.isdecimal() for number in numbers):
+        names = sorted(names, key=lambda name: int(name.rpartition("__")[2]))
+    return names, []
+
+
+def leaves(found: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors and numbers in what a program gave, with names that say where in it they are."""
     if isinstance(found, dict):
-        return found
-    tensors = list(found) if isinstance(found, tuple | list) else [found]
-    if not names:
-        names = ["output"] if len(tensors) == 1 else [f"output_{position}" for position in range(len(tensors))]
-    return dict(zip(names, tensors, strict=True))
+        members = [(str(key), value) for key, value in found.items()]
+    elif isinstance(found, tuple) and hasattr(found, "_fields"):
+        members = list(zip(found._fields, found, strict=True))
+    elif isinstance(found, tuple | list) and not _is_flat(found):
+        prefix = name or "output"
+        alone = len(found) == 1 and not name
+        members = [(prefix if alone else f"{prefix}_{place}", value) for place, value in enumerate(found)]
+        for member, value in members:
+            yield from leaves(value, member)
+        return
+    else:
+        yield name or "output", found
+        return
+    for key, value in members:
+        yield from leaves(value, f"{name}_{key}" if name else key)
 
 
-def _plausible(spec: TensorSpec) -> Any:
+def _is_flat(found: Any) -> bool:
+    """Whether a list is of Python's numbers or texts: one output, however long."""
+    return isinstance(found, list) and all(isinstance(value, int | float | str) for value in found)
+
+
+def named(found: Any, wanted: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The outputs in what a program gave, as arrays.
+
+    Args:
+        found: tensors, numbers and texts in dictionaries, tuples and lists.
+        wanted: the names that the settings give them, in their order; empty: their own.
+
+    Raises:
+        ModelFailed: there are not as many.
+    """
+    given = {name: value for name, value in leaves(found) if value is not None}
+    if not wanted or set(wanted) <= given.keys():
+        names = list(given)
+    elif len(wanted) == len(given):
+        names = list(wanted)
+    else:
+        raise ModelFailed(
+            f"outputs: {list(wanted)} are declared, but the model gives {list(given)}\n"
+            "help: declare as many, in the same order, or none"
+        )
+    for name, value in zip(names, given.values(), strict=True):
+        yield name, _array(value)
+
+
+def _array(value: Any) -> np.ndarray:
     import numpy as np
 
-    from inferd.types import DATATYPES
+    if hasattr(value, "detach"):
+        value = value.detach()
+        return _bits(value) if _is_bf16(value) else np.asarray(value.numpy())
+    if isinstance(value, str):
+        return np.array(value.encode(), object)
+    return np.asarray(value, object if isinstance(value, list) and value and isinstance(value[0], str) else None)
 
-    return np.zeros([1 if dim < 0 else dim for dim in spec.shape], DATATYPES[spec.datatype])
+
+def _is_bf16(value: Any) -> bool:
+    return str(getattr(value, "dtype", None)) == "torch.bfloat16"
+
+
+def _of_tensor(spec: TensorSpec, value: Any) -> TensorSpec:
+    """The description of an output whose array may hold bits."""
+    from inferd.types import TensorSpec
+
+    return TensorSpec(spec.name, "BF16", spec.shape) if _is_bf16(value) else spec
+
+
+def _bits(value: Any) -> np.ndarray:
+    import torch
+
+    # numpy has no bfloat16.
+    bits: np.ndarray = value.contiguous().view(torch.int16).numpy()
+    return bits.view("uint16")

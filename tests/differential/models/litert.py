@@ -258,7 +258,7 @@ def two_signatures(folder: Path, random: np.random.Generator, key: str, **settin
         graph.done([x], [y])
     # The file's first signature is of the second subgraph, and the tensors of both have the same numbers.
     model.signature("square", 1, {"number": 0}, {"squared": 1})
-    model.signature("double", 0, {"number": 0}, {"doubled": 1})
+    model.signature("serving_default", 0, {"number": 0}, {"doubled": 1})
     return case(folder, model, {"number": floats(random, 2)}, key, settings=settings)
 
 
@@ -332,9 +332,9 @@ CASES = {
     "integers of 32 and 64 bits": sums,
     "every type": every_type,
     "texts": texts,
-    "several signatures": lambda folder, random: two_signatures(folder, random, "square"),
+    "several signatures": lambda folder, random: two_signatures(folder, random, "serving_default"),
     "the signature that is named": lambda folder, random: two_signatures(
-        folder, random, "double", parameters={"signature": "double"}
+        folder, random, "square", parameters={"signature": "square"}
     ),
     "tensors without names and with the same": names,
     "an index out of bounds": indices,

@@ -267,4 +267,7 @@ def _by_row(elements: np.ndarray) -> np.ndarray:
 def _bytes(value: Any) -> bytes | None:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        # As the client: categories that are integers are their decimal text to CatBoost.
+        value = str(value)
     return value.encode() if isinstance(value, str) else bytes(value)

@@ -118,6 +118,14 @@ def settings(json_schema: bool) -> None:
 
 
 @app.command()
+def runtimes() -> None:
+    """Print how each runtime takes types, categories, missing values and names, as Markdown."""
+    from inferd.runtimes.describe import reference
+
+    click.echo(reference(), nl=False)
+
+
+@app.command()
 @click.argument("model", required=False)
 @click.option("--url", default="http://127.0.0.1:8002", show_default=True, help="Where the server's metrics are.")
 @click.option("--json", "as_json", is_flag=True, help="Everything it says, for programs and for inferd simulate.")

@@ -149,6 +149,7 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
         spec = msgspec.structs.replace(spec, batch_rows_max=rows)
     threads = spec.threads or share_threads(machine.cores, spec.replicas)
     try:
+        runtime(kind).TAKES.check(spec)
         launch = runtime(kind).compose(found.file, spec, threads)
     except (Forbidden, ModelFailed, NotFound) as fault:
         faults.append(f"{found.place}: {fault}")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from inferd.errors import ModelFailed, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from inferd.sdk import sequences
@@ -30,6 +31,7 @@ __all__ = [
     "RuntimeModule",
     "Streaming",
     "Tabular",
+    "Takes",
     "head",
     "in_python",
     "require",
@@ -52,6 +54,41 @@ class Launch(NamedTuple):
     command: list[str]
     load: dict[str, Any]
     """What the worker needs to load the model; opaque to the data plane."""
+
+
+class Takes(NamedTuple):
+    """How a runtime takes what clients send, in sentences: ``docs/reference/runtimes.md`` is made of them."""
+
+    title: str
+    """What the library is called."""
+    types: str
+    """Of inputs, and what is widened or refused."""
+    categories: str
+    missing: str
+    """Missing values."""
+    names: str
+    """Of inputs and of columns."""
+    outputs: str
+    """Their names and types, and what is left out."""
+    parameters: Mapping[str, str] | str = MappingProxyType({})
+    """What ``parameters:`` of the model's settings may have, each with its meaning; other names end the load. A
+    sentence: the model says which."""
+
+    def check(self, spec: ModelSpec) -> None:
+        """Refuse settings that the runtime does not read.
+
+        Raises:
+            ModelFailed: with those that it reads.
+        """
+        if isinstance(self.parameters, str):
+            return
+        unread = [f"parameters: {name}" for name in spec.parameters if name not in self.parameters]
+        if spec.class_ is not None:
+            unread.append(f"class: {spec.class_}")
+        if unread:
+            known = ", ".join(self.parameters)
+            reads = f"; parameters that it reads are {known}" if known else ""
+            raise ModelFailed(f"a model of {self.title} does not read {', '.join(unread)}\nhelp: take it away{reads}")
 
 
 class Launcher(Protocol):
@@ -157,6 +194,7 @@ class RuntimeModule(Protocol):
     """The shape of every file beside this one that runs models in Python."""
 
     __name__: str
+    TAKES: Takes
     compose: Launcher
 
     @staticmethod
@@ -174,30 +212,8 @@ class RuntimeModule(Protocol):
         ...
 
 
-def in_python(
-    runtime: str,
-    platform: str,
-    file: Path,
-    spec: ModelSpec,
-    threads: int,
-    *,
-    parameters: Collection[str] | None = (),
-) -> Launch:
-    """How a worker is started that runs the model in Python, by the file ``runtime`` of this package.
-
-    Args:
-        runtime: its name.
-        platform: what ``platform`` says in the model's metadata.
-        file: the model.
-        spec: its settings.
-        threads: how many it may use.
-        parameters: names that the runtime reads in ``parameters:``; ``None``: any, and ``class:`` too.
-
-    Raises:
-        ModelFailed: the settings say something that this runtime does not read.
-    """
-    if parameters is not None:
-        _refuse_unread(runtime, spec, parameters)
+def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads: int) -> Launch:
+    """How a worker is started that runs the model in Python, by the file ``runtime`` of this package."""
     return Launch(
         platform=platform,
         how="zygote",
@@ -219,15 +235,6 @@ def in_python(
             "trusted_sha256": spec.trusted_sha256,
         },
     )
-
-
-def _refuse_unread(runtime: str, spec: ModelSpec, known: Collection[str]) -> None:
-    unread = [f"parameters: {name}" for name in spec.parameters if name not in known]
-    if spec.class_ is not None:
-        unread.append(f"class: {spec.class_}")
-    if unread:
-        takes = f"; it reads parameters: {', '.join(known)}" if known else ""
-        raise ModelFailed(f"the runtime {runtime} does not read {', '.join(unread)}\nhelp: take it away{takes}")
 
 
 def _declared(spec: ModelSpec) -> dict[str, Any]:

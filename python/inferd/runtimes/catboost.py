@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, head, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, in_python, require
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from inferd.runtimes.tables import Table
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["CatboostBooster", "claims", "compose", "load"]
+__all__ = ["TAKES", "CatboostBooster", "claims", "compose", "load"]
 
 PLATFORM = "catboost"
+TAKES = Takes(
+    title="CatBoost",
+    types="FP64, which the library rounds to FP32; BYTES of texts; FP64 or FP32 of a declared length for embeddings.",
+    categories="BYTES; integers as their decimal text, or INT64 where declared. Unknown ones are taken.",
+    missing="A missing number is taken by `nan_mode`; a missing category is refused with row and column.",
+    names="Those of the data frame; none of arrays.",
+    outputs="FP64 `prediction`, or `label` in the type of the classes, and `probabilities`.",
+)
 
 _BINARY = b"CBM1"
 _JSON = re.compile(rb'\s*\{\s*"(ctr_data|features_info|model_info|oblivious_trees|scale_and_bias|trees)"')

@@ -12,16 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python, require
 
 if TYPE_CHECKING:
     import numpy as np
 
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["HuggingfaceRuntime", "claims", "compose", "load"]
+__all__ = ["TAKES", "HuggingfaceRuntime", "claims", "compose", "load"]
 
 PLATFORM = "huggingface"
+TAKES = Takes(
+    title="Hugging Face",
+    types="BYTES: texts in UTF-8.",
+    categories="None.",
+    missing="A text can't be missing; `text_pair` can where the model does without.",
+    names="`text`, and `text_pair` of models that read two.",
+    outputs="`embedding` of sentence-transformers; `scores`, and `label` of classifiers; else the graph's own.",
+    parameters="Read beside the folder's files; an unknown one ends the load.",
+)
 _GRAPHS = ("onnx/model.onnx", "model.onnx", "model_optimized.onnx")
 # Without a limit of the model's own.
 _TOKENS_MAX = 512

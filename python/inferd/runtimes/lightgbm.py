@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, head, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, in_python, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -19,9 +19,18 @@ if TYPE_CHECKING:
     from inferd.runtimes.tables import Table
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["LightgbmBooster", "claims", "compose", "load"]
+__all__ = ["TAKES", "LightgbmBooster", "claims", "compose", "load"]
 
 PLATFORM = "lightgbm"
+TAKES = Takes(
+    title="LightGBM",
+    types="FP64; INT64 of integer categories beyond 2⁵³.",
+    categories="Their texts or numbers, or codes; unknown ones are missing.",
+    missing="A missing number or category is taken as missing.",
+    names="Those of the data frame, blanks as `_`; none of arrays.",
+    outputs="FP64 `prediction` as `Booster.predict` gives it.",
+    parameters={"category_columns": "columns of the frame that had categories, where the file does not say"},
+)
 
 
 def claims(path: Path) -> bool:

@@ -9,7 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +18,22 @@ if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
     from inferd.types import TensorSpec
 
-__all__ = ["LitertRuntime", "claims", "compose", "load"]
+__all__ = ["TAKES", "LitertRuntime", "claims", "compose", "load"]
 
 PLATFORM = "litert"
+TAKES = Takes(
+    title="LiteRT",
+    types="The file's own: BOOL, integers of 8 to 64 bits, FP16, FP32, FP64, BYTES for texts. Quantised"
+    " tensors are the integers that the file has; `quantised` in the configuration's parameters says what they"
+    " stand for.",
+    categories="None in the library.",
+    missing="NaN reaches the model as it is. A text can't be missing.",
+    names="Those of the signature; without one the tensors' own, `input_0` where one has none, `name_1` where"
+    " two have the same.",
+    outputs="Every one of the signature. Where there are several signatures `serving_default` is served, and"
+    " the others are named in `left_out`; without a `serving_default` the load ends and asks for one.",
+    parameters={"signature": "the signature that is served"},
+)
 
 
 def claims(path: Path) -> bool:
@@ -31,7 +44,7 @@ def claims(path: Path) -> bool:
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the model in ``file`` is started."""
     require("ai_edge_litert", "litert", spec)
-    return in_python("litert", PLATFORM, file, spec, threads, parameters=("signature",))
+    return in_python("litert", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:

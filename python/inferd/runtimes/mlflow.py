@@ -11,16 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python, require
 from inferd.runtimes.trust import digest, refuse_untrusted
 from inferd.types import TensorSpec
 
 if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["MlflowRuntime", "claims", "compose", "load"]
+__all__ = ["TAKES", "MlflowRuntime", "claims", "compose", "load"]
 
 PLATFORM = "mlflow"
+TAKES = Takes(
+    title="MLflow",
+    types="Those of the model's signature, enforced as MLflow does; without one those of the library inside.",
+    categories="Those of the library inside.",
+    missing="Where the signature's column is not required; else refused.",
+    names="Those of the signature.",
+    outputs="As `predict()` of MLflow gives them.",
+    parameters="The params of the model's signature.",
+)
 
 # Flavors whose own files hold no code: the runtime, and the key under which the flavor names its file.
 _PLAIN = {

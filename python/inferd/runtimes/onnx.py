@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inferd.errors import NotFound
-from inferd.runtimes.base import Launch
+from inferd.runtimes.base import Launch, Takes
 
 if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["claims", "compose", "library"]
+__all__ = ["TAKES", "claims", "compose", "library"]
 
 PLATFORM = "onnx_onnxruntime"
+TAKES = Takes(
+    title="ONNX",
+    types="The file's own, every type of the protocol.",
+    categories="What the graph makes of texts and integers.",
+    missing="NaN reaches the graph as it is. A text can't be missing.",
+    names="Those of the graph.",
+    outputs="Every tensor; a map of a fixed set of classes (`ZipMap`) is a tensor whose classes are its"
+    " labels. What is left out is named in `left_out`.",
+)
 
 # The smallest way into the extension module: `site` and the package's own imports would cost more than the model.
 # SIGINT and SIGTERM are for the gateway: a terminal and systemd send them to every process, and a worker that ended

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, head, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, head, in_python, require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +19,20 @@ if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
     from inferd.types import TensorSpec
 
-__all__ = ["OpenvinoRuntime", "claims", "compose", "load"]
+__all__ = ["TAKES", "OpenvinoRuntime", "claims", "compose", "load"]
 
 PLATFORM = "openvino"
+TAKES = Takes(
+    title="OpenVINO",
+    types="The network's own: BOOL, integers of 8 to 64 bits, FP16, FP32, FP64, BF16, BYTES for texts."
+    " OpenVINO's CPU plugin computes FP64 in FP32, and integers of 64 bits in 32.",
+    categories="None in the library.",
+    missing="NaN reaches the network as it is. A text can't be missing, and one that ends in a zero byte is"
+    " refused: OpenVINO drops it.",
+    names="The tensors'. Of several names of one tensor the shortest, which frameworks have not made longer;"
+    " of a tensor without a name its operator's.",
+    outputs="Every one, in the network's types; a tensor that is two outputs under one name is given once.",
+)
 
 
 def claims(path: Path) -> bool:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, in_python
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python
 from inferd.sdk.arrays import handed
 from inferd.sdk.streams import each, is_generator
 from inferd.types import InputSchema, Signature, TensorSpec
@@ -39,9 +39,21 @@ if TYPE_CHECKING:
 
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["PythonRuntime", "claims", "compose", "find_class", "import_file", "load"]
+__all__ = ["TAKES", "PythonRuntime", "claims", "compose", "find_class", "import_file", "load"]
 
 PLATFORM = "python"
+TAKES = Takes(
+    title="Python",
+    types="Annotations of the method, or `inputs` of a class of arrays; every type of the protocol. BF16 are"
+    " arrays of UINT16 that hold its bits.",
+    categories="What the class makes of texts and integers.",
+    missing="NaN in an array is NaN. What is missing is `None` where an annotation says so (`list[str |"
+    " None]`); else it is refused with its row.",
+    names="Those of the method's arguments, or of `inputs`.",
+    outputs="Keys of the returned dictionary, else `output`; typed by the annotation, `outputs`, or a run on"
+    " the example.",
+    parameters="Arguments of `load()`.",
+)
 
 
 def claims(path: Path) -> bool:
@@ -51,7 +63,7 @@ def claims(path: Path) -> bool:
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the Python model ``file`` is started."""
-    return in_python("python", PLATFORM, file, spec, threads, parameters=None)
+    return in_python("python", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:

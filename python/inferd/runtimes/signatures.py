@@ -108,7 +108,7 @@ def chosen_signature(names: Sequence[str], parameters: dict[str, Any]) -> tuple[
     if not others:
         return wanted, {}
     remedy = f"parameters: {{signature: {others[0]}}} serves another"
-    return wanted, {"signature": f"{wanted}; not served: {', '.join(others)} ({remedy})"}
+    return wanted, {"signature": str(wanted), "left_out": f"signatures {', '.join(map(repr, others))} ({remedy})"}
 
 
 def made_up(specs: Iterable[TensorSpec], rows: int, size: int = 1, fill: int | None = None) -> Batch:

@@ -10,16 +10,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python, require
 from inferd.runtimes.trust import refuse_untrusted, trusted_bytes
 
 if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
     from inferd.types import TensorSpec
 
-__all__ = ["SklearnRuntime", "claims", "compose", "load"]
+__all__ = ["TAKES", "SklearnRuntime", "claims", "compose", "load"]
 
 PLATFORM = "sklearn"
+TAKES = Takes(
+    title="scikit-learn",
+    types="What the estimator was fitted with: FP64 of numbers, INT64 and BOOL where it tells them from"
+    " fractions, BYTES of texts. FP32 and integers are widened; what FP64 can't hold is refused.",
+    categories="Texts and numbers as the encoders were fitted with; unknown ones as their `handle_unknown` says.",
+    missing="NaN, and `null` of texts, where a step takes them; else refused with row and column.",
+    names="Those of the data frame, by name in any order; `x` where all columns are numbers. Text vectorizers"
+    " take `text`.",
+    outputs="`label` and `probabilities` of classifiers, `prediction` of regressors, in the library's own types.",
+)
 _PICKLES = (".pkl", ".pickle", ".joblib")
 # Parts of scikit-learn's own estimators that skops leaves to its users to trust. They hold numbers; loading them runs
 # nothing. (A forged tree can point outside of its arrays: it ends a worker, which is why models have workers.)

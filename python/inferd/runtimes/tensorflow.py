@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
 from inferd.runtimes.trust import digest, refuse_untrusted
 
 if TYPE_CHECKING:
@@ -25,9 +25,20 @@ if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
     from inferd.types import TensorSpec
 
-__all__ = ["TensorflowRuntime", "claims", "compose", "load"]
+__all__ = ["TAKES", "TensorflowRuntime", "claims", "compose", "load"]
 
 PLATFORM = "tensorflow_savedmodel"
+TAKES = Takes(
+    title="TensorFlow and Keras",
+    types="The signature's own: BOOL, integers of 8 to 64 bits, FP16, FP32, FP64, BF16, BYTES for texts.",
+    categories="None in the library; layers of Keras look texts and integers up.",
+    missing="NaN reaches the model as it is. A text can't be missing.",
+    names="Those of the signature, or of Keras's input layers.",
+    outputs="Every one of the signature. Keras: the names of its output layers, or the keys of a dictionary;"
+    " `lstm`, `lstm_1` where a layer has several. Where a SavedModel has several signatures `serving_default` is"
+    " served, and the others are named in `left_out`; without a `serving_default` the load ends and asks for one.",
+    parameters={"signature": "the signature of a SavedModel that is served"},
+)
 _SAFE_WAY = "replace it by layers of Keras, or save the model as a graph with model.export(folder)"
 
 
@@ -41,8 +52,10 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     strange = None if file.is_dir() else _code_in(file)
     if strange is not None:
         refuse_untrusted(file, spec.trusted_sha256, strange, _SAFE_WAY)
+    if file.is_file() and "signature" in spec.parameters:
+        raise ModelFailed("a model of Keras has no signatures\nhelp: take parameters: signature away")
     require("tensorflow", "tensorflow", spec)
-    return in_python("tensorflow", PLATFORM, file, spec, threads, parameters=("signature",) if file.is_dir() else ())
+    return in_python("tensorflow", PLATFORM, file, spec, threads)
 
 
 def _code_in(file: Path) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import Forbidden, InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,9 +23,21 @@ if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
     from inferd.types import TensorSpec
 
-__all__ = ["TorchRuntime", "claims", "compose", "load"]
+__all__ = ["TAKES", "TorchRuntime", "claims", "compose", "load"]
 
 PLATFORM = "pytorch_libtorch"
+TAKES = Takes(
+    title="PyTorch",
+    types="TorchScript does not know: `inputs:` in `model.yaml` says BOOL, UINT8, INT8 to INT64, FP16, FP32,"
+    " FP64, BF16. Exported programs know theirs. There is no text in torch.",
+    categories="None in the library.",
+    missing="NaN reaches the program as it is.",
+    names="Those that `forward()` has, in any order. Where none of them is declared, inputs go by position: in"
+    " the order of `inputs:`, or of their numbers (`INPUT__0`, `INPUT__1`).",
+    outputs="Keys of dictionaries and fields of named tuples; else `output`, or `output_0`, `output_1`, and"
+    " `output_0_1` of a tuple in a tuple. `outputs:` may give other names, in this order. Types and sizes are seen"
+    " in runs on made-up inputs. `None` is left out, and named in `left_out`.",
+)
 _ENDINGS = (".pt", ".pth", ".torchscript", ".pt2")
 
 
@@ -158,7 +170,7 @@ class TorchRuntime:
                     runs.append(self._run(made_up(inputs, *sizes[0], fill)))
             left_out = [name for name, value in leaves(runs[0]) if value is None]
             if left_out:
-                self.facts["outputs_left_out"] = ", ".join(f"'{name}' is None" for name in left_out)
+                self.facts["left_out"] = ", ".join(f"'{name}' is None" for name in left_out)
             batches = [dict(named(run, self._declared)) for run in runs]
             specs = outputs_between(batches) if len(sizes) == 2 else outputs_seen(batches[0])
             values = (value for _, value in leaves(runs[0]) if value is not None)

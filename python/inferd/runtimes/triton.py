@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
+from inferd.runtimes.base import Takes
 from inferd.sdk.arrays import handed
 from inferd.sdk.context import Contexts, settle
 from inferd.spec.triton.sequences import hidden_tensors
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
     from inferd.sdk.context import Context
 
 __all__ = ["TritonRuntime", "is_triton"]
+
+TAKES = Takes(
+    title="Triton's Python backend",
+    types="As `config.pbtxt` has them: every type of the protocol. BF16 are arrays of UINT16 that hold its bits.",
+    categories="What the class makes of texts and integers.",
+    missing="NaN in an array is NaN. A text can't be missing.",
+    names="As `config.pbtxt` has them.",
+    outputs="As `config.pbtxt` has them. `TritonError` with `INVALID_ARG` refuses a request.",
+    parameters="`parameters` of `config.pbtxt`.",
+)
 
 _CLASS = "TritonPythonModel"
 _UTILS = "triton_python_backend_utils"

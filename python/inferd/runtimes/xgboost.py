@@ -11,7 +11,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from inferd.runtimes.base import Batch, Launch, Runtime, head, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, in_python, require
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,9 +21,17 @@ if TYPE_CHECKING:
     from inferd.runtimes.tables import Table
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["XgboostBooster", "claims", "compose", "load"]
+__all__ = ["TAKES", "XgboostBooster", "claims", "compose", "load"]
 
 PLATFORM = "xgboost"
+TAKES = Takes(
+    title="XGBoost",
+    types="FP64, which the library rounds to FP32; INT64 of integer categories beyond 2⁵³.",
+    categories="Their texts or numbers where the file has them, else their codes; unknown ones are refused.",
+    missing="A missing number or category is taken as missing.",
+    names="Those of the data frame; none of arrays.",
+    outputs="FP32 `prediction` as `Booster.predict` gives it.",
+)
 
 
 def claims(path: Path) -> bool:

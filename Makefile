@@ -54,7 +54,8 @@ test-python: $(VENV)/.built $(MODELS)/.made
 # PyTorch of the Debian packages, since that of the package index needs a GPU's libraries; it knows numpy 1 only.
 HEAVY := .venv-heavy
 .PHONY: test-all
-test-all: test $(HEAVY)/.built ## The same, and the runtimes whose packages have hundreds of MB
+test-all: test $(HEAVY)/.built ## The same, every model against its library, and the runtimes whose packages have hundreds of MB
+	$(BIN)/pytest -m differential
 	$(HEAVY)/bin/python -m pytest -m heavy
 
 $(HEAVY)/.built: $(VENV)/.built

@@ -39,9 +39,10 @@ def datatype_of(dtype: Any) -> str:
     Raises:
         ModelFailed: the protocol has no such type.
     """
-    dtype = np.dtype(dtype)
-    if dtype.name == "bfloat16":
+    # Whether or not a package that makes it a type of numpy is there.
+    if str(dtype) == "bfloat16" or np.dtype(dtype).name == "bfloat16":
         return "BF16"
+    dtype = np.dtype(dtype)
     if dtype.kind in "OSUT":
         return "BYTES"
     if dtype not in _DATATYPES:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
 from inferd.runtimes.trust import digest, refuse_untrusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy as np
 
@@ -127,18 +127,16 @@ class TensorflowRuntime:
             chosen, said = chosen_signature(list(self._model.signatures), settings["parameters"])
             if chosen is None:
                 raise ModelFailed("the SavedModel has no signature\nhelp: save it with model.export(folder)")
-            self._function = self._model.signatures[chosen]
+            self._function = _signature(self._model.signatures[chosen])
             self.facts |= said
         else:
             self._model = _keras(path, settings["trusted_sha256"])
             self._function = _traced(tf, self._model)
-        _, inputs = self._function.structured_input_signature
-        self._dtypes = {name: spec.dtype for name, spec in inputs.items()}
         self._tf = tf
         self.signature = narrowed(
             settings,
-            [_described(name, spec) for name, spec in sorted(inputs.items())],
-            [_described(name, spec) for name, spec in sorted(self._function.structured_outputs.items())],
+            [_described(name, spec) for name, spec in self._function.inputs.items()],
+            [_described(name, spec) for name, spec in self._function.outputs.items()],
         )
 
     def predict(self, batch: Batch) -> Batch:
@@ -149,7 +147,7 @@ class TensorflowRuntime:
         """
         refusals = (self._tf.errors.InvalidArgumentError, self._tf.errors.OutOfRangeError)
         try:
-            found = self._function(**{name: self._tensor(name, array) for name, array in batch.items()})
+            found = self._function.call({name: self._tensor(name, array) for name, array in batch.items()})
         except refusals as fault:
             raise InvalidInput(UNUSABLE) from fault
         return {name: _array(tensor) for name, tensor in found.items()}
@@ -158,7 +156,7 @@ class TensorflowRuntime:
         """Nothing is held but memory."""
 
     def _tensor(self, name: str, array: np.ndarray) -> Any:
-        dtype = self._dtypes[name]
+        dtype = self._function.inputs[name].dtype
         # numpy has no bfloat16: the array holds its bits.
         return self._tf.bitcast(array, dtype) if dtype == self._tf.bfloat16 else self._tf.constant(array, dtype=dtype)
 
@@ -183,19 +181,36 @@ def _keras(file: Path, trusted_sha256: str | None) -> Any:
         raise
 
 
-def _traced(tf: Any, model: Any) -> Any:
-    """A Keras model as a function of named tensors that gives named tensors."""
-    specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in model.inputs}
+class _Function(NamedTuple):
+    """A function of named tensors that gives named tensors."""
+
+    inputs: dict[str, Any]
+    """What is known of each."""
+    outputs: dict[str, Any]
+    call: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _signature(function: Any) -> _Function:
+    _, inputs = function.structured_input_signature
+    outputs = function.structured_outputs
+    return _Function(dict(sorted(inputs.items())), dict(sorted(outputs.items())), lambda tensors: function(**tensors))
+
+
+def _traced(tf: Any, model: Any) -> _Function:
+    """A Keras model. Its tensors go by position: as names of arguments theirs would be changed."""
+    specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype) for spec in model.inputs}
     names = _distinct(model.output_names)
 
-    @tf.function  # type: ignore[untyped-decorator]
-    def run(**tensors: Any) -> dict[str, Any]:
-        found = model([tensors[name] for name in specs] if len(specs) > 1 else next(iter(tensors.values())))
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def run(tensors: list[Any]) -> dict[str, Any]:
+        found = model(tensors if len(tensors) > 1 else tensors[0])
         if isinstance(found, dict):
             return found
         return dict(zip(names, found if isinstance(found, list | tuple) else [found], strict=True))
 
-    return run.get_concrete_function(**specs)
+    concrete = run.get_concrete_function(list(specs.values()))
+    outputs = dict(sorted(concrete.structured_outputs.items()))
+    return _Function(specs, outputs, lambda tensors: concrete([tensors[name] for name in specs]))
 
 
 def _distinct(names: Iterable[str]) -> list[str]:

@@ -76,7 +76,7 @@ class TorchRuntime:
     """A program.
 
     TorchScript knows the names of its inputs, neither their types nor their shapes: ``inputs:`` in ``model.yaml`` says
-    them. An exported program knows all. What comes out is found by two runs of different sizes: dictionaries and named
+    them. An exported program knows all. What comes out is seen in runs of different sizes: dictionaries and named
     tuples have names of their own, other tensors are ``output``, or ``output_0``, ``output_1`` …
 
     Raises:
@@ -130,7 +130,7 @@ class TorchRuntime:
                     *(tensors[name] for name in self._positional), **{name: tensors[name] for name in self._by_name}
                 )
             except (RuntimeError, ValueError, IndexError, AssertionError, torch.jit.Error) as fault:
-                if "memory" in str(fault):
+                if "allocate memory" in str(fault):
                     raise
                 raise InvalidInput(UNUSABLE) from fault
 

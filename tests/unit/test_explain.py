@@ -84,3 +84,9 @@ def test_a_pause_between_batches_is_told_of_where_it_is_more_than_a_hand_over(me
     pauses = [[0.25, 0.0], [0.5, median], [0.75, 1.0]]
     text = " ".join(report(told(overhead_s={"batch": 0.0, "unseen": [], "pauses": pauses, "request": None})).split())
     assert ("Between two batches a replica pauses for 0.600 ms" in text) == told_of
+
+
+def test_what_clients_do_not_see_is_told_of() -> None:
+    model = told()["models"][0]
+    model["facts"] = {"runtime": "onnxruntime 1", "left_out": "'y' (a map)"}
+    assert "Runtime    onnxruntime 1. Clients don't see 'y' (a map)." in report({"models": [model]})

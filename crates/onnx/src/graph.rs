@@ -1,6 +1,6 @@
 //! What a loaded model takes and gives, as the runtime declares it.
 //!
-//! Reads a session, hands on its tensor inputs and outputs and the names of those that are left out.
+//! Reads a session, hands on its tensor inputs and outputs, and what the outputs are that are left out.
 //! Knows nothing of batching: whether dimension 0 counts rows is for the probe to find out.
 
 use std::ffi::{CString, c_char};
@@ -58,14 +58,16 @@ impl Port {
 }
 
 /// The inputs and outputs that can be served.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Graph {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
-    /// Outputs that are no tensors of a known type: name and what each is.
-    pub(crate) left_out: Vec<(String, &'static str)>,
+    /// Outputs that are no tensors of a known type.
+    pub(crate) left_out: Vec<Unserved>,
     /// Constants that a run could replace, and that nobody named: old exporters make every weight one.
     pub(crate) replaceable: Vec<String>,
+    /// Inputs that the model may do without, and that requests must bring all the same.
+    pub(crate) optional: Vec<String>,
 }
 
 impl Graph {
@@ -80,13 +82,16 @@ impl Graph {
                 .with_detail(failure.message)
         };
         let table = api.table();
-        let mut inputs = Vec::new();
+        let (mut inputs, mut optional) = (Vec::new(), Vec::new());
         for index in 0..reader.count(table.SessionGetInputCount).map_err(fault)? {
             let name = reader.name(table.SessionGetInputName, index).map_err(fault)?;
-            match reader.port(table.SessionGetInputTypeInfo, index, name).map_err(fault)? {
-                Ok(port) if port.dims.is_none() => return Err(shapeless_input(&port.name())),
-                Ok(port) => inputs.push(port),
-                Err((name, what)) => return Err(unservable_input(&name, what)),
+            match reader.value(table.SessionGetInputTypeInfo, index, name).map_err(fault)? {
+                Ok(port) => inputs.push(port.with_rank()?),
+                Err(Unserved { kind: Kind::Optional(Some(port)), .. }) => {
+                    optional.push(port.name());
+                    inputs.push(port.with_rank()?);
+                }
+                Err(unserved) => return Err(unserved.input_error()),
             }
         }
         let mut replaceable = Vec::new();
@@ -96,54 +101,150 @@ impl Graph {
                 replaceable.push(name.to_string_lossy().into_owned());
                 continue;
             }
-            match reader.port(table.SessionGetOverridableInitializerTypeInfo, index, name).map_err(fault)? {
-                Ok(port) if port.dims.is_none() => return Err(shapeless_input(&port.name())),
-                Ok(port) => inputs.push(port),
-                Err((name, what)) => return Err(unservable_input(&name, what)),
+            match reader.value(table.SessionGetOverridableInitializerTypeInfo, index, name).map_err(fault)? {
+                Ok(port) => inputs.push(port.with_rank()?),
+                Err(unserved) => return Err(unserved.input_error()),
             }
         }
         let (mut outputs, mut left_out) = (Vec::new(), Vec::new());
         for index in 0..reader.count(table.SessionGetOutputCount).map_err(fault)? {
             let name = reader.name(table.SessionGetOutputName, index).map_err(fault)?;
-            match reader.port(table.SessionGetOutputTypeInfo, index, name).map_err(fault)? {
+            match reader.value(table.SessionGetOutputTypeInfo, index, name).map_err(fault)? {
                 Ok(port) => outputs.push(port),
-                Err(left) => left_out.push(left),
+                Err(unserved) => left_out.push(unserved),
             }
         }
         if outputs.is_empty() {
             return Err(no_outputs(&left_out));
         }
-        Ok(Graph { inputs, outputs, left_out, replaceable })
+        Ok(Graph { inputs, outputs, left_out, replaceable, optional })
     }
 }
 
-fn shapeless_input(name: &str) -> Error {
-    Error::new(
-        ErrorKind::ModelFailed,
-        format!(
-            "input '{name}' has no declared shape, so requests can't be checked\n\
-             help: export the model with shapes; a dimension may be free, but their number must be known"
-        ),
-    )
+/// An input or output that can't be served.
+#[derive(Debug)]
+pub(crate) struct Unserved {
+    name: String,
+    kind: Kind,
 }
 
-fn unservable_input(name: &str, what: &str) -> Error {
-    Error::new(
-        ErrorKind::ModelFailed,
-        format!("input '{name}' is a {what}; only tensors of the protocol's types can be served"),
-    )
+#[derive(Debug)]
+enum Kind {
+    Sequence,
+    SequenceOfMaps,
+    Map,
+    /// Of a tensor, or of something else.
+    Optional(Option<Port>),
+    SparseTensor,
+    /// A tensor of a type that the protocol lacks.
+    Tensor(&'static str),
+    Unknown,
 }
 
-fn no_outputs(left_out: &[(String, &'static str)]) -> Error {
-    let listed: Vec<_> = left_out.iter().map(|(name, what)| format!("'{name}' is a {what}")).collect();
-    Error::new(
-        ErrorKind::ModelFailed,
-        format!(
-            "no output of the model is a tensor that can be served: {}\n\
-             help: a scikit-learn classifier gives tensors when it is converted with zipmap=False",
-            listed.join(", ")
-        ),
-    )
+impl Unserved {
+    /// The name, and what it is, as outputs are told that are left out.
+    pub(crate) fn told(&self) -> String {
+        let what = match &self.kind {
+            Kind::Sequence => "a sequence of tensors, whose number is not fixed",
+            Kind::SequenceOfMaps => "a sequence of maps",
+            Kind::Map => "a map",
+            Kind::Optional(_) => "it may have no value",
+            Kind::SparseTensor => "a sparse tensor",
+            Kind::Tensor(datatype) => return format!("'{}' (the protocol has no {datatype})", self.name),
+            Kind::Unknown => "a value of an unknown kind",
+        };
+        format!("'{}' ({what})", self.name)
+    }
+
+    fn input_error(&self) -> Error {
+        let (what, remedy) = match &self.kind {
+            Kind::Sequence => {
+                ("a sequence of tensors", "with an input for each tensor, or one for all of them")
+            }
+            Kind::Map | Kind::SequenceOfMaps => {
+                ("a map", "without the operator that takes the map, with a tensor of a column for each key")
+            }
+            Kind::Optional(_) => ("an optional value that is no tensor", "with an input that is a tensor"),
+            Kind::SparseTensor => ("a sparse tensor", "with a dense tensor"),
+            Kind::Tensor(datatype) => {
+                let what = format!("a tensor of {datatype}, which the protocol lacks");
+                let remedy = format!("with a wider type, and a Cast to {datatype} behind the input");
+                return unservable_input(&self.name, &what, &remedy);
+            }
+            Kind::Unknown => ("of an unknown kind", "with tensors"),
+        };
+        unservable_input(&self.name, what, remedy)
+    }
+}
+
+impl Port {
+    /// Takes up that the last dimension counts `classes`: what was a map of as many keys.
+    ///
+    /// # Errors
+    /// `ModelFailed` where the model declares, or answered, something else, which the runtime refuses in a map too.
+    pub(crate) fn set_classes(&mut self, classes: usize) -> Result<()> {
+        let size = Dim::Fixed(classes as u64);
+        let dims = self.dims.get_or_insert_with(|| vec![Dim::Free; 2]);
+        let (shape, rank) = (format!("{dims:?}"), dims.len());
+        match dims.last_mut() {
+            Some(last) if rank <= 2 && (!last.is_fixed() || *last == size) => *last = size,
+            _ => {
+                let message = format!(
+                    "output '{}' has {classes} classes and the shape {shape}; one score for each class is expected",
+                    self.name()
+                );
+                return Err(Error::new(ErrorKind::ModelFailed, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up the shape that a run gave. Where the model declares another one, which the runtime only warns of, what
+    /// differs is free.
+    pub(crate) fn settle(&mut self, shape: &[u64]) {
+        match &mut self.dims {
+            Some(dims) if dims.len() == shape.len() => {
+                for (dim, size) in dims.iter_mut().zip(shape) {
+                    if dim.is_fixed() && *dim != Dim::Fixed(*size) {
+                        *dim = Dim::Free;
+                    }
+                }
+            }
+            dims => *dims = Some(vec![Dim::Free; shape.len()]),
+        }
+    }
+
+    /// # Errors
+    /// `ModelFailed` where it declares no shape.
+    fn with_rank(self) -> Result<Port> {
+        if self.dims.is_some() {
+            return Ok(self);
+        }
+        let message = format!(
+            "input '{}' has no declared shape, so requests can't be checked\n\
+             help: export the model with shapes; a dimension may be free, but their number must be known",
+            self.name()
+        );
+        Err(Error::new(ErrorKind::ModelFailed, message))
+    }
+}
+
+fn unservable_input(name: &str, what: &str, remedy: &str) -> Error {
+    let message = format!(
+        "input '{name}' is {what}; only tensors of the protocol's types can be sent\n\
+         help: export the model {remedy}"
+    );
+    Error::new(ErrorKind::ModelFailed, message)
+}
+
+fn no_outputs(left_out: &[Unserved]) -> Error {
+    let listed: Vec<_> = left_out.iter().map(Unserved::told).collect();
+    let message = format!(
+        "no output of the model is a tensor that can be served: {}\n\
+         help: export the model with tensors as outputs; converters of classifiers have the option zipmap=False",
+        listed.join(", ")
+    );
+    Error::new(ErrorKind::ModelFailed, message)
 }
 
 type GetCount = unsafe extern "system" fn(*const OrtSession, *mut usize) -> ort_sys::OrtStatusPtr;
@@ -183,37 +284,81 @@ impl Reader<'_> {
         }
     }
 
-    /// The port, or its name and what else it is.
-    fn port(
-        &self,
-        get: GetType,
-        index: usize,
-        name: CString,
-    ) -> Result<Result<Port, (String, &'static str)>, Failure> {
-        let table = self.api.table();
-        let info = self.api.create(table.ReleaseTypeInfo, |out| {
+    /// The port, or what else it is.
+    fn value(&self, get: GetType, index: usize, name: CString) -> Result<Result<Port, Unserved>, Failure> {
+        let info = self.api.create(self.api.table().ReleaseTypeInfo, |out| {
             // SAFETY: the session is live, `index` is below the count it gave, `out` a place for the result.
             unsafe { get(self.session.as_ptr(), index, out) }
         })?;
-        // Numbers, not the enumerations: a newer library may give a value that those don't have.
-        let (mut kind, mut tensor) = (0i32, ptr::null::<OrtTensorTypeAndShapeInfo>());
-        // SAFETY: `info` is live; an enumeration of C has the size of an int; the tensor info lives in `info`.
+        // SAFETY: `info` is live until the end of this function.
+        let port = unsafe { self.port(info.as_ptr(), name.clone()) }?;
+        Ok(port.map_err(|kind| Unserved { name: name.to_string_lossy().into_owned(), kind }))
+    }
+
+    /// The port, or what else it is.
+    ///
+    /// # Safety
+    /// `info` must be alive.
+    unsafe fn port(&self, info: *const OrtTypeInfo, name: CString) -> Result<Result<Port, Kind>, Failure> {
+        const TENSOR: i32 = ONNXType::ONNX_TYPE_TENSOR as i32;
+        const SEQUENCE: i32 = ONNXType::ONNX_TYPE_SEQUENCE as i32;
+        const MAP: i32 = ONNXType::ONNX_TYPE_MAP as i32;
+        const OPTIONAL: i32 = ONNXType::ONNX_TYPE_OPTIONAL as i32;
+        const SPARSE: i32 = ONNXType::ONNX_TYPE_SPARSETENSOR as i32;
+        let table = self.api.table();
+        // SAFETY: the caller says that `info` is alive; what it contains is made anew and owned here.
         unsafe {
-            self.api.check((table.GetOnnxTypeFromTypeInfo)(info.as_ptr(), (&raw mut kind).cast()))?;
-            self.api.check((table.CastTypeInfoToTensorInfo)(info.as_ptr(), &raw mut tensor))?;
+            Ok(match self.kind(info)? {
+                TENSOR => return self.tensor(info, name),
+                SEQUENCE => {
+                    let mut sequence = ptr::null();
+                    self.api.check((table.CastTypeInfoToSequenceTypeInfo)(info, &raw mut sequence))?;
+                    let inner = self
+                        .api
+                        .create(table.ReleaseTypeInfo, |out| (table.GetSequenceElementType)(sequence, out))?;
+                    let maps = self.kind(inner.as_ptr())? == MAP;
+                    Err(if maps { Kind::SequenceOfMaps } else { Kind::Sequence })
+                }
+                OPTIONAL => {
+                    let mut optional = ptr::null();
+                    self.api.check((table.CastTypeInfoToOptionalTypeInfo)(info, &raw mut optional))?;
+                    let inner = self.api.create(table.ReleaseTypeInfo, |out| {
+                        (table.GetOptionalContainedTypeInfo)(optional, out)
+                    })?;
+                    let tensor = self.kind(inner.as_ptr())? == TENSOR;
+                    let port = if tensor { self.tensor(inner.as_ptr(), name)?.ok() } else { None };
+                    Err(Kind::Optional(port))
+                }
+                MAP => Err(Kind::Map),
+                SPARSE => Err(Kind::SparseTensor),
+                _ => Err(Kind::Unknown),
+            })
         }
-        if kind != ONNXType::ONNX_TYPE_TENSOR as i32 || tensor.is_null() {
-            return Ok(Err((name.to_string_lossy().into_owned(), kind_name(kind))));
+    }
+
+    /// # Safety
+    /// `info` must be alive.
+    unsafe fn kind(&self, info: *const OrtTypeInfo) -> Result<i32, Failure> {
+        // A number, not the enumeration: a newer library may give a value that that doesn't have.
+        let mut kind = 0i32;
+        // SAFETY: the caller says that it lives; an enumeration of C has the size of an int.
+        unsafe {
+            self.api.check((self.api.table().GetOnnxTypeFromTypeInfo)(info, (&raw mut kind).cast()))?;
         }
-        let mut code = 0i32;
-        // SAFETY: `tensor` lives in `info`; an enumeration of C has the size of an int.
-        self.api.check(unsafe { (table.GetTensorElementType)(tensor, (&raw mut code).cast()) })?;
-        let Some(datatype) = datatype(code) else {
-            return Ok(Err((
-                name.to_string_lossy().into_owned(),
-                "tensor of a type that the protocol lacks",
-            )));
-        };
+        Ok(kind)
+    }
+
+    /// # Safety
+    /// `info` must be alive, and a tensor's.
+    unsafe fn tensor(&self, info: *const OrtTypeInfo, name: CString) -> Result<Result<Port, Kind>, Failure> {
+        let table = self.api.table();
+        let (mut tensor, mut code) = (ptr::null::<OrtTensorTypeAndShapeInfo>(), 0i32);
+        // SAFETY: as the caller says; the tensor's info lives in `info`, and an enumeration of C has the size of an int.
+        unsafe {
+            self.api.check((table.CastTypeInfoToTensorInfo)(info, &raw mut tensor))?;
+            self.api.check((table.GetTensorElementType)(tensor, (&raw mut code).cast()))?;
+        }
+        let Some(datatype) = datatype(code) else { return Ok(Err(Kind::Tensor(type_name(code)))) };
         // SAFETY: `tensor` lives in `info`.
         let dims = unsafe { self.dims(tensor) }?;
         Ok(Ok(Port { name, datatype, dims }))
@@ -294,18 +439,26 @@ pub(crate) fn element_type(datatype: DataType) -> ort_sys::ONNXTensorElementData
     }
 }
 
-fn kind_name(kind: i32) -> &'static str {
-    const SEQUENCE: i32 = ONNXType::ONNX_TYPE_SEQUENCE as i32;
-    const MAP: i32 = ONNXType::ONNX_TYPE_MAP as i32;
-    const OPTIONAL: i32 = ONNXType::ONNX_TYPE_OPTIONAL as i32;
-    const SPARSE: i32 = ONNXType::ONNX_TYPE_SPARSETENSOR as i32;
-    match kind {
-        SEQUENCE => "sequence",
-        MAP => "map",
-        OPTIONAL => "optional value",
-        SPARSE => "sparse tensor",
-        _ => "value of an unknown kind",
-    }
+/// What ONNX calls the types that the protocol lacks.
+fn type_name(code: i32) -> &'static str {
+    const NAMES: [(ort_sys::ONNXTensorElementDataType, &str); 12] = {
+        use ort_sys::ONNXTensorElementDataType::*;
+        [
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_COMPLEX64, "COMPLEX64"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_COMPLEX128, "COMPLEX128"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E4M3FN, "FLOAT8E4M3FN"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E4M3FNUZ, "FLOAT8E4M3FNUZ"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E5M2, "FLOAT8E5M2"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E5M2FNUZ, "FLOAT8E5M2FNUZ"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E8M0, "FLOAT8E8M0"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT4E2M1, "FLOAT4E2M1"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT4, "UINT4"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_INT4, "INT4"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT2, "UINT2"),
+            (ONNX_TENSOR_ELEMENT_DATA_TYPE_INT2, "INT2"),
+        ]
+    };
+    NAMES.iter().find(|(known, _)| *known as i32 == code).map_or("type of that number", |(_, name)| name)
 }
 
 #[cfg(test)]
@@ -321,5 +474,6 @@ mod tests {
             datatype(ort_sys::ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT4 as i32),
             None
         );
+        assert_eq!(type_name(22), "INT4");
     }
 }

@@ -10,6 +10,8 @@
 
 mod api;
 mod control;
+mod facts;
+mod file;
 mod graph;
 mod held;
 mod initializers;
@@ -17,9 +19,11 @@ mod memory;
 mod model;
 mod probe;
 mod reshape;
+mod rewrite;
 mod runner;
 mod session;
 mod settings;
+mod source;
 mod synthetic;
 mod values;
 mod worker;

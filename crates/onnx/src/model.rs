@@ -3,13 +3,12 @@
 //! Reads the settings for loading, hands on the model's signature, facts about it, and its answers.
 //! Knows nothing of channels: inputs and outputs are addresses.
 
-use std::collections::BTreeMap;
-
 use inferd_types::settings::LoadedModel;
-use inferd_types::{Batching, Error, ErrorKind, Extras, Result, Signature, Tensor, TensorSpec};
+use inferd_types::{Batching, Error, ErrorKind, Extras, OutputLabels, Result, Signature, Tensor, TensorSpec};
 
 use crate::api::Api;
 use crate::control::Terminator;
+use crate::facts;
 use crate::graph::{Dim, Graph, Port};
 use crate::held::Held;
 use crate::initializers;
@@ -17,12 +16,9 @@ use crate::memory;
 use crate::probe::{self, Alone};
 use crate::reshape::{Reshaped, Reshapes};
 use crate::runner::{Input, Outputs, Runner};
-use crate::session;
 use crate::settings::{BatchingMode, LoadSettings};
+use crate::source::Source;
 use crate::synthetic::{self, Recipe};
-
-/// Most constants that a run could replace for which it is told how to serve them. More are weights.
-const REPLACEABLE_TOLD_MAX: usize = 4;
 
 /// A loaded model. Lives on one thread.
 pub struct OnnxModel {
@@ -39,8 +35,9 @@ impl OnnxModel {
     /// outputs.
     pub fn load(settings: &LoadSettings) -> Result<OnnxModel> {
         let api = Api::open(&settings.library)?;
-        let mut runner = Runner::new(api, session::open(api, settings)?, &settings.initializers)?;
-        let trial = trial(&mut runner)?;
+        let (session, mut source) = Source::open(api, settings)?;
+        let mut runner = Runner::new(api, session, &settings.initializers)?;
+        let trial = trial(&mut runner, &source.labels)?;
         let batching = match verdict(&mut runner, settings, &trial)? {
             Ok(()) => Batching::On,
             Err(Alone(reason)) => Batching::Off { reason },
@@ -54,7 +51,8 @@ impl OnnxModel {
             runner.plan(batched, &inputs)?;
         }
         memory::give_back(&settings.library);
-        let facts = facts(api, settings, &runner, &batching);
+        source.shorten();
+        let facts = facts::facts(api, settings, &runner, &source, &batching);
         let reshapes = Reshapes::new(&settings.reshape, &runner.graph.inputs, &runner.graph.outputs)?;
         let spec = |port: &Port, seen: Option<&[i64]>| {
             let spec = port.spec();
@@ -69,7 +67,8 @@ impl OnnxModel {
             decoupled: false,
             extras: Extras {
                 defaults: initializers::defaults(settings, &runner.graph)?,
-                schemas: settings.schemas.clone(),
+                labels: source.labels,
+                schemas: [settings.schemas.clone(), source.schemas].concat(),
                 ..Extras::default()
             },
         };
@@ -120,23 +119,40 @@ struct Trial {
     rows: Option<u64>,
 }
 
-/// Looks for inputs that the model can run. What it answers shows the rank of outputs that declare no shape.
+fn settle(runner: &mut Runner, answers: &[Tensor]) {
+    for (port, answer) in runner.graph.outputs.iter_mut().zip(answers) {
+        port.settle(&answer.shape);
+    }
+}
+
+/// Looks for inputs that the model can run. What it answers shows the shapes of outputs that declare none, or others.
 ///
 /// The inner error says why none was found. The outer error is for a model that can't be served without.
-fn trial(runner: &mut Runner) -> Result<Result<Trial, Error>> {
+fn trial(runner: &mut Runner, labels: &[OutputLabels]) -> Result<Result<Trial, Error>> {
     let mut found = Err(Error::new(ErrorKind::ModelFailed, "an input is too large to make one up"));
     let rows = probe::may_take_rows(&runner.graph.inputs).then_some(1);
     for recipe in synthetic::recipes(&runner.graph.inputs) {
         let Some(inputs) = made_up(&runner.graph, recipe, rows) else { continue };
         match runner.run_tensors(&inputs) {
             Ok(answers) => {
-                for (port, answer) in runner.graph.outputs.iter_mut().zip(&answers) {
-                    port.dims.get_or_insert_with(|| vec![Dim::Free; answer.shape.len()]);
-                }
-                return Ok(Ok(Trial { recipe, rows }));
+                settle(runner, &answers);
+                found = Ok(Trial { recipe, rows });
+                break;
             }
             Err(error) => found = Err(error),
         }
+    }
+    // A converter that saw one row may have declared one row for good.
+    if let Ok(Trial { recipe, rows: Some(_) }) = &found
+        && runner.graph.outputs.iter().any(|port| port.dims().first().is_some_and(Dim::is_fixed))
+        && let Some(answers) =
+            made_up(&runner.graph, *recipe, Some(2)).and_then(|two| runner.run_tensors(&two).ok())
+    {
+        settle(runner, &answers);
+    }
+    for classes in labels {
+        let scores = runner.graph.outputs.iter_mut().find(|port| port.name() == *classes.output);
+        scores.map_or(Ok(()), |port| port.set_classes(classes.names.len()))?;
     }
     match (runner.graph.outputs.iter().find(|port| port.dims.is_none()), found) {
         (Some(port), Err(error)) => Err(shapeless_output(port, &error)),
@@ -180,8 +196,7 @@ fn verdict(
                 let graph = Graph {
                     inputs: runner.graph.inputs.clone(),
                     outputs: runner.graph.outputs.clone(),
-                    left_out: Vec::new(),
-                    replaceable: Vec::new(),
+                    ..Graph::default()
                 };
                 probe::probe(&graph, trial.recipe, settings.tolerance, &mut |inputs| {
                     runner.run_tensors(inputs)
@@ -193,39 +208,4 @@ fn verdict(
             ))),
         })),
     }
-}
-
-fn facts(
-    api: Api,
-    settings: &LoadSettings,
-    runner: &Runner,
-    batching: &Batching,
-) -> BTreeMap<String, String> {
-    let verdict = match (batching, settings.batching) {
-        (Batching::On, BatchingMode::On) => "on, as set".to_owned(),
-        (Batching::On, _) => format!("on: {} rows together gave what each gave alone", probe::ROWS),
-        (Batching::Off { reason }, _) => format!("off: {reason}"),
-    };
-    let outputs = &runner.graph.outputs;
-    let mut facts = settings.facts.clone();
-    facts.extend([
-        ("runtime".to_owned(), format!("onnxruntime {}", api.version())),
-        ("device".to_owned(), settings.device.to_string()),
-        ("threads".to_owned(), settings.threads.max(1).to_string()),
-        ("batching".to_owned(), verdict),
-        ("outputs_in_place".to_owned(), format!("{} of {}", runner.bound_outputs(), outputs.len())),
-    ]);
-    let replaceable = &runner.graph.replaceable;
-    if let Some(first) = replaceable.first().filter(|_| replaceable.len() <= REPLACEABLE_TOLD_MAX) {
-        let names: Vec<_> = replaceable.iter().map(|name| format!("'{name}'")).collect();
-        let remedy = format!("requests may send them where they are named: optional: {{{first}: null}}");
-        facts.insert("constants_to_replace".to_owned(), format!("{} ({remedy})", names.join(", ")));
-    }
-    let left: Vec<_> =
-        runner.graph.left_out.iter().map(|(name, what)| format!("'{name}' is a {what}")).collect();
-    if !left.is_empty() {
-        let remedy = "a scikit-learn classifier gives tensors when it is converted with zipmap=False";
-        facts.insert("outputs_left_out".to_owned(), format!("{} ({remedy})", left.join(", ")));
-    }
-    facts
 }

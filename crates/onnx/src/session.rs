@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use inferd_types::{Error, ErrorKind, Result};
 use ort_sys::{ExecutionMode, GraphOptimizationLevel, OrtSession, OrtSessionOptions};
@@ -13,12 +14,14 @@ use crate::api::{Api, Failure, Owned, c_string};
 use crate::settings::{Device, LoadSettings};
 
 const CUDA: &str = "CUDAExecutionProvider";
+/// Where weights outside of a model in memory are looked for.
+const WEIGHTS_FOLDER: &CStr = c"session.model_external_initializers_file_folder_path";
 
-/// Loads the model's file and makes it ready to run.
+/// Loads the model's file, or `changed` in its place, and makes it ready to run.
 ///
 /// # Errors
 /// `ModelFailed` where the file is missing or no model, or the device is not there.
-pub(crate) fn open(api: Api, settings: &LoadSettings) -> Result<Owned<OrtSession>> {
+pub(crate) fn open(api: Api, settings: &LoadSettings, changed: Option<&[u8]>) -> Result<Owned<OrtSession>> {
     let name = settings.path.file_name().unwrap_or(settings.path.as_os_str()).to_string_lossy();
     let full = settings.path.display().to_string();
     if !settings.path.is_file() {
@@ -36,10 +39,23 @@ pub(crate) fn open(api: Api, settings: &LoadSettings) -> Result<Owned<OrtSession
     }
     let path = c_string(settings.path.as_os_str().as_bytes());
     let table = api.table();
+    let Some(changed) = changed else {
+        return api
+            .create(table.ReleaseSession, |out| {
+                // By path, not from memory: weights kept outside the file are found relative to it.
+                // SAFETY: environment, path and options are alive; `out` is a place for the result.
+                unsafe { (table.CreateSession)(api.env(), path.as_ptr(), options.as_ptr(), out) }
+            })
+            .map_err(fault);
+    };
+    let folder = settings.path.parent().unwrap_or(Path::new("."));
+    let folder = c_string(folder.as_os_str().as_bytes());
+    set(api, &options, WEIGHTS_FOLDER, &folder).map_err(fault)?;
     api.create(table.ReleaseSession, |out| {
-        // By path, not from memory: weights kept outside the file are found relative to it.
-        // SAFETY: environment, path and options are alive; `out` is a place for the result.
-        unsafe { (table.CreateSession)(api.env(), path.as_ptr(), options.as_ptr(), out) }
+        let (data, len) = (changed.as_ptr().cast(), changed.len());
+        // SAFETY: environment and options are alive, the bytes are parsed before this returns; `out` is a place for
+        // the result.
+        unsafe { (table.CreateSessionFromArray)(api.env(), data, len, options.as_ptr(), out) }
     })
     .map_err(fault)
 }

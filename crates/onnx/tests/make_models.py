@@ -43,7 +43,9 @@ def save(name, nodes, inputs, outputs, constants=(), **options):
     graph = helper.make_graph(
         nodes, name, inputs, outputs, [numpy_helper.from_array(value, key) for key, value in constants]
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3)], ir_version=10
+    )
     onnx.save(model, HERE / f"{name}.onnx", **options)
 
 
@@ -130,15 +132,143 @@ def alike():
     )
 
 
-def partly_sequence():
+def sequences():
+    """As many tensors as there are rows; and two, whatever the rows."""
     sequence = helper.make_tensor_sequence_value_info("pieces", T.FLOAT, None)
     nodes = [
         helper.make_node("Relu", ["x"], ["y"]),
-        helper.make_node("SequenceConstruct", ["x"], ["pieces"]),
+        helper.make_node("SplitToSequence", ["x"], ["pieces"]),
     ]
     x, y = tensor("x", T.FLOAT, ["batch", 2]), tensor("y", T.FLOAT, ["batch", 2])
     save("partly_sequence", nodes, [x], [y, sequence])
     save("only_sequence", nodes[1:], [x], [sequence])
+    nodes = [
+        helper.make_node("Relu", ["x"], ["pieces_0"]),
+        helper.make_node("SequenceConstruct", ["x", "pieces_0"], ["pieces"]),
+        helper.make_node("SequenceLength", ["pieces"], ["count"]),
+        helper.make_node("Neg", ["x"], ["negative"]),
+        helper.make_node("SequenceConstruct", ["negative"], ["lone"]),
+    ]
+    lone = helper.make_tensor_sequence_value_info("lone", T.FLOAT, None)
+    save("constant_sequence", nodes, [x], [sequence, tensor("count", T.INT64, []), lone])
+    save("sequence_input", [helper.make_node("ConcatFromSequence", ["pieces"], ["y"], axis=0)], [sequence], [y])
+
+
+def map_of(key, value=T.FLOAT):
+    kind = onnx.TypeProto()
+    kind.map_type.key_type = key
+    kind.map_type.value_type.tensor_type.elem_type = value
+    return kind
+
+
+def maps_of(name, key):
+    return helper.make_value_info(name, helper.make_sequence_type_proto(map_of(key)))
+
+
+def zipmap(scores, name, **labels):
+    return helper.make_node("ZipMap", [scores], [name], domain="ai.onnx.ml", **labels)
+
+
+def classifier(scores, **labels):
+    """A classifier of two columns into three classes, without probabilities."""
+    options = {
+        "coefficients": [1.0, 0.0, 0.0, 1.0, -1.0, -1.0],
+        "intercepts": [0.0, 0.0, 0.5],
+        "post_transform": "NONE",
+    }
+    return helper.make_node(
+        "LinearClassifier", ["x"], ["label", scores], domain="ai.onnx.ml", multi_class=1, **options, **labels
+    )
+
+
+def zipmaps():
+    """Classifiers as their converters make them: maps of classes to probabilities."""
+    x, label = tensor("x", T.FLOAT, ["batch", 2]), tensor("label", T.INT64, ["batch"])
+    text = tensor("label", T.STRING, ["batch"])
+    normalizer = helper.make_node("Normalizer", ["scores"], ["p"], domain="ai.onnx.ml", norm="L2")
+    numbers = [3, 1, 20]
+    nodes = [classifier("scores", classlabels_ints=numbers), normalizer]
+    save(
+        "zipmap", [*nodes, zipmap("p", "probability", classlabels_int64s=numbers)],
+        [x], [label, maps_of("probability", T.INT64)],
+    )  # fmt: skip
+    names = ["setosa", "versicolor", "v, é"]
+    save(
+        "zipmaps",
+        [
+            classifier("scores", classlabels_strings=names),
+            normalizer,
+            zipmap("p", "probability", classlabels_strings=names),
+            zipmap("scores", "raw", classlabels_int64s=numbers),
+        ],
+        [x],
+        [maps_of("probability", T.STRING), text, maps_of("raw", T.INT64), tensor("scores", T.FLOAT, ["batch", 3])],
+    )
+    save(
+        "zipmap_only", [helper.make_node("Relu", ["x"], ["p"]), zipmap("p", "maps", classlabels_int64s=[0, 1])],
+        [x], [maps_of("maps", T.INT64)],
+    )  # fmt: skip
+    save(
+        "zipmap_misfit", [helper.make_node("Relu", ["x"], ["p"]), zipmap("p", "maps", classlabels_int64s=[0, 1, 2])],
+        [x], [maps_of("maps", T.INT64)],
+    )  # fmt: skip
+    save(
+        "zipmap_external",
+        [helper.make_node("MatMul", ["x", "w"], ["p"]), zipmap("p", "maps", classlabels_int64s=[0, 1, 2])],
+        [x],
+        [maps_of("maps", T.INT64)],
+        [("w", np.arange(6, dtype=np.float32).reshape(2, 3))],
+        save_as_external_data=True,
+        location="zipmap_external.weights",
+        size_threshold=0,
+    )
+
+
+def one_row():
+    """Declares the shapes that a converter saw: one row, and another number of columns."""
+    save(
+        "one_row",
+        [helper.make_node("ReduceSum", ["x", "axis"], ["sum"], keepdims=0), helper.make_node("Abs", ["x"], ["y"])],
+        [tensor("x", T.FLOAT, ["batch", "columns"])],
+        [tensor("sum", T.FLOAT, [1]), tensor("y", T.FLOAT, ["batch", 3])],
+        [("axis", np.array([1], np.int64))],
+    )
+
+
+def dictionary():
+    """A map of a fixed set of keys is the input."""
+    vectorizer = helper.make_node("DictVectorizer", ["x"], ["v"], domain="ai.onnx.ml", string_vocabulary=["b", "a"])
+    save(
+        "dictionary", [vectorizer, helper.make_node("Neg", ["v"], ["y"])],
+        [helper.make_value_info("x", map_of(T.STRING))], [tensor("y", T.FLOAT, ["batch", 2])],
+    )  # fmt: skip
+    cast = helper.make_node("CastMap", ["x"], ["y"], domain="ai.onnx.ml", cast_to="TO_FLOAT", map_form="DENSE")
+    save(
+        "any_map", [cast], [helper.make_value_info("x", map_of(T.INT64))], [tensor("y", T.FLOAT, [1, "keys"])],
+    )  # fmt: skip
+
+
+def odd_types():
+    """An input that may have no value; an output and an input of a type that the protocol lacks."""
+    kind = helper.make_tensor_type_proto(T.FLOAT, ["batch", 2])
+    maybe = helper.make_value_info("x", helper.make_optional_type_proto(kind))
+    y = tensor("y", T.FLOAT, ["batch", 2])
+    save("optional_input", [helper.make_node("OptionalGetElement", ["x"], ["y"])], [maybe], [y])
+    short = tensor("short", T.FLOAT8E4M3FN, ["batch", 2])
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Cast", ["x"], ["short"], to=T.FLOAT8E4M3FN)]
+    save("short_output", nodes, [tensor("x", T.FLOAT, ["batch", 2])], [y, short])
+    save("short_input", [helper.make_node("Cast", ["short"], ["y"], to=T.FLOAT)], [short], [y])
+
+
+def replaceable():
+    """Its constants are inputs too, as exporters of old made them."""
+    names = [f"w{number}" for number in range(6)]
+    nodes = [helper.make_node("Sum", ["x", *names], ["y"])]
+    save(
+        "replaceable", nodes,
+        [tensor("x", T.FLOAT, ["batch", 2]), *(tensor(name, T.FLOAT, [2]) for name in names)],
+        [tensor("y", T.FLOAT, ["batch", 2])], [(name, np.ones(2, np.float32)) for name in names],
+    )  # fmt: skip
 
 
 def nonzero():
@@ -269,8 +399,8 @@ def main():
     for old in HERE.iterdir():
         old.unlink()
     for make in [
-        affine, every_type, running_sum, fixed, scalar, similarity, noisy, alike, partly_sequence, nonzero, liar,
-        lookup, greeting, endless, branches, external, segments,
+        affine, every_type, running_sum, fixed, scalar, similarity, noisy, alike, sequences, nonzero, liar, lookup,
+        greeting, endless, branches, external, segments, zipmaps, one_row, dictionary, odd_types, replaceable,
     ]:  # fmt: skip
         make()
 

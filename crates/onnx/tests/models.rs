@@ -101,19 +101,6 @@ fn a_batch_of_one_row_needs_no_batching() {
 }
 
 #[test]
-fn outputs_that_are_no_tensors_are_left_out_and_that_is_said() {
-    let mut model = load("partly_sequence");
-    assert_eq!(model.loaded().signature.outputs.len(), 1);
-    let left = &model.loaded().facts["outputs_left_out"];
-    assert!(left.contains("'pieces' is a sequence") && left.contains("zipmap=False"), "{left}");
-    assert_eq!(model.run_tensors(&[floats(&[1, 2], &[-1.0, 1.0])]).unwrap(), [floats(&[1, 2], &[0.0, 1.0])]);
-
-    let error = OnnxModel::load(&settings("only_sequence")).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::ModelFailed);
-    assert!(error.message().contains("zipmap=False"), "{error}");
-}
-
-#[test]
 fn an_output_whose_size_depends_on_the_data_is_copied() {
     let mut model = load("nonzero");
     assert_eq!(model.loaded().signature.outputs[0].shape, [1, -1]);
@@ -143,6 +130,19 @@ fn an_output_without_a_declared_shape_gets_its_rank_from_a_trial() {
     assert_eq!(model.loaded().signature.batching, Batching::On);
     let answers = model.run_tensors(&[floats(&[1, 3], &[-1.0, 0.0, 1.0])]).unwrap();
     assert_eq!(answers, [floats(&[1, 3], &[0.0, 0.0, 1.0])]);
+}
+
+#[test]
+fn a_model_that_declares_one_row_for_good_is_served_with_the_shapes_that_it_has() {
+    let mut model = load("one_row");
+    let signature = &model.loaded().signature;
+    assert_eq!(
+        (&signature.outputs[0].shape[..], &signature.outputs[1].shape[..]),
+        (&[-1][..], &[-1, -1][..])
+    );
+    assert_eq!(signature.batching, Batching::On);
+    let answers = model.run_tensors(&[floats(&[2, 2], &[1.0, 2.0, -3.0, 4.0])]).unwrap();
+    assert_eq!(answers, [floats(&[2], &[3.0, 1.0]), floats(&[2, 2], &[1.0, 2.0, 3.0, 4.0])]);
 }
 
 #[test]

@@ -120,6 +120,8 @@ def _runtime(facts: dict[str, str]) -> list[str]:
     if "faster" in facts:
         chosen, _, why = facts["faster"].partition("no: ")
         sentences.append(f"Served from ONNX, {chosen}." if chosen else f"Not served from ONNX: {why}.")
+    if "left_out" in facts:
+        sentences.append(f"Clients don't see {facts['left_out']}.")
     return sentences
 
 

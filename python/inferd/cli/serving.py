@@ -105,9 +105,10 @@ def _announce(supervisor: Supervisor, took_s: float) -> None:
     if plan.pipelines:
         click.echo("")
         click.echo(show.pipeline_table(plan, supervisor.pipelines))
-    if plan.notes:
+    notes = [*plan.notes, *show.left_out(supervisor.loaded)]
+    if notes:
         click.echo("")
-        click.echo(show.note_lines(plan.notes))
+        click.echo(show.note_lines(notes))
     click.echo("")
     click.echo(show.address_lines(addresses, docs=plan.gateway["docs_folder"] is not None))
     click.echo(f"try            {show.curl_line(addresses['data'], first.name, signature)}")

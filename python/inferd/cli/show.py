@@ -25,6 +25,7 @@ __all__ = [
     "curl_line",
     "error_text",
     "event_line",
+    "left_out",
     "note_lines",
     "pipeline_table",
     "plan_table",
@@ -77,8 +78,17 @@ def serving_table(plan: Plan, loaded: Mapping[tuple[str, int], Loaded]) -> str:
     return table(rows)
 
 
+def left_out(loaded: Mapping[tuple[str, int], Loaded]) -> list[str]:
+    """What models have that clients don't see, and why."""
+    return [
+        f"model '{name}' {version}: clients don't see {ready.facts['left_out']}"
+        for (name, version), ready in loaded.items()
+        if "left_out" in ready.facts
+    ]
+
+
 def note_lines(notes: Sequence[str]) -> str:
-    """What stands in files and has no effect."""
+    """What stands in files and has no effect, and what models have that is not served."""
     return "\n".join(f"note: {note}" for note in notes)
 
 

@@ -175,6 +175,10 @@ impl<L: Launcher> Task<L> {
                 }
                 let profiled =
                     !loaded.signature.decoupled && settings.profiling && settings.profile.is_empty();
+                if let Some(left_out) = loaded.facts.get("left_out") {
+                    let (model, version) = (&settings.name, settings.version);
+                    tracing::warn!(%model, version, "clients don't see {left_out}");
+                }
                 self.shared.set_loaded(loaded)?;
                 if profiled {
                     let objective = settings.slo.map(|slo| slo.latency_s.0);

@@ -7,6 +7,7 @@ import io
 import json
 
 import httpx
+import numpy as np
 import pytest
 from openapi_spec_validator import validate
 from PIL import Image
@@ -203,3 +204,10 @@ def test_files_go_where_the_description_takes_them(server):
         answer = post(server, "/models/sizes", content=png(), headers={"Content-Type": media})
         assert answer.status_code == 200
     assert "multipart/form-data" not in paths["/models/four"]["post"]["requestBody"]["content"]
+
+
+def test_an_fp64_is_read_to_its_last_bit(tmp_path):
+    rows = np.random.default_rng(3).normal(size=(1000, 2))
+    models.identity(tmp_path / "same.onnx", "FP64", ["n", 2])
+    with inferd.Server(tmp_path / "same.onnx", profiling=False) as server:
+        assert post(server, "/models/same", json=rows.tolist()).json() == rows.tolist()

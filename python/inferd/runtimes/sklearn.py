@@ -2,63 +2,59 @@
 
 ``compose`` reads the model's settings in the control plane; :class:`SklearnRuntime` runs the estimator in a worker.
 Where the same answers come faster from ONNX, :mod:`inferd.runtimes.faster` takes its place.
+Does not know what is in estimators: ``sklearn_files`` reads them, ``sklearn_columns`` and ``sklearn_rows`` find out
+what they take, ``sklearn_refusals`` what they refuse, ``sklearn_answers`` what they give.
 """
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inferd.errors import InvalidInput, ModelFailed
+from inferd.errors import InferdError, InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python, require
-from inferd.runtimes.trust import refuse_untrusted, trusted_bytes
+from inferd.runtimes.sklearn_files import PICKLES, read
+from inferd.runtimes.trust import refuse_untrusted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from inferd.runtimes.sklearn_columns import Features
+    from inferd.runtimes.sklearn_rows import Rows
+    from inferd.runtimes.tables import Column
     from inferd.spec.settings import ModelSpec
-    from inferd.types import TensorSpec
+    from inferd.types import InputSchema
 
 __all__ = ["TAKES", "SklearnRuntime", "claims", "compose", "load"]
 
 PLATFORM = "sklearn"
 TAKES = Takes(
     title="scikit-learn",
-    types="What the estimator was fitted with: FP64 of numbers, INT64 and BOOL where it tells them from"
-    " fractions, BYTES of texts. FP32 and integers are widened; what FP64 can't hold is refused.",
+    types="Read from the fitted estimator: FP64 of numbers; INT64 or UINT64 of integer categories beyond 2⁵³, BOOL of"
+    " true and false, BYTES of texts. What only code of the user's reads is declared in `inputs:`.",
     categories="Texts and numbers as the encoders were fitted with; unknown ones as their `handle_unknown` says.",
-    missing="NaN, and `null` of texts, where a step takes them; else refused with row and column.",
-    names="Those of the data frame, by name in any order; `x` where all columns are numbers. Text vectorizers"
-    " take `text`.",
-    outputs="`label` and `probabilities` of classifiers, `prediction` of regressors, in the library's own types.",
+    missing="The estimator is asked at load: what it takes reaches it as NaN or None, as it was fitted; else refused"
+    " with row and column.",
+    names="Those of the data frame; one matrix `x` where all columns are numbers of one type. None of arrays, whose"
+    " columns are `x0`, `x1`, … Text vectorizers take `text`.",
+    outputs="`label`, `probabilities` or `decision` of classifiers, `prediction` of regressors, `transformed` of"
+    " transformers, in the library's own types.",
 )
-_PICKLES = (".pkl", ".pickle", ".joblib")
-# Parts of scikit-learn's own estimators that skops leaves to its users to trust. They hold numbers; loading them runs
-# nothing. (A forged tree can point outside of its arrays: it ends a worker, which is why models have workers.)
-_NUMBERS_ONLY = frozenset(
-    {
-        "numpy.dtype",
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.feature_selection._univariate_selection.f_classif",
-        "sklearn.feature_selection._univariate_selection.f_regression",
-        "sklearn.metrics._dist_metrics.EuclideanDistance64",
-        "sklearn.neighbors._ball_tree.BallTree",
-        "sklearn.neighbors._kd_tree.KDTree",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        "sklearn.tree._tree.Tree",
-    }
-)
+_EXAMPLE_ROWS = 4
+# Of numbers, and within the domain of logarithms and roots; the same every time, as is what comes of them.
+_PLAUSIBLE = ((0.25, 1.0, 0.5, 0.75), (0.5, 0.25, 1.0, 0.125), (1.0, 0.5, 0.375, 0.25))
 
 
 def claims(path: Path) -> bool:
     """``.skops`` files, and pickles, which are refused unless they are trusted."""
-    return path.is_file() and path.suffix in (".skops", *_PICKLES)
+    return path.is_file() and path.suffix in (".skops", *PICKLES)
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the estimator in ``file`` is started."""
-    if file.suffix in _PICKLES:
+    if file.suffix in PICKLES:
         refuse_untrusted(
             file,
             spec.trusted_sha256,
@@ -79,13 +75,14 @@ def load(settings: dict[str, Any]) -> Runtime:
 class SklearnRuntime:
     """A fitted estimator.
 
-    Inputs: one matrix ``x`` (FP32), or ``text`` (BYTES) where the estimator begins with a text vectorizer, or one
-    input for each column where it begins with a ``ColumnTransformer``. Outputs: ``label`` and ``probabilities`` of
-    classifiers, ``label`` of clusterings, ``prediction`` of regressors, ``transformed`` of the others.
+    Inputs: one matrix ``x`` where all columns are numbers of one type, else one input for each column; ``text`` where
+    the estimator begins with a text vectorizer. Columns that no step reads are no inputs. Outputs: see
+    :class:`inferd.runtimes.sklearn_answers.Answers`. Everything is in the library's own precision, FP64.
 
     Raises:
         Forbidden: the file would run code that nobody vouched for.
-        ModelFailed: what is in it is no fitted estimator.
+        ModelFailed: what is in it is no fitted estimator, the type of a column can't be read from it, or it answers
+            none of the rows that it is tried with.
     """
 
     example: Batch | None = None
@@ -93,164 +90,93 @@ class SklearnRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import sklearn
 
-        from inferd.runtimes.signatures import declared, outputs_seen, with_declared
+        from inferd.runtimes.signatures import declared, outputs_seen
+        from inferd.runtimes.sklearn_answers import Answers
+        from inferd.runtimes.sklearn_columns import features_of
+        from inferd.runtimes.sklearn_rows import rows_of
+        from inferd.types import Signature
 
-        self.estimator = _read(Path(settings["file"]), settings["trusted_sha256"])
+        self.estimator = read(Path(settings["file"]), settings["trusted_sha256"])
         self.facts = {"runtime": f"scikit-learn {sklearn.__version__}", "model": type(self.estimator).__name__}
-        inputs = declared(settings, "inputs") or self._inputs()
-        self._frame = len(inputs) > 1
-        self._inputs_seen = inputs
-        self.signature = with_declared(settings, inputs, outputs_seen(self.predict(self._one_row(inputs))))
+        self._answers = Answers(self.estimator)
+        features = features_of(self.estimator)
+        rows = rows_of(self.estimator, features, declared(settings, "inputs"))
+        outputs = declared(settings, "outputs")
+        # An array is given where names would change nothing.
+        warnings.filterwarnings("ignore", message="X (does not have valid|has) feature names")
+        try:
+            self._rows, seen = self._tried(rows, features)
+        except ModelFailed:
+            if outputs is None:
+                raise
+            self._rows, seen = rows, {}
+        else:
+            self.example = self._rows.example(_EXAMPLE_ROWS)
+            self._rows = self._asked(features)
+        # What the library warns of at load is logged; of rows it would at every request.
+        warnings.filterwarnings("ignore", module=r"sklearn(\.|$)")
+        self.signature = Signature(self._rows.inputs, outputs or outputs_seen(seen))
+        self.schemas: Sequence[InputSchema] = self._rows.schemas
+        self.ignored_columns: Sequence[str] = self._rows.ignored
 
     def predict(self, batch: Batch) -> Batch:
         """The estimator's answers."""
-        x = self._rows(batch)
+        given = self._rows.given(batch)
         try:
-            return _answers(self.estimator, x)
-        except ValueError as fault:
-            # Estimators say so of NaN, infinity and categories that they were not fitted with.
+            return self._answers(given)
+        except InferdError:
+            raise
+        except (ValueError, LookupError) as fault:
+            # Estimators say so of what they were not fitted for: negative numbers, unknown categories.
             raise InvalidInput(f"the model can't use this input: {fault}") from fault
 
     def close(self) -> None:
         """Nothing is held but memory."""
 
-    def _inputs(self) -> tuple[TensorSpec, ...]:
-        from inferd.runtimes.signatures import matrix_input
-        from inferd.types import TensorSpec
+    def _tried(self, rows: Rows, features: Features | None) -> tuple[Rows, Batch]:
+        """Rows with an example that the estimator answers, and its answer."""
+        fault: Exception | None = None
+        for columns in _plausible(rows, features):
+            for whole in (False, True) if rows.form == "frame" else (False,):
+                tried = replace(rows.with_columns(columns), whole=whole)
+                try:
+                    return tried, self._answers(tried.given(tried.example(_EXAMPLE_ROWS)))
+                except Exception as error:  # noqa: BLE001 (the next example may do)
+                    fault = fault or error
+        raise ModelFailed(
+            f"{self.facts['model']} answers none of the rows that it was tried with: {type(fault).__name__}: {fault}\n"
+            "help: where it only takes rows that can't be guessed, write outputs: into model.yaml"
+        ) from fault
 
-        first = _first(self.estimator)
-        if _takes_text(first):
-            return (TensorSpec("text", "BYTES", (-1,)),)
-        columns = _columns(first)
-        if columns:
-            self.example = {name: value for name, (_, value) in columns.items()}
-            return tuple(TensorSpec(name, datatype, (-1,)) for name, (datatype, _) in columns.items())
-        width = getattr(self.estimator, "n_features_in_", None)
-        if width is None:
-            raise ModelFailed(
-                f"{type(self.estimator).__name__} does not say how many features it takes\n"
-                "help: write inputs: in model.yaml, for instance [{name: x, datatype: FP32, shape: [-1, 30]}]"
-            )
-        return matrix_input(int(width))
+    def _asked(self, features: Features | None) -> Rows:
+        from inferd.runtimes.sklearn_refusals import with_refusals
 
-    def _one_row(self, inputs: tuple[TensorSpec, ...]) -> Batch:
-        import numpy as np
+        rows = self._rows
+        if rows.table is None:
+            return rows
+        known = [] if features is None else features.features
+        kinds = [tuple(known[place].path) if place < len(known) else () for place in rows.places]
+        row = {name: array[:1] for name, array in rows.example(1).items()}
 
-        if self.example is not None:
-            return self.example
-        texts = np.array([b"text"], dtype=object)
-        return {
-            spec.name: texts.reshape([1] * len(spec.shape))
-            if spec.datatype == "BYTES"
-            else np.zeros([max(1, dim) for dim in spec.shape], dtype=_numpy_dtype(spec.datatype))
-            for spec in inputs
-        }
+        def answers(batch: Batch) -> bool:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self._answers.answers(rows.given(batch))
 
-    def _rows(self, batch: Batch) -> Any:
-        from inferd.runtimes.signatures import as_text
-
-        columns = {
-            spec.name: as_text(batch[spec.name]) if spec.datatype == "BYTES" else batch[spec.name]
-            for spec in self._inputs_seen
-        }
-        if self._frame:
-            import pandas as pd
-
-            return pd.DataFrame({name: column.reshape(len(column)) for name, column in columns.items()})
-        (x,) = columns.values()
-        return x
+        return rows.with_columns(with_refusals(rows.table, row, kinds, answers))
 
 
-def _read(file: Path, trusted_sha256: str | None) -> Any:
-    if file.suffix in _PICKLES:
-        import io
-
-        import joblib
-
-        # joblib reads plain pickles, too.
-        estimator = joblib.load(io.BytesIO(trusted_bytes(file, trusted_sha256)))
-    else:
-        import skops.io
-
-        unknown = skops.io.get_untrusted_types(file=file)
-        if not _NUMBERS_ONLY.issuperset(unknown):
-            refuse_untrusted(
-                file,
-                trusted_sha256,
-                f"holds types that skops does not know to be safe ({', '.join(sorted(set(unknown) - _NUMBERS_ONLY))})",
-                "save the model as ONNX, or without them",
-            )
-        estimator = skops.io.load(file, trusted=unknown)
-    if not any(hasattr(estimator, method) for method in ("predict", "transform")):
-        kind = type(estimator).__name__
-        raise ModelFailed(f"'{file.name}' holds {kind}, which has neither predict() nor transform()")
-    return estimator
-
-
-def _answers(estimator: Any, x: Any) -> Batch:
-    from sklearn.base import is_classifier, is_clusterer
-
-    if not hasattr(estimator, "predict"):
-        return {"transformed": _dense(estimator.transform(x))}
-    predicted = estimator.predict(x)
-    if is_classifier(estimator):
-        if hasattr(estimator, "predict_proba"):
-            probabilities = estimator.predict_proba(x)
-            if not isinstance(probabilities, list):
-                return {"label": predicted, "probabilities": probabilities.astype("float32")}
-        return {"label": predicted}
-    if is_clusterer(estimator):
-        return {"label": predicted}
-    return {"prediction": predicted.astype("float32") if predicted.dtype == "float64" else predicted}
-
-
-def _dense(values: Any) -> Any:
-    dense = values.toarray() if hasattr(values, "toarray") else values
-    return dense.astype("float32") if getattr(dense, "dtype", None) == "float64" else dense
-
-
-def _first(estimator: Any) -> Any:
-    while hasattr(estimator, "steps"):
-        estimator = estimator.steps[0][1]
-    return estimator
-
-
-def _takes_text(step: Any) -> bool:
-    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-
-    return isinstance(step, CountVectorizer | HashingVectorizer)
-
-
-def _columns(step: Any) -> dict[str, tuple[str, Any]]:
-    """Datatype and a plausible value of each column that a ``ColumnTransformer`` takes by name."""
-    import numpy as np
-    from sklearn.compose import ColumnTransformer
-
-    if not isinstance(step, ColumnTransformer) or not hasattr(step, "feature_names_in_"):
-        return {}
-    found: dict[str, tuple[str, Any]] = {
-        str(name): ("FP32", np.zeros(1, np.float32)) for name in step.feature_names_in_
-    }
-    for _, transformer, columns in step.transformers_:
-        last = _categories(transformer)
-        if last is None:
-            continue
-        names = [columns] if isinstance(columns, str) else list(columns)
-        for name, categories in zip(names, last, strict=False):
-            if categories.dtype.kind in "OUS":
-                text = next((value for value in categories if isinstance(value, str)), "")
-                found[str(name)] = ("BYTES", np.array([text.encode()], dtype=object))
-            else:
-                found[str(name)] = ("FP32", np.asarray(categories[:1], np.float32))
-    return found
-
-
-def _categories(transformer: Any) -> Any:
-    steps = [step for _, step in transformer.steps] if hasattr(transformer, "steps") else [transformer]
-    return next((step.categories_ for step in steps if hasattr(step, "categories_")), None)
-
-
-def _numpy_dtype(datatype: str) -> str:
-    from inferd.types import DATATYPES
-
-    return DATATYPES[datatype]
+def _plausible(rows: Rows, features: Features | None) -> Iterator[Sequence[Column]]:
+    """The columns with examples: categories that were seen, and numbers of several kinds."""
+    if rows.table is None:
+        yield ()
+        return
+    columns = rows.table.columns
+    known = [] if features is None else features.features
+    near = [known[place].near if place < len(known) else None for place in rows.places]
+    numbers = [_PLAUSIBLE[place % len(_PLAUSIBLE)] for place in range(len(columns))]
+    for examples in (numbers, near, [0.0] * len(columns), [1.0] * len(columns)):
+        yield [
+            replace(column, example=example) if column.example is None and column.datatype != "BYTES" else column
+            for column, example in zip(columns, examples, strict=True)
+        ]

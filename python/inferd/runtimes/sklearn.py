@@ -111,8 +111,8 @@ class SklearnRuntime:
                 raise
             self._rows, seen = rows, {}
         else:
-            self.example = self._rows.example(_EXAMPLE_ROWS)
             self._rows = self._asked(features)
+            self.example = self._examples()
         # What the library warns of at load is logged; of rows it would at every request.
         warnings.filterwarnings("ignore", module=r"sklearn(\.|$)")
         self.signature = Signature(self._rows.inputs, outputs or outputs_seen(seen))
@@ -147,6 +147,18 @@ class SklearnRuntime:
             f"{self.facts['model']} answers none of the rows that it was tried with: {type(fault).__name__}: {fault}\n"
             "help: where it only takes rows that can't be guessed, write outputs: into model.yaml"
         ) from fault
+
+    def _examples(self) -> Batch:
+        """Rows for the probe, which finds out whether rows may run together.
+
+        Imputers from other columns answer a row without any value otherwise when it is alone.
+        """
+        import numpy as np
+
+        rows, missing = self._rows.example(_EXAMPLE_ROWS), self._rows.missing()
+        if missing is None or not self._answers.answers(self._rows.given(missing)):
+            return rows
+        return {name: np.concatenate([array[1:], missing[name]]) for name, array in rows.items()}
 
     def _asked(self, features: Features | None) -> Rows:
         from inferd.runtimes.sklearn_refusals import with_refusals

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Answers"]
 
-_DENSE_MAX_BYTES = 1 << 30
-"""Largest sparse answer that is made dense: the memory of a replica for outputs ends there by default."""
+_DENSE_MAX_BYTES = 512 << 20
+"""Largest sparse answer that is made dense. By default a replica has as much memory for the outputs of one batch."""
 
 
 class Answers:

@@ -11,9 +11,7 @@ A function or a class of the user's says nothing; a column that only meets those
 
 from __future__ import annotations
 
-import math
-import numbers
-from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,17 +23,13 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, LabelBinarizer, LabelEncoder
 from sklearn.utils.validation import check_array
 
-from inferd.runtimes.signatures import datatype_of
-from inferd.runtimes.tables import Column
+from inferd.runtimes.sklearn_features import EXAMPLES, WORDS, Feature, column_of, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Feature", "Features", "features_of"]
+__all__ = ["Features", "features_of", "first_step"]
 
-_EXACT = 2**53
-"""Integers up to here are FP64 numbers, each its own."""
-_EXAMPLES = 4
 _NUMERIC = frozenset({"numpy", "scipy"})
 _BOOSTERS = frozenset({"catboost", "lightgbm", "xgboost"})
 # Where fitted estimators keep a plausible value of each of their columns.
@@ -46,38 +40,6 @@ _CENTERS = (
 _INNER = (
     "best_estimator_", "calibrated_classifiers_", "classifier_", "estimator", "estimator_", "estimators_", "regressor_",
 )  # fmt: skip
-
-
-@dataclass
-class Feature:
-    """One feature of the estimator, and what is known of it.
-
-    Args:
-        name: the fitted name, or scikit-learn's own for columns without one: ``x0``, ``x1``.
-    """
-
-    name: str
-    column: Column | None = None
-    """``None``: its type can't be read."""
-    reads: list[str] = field(default_factory=list)
-    """Steps that take it and say nothing of its type."""
-    path: list[object] = field(default_factory=list)
-    """What it goes through. Columns of equal paths are treated alike."""
-    used: bool = False
-    """Whether any step takes it."""
-    near: float | None = None
-    """A value that a step was fitted with."""
-
-    text: bool = False
-    """Whether a step takes it as text."""
-    categories: np.ndarray | None = None
-    """Those that a step encodes."""
-    filled: Any = None
-    """What an imputer of objects fills in."""
-    number: bool = False
-    """Whether a step takes it as a number."""
-    none: bool = False
-    """Whether None is the missing value that a step was fitted with, rather than NaN."""
 
 
 class Features(NamedTuple):
@@ -91,7 +53,7 @@ class Features(NamedTuple):
     documents: bool
     """Whether it takes a list of texts or labels instead of rows of columns."""
     by_name: bool
-    """Whether a step is code that may look at the frame itself."""
+    """Whether a step chooses columns by name, or is code that may."""
 
 
 def features_of(estimator: Any) -> Features | None:
@@ -99,10 +61,11 @@ def features_of(estimator: Any) -> Features | None:
     single = _single(estimator)
     if single is not None:
         return Features([single], named=False, labels=None, documents=True, by_name=False)
-    labels: Any = getattr(estimator, "feature_names_in_", None)
-    count = getattr(estimator, "n_features_in_", None)
+    fitted = first_step(estimator)
+    labels: Any = getattr(fitted, "feature_names_in_", None)
+    count = getattr(fitted, "n_features_in_", None)
     if count is None:
-        count = 1 if hasattr(estimator, "X_thresholds_") else None
+        count = 1 if hasattr(fitted, "X_thresholds_") else None
     if count is None:
         return None
     named = labels is not None and len(set(labels)) == len(labels)
@@ -112,34 +75,43 @@ def features_of(estimator: Any) -> Features | None:
         # What the model gives as it came says nothing of its type.
         walk.reads(place, "the output")
     for feature in walk.features:
-        feature.column = _column(feature)
+        feature.column = column_of(feature)
     return Features(
         walk.features,
         named,
         None if labels is None else list(labels),
         documents=False,
-        by_name=walk.code and labels is not None,
+        by_name=walk.by_name and labels is not None,
     )
 
 
 def _single(estimator: Any) -> Feature | None:
     """The feature of an estimator that takes one array of texts or labels."""
     if isinstance(estimator, LabelEncoder | LabelBinarizer):
-        found = Feature("y", used=True, categories=np.asarray(estimator.classes_))
+        found = Feature("y", categories=np.asarray(estimator.classes_))
     elif _takes_documents(estimator):
-        found = Feature("text", used=True, text=True)
+        found = Feature("text", text=True)
     else:
         return None
-    found.column = _column(found)
+    found.column = column_of(found)
     return found
+
+
+def first_step(estimator: Any) -> Any:
+    """The first step that does anything: pipelines ask their first one, be it ``passthrough``."""
+    while isinstance(estimator, Pipeline):
+        steps = [step for _, step in estimator.steps if step is not None and not isinstance(step, str)]
+        if not steps:
+            return None
+        estimator = steps[0]
+    return estimator
 
 
 def _takes_documents(estimator: Any) -> bool:
     if isinstance(estimator, CountVectorizer | HashingVectorizer):
         return True
     if isinstance(estimator, Pipeline):
-        steps = [step for _, step in estimator.steps if step is not None and not isinstance(step, str)]
-        return bool(steps) and _takes_documents(steps[0])
+        return _takes_documents(first_step(estimator))
     if isinstance(estimator, FeatureUnion):
         return any(_takes_documents(step) for _, step in estimator.transformer_list)
     if isinstance(estimator, ColumnTransformer):
@@ -152,7 +124,7 @@ class _Walk:
 
     def __init__(self, features: list[Feature]) -> None:
         self.features = features
-        self.code = False
+        self.by_name = False
         self._described: dict[int, str] = {}
 
     def through(self, step: Any, places: list[int | None]) -> list[int | None] | None:
@@ -180,7 +152,6 @@ class _Walk:
     def reads(self, place: int | None, name: str) -> None:
         """Note that ``name`` takes the column and says nothing of its type."""
         if place is not None:
-            self.features[place].used = True
             self.features[place].reads.append(name)
 
     def _pipeline(self, step: Any, places: list[int | None]) -> list[int | None] | None:
@@ -194,7 +165,8 @@ class _Walk:
     def _columns(self, step: Any, places: list[int | None]) -> list[int | None]:
         outputs = step.output_indices_
         handed: list[int | None] = [None] * max((part.stop for part in outputs.values()), default=0)
-        for name, one, _ in step.transformers_:
+        for name, one, columns in step.transformers_:
+            self.by_name |= _are_names(columns)
             taken = [places[index] for index in step._transformer_to_input_indices.get(name, ()) if index < len(places)]
             if not taken:
                 continue
@@ -207,7 +179,7 @@ class _Walk:
     def _leaf(self, step: Any, places: list[int | None]) -> list[int | None] | None:
         if isinstance(step, CountVectorizer | HashingVectorizer):
             for feature in self._features(places):
-                feature.text = True
+                feature.text, feature.words = True, _words(step)
             return None
         if hasattr(step, "categories_"):
             for place, categories in zip(places, step.categories_, strict=False):
@@ -230,7 +202,7 @@ class _Walk:
         feature = self.features[place]
         if feature.categories is None:
             feature.categories = categories
-        missing = [value for value in categories.tolist() if _is_missing(value)]
+        missing = [value for value in categories.tolist() if is_missing(value)]
         feature.path.append(("missing", any(value is None for value in missing), len(missing)))
         feature.none |= any(value is None for value in missing) and len(missing) == 1
 
@@ -238,7 +210,7 @@ class _Walk:
         of_objects = step._fit_dtype.kind == "O"
         kept = []
         for place, value in zip(places, step.statistics_.tolist(), strict=False):
-            dropped = _is_missing(value) and not step.keep_empty_features
+            dropped = is_missing(value) and not step.keep_empty_features
             if not dropped:
                 kept.append(place)
             if place is None:
@@ -260,7 +232,7 @@ class _Walk:
             for feature in self._features(places):
                 feature.number = True
         elif step.func is not None:
-            self.code = True
+            self.by_name = True
             for place in places:
                 self.reads(place, f"the function {getattr(step.func, '__name__', step.func)}")
             return None
@@ -276,14 +248,16 @@ class _Walk:
                 followed, whole = True, whole or chosen is None
                 self.through(inner, places if chosen is None else [places[index] for index in chosen])
         package = type(step).__module__.partition(".")[0]
-        booster = package in _BOOSTERS and not _has_categories(step)
-        if booster or (package == "sklearn" and not whole):
+        if _has_categories(step):
+            for feature in self._features(places):
+                feature.alien = feature.alien or f"pandas categories that only the {package} booster in it has"
+        if package in _BOOSTERS or (package == "sklearn" and not whole) or getattr(step, "passthrough", False) is True:
             for feature in self._features(places):
                 feature.number = True
         elif not followed:
             for place in places:
                 self.reads(place, type(step).__name__)
-        self.code |= package != "sklearn"
+        self.by_name |= package != "sklearn"
 
     def _note_centers(self, centers: Any, places: list[int | None]) -> None:
         if not isinstance(centers, np.ndarray) or centers.dtype.kind not in "fiu" or not centers.size:
@@ -306,8 +280,14 @@ class _Walk:
             return
         if id(step) not in self._described:
             self._described[id(step)] = repr(step)
-        self.features[place].used = True
         self.features[place].path.append(self._described[id(step)])
+
+
+def _are_names(columns: Any) -> bool:
+    """Whether a column transformer chooses these columns by their names: an array has none then."""
+    if isinstance(columns, slice):
+        return isinstance(columns.start, str) or isinstance(columns.stop, str)
+    return isinstance(columns, str) or (np.iterable(columns) and any(isinstance(one, str) for one in columns))
 
 
 def _inner(step: Any) -> Iterator[tuple[Any, Sequence[int] | None]]:
@@ -316,7 +296,9 @@ def _inner(step: Any) -> Iterator[tuple[Any, Sequence[int] | None]]:
     support = getattr(step, "support_", None)
     for name in _INNER:
         inner = getattr(step, name, None)
-        if inner is None or isinstance(inner, str) or (name == "estimator" and not _frozen(step)):
+        # What an ensemble has as estimator_ is the pattern of its members, and is not fitted itself.
+        pattern = (name == "estimator" and not _frozen(step)) or (name == "estimator_" and hasattr(step, "estimators_"))
+        if inner is None or isinstance(inner, str) or pattern:
             continue
         several = isinstance(inner, list | tuple | np.ndarray)
         members = inner.ravel() if isinstance(inner, np.ndarray) else inner if several else [inner]
@@ -336,51 +318,14 @@ def _frozen(step: Any) -> bool:
     return type(step).__name__ == "FrozenEstimator"
 
 
+def _words(vectorizer: Any) -> tuple[str, ...]:
+    known = tuple(islice(getattr(vectorizer, "vocabulary_", ()), EXAMPLES))
+    return known if known and all(isinstance(word, str) for word in known) else WORDS
+
+
 def _has_categories(step: Any) -> bool:
     """Whether a booster was fitted on pandas categories, whose codes only its own frame has."""
     booster = getattr(step, "_Booster", None)
     if getattr(booster, "pandas_categorical", None):
         return True
     return "c" in (getattr(booster, "feature_types", None) or ())
-
-
-# -- from what is known of a column to its type ----------------------------------------------------------------------
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _column(feature: Feature) -> Column | None:
-    missing_text = None if feature.none else float("nan")
-    if feature.text:
-        return Column(feature.name, "BYTES", missing_text=missing_text)
-    if feature.categories is not None:
-        return _of_categories(feature, feature.categories, missing_text)
-    if feature.filled is not None:
-        if isinstance(feature.filled, str):
-            return Column(feature.name, "BYTES", missing_text=missing_text, example=feature.filled)
-        if isinstance(feature.filled, numbers.Real):
-            # Numbers beside text: objects, as they were fitted.
-            return Column(feature.name, missing_text=missing_text, objects=True, example=float(feature.filled))
-    return Column(feature.name) if feature.number else None
-
-
-def _of_categories(feature: Feature, categories: np.ndarray, missing_text: float | None) -> Column | None:
-    known = [value for value in categories.tolist() if not _is_missing(value)]
-    kinds = {type(value) for value in known}
-    examples = tuple(known[:_EXAMPLES]) or None
-    if kinds <= {str}:
-        return Column(feature.name, "BYTES", missing_text=missing_text, example=examples)
-    objects = categories.dtype == object
-    if not objects and categories.dtype.kind == "b":
-        return Column(feature.name, "BOOL", example=examples)
-    if not objects and categories.dtype.kind == "f":
-        return Column(feature.name, datatype_of(categories.dtype), example=examples)
-    if kinds <= {bool, int, float} and categories.dtype.kind in "Oiu":
-        datatype = "FP64"
-        if float not in kinds and max(abs(value) for value in known) > _EXACT:
-            datatype = "UINT64" if max(known) > np.iinfo(np.int64).max else "INT64"
-        return Column(feature.name, datatype, missing_text=missing_text, objects=objects, example=examples)
-    feature.reads.append(f"categories of the type {' and '.join(sorted(kind.__name__ for kind in kinds))}")
-    return None

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from inferd.types import DATATYPES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
@@ -91,9 +93,16 @@ class _Asked:
         above = self._takes([place], _ABOVE_FP32) or self._takes([place], -_ABOVE_FP32)
         below = self._takes([place], _FP32_MAX) or self._takes([place], -_FP32_MAX)
         # Where large numbers overflow on their way, the limit is none that could be told.
-        return _FP32_MAX if below and not above else _FP64_MAX
+        found = _FP32_MAX if below and not above else _FP64_MAX
+        return min(found, float(np.finfo(DATATYPES[self._table.columns[place].datatype]).max))
 
     def _takes(self, places: Sequence[int], value: float | None) -> bool:
+        with np.errstate(all="ignore"):
+            batch = self._changed(places, value)
+            return batch is None or self._answers(batch)
+
+    def _changed(self, places: Sequence[int], value: float | None) -> Batch | None:
+        """The row with ``value`` in these columns, ``None`` for missing; ``None`` where no type has such a value."""
         batch = {name: array.copy() for name, array in self._row.items()}
         changed = False
         for place in places:
@@ -102,10 +111,9 @@ class _Asked:
             if (text and value is not None) or not (text or column.datatype.startswith("FP")):
                 continue
             changed = True
-            put = value if text else np.nan if value is None else value
+            put = np.nan if value is None and not text else value
             if self._table.matrix:
                 next(iter(batch.values()))[:, place] = put
             else:
                 batch[column.name][:] = put
-        with np.errstate(all="ignore"):
-            return not changed or self._answers(batch)
+        return batch if changed else None

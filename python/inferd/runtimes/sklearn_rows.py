@@ -4,8 +4,8 @@ Reads what :mod:`inferd.runtimes.sklearn_columns` found in the estimator and wha
 hands on the table that clients send and each batch in the form that the estimator was fitted with. Worker side only.
 Does not know what the estimator answers.
 
-A frame is only made where an array would not do as well: columns differ in type, or a step is code that may look at the
-frame. An array of numbers gives the same answers: column transformers know the positions of their names.
+A frame is only made where an array would not do as well: columns differ in type, or a step chooses them by name or is
+code that may. To everything else an array of numbers says the same in less time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from inferd.runtimes.base import Batch
-    from inferd.runtimes.sklearn_columns import Feature, Features
+    from inferd.runtimes.sklearn_columns import Features
+    from inferd.runtimes.sklearn_features import Feature
 
 __all__ = ["Rows", "rows_of"]
 
@@ -106,6 +107,15 @@ class Rows:
         batch = self.table.example(rows)
         return {self.inputs[0].name: batch[MATRIX]} if self.table.matrix else batch
 
+    def missing(self) -> Batch | None:
+        """One row in which everything is missing; ``None`` where a column can't be."""
+        if self.table is None or not all(column.missing for column in self.table.columns):
+            return None
+        batch = self.example()
+        if not all(array.dtype.kind in "fO" for array in batch.values()):
+            return None
+        return {name: np.full_like(array, None if array.dtype == object else np.nan) for name, array in batch.items()}
+
     def with_columns(self, columns: Sequence[Column]) -> Rows:
         """The same with other columns at the same places."""
         if self.table is None:
@@ -144,10 +154,9 @@ def rows_of(estimator: Any, features: Features | None, declared: tuple[TensorSpe
 
 def _why_unknown(estimator: Any) -> str:
     """Why it can't be told what an estimator takes."""
-    first = estimator
-    while hasattr(first, "steps"):
-        first = first.steps[0][1]
-    kind = type(first).__name__
+    from inferd.runtimes.sklearn_columns import first_step
+
+    kind = type(first_step(estimator)).__name__
     if kind in _NO_TENSORS:
         return (
             f"{kind} takes {_NO_TENSORS[kind]}, which no tensor holds\n"
@@ -165,12 +174,18 @@ def _known(features: Features, used: list[int]) -> list[Column]:
     unknown = [feature for feature in found if feature.column is None]
     if not unknown:
         return [feature.column for feature in found if feature.column is not None]
+    aliens = [f"'{feature.name}' ({feature.alien})" for feature in unknown if feature.alien]
+    if aliens:
+        raise ModelFailed(
+            f"columns hold what no type of the protocol does: {', '.join(aliens[:_LISTED])}\n"
+            "help: fit the model on texts or numbers; of a booster with pandas categories, serve its own file"
+        )
     names = ", ".join(f"'{feature.name}'" for feature in unknown[:_LISTED])
     more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
-    readers = sorted({reader for feature in unknown for reader in feature.reads})
-    types, it = ("types of columns", "them") if len(unknown) > 1 else ("type of column", "it")
+    readers = ", ".join(sorted({reader for feature in unknown for reader in feature.reads}))
+    types, they = ("types of columns", "they only go") if len(unknown) > 1 else ("type of column", "it only goes")
     raise ModelFailed(
-        f"the {types} {names}{more} can't be read from the model: what takes {it} is {', '.join(readers)}\n"
+        f"the {types} {names}{more} can't be read from the model: {they} to {readers}\n"
         "help: write these lines into model.yaml, with the right datatype where it says so\n" + _lines(features, found)
     )
 

@@ -245,7 +245,7 @@ class _Walk:
         for inner, chosen in _inner(step):
             count = len(places) if chosen is None else len(chosen)
             if getattr(inner, "n_features_in_", count) == count:
-                followed, whole = True, whole or chosen is None
+                followed, whole = True, whole or chosen is None or len(set(chosen)) == len(places)
                 self.through(inner, places if chosen is None else [places[index] for index in chosen])
         package = type(step).__module__.partition(".")[0]
         if _has_categories(step):

@@ -226,9 +226,9 @@ class _Walk:
         return None if step.add_indicator else kept
 
     def _function(self, step: Any, places: list[int | None]) -> list[int | None] | None:
-        module = getattr(step.func, "__module__", None) or type(step.func).__module__
-        checks = getattr(step.func, "func", None) is check_array
-        if step.validate or checks or module.partition(".")[0] in _NUMERIC:
+        function = getattr(step.func, "func", step.func)
+        module = getattr(function, "__module__", None) or type(function).__module__
+        if step.validate or function is check_array or module.partition(".")[0] in _NUMERIC:
             for feature in self._features(places):
                 feature.number = True
         elif step.func is not None:

@@ -153,10 +153,11 @@ def _equal(array: np.ndarray, wanted: np.ndarray, case: Case, *, plain: bool) ->
         return array == wanted
     one, other = array.astype(np.longdouble), wanted.astype(np.longdouble)
     if plain:
-        other = np.where(np.isfinite(other), other, np.nan)
+        one, other = (np.where(np.isfinite(array), array, np.nan) for array in (one, other))
     with np.errstate(invalid="ignore"):
         near = np.abs(one - other) <= case.absolute + case.relative * np.abs(other)
-    return near | (one == other) | (np.isnan(one) & np.isnan(other))
+    finite = np.isfinite(one) & np.isfinite(other)
+    return (near & finite) | (one == other) | (np.isnan(one) & np.isnan(other))
 
 
 def _bytes(value: Any, *, plain: bool = False) -> bytes:

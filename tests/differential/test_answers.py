@@ -144,7 +144,10 @@ class Check:
         for way, group in by_way:
             found = [difference for _, difference in group]
             lines.append(f"{way}: {len(found)}")
-            for difference in found[:SHOWN]:
+            # Of whole requests once: names and types are the same in each.
+            whole = {difference.what: difference for difference in found if difference.row is None}
+            alone = [difference for difference in found if difference.row is not None]
+            for difference in [*whole.values(), *alone[:SHOWN]]:
                 where = "" if difference.row is None else f"row {difference.row}, "
                 said = f"{_shown(difference.library)} by the library, {_shown(difference.served)} served"
                 lines.append(f"  {where}{difference.what}: {said}")

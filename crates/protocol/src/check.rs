@@ -162,7 +162,8 @@ impl<'a> Inputs<'a> {
         )))
     }
 
-    /// Checks the names that a client gives to the columns of the input at `index`: JSON, an array of text.
+    /// Checks the names that a client gives to the columns of the input at `index`: JSON, an array of text. Empty: it took
+    /// them by position, since it knew the model to have no names.
     ///
     /// # Errors
     /// `InvalidInput` where the model's are others, or it knows none.
@@ -173,13 +174,13 @@ impl<'a> Inputs<'a> {
                 .within(input)
         })?;
         let known = input.columns();
+        if given.len() == known.len() && given.iter().zip(known).all(|(given, known)| **given == **known) {
+            return Ok(());
+        }
         if known.is_empty() {
             return Err(invalid(format!(
                 "{input} has no named columns, and the request names some; leave the parameter 'columns' out"
             )));
-        }
-        if given.len() == known.len() && given.iter().zip(known).all(|(given, known)| **given == **known) {
-            return Ok(());
         }
         Err(invalid(format!(
             "the columns of {input} are {}, but the request says {}; send them in the model's order",

@@ -440,6 +440,8 @@ fn columns_of_a_tensor_must_be_the_models() {
     assert!(refusal(named(r#"["income","age"]"#, &signature)).contains("'age', 'income', but"));
     let unnamed = model(&[("x", DataType::Fp64, &[-1, 2])], vec![]);
     assert!(refusal(named(r#"["a","b"]"#, &unnamed)).contains("has no named columns"));
+    assert!(named("[]", &unnamed).is_ok());
+    assert!(refusal(named("[]", &signature)).contains("'age', 'income', but the request says none"));
 }
 
 #[test]

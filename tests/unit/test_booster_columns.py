@@ -207,7 +207,7 @@ def test_lightgbm_takes_the_texts_of_categories(tmp_path, random):
     booster = of_lightgbm(tmp_path / "m.txt", frame, frame["city"].cat.codes * 2.0)
     served = load(tmp_path / "m.txt")
     assert inputs(served) == ["u: FP64[?]", "city: BYTES[?]"]
-    assert "categories" not in served.facts
+    assert "note" not in served.facts
     cities = ["Rome", "東京", "", None, "Paris"]
     asked = pd.DataFrame({"u": 0.0, "city": pd.Categorical(cities)}, index=range(5))
     found = served.predict({"u": np.zeros(5), "city": texts(*cities)})["prediction"]
@@ -264,7 +264,7 @@ def test_columns_of_categories_that_are_assumed_are_said(tmp_path, random):
     of_lightgbm(tmp_path / "m.txt", frame, frame["city"].cat.codes * 2.0 + frame["flag"])
     served = load(tmp_path / "m.txt")
     assert inputs(served) == ["u: FP64[?]", "flag: FP64[?]", "city: BYTES[?]"]
-    assert "assumed of the columns city" in served.facts["categories"]
+    assert "assumed in city, which" in served.facts["note"]
 
 
 def test_line_ends_of_windows_do_not_end_the_process(tmp_path, random):
@@ -302,7 +302,7 @@ def test_texts_that_xgboost_cuts_are_not_believed(tmp_path, random, cities):
     booster = of_xgboost(tmp_path / "m.json", frame, frame["city"].cat.codes * 2.0)
     served = load(tmp_path / "m.json")
     assert inputs(served) == ["x: FP64[?, 2]"]
-    assert served.facts["categories"].startswith("city take the codes")
+    assert served.facts["note"].startswith("categories in city are taken by their codes")
     codes = frame.assign(city=frame["city"].cat.codes).to_numpy(np.float64)
     np.testing.assert_array_equal(served.predict({"x": codes})["prediction"], booster.inplace_predict(frame))
 
@@ -312,7 +312,7 @@ def test_codes_without_texts_stay_codes(tmp_path, random):
     booster = of_xgboost(tmp_path / "m.json", x, x[:, 0] == 1, feature_types=["c", "q"])
     served = load(tmp_path / "m.json")
     assert inputs(served) == ["x: FP64[?, 2]"]
-    assert served.facts["categories"].startswith("f0 take the codes")
+    assert served.facts["note"].startswith("categories in f0 are taken by their codes")
     np.testing.assert_array_equal(served.predict({"x": x})["prediction"], booster.inplace_predict(x))
 
 

@@ -90,3 +90,10 @@ def test_what_clients_do_not_see_is_told_of() -> None:
     model = told()["models"][0]
     model["facts"] = {"runtime": "onnxruntime 1", "left_out": "'y' (a map)"}
     assert "Runtime    onnxruntime 1. Clients don't see 'y' (a map)." in report({"models": [model]})
+
+
+def test_what_was_assumed_of_a_model_is_told_of() -> None:
+    model = told()["models"][0]
+    model["facts"] = {"runtime": "lightgbm 4", "note": "categories of pandas are assumed in city"}
+    text = " ".join(report({"models": [model]}).split())
+    assert "lightgbm 4. Of what clients send, categories of pandas are assumed in city." in text

@@ -122,6 +122,8 @@ def _runtime(facts: dict[str, str]) -> list[str]:
         sentences.append(f"Served from ONNX, {chosen}." if chosen else f"Not served from ONNX: {why}.")
     if "left_out" in facts:
         sentences.append(f"Clients don't see {facts['left_out']}.")
+    if "note" in facts:
+        sentences.append(f"Of what clients send, {facts['note']}.")
     return sentences
 
 

@@ -79,11 +79,13 @@ def serving_table(plan: Plan, loaded: Mapping[tuple[str, int], Loaded]) -> str:
 
 
 def left_out(loaded: Mapping[tuple[str, int], Loaded]) -> list[str]:
-    """What models have that clients don't see, and why."""
+    """What models have that clients don't see, what was assumed of them, and why."""
+    said = {"left_out": "clients don't see ", "note": ""}
     return [
-        f"model '{name}' {version}: clients don't see {ready.facts['left_out']}"
+        f"model '{name}' {version}: {begin}{ready.facts[fact]}"
         for (name, version), ready in loaded.items()
-        if "left_out" in ready.facts
+        for fact, begin in said.items()
+        if fact in ready.facts
     ]
 
 

@@ -149,7 +149,9 @@ def _places(
     ]
     if len(split) == len(lists) and all(map(fits, split, lists)):
         texts = ", ".join(names[place] for place in split)
-        facts["categories"] = f"pandas categories are assumed of the columns {texts}, which are split as categories"
+        facts["note"] = (
+            f"categories of pandas are assumed in {texts}, which are split as categories; the file does not say so"
+        )
         return split
     raise ModelFailed(
         f"the file has {len(lists)} lists of pandas categories and does not say which of the columns they are of"

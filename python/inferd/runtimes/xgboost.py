@@ -115,8 +115,8 @@ def _table(booster: Any, facts: dict[str, str]) -> Table:
     types = booster.feature_types or []
     coded = [name for place, name in enumerate(names) if types[place : place + 1] == ["c"] and place not in categories]
     if coded:
-        facts["categories"] = (
-            f"{', '.join(coded)} take the codes of their categories: the file does not have their values"
+        facts["note"] = (
+            f"categories in {', '.join(coded)} are taken by their codes: the file does not have their values"
             " (XGBoost 3.1 and later saves those of data frames, and only plain ASCII texts whole)"
         )
     return table_of(columns, named=booster.feature_names is not None)

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 WIRE = HERE.parent / "tests" / "wire"
 SIGNATURES = [
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64",
-    "half", "BYTES", "free", "texts", "scalar", "two", "long",
+    "half", "BYTES", "free", "texts", "scalar", "two", "long", "strict", "taking", "numbers", "words",
 ]  # fmt: skip
 
 
@@ -34,15 +34,34 @@ def main() -> None:
             folder = HERE / "corpus" / target
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"sample-{number:03}").write_bytes(choice + body)
+    plain_values()
     worker_frames()
+
+
+def plain_values() -> None:
+    """Plain JSON for models of tables: rows by position and by column, with values that are missing."""
+    seeds = {
+        "strict": ['{"age":1,"income":2,"id":3}', '[{"income":2,"age":1},{"age":3,"income":null}]', "[[1,null]]"],
+        "taking": ['["a",null]', '{"instances":["a",null]}', "null"],
+        "numbers": ['{"age":[1,null],"income":[2,3]}', '{"instances":[{"age":1,"income":2}]}', '{"x":[1,2]}'],
+        "words": ['[{"age":"a","income":{"b64":"YQ=="}}]', '[["a",null]]'],
+    }
+    folder = HERE / "corpus" / "rest_body"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, bodies in seeds.items():
+        for number, body in enumerate(bodies):
+            (folder / f"plain-{name}-{number}").write_bytes(bytes([SIGNATURES.index(name)]) + body.encode())
 
 
 def worker_frames() -> None:
     """Control messages behind an even byte; behind an odd one the rows and a descriptor (see ``descriptor.rs``)."""
     tensor = {"name": "x", "datatype": "FP32", "shape": [-1, 3]}
     signature = {"inputs": [tensor], "outputs": [tensor], "batching": {"off": {"reason": "told so"}}}
+    schema = {"input": "x", "columns": ["a", "b", "c"], "missing": True, "largest": 1.5}
+    extras = {"schemas": [schema], "ignored_columns": ["d"]}
     frames = [
         {"loaded": {"signature": signature, "facts": {"runtime": "none"}}},
+        {"loaded": {"signature": {**signature, "extras": extras}}},
         {"failed": {"message": "no such file", "detail": "line 7"}},
         {"room": {"slot": 1, "generation": 7, "bytes": 4096}},
     ]

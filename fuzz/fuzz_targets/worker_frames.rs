@@ -24,7 +24,9 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(outputs.len(), signature.outputs.len());
     for output in &outputs {
         let inside = |room: &OutputRoom| {
-            room.segment == output.segment && output.offset >= room.start && output.offset + output.len <= room.end
+            room.segment == output.segment
+                && output.offset >= room.start
+                && output.offset + output.len <= room.end
         };
         assert!(ROOMS.iter().any(inside), "an output outside of its room was believed");
     }

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from inferd.sdk.model import Model
     from inferd.sdk.sequences import Sequence
     from inferd.spec.pipelines import Pipeline, Step
-    from inferd.types import Signature, TensorSpec
+    from inferd.types import InputSchema, Signature, TensorSpec
 
 __all__ = [
     "AsyncClient",
@@ -50,6 +50,7 @@ __all__ = [
     "Draining",
     "Forbidden",
     "InferdError",
+    "InputSchema",
     "InternalError",
     "InvalidInput",
     "Model",
@@ -88,6 +89,7 @@ _HOMES = {
     "Sequence": "inferd.sdk.sequences",
     "Server": "inferd.control.server",
     "Shape": "inferd.sdk.codecs",
+    "InputSchema": "inferd.types",
     "Signature": "inferd.types",
     "Step": "inferd.spec.pipelines",
     "TensorSpec": "inferd.types",

@@ -30,9 +30,16 @@ def spec(name: str, datatype: str, shape: list[int]) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": shape}
 
 
-def signature(inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], batched: bool) -> dict[str, Any]:
+def signature(
+    inputs: list[dict[str, Any]], outputs: list[dict[str, Any]], batched: bool, **extras: Any
+) -> dict[str, Any]:
     batching = "on" if batched else {"off": {"reason": "told so"}}
-    return {"inputs": inputs, "outputs": outputs, "batching": batching}
+    more = {"extras": extras} if extras else {}
+    return {"inputs": inputs, "outputs": outputs, "batching": batching, **more}
+
+
+def schema(name: str, **known: Any) -> dict[str, Any]:
+    return {"input": name, "columns": [], "missing": True, "largest": None, **known}
 
 
 SIGNATURES = {
@@ -48,14 +55,22 @@ SIGNATURES = {
 }
 for _datatype in [*NUMPY, "BYTES"]:
     SIGNATURES[_datatype] = signature([spec("x", _datatype, [-1, 3])], [spec("y", _datatype, [-1, 3])], True)
+SIGNATURES["strict"] = signature(
+    [spec("x", "FP64", [-1, 2])], [spec("y", "FP64", [-1, 2])], True,
+    schemas=[schema("x", columns=["age", "income"], missing=False, largest=1e6)],
+)  # fmt: skip
+SIGNATURES["taking"] = signature([spec("x", "BYTES", [-1])], [spec("y", "BYTES", [-1])], True, schemas=[schema("x")])
 
 
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def raw_texts(texts: list[bytes]) -> bytes:
-    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+MISSING = b"\xff\xff\xff\xff"
+
+
+def raw_texts(texts: list[bytes | None]) -> bytes:
+    return b"".join(MISSING if text is None else struct.pack("<I", len(text)) + text for text in texts)
 
 
 def tensor(datatype: str, shape: list[int], data: bytes) -> dict[str, Any]:
@@ -165,6 +180,7 @@ def written_good() -> list[dict[str, Any]]:
         text("zero-size in a dimension that may have any size", "free", one("[[],[]]", "[2,0]"), fp32([2, 0], [])),
         text("zero rows without batching", "free", one("[]", "[0,4]"), fp32([0, 4], [])),
         text("zero rows of a batched model", "FP32", one("[]", "[0,3]"), fp32([0, 3], [])),
+        text("zero rows of which only a run tells the answer's shape", "long", one("[]", "[0,3]"), fp32([0, 3], [])),
         text("a scalar", "scalar", one("4.5", "[]"), fp32([], [4.5])),
         text("strings with escapes", "BYTES", one('["a\\u0000b","\\ud83d\\ude00\\n","é"]', datatype="BYTES"),
              good([tensor("BYTES", [1, 3], raw_texts([b"a\0b", "😀\n".encode(), "é".encode()]))])),
@@ -189,8 +205,6 @@ def written_bad() -> list[dict[str, Any]]:
         text("a wrong shape", "FP32", one("[1,2]", "[1,2]"), bad(invalid, "'x'", "[1, 2]", "[-1, 3]")),
         text("a negative dimension", "FP32", one("[1,2,3]", "[-1,3]"), bad(invalid, "dimension 0 is -1")),
         text("a shape that overflows", "free", one("[1]", "[4611686018427387904,4]"), bad(invalid, "counted")),
-        text("zero rows of which only a run would tell the answer's shape", "long", one("[]", "[0,3]"),
-             bad(invalid, "at least one row")),
         text("rows that disagree", "two", f'{{"inputs":[{X},{N.replace("[1,1]", "[2,1]").replace("[7]", "[7,8]")}]}}',
              bad(invalid, "'n' has 2 rows", "'x' has 1")),
         text("too few elements", "FP32", one("[1,2]"), bad(invalid, "'x'", "2 elements", "takes 3")),
@@ -215,7 +229,7 @@ def written_bad() -> list[dict[str, Any]]:
              header_length=len(raw_json)),
         text("a header longer than the body", "half", raw_json, bad(invalid, "Inference-Header-Content-Length is 999"),
              header_length=999),
-        text("a request without JSON", "half", raw_json, bad("unimplemented", "raw binary"), header_length=0),
+        text("a request without JSON for several inputs", "two", X, bad(invalid, "has one input"), header_length=0),
         text("an unknown output", "two", f'{{"inputs":[{X},{N}],"outputs":[{{"name":"q"}}]}}',
              bad(invalid, "unknown output 'q'", "'y' (FP32 [-1, 1])")),
         text("an output twice", "two", f'{{"inputs":[{X},{N}],"outputs":[{{"name":"y"}},{{"name":"y"}}]}}',
@@ -230,6 +244,60 @@ def written_bad() -> list[dict[str, Any]]:
         text("a timeout that is no time", "two", f'{{"inputs":[{X},{N}],"parameters":{{"timeout":-1}}}}',
              bad(invalid, "'timeout'", "microseconds")),
         text("a member twice", "two", f'{{"inputs":[{X},{N}],"inputs":[]}}', bad(invalid, "'inputs'", "twice")),
+    ]  # fmt: skip
+
+
+def of_tables() -> list[dict[str, Any]]:
+    """Widening, missing values, columns."""
+    invalid, shape = "invalid_input", "[1,2]"
+
+    def fp64(*values: float) -> dict[str, Any]:
+        return good([tensor("FP64", [1, 2], np.array(values, np.float64).tobytes())])
+
+    def raw_one(name: str, which: str, head: str, data: bytes, expect: dict[str, Any]) -> dict[str, Any]:
+        said = '{"inputs":[{"name":"x",' + head + f',"parameters":{{"binary_data_size":{len(data)}}}}}]}}'
+        return {
+            "name": name, "signature": which, "body_base64": b64(said.encode() + data),
+            "header_length": len(said), "expect": expect,
+        }  # fmt: skip
+
+    def named(columns: str) -> str:
+        return one("[1,2]", shape, "FP64").replace('"data"', f'"parameters":{{"columns":{json.dumps(columns)}}},"data"')
+
+    place, texts = "row 0, column 1 ('income') of input 'x'", [b"a", None, b""]
+    int64 = '"datatype":"INT64","shape":[1,2]'
+    return [
+        text("whole numbers for an input of floats", "strict", one("[7,-3]", shape, "INT64"), fp64(7, -3)),
+        text("numbers in the type that they are sent as", "strict", one("[0.1,1]", shape, "FP32"),
+             fp64(float(np.float32(0.1)), 1)),
+        raw_one("raw whole numbers for an input of floats", "strict", int64, struct.pack("<2q", 7, 1_000_000),
+                fp64(7, 1_000_000)),
+        raw_one("a raw whole number that would be rounded", "strict", int64, struct.pack("<2q", 7, (1 << 53) + 1),
+                bad(invalid, place, "9007199254740993 of INT64", "FP64", "2**53")),
+        text("a whole number that would be rounded", "strict", one("[7,9007199254740993]", shape, "INT64"),
+             bad(invalid, place, "9007199254740993 of INT64")),
+        text("null for what is no number", "FP32", one("[null,1,2]"),
+             good([tensor("FP32", [1, 3], np.array([np.nan, 1, 2], np.float32).tobytes())])),
+        text("null where no value may be missing", "strict", one("[[1,null]]", shape, "FP64"),
+             bad(invalid, place, "is missing (NaN)")),
+        text("a number that is too large for the model", "strict", one("[1,-2e6]", shape, "FP64"),
+             bad(invalid, place, "-2000000.0", "no magnitude above 1000000.0")),
+        text("null for an integer", "INT32", one("[[1,null,3]]", datatype="INT32"),
+             bad(invalid, "row 0, column 1 of input 'x' is null", "INT32")),
+        text("missing text", "taking", one('["a",null,""]', "[3]", "BYTES"),
+             good([tensor("BYTES", [3], raw_texts(texts))])),
+        raw_one("raw missing text", "taking", '"datatype":"BYTES","shape":[3]', raw_texts(texts),
+                good([tensor("BYTES", [3], raw_texts(texts))])),
+        text("missing text where none may be", "BYTES", one('["a",null,""]', datatype="BYTES"),
+             bad(invalid, "row 0, column 1 of input 'x' is null")),
+        raw_one("raw missing text where none may be", "BYTES", '"datatype":"BYTES","shape":[1,3]', raw_texts(texts),
+                bad(invalid, "row 0, column 1 of input 'x' is missing")),
+        text("columns in the model's order", "strict", named('["age","income"]'), fp64(1, 2)),
+        text("columns in another order", "strict", named('["income","age"]'),
+             bad(invalid, "'age', 'income', but the request says 'income', 'age'")),
+        text("columns that are no names", "strict", named("age"), bad(invalid, "'columns'", "JSON array of names")),
+        text("a request without JSON", "strict", "", fp64(1, 2))
+        | {"body": None, "body_base64": b64(struct.pack("<2d", 1, 2)), "header_length": 0},
     ]  # fmt: skip
 
 
@@ -289,7 +357,31 @@ def grpc_requests() -> list[dict[str, Any]]:
     wide.inputs.add(name="x", datatype="INT8", shape=[1, 3]).contents.int_contents.extend([1, 200, 3])
     other = service_pb2.ModelInferRequest(model_name="m")
     other.inputs.add(name="x", datatype="FP32", shape=[1, 3]).contents.fp64_contents.extend([1, 2, 3])
+    whole = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[struct.pack("<2q", 7, -3)])
+    whole.inputs.add(name="x", datatype="INT64", shape=[1, 2])
+    listed = service_pb2.ModelInferRequest(model_name="m")
+    listed.inputs.add(name="x", datatype="INT64", shape=[1, 2]).contents.int64_contents.extend([7, -3])
+    texts = raw_texts([b"a", None, b""])
+    missing = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[texts])
+    missing.inputs.add(name="x", datatype="BYTES", shape=[3])
+    fp64 = tensor("FP64", [1, 2], struct.pack("<2d", 7, -3))
+    for name, which, request, expected in [
+        ("raw whole numbers for an input of floats", "strict", whole, fp64),
+        ("typed whole numbers for an input of floats", "strict", listed, fp64),
+        ("missing text", "taking", missing, tensor("BYTES", [3], texts)),
+    ]:
+        body = b64(request.SerializeToString(deterministic=True))
+        samples.append({"name": name, "signature": which, "body_base64": body, "expect": good([expected])})
+    rounded = service_pb2.ModelInferRequest(model_name="m")
+    rounded.inputs.add(name="x", datatype="INT64", shape=[1, 2]).contents.int64_contents.extend([7, (1 << 53) + 1])
+    nan = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[struct.pack("<2d", float("nan"), 1)])
+    nan.inputs.add(name="x", datatype="FP64", shape=[1, 2])
+    unnamed = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[struct.pack("<2d", 1, 2)])
+    unnamed.inputs.add(name="x", datatype="FP64", shape=[1, 2]).parameters["columns"].string_param = '["income","age"]'
     for name, which, request, says in [
+        ("a typed whole number that would be rounded", "strict", rounded, ["'income'", "9007199254740993 of INT64"]),
+        ("NaN where no value may be missing", "strict", nan, ["row 0, column 0 ('age')", "is missing (NaN)"]),
+        ("columns in another order", "strict", unnamed, ["'age', 'income', but the request says 'income', 'age'"]),
         ("raw contents that are too short", "FP32", broken, ["'x'", "12 bytes", "8"]),
         ("typed and raw contents together", "FP32", mixed, ["raw_input_contents"]),
         ("typed contents out of range", "INT8", wide, ["contents[1]", "200", "INT8"]),
@@ -351,7 +443,10 @@ def write(name: str, value: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    drop = [{k: v for k, v in s.items() if v is not None} for s in from_client() + written_good() + written_bad()]
+    drop = [
+        {k: v for k, v in s.items() if v is not None}
+        for s in from_client() + written_good() + written_bad() + of_tables()
+    ]
     write("rest_requests.json", {"signatures": SIGNATURES, "samples": drop})
     responses = [{k: v for k, v in s.items() if v is not None} for s in rest_responses()]
     write("rest_responses.json", {"signatures": SIGNATURES, "samples": responses})

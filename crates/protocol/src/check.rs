@@ -132,13 +132,6 @@ impl<'a> Inputs<'a> {
                 spec.name, spec.shape
             )));
         }
-        if shape.first() == Some(&0) && self.signature.batched() && !self.signature.answers_no_rows() {
-            return Err(invalid(format!(
-                "input '{}' has shape {shape:?}: no rows; at least one row is expected, since the shape of the \
-                 outputs depends on it",
-                spec.name
-            )));
-        }
         Ok(Claim { index, sent, count })
     }
 

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use inferd_protocol::pb::inference::infer_parameter::ParameterChoice;
 use inferd_protocol::pb::inference::model_infer_request::InferInputTensor;
 use inferd_protocol::pb::inference::{InferParameter, InferTensorContents, ModelInferRequest};
-use inferd_protocol::{Decoded, Limits, grpc, plain, rest};
+use inferd_protocol::{Decoded, Limits, RequestOptions, grpc, plain, rest};
 use inferd_types::{
-    Batching, DataType, ErrorKind, Extras, InputDefault, InputSchema, Result, Signature, TensorSpec,
+    Batching, DataType, ErrorKind, Extras, InferResponse, InputDefault, InputSchema, ReplicaId, Result,
+    Signature, Tensor, TensorSpec, Timing,
 };
 
 fn model(inputs: &[(&str, DataType, &[i64])], schemas: Vec<InputSchema>) -> Signature {
@@ -264,6 +265,25 @@ fn missing_text_is_taken_where_the_schema_says_so_and_named_elsewhere() {
     assert!(refusal(binary(&takes, "BYTES", "[1]", b"\xff\xff\xff\xffa")).contains("runs past the end"));
     let typed_null = InferTensorContents { bytes_contents: vec![Bytes::new()], ..Default::default() };
     assert_eq!(typed(&takes, "BYTES", &[1], typed_null).unwrap().inputs[0].data, [0; 4][..]);
+}
+
+#[test]
+fn an_input_that_a_pipeline_gives_back_has_null_for_missing_text() {
+    let data = texts(&[Some("a"), None]);
+    let shape = [2].into_iter().collect();
+    let tensor = Tensor::with_missing(DataType::Bytes, shape, data.into()).unwrap();
+    let spec = TensorSpec { name: "y".into(), datatype: DataType::Bytes, shape: vec![-1] };
+    let signature = Signature { outputs: vec![spec], ..model(&[], vec![]) };
+    let response = InferResponse {
+        outputs: [tensor].into_iter().collect(),
+        timing: Timing::default(),
+        replica: ReplicaId(0),
+        steps: Vec::new(),
+    };
+    let options = RequestOptions::default();
+    let encoded = rest::encode_infer(("m", 1), None, &signature, &options, &response).unwrap();
+    assert!(String::from_utf8(encoded.body).unwrap().contains(r#""data":["a",null]"#));
+    assert_eq!(plain::encode(&signature, &response, false).unwrap(), br#"["a",null]"#);
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn body(sample: &Value) -> Bytes {
 }
 
 fn tensor(value: &Value) -> Tensor {
-    Tensor::new(
+    Tensor::with_missing(
         value["datatype"].as_str().unwrap().parse().unwrap(),
         value["shape"].as_array().unwrap().iter().map(|dim| dim.as_u64().unwrap()).collect(),
         base64(&value["data_base64"]).into(),
@@ -137,7 +137,8 @@ fn a_raw_input_is_a_slice_of_what_was_received() {
             return;
         };
         let within = body.as_ptr_range();
-        assert!(decoded.inputs.iter().any(|tensor| within.contains(&tensor.data.as_ptr())));
+        let widened = decoded.widened_bytes > 0;
+        assert!(widened || decoded.inputs.iter().any(|tensor| within.contains(&tensor.data.as_ptr())));
     });
     each(GRPC_REQUESTS, |_, signature, sample| {
         let body = body(sample);
@@ -146,7 +147,8 @@ fn a_raw_input_is_a_slice_of_what_was_received() {
             return;
         }
         let Ok(decoded) = grpc::decode_infer(message, signature, &Limits::default()) else { return };
-        assert!(body.as_ptr_range().contains(&decoded.inputs[0].data.as_ptr()));
+        let widened = decoded.widened_bytes > 0;
+        assert!(widened || body.as_ptr_range().contains(&decoded.inputs[0].data.as_ptr()));
     });
 }
 

@@ -19,6 +19,13 @@ A class of arrays::
 
 Its arrays are its own. Those of a class with ``zero_copy = True`` are views that can't be written to, and hold another
 request's numbers once ``predict`` has returned.
+
+``schemas`` and ``ignored_columns`` beside ``inputs`` say what a model of tables takes: the names of a matrix's columns,
+whether values may be missing, how large numbers may be. The gateway holds requests to it. Missing text is ``None`` in
+the arrays, missing numbers are NaN::
+
+    schemas = [InputSchema("x", columns=("age", "income"), missing=False)]
+    ignored_columns = ["id"]
 """
 
 from __future__ import annotations
@@ -106,8 +113,8 @@ class PythonRuntime:
         self._model.load(**settings["parameters"])
         # After load: a model may have made it there.
         self.example: Batch | None = getattr(self._model, "example", None)
-        self.schemas: tuple[InputSchema, ...] = tuple(getattr(self._model, "schemas", ()))
-        self.ignored_columns: tuple[str, ...] = tuple(getattr(self._model, "ignored_columns", ()))
+        self.schemas = tuple(_schema(schema) for schema in getattr(self._model, "schemas", ()))
+        self.ignored_columns = tuple(getattr(self._model, "ignored_columns", ()))
         self.streams = is_generator(self._model.predict)
         self._zero_copy = bool(getattr(self._model, "zero_copy", False))
 
@@ -194,6 +201,15 @@ def _signature(file: Path, model_class: Any, declared: dict[str, Any]) -> Signat
             )
         sides[side] = tuple(_tensor(spec) for spec in specs)
     return Signature(sides["inputs"], sides["outputs"])
+
+
+def _schema(schema: Any) -> InputSchema:
+    if not isinstance(schema, InputSchema):
+        raise ModelFailed(
+            f"{schema!r} in schemas is no InputSchema\n"
+            'help: write schemas = [InputSchema("x", columns=("age", "income"), missing=False)]'
+        )
+    return schema
 
 
 def _tensor(spec: Any) -> TensorSpec:

@@ -17,13 +17,13 @@ import numpy as np
 
 from inferd.errors import InferdError, InvalidInput, ModelFailed
 from inferd.sdk.arrays import handed
-from inferd.sdk.codecs import Codec, codec_of, codec_of_values
+from inferd.sdk.codecs import Codec, codec_of, codec_of_values, missing_taken
 from inferd.sdk.context import Contexts, contexts_of, settle
 from inferd.sdk.streams import each, is_generator
 from inferd.types import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 __all__ = ["OUTPUT", "Call", "Column"]
 

@@ -21,7 +21,7 @@ from inferd.types import DATATYPES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Codec", "Shape", "codec_of", "codec_of_values"]
+__all__ = ["Codec", "Shape", "codec_of", "codec_of_values", "missing_taken"]
 
 
 class Shape(tuple[int, ...]):
@@ -204,6 +204,11 @@ def _optional_codec(annotation: Any, place: str) -> Codec:
     codec = _value_codec(present[0] if len(present) == 1 else Union[tuple(present)], place)  # noqa: UP007
     if codec.datatype not in ("BYTES", "FP64"):
         raise ModelFailed(f"{place} may be missing, which {codec.datatype} can't\nhelp: annotate it as float | None")
+    return missing_taken(codec)
+
+
+def missing_taken(codec: Codec) -> Codec:
+    """The same codec for values that may be missing."""
     return codec._replace(missing=True)
 
 

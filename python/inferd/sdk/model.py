@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from inferd.sdk.sequences import Sequence
+    from inferd.types import InputSchema
 
 __all__ = ["Model"]
 
@@ -68,6 +69,13 @@ class Model:
 
     sequence: Sequence | None = None
     """How requests that belong together are answered. None: each request stands for itself."""
+
+    schemas: Iterable[InputSchema] = ()
+    """What inputs take beside their types: names of columns, missing values (``None`` in lists of text, NaN in lists of
+    numbers), a greatest magnitude. The server refuses what they don't take."""
+
+    ignored_columns: Iterable[str] = ()
+    """Columns that clients' frames may have and the model does not read."""
 
     def setup(self) -> None:
         """Called first in every worker of the model, also in those of the hooks: what hooks need."""

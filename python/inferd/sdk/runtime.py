@@ -48,8 +48,13 @@ class StageRuntime:
         outputs = None if follower is None else Call.columns_of(getattr(model, follower))
         first = stage == hooks[0]
         self.call = Call(getattr(model, stage), outputs, model.example if first else None, zero_copy=model.zero_copy)
-        self.schemas = tuple(InputSchema(column.name) for column in self.call.inputs if column.codec.missing)
-        self.ignored_columns: tuple[str, ...] = ()
+        stated = {schema.input: schema for schema in model.schemas} if first else {}
+        self.call.take_missing({name for name, schema in stated.items() if schema.missing})
+        for column in self.call.inputs:
+            if column.codec.missing:
+                stated.setdefault(column.name, InputSchema(column.name))
+        self.schemas = tuple(stated.values())
+        self.ignored_columns = tuple(model.ignored_columns) if first else ()
         self.rows_independent = self.call.by_row
         self.streams = self.call.streams
         if self.streams and len(hooks) > 1:

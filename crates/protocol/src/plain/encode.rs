@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use half::{bf16, f16};
-use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor};
+use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor, texts};
 use serde_json::{Map, Value};
 
 /// Encodes an answer. Where the request was one row, so is the answer, if its outputs count rows.
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 pub fn encode(signature: &Signature, response: &InferResponse, one_row: bool) -> Result<Vec<u8>> {
     let mut values = Map::new();
     for (spec, tensor) in pairs(signature, response)? {
-        let value = value_of(tensor)?;
+        let value = value_of(tensor);
         let value = match value {
             Value::Array(mut rows) if one_row && rows.len() == 1 => rows.pop().unwrap_or_default(),
             value => value,
@@ -33,7 +33,7 @@ pub fn encode(signature: &Signature, response: &InferResponse, one_row: bool) ->
 pub fn encode_predictions(signature: &Signature, response: &InferResponse) -> Result<Vec<u8>> {
     let mut columns = Vec::new();
     for (name, tensor) in pairs(signature, response)? {
-        columns.push((name, value_of(tensor)?));
+        columns.push((name, value_of(tensor)));
     }
     let predictions = if columns.len() == 1 {
         columns.pop().map(|(_, column)| column).unwrap_or_default()
@@ -78,10 +78,8 @@ fn transposed(columns: Vec<(&str, Value)>) -> Result<Vec<Value>> {
 }
 
 /// A tensor as nested arrays.
-fn value_of(tensor: &Tensor) -> Result<Value> {
-    let mut elements = elements_of(tensor)?.into_iter();
-    let value = nested(&tensor.shape, &mut elements);
-    Ok(value)
+fn value_of(tensor: &Tensor) -> Value {
+    nested(&tensor.shape, &mut elements_of(tensor).into_iter())
 }
 
 fn nested(shape: &[u64], elements: &mut impl Iterator<Item = Value>) -> Value {
@@ -91,9 +89,9 @@ fn nested(shape: &[u64], elements: &mut impl Iterator<Item = Value>) -> Value {
     }
 }
 
-fn elements_of(tensor: &Tensor) -> Result<Vec<Value>> {
+fn elements_of(tensor: &Tensor) -> Vec<Value> {
     let data = &tensor.data[..];
-    Ok(match tensor.datatype {
+    match tensor.datatype {
         DataType::Bool => each(data, |[byte]| Value::Bool(byte != 0)),
         DataType::Uint8 => each(data, |bytes| u8::from_le_bytes(bytes).into()),
         DataType::Uint16 => each(data, |bytes| u16::from_le_bytes(bytes).into()),
@@ -108,8 +106,8 @@ fn elements_of(tensor: &Tensor) -> Result<Vec<Value>> {
         DataType::Bf16 => each(data, |bytes| short(bf16::from_le_bytes(bytes).to_f32())),
         DataType::Fp32 => each(data, |bytes| short(f32::from_le_bytes(bytes))),
         DataType::Fp64 => each(data, |bytes| f64::from_le_bytes(bytes).into()),
-        DataType::Bytes => return texts(data),
-    })
+        DataType::Bytes => texts(data).map(text_of).collect(),
+    }
 }
 
 fn short(value: f32) -> Value {
@@ -123,17 +121,11 @@ fn each<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> Value) -> Vec<Va
     data.as_chunks::<N>().0.iter().map(|bytes| value(*bytes)).collect()
 }
 
-fn texts(mut data: &[u8]) -> Result<Vec<Value>> {
-    let mut values = Vec::new();
-    while let Some((length, rest)) = data.split_first_chunk::<4>() {
-        let (element, rest) = rest
-            .split_at_checked(u32::from_le_bytes(*length) as usize)
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "a BYTES output is cut short"))?;
-        values.push(match std::str::from_utf8(element) {
-            Ok(text) => text.into(),
-            Err(_) => STANDARD.encode(element).into(),
-        });
-        data = rest;
+/// Null stands for text that is missing, as it may be where a pipeline gives back one of its inputs.
+fn text_of(element: Option<&[u8]>) -> Value {
+    match element.map(|element| (std::str::from_utf8(element), element)) {
+        None => Value::Null,
+        Some((Ok(text), _)) => text.into(),
+        Some((Err(_), bytes)) => STANDARD.encode(bytes).into(),
     }
-    Ok(values)
 }

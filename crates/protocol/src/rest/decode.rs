@@ -11,6 +11,7 @@ use inferd_types::{Error, ErrorKind, Result, Shape, Signature};
 use smallvec::SmallVec;
 
 use super::input::{Data, InputObject, read_data};
+use super::raw;
 use super::scan::Scanner;
 use crate::check::{Claim, Inputs, Whole, invalid, shown};
 use crate::options::{self, OutputSelection, RequestParameters, RequestedOutput, TensorParameters};
@@ -19,9 +20,8 @@ use crate::{Decoded, Limits};
 
 /// Decodes the body of an inference request.
 ///
-/// `header_length` is the value of `Inference-Header-Content-Length`: where the JSON ends and raw tensors begin.
-/// A batched model's request has at least one row; without batching, zero-size shapes pass where the signature
-/// lets them.
+/// `header_length` is the value of `Inference-Header-Content-Length`: where the JSON ends and raw tensors begin; 0 says
+/// that there is no JSON, and the body is the only input.
 ///
 /// # Errors
 /// `TooLarge` where the body is over the limit, `Unimplemented` where it asks for a feature that is not there,
@@ -37,6 +37,9 @@ pub fn decode_infer(
             ErrorKind::TooLarge,
             format!("the body has {} bytes but body_max_bytes is {}", body.len(), limits.body_max_bytes),
         ));
+    }
+    if header_length == Some(0) {
+        return raw::decode(body, signature);
     }
     let json_length = json_length(&body, header_length)?;
     let mut request = Request {
@@ -57,11 +60,6 @@ pub fn decode_infer(
 /// How much of the body is JSON.
 fn json_length(body: &Bytes, header_length: Option<usize>) -> Result<usize> {
     match header_length {
-        Some(0) if !body.is_empty() => Err(Error::new(
-            ErrorKind::Unimplemented,
-            "raw binary requests (Inference-Header-Content-Length: 0) are not implemented; \
-             put the JSON before the tensors",
-        )),
         Some(length) if length > body.len() => Err(invalid(format!(
             "Inference-Header-Content-Length is {length} but the body has {} bytes; \
              the length of the JSON is expected",

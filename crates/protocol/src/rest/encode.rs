@@ -5,7 +5,7 @@
 //! Does not know who receives it.
 
 use half::f16;
-use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor, TensorSpec};
+use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor, TensorSpec, texts};
 use smallvec::SmallVec;
 
 use crate::check::invalid;
@@ -190,24 +190,23 @@ fn each<const N: usize>(out: &mut Vec<u8>, data: &[u8], write: impl Fn(&mut Vec<
     }
 }
 
-fn write_texts(out: &mut Vec<u8>, name: &str, mut data: &[u8]) -> Result<()> {
-    let mut index = 0u64;
-    while let Some((length, rest)) = data.split_first_chunk::<4>() {
-        let element = rest.split_at_checked(u32::from_le_bytes(*length) as usize);
-        let (element, rest) =
-            element.ok_or_else(|| Error::new(ErrorKind::Internal, "a BYTES output is cut short"))?;
+/// Null stands for text that is missing, as it may be where a pipeline gives back one of its inputs.
+fn write_texts(out: &mut Vec<u8>, name: &str, data: &[u8]) -> Result<()> {
+    for (index, element) in texts(data).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let Some(element) = element else {
+            out.extend_from_slice(b"null");
+            continue;
+        };
         let text = std::str::from_utf8(element).map_err(|_| {
             invalid(format!(
                 "output '{name}': element {index} is not UTF-8, which JSON cannot carry; ask for it with \
                  parameter binary_data: true, or for all with binary_data_output: true"
             ))
         })?;
-        if index > 0 {
-            out.push(b',');
-        }
         write_string(out, text);
-        data = rest;
-        index += 1;
     }
     Ok(())
 }

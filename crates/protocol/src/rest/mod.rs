@@ -10,6 +10,7 @@ mod encode;
 mod generate;
 mod input;
 mod number;
+mod raw;
 mod scan;
 mod strings;
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import math
 import struct
+import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import httpx
 import numpy as np
-import tritonclient.utils.shared_memory as shm
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -23,7 +24,6 @@ from inferd.types import DATATYPES, MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 MODEL = '''
 import numpy as np
@@ -217,15 +217,12 @@ def shared(address: str, model: str, tensor: Tensor) -> Answer:
 
 @contextmanager
 def _region(data: bytes) -> Iterator[str]:
-    import uuid
-
-    key = f"/inferd-test-{uuid.uuid4().hex}"
-    handle = shm.create_shared_memory_region("test", key, len(data), create_only=True)
+    object_ = Path("/dev/shm") / f"inferd-test-{uuid.uuid4().hex}"
+    object_.write_bytes(data)
     try:
-        shm.set_shared_memory_region(handle, [np.frombuffer(data, np.uint8)])
-        yield key
+        yield f"/{object_.name}"
     finally:
-        shm.destroy_shared_memory_region(handle)
+        object_.unlink()
 
 
 FORMS: dict[str, Callable[..., Answer]] = {

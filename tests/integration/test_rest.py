@@ -180,11 +180,11 @@ def test_a_bomb_is_stopped_at_the_limit_of_what_it_unpacks_to(http: httpx.Client
     refused(answer, 413, "body_max_bytes")
 
 
-def test_a_body_over_the_limit_is_refused_by_its_announced_length(zoo: Inferd) -> None:
+@pytest.mark.parametrize("length", [(64 << 20) + 1, 2**63, 2**64 - 3])
+def test_a_body_over_the_limit_is_refused_by_its_announced_length(zoo: Inferd, length: int) -> None:
     # Not sent at all: the announcement must do.
     host, _, port = zoo.address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
-        length = (64 << 20) + 1
         connection.sendall(
             f"POST /v2/models/four/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
         )
@@ -264,6 +264,31 @@ def test_wrong_binary_sizes_are_refused(http: httpx.Client) -> None:
     for length in ("-1", "10000", "ten", "5"):
         headers = {"Inference-Header-Content-Length": length}
         refused(http.post("/v2/models/four/infer", content=content, headers=headers), 400)
+
+
+def test_a_body_may_be_nothing_but_the_only_input(http: httpx.Client) -> None:
+    """Triton's raw binary request: the size tells the shape, and the answer is raw, too."""
+
+    def ask(model: str, content: bytes) -> httpx.Response:
+        headers = {"Inference-Header-Content-Length": "0", "Content-Type": "application/octet-stream"}
+        return http.post(f"/v2/models/{model}/infer", content=content, headers=headers)
+
+    for rows in (0, 1, 3):
+        sent = struct.pack(f"<{4 * rows}f", *range(4 * rows))
+        answer = ask("four", sent)
+        assert answer.status_code == 200, answer.text
+        length = int(answer.headers["Inference-Header-Content-Length"])
+        assert json.loads(answer.content[:length])["outputs"][0]["shape"] == [rows, 4]
+        assert answer.content[length:] == sent
+    # Of a free dimension beside that of rows, one row takes what there is.
+    answer = ask("identity_int16", struct.pack("<5h", *range(5)))
+    length = int(answer.headers["Inference-Header-Content-Length"])
+    assert json.loads(answer.content[:length])["outputs"][0]["shape"] == [1, 5]
+    answer = ask("identity_bytes", b"one element\0")
+    length = int(answer.headers["Inference-Header-Content-Length"])
+    assert answer.content[length:] == b"\x0c\0\0\0one element\0"
+    refused(ask("four", b"\0" * 15), 400, "'x'", "15 bytes don't fill")
+    refused(ask("add_sub", b"\0" * 16), 400, "has one input")
 
 
 def test_unknown_paths_and_wrong_methods_are_told_apart(http: httpx.Client) -> None:

@@ -28,7 +28,7 @@ pub(super) fn decode(body: Bytes, signature: &Signature) -> Result<Decoded> {
     let index = inputs.claim(&only.name)?;
     let input = inputs.input(index);
     let (shape, data) = match only.datatype.size() {
-        Some(size) => (shape_of(input, signature.batched(), body.len() / size)?, body),
+        Some(size) => (shape_of(input, signature.batched(), body.len() as u64, size as u64)?, body),
         None => one_element(input, &body)?,
     };
     let claim = inputs.check(index, only.datatype.name(), &shape)?;
@@ -38,8 +38,9 @@ pub(super) fn decode(body: Bytes, signature: &Signature) -> Result<Decoded> {
     Ok(Decoded { id: None, inputs, outside, widened_bytes, options })
 }
 
-/// The shape of `count` elements. The only free dimension takes what there is; beside another, that of rows is one.
-fn shape_of(input: Input<'_>, batched: bool, count: usize) -> Result<Shape> {
+/// The shape of `bytes` bytes, of which an element takes `size`. The only free dimension takes what there is; beside another,
+/// that of rows is one.
+fn shape_of(input: Input<'_>, batched: bool, bytes: u64, size: u64) -> Result<Shape> {
     let dims = &input.spec.shape;
     let mut shape: Shape = dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(1)).collect();
     let mut free: Vec<usize> = (0..dims.len()).filter(|place| dims[*place] < 0).collect();
@@ -49,8 +50,15 @@ fn shape_of(input: Input<'_>, batched: bool, count: usize) -> Result<Shape> {
     match free[..] {
         [] => {}
         [place] => {
-            let others = shape.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim)).unwrap_or(0);
-            shape[place] = (count as u64).checked_div(others).unwrap_or(0);
+            let each = shape.iter().try_fold(size, |product, dim| product.checked_mul(*dim)).unwrap_or(0);
+            if each == 0 || !bytes.is_multiple_of(each) {
+                return Err(invalid(format!(
+                    "{input} has the shape {dims:?} of {}, which {bytes} bytes don't fill; send a multiple of {each} bytes, \
+                     or JSON before the tensor",
+                    input.spec.datatype
+                )));
+            }
+            shape[place] = bytes / each;
         }
         _ => {
             return Err(invalid(format!(
@@ -116,7 +124,12 @@ mod tests {
         for (shape, batched) in [(&[-1, -1][..], false), (&[-1, -1, -1], true)] {
             assert!(of(shape, batched).unwrap_err().message().contains("more than one dimension"));
         }
-        assert!(of(&[-1, 5], true).unwrap_err().message().contains("takes 20 bytes but 24 were given"));
+        assert!(
+            of(&[-1, 5], true)
+                .unwrap_err()
+                .message()
+                .contains("24 bytes don't fill; send a multiple of 10 bytes")
+        );
         assert!(of(&[2, 2], false).unwrap_err().message().contains("takes 8 bytes but 24"));
         assert!(of(&[-1, 0], true).is_err());
         assert_eq!(decoded(DataType::Int16, &[-1, 4], true, b"").unwrap().0, [0, 4]);

@@ -85,6 +85,15 @@ class Call:
         """The arguments of a method that runs elsewhere."""
         return _arguments(method, _hints(method))[0]
 
+    def take_missing(self, names: Collection[str]) -> None:
+        """Give the method ``None`` where a text of these arguments is missing, whatever their annotations say."""
+        self.inputs = [
+            column._replace(codec=missing_taken(column.codec))
+            if column.name in names and column.codec.datatype == "BYTES"
+            else column
+            for column in self.inputs
+        ]
+
     @property
     def sample(self) -> dict[str, np.ndarray]:
         """Two rows or more of plausible input."""

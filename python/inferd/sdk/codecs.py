@@ -209,7 +209,9 @@ def _optional_codec(annotation: Any, place: str) -> Codec:
 
 def missing_taken(codec: Codec) -> Codec:
     """The same codec for values that may be missing."""
-    return codec._replace(missing=True)
+    fields: Any = codec
+    changed: Codec = fields._replace(missing=True)
+    return changed
 
 
 _NUMBERS = {int: ("INT64", "int64"), float: ("FP64", "float64"), bool: ("BOOL", "bool")}

@@ -1,0 +1,216 @@
+"""The ONNX graph of a Hugging Face folder, run over rows of different lengths so that no row changes another.
+
+Reads tokens, hands on the graph's outputs. Rows are filled up to the longest only where the graph takes the mask that
+says so, and where that was tried and changed nothing; else rows of equal length run together, or each alone.
+Worker side only. Knows nothing of text, and not what outputs mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from inferd.errors import ModelFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from inferd.runtimes.base import Batch
+    from inferd.runtimes.huggingface_text import Texts
+
+    After = Callable[[Batch, np.ndarray], Batch]
+    """Answers from the outputs of one run, and the mask of its rows."""
+
+__all__ = ["Graph", "Row"]
+
+# Made-up texts, in tokens: two of the same length, and others that are filled up.
+_PROBE_LENGTHS = (3, 7, 5, 7)
+
+_DTYPES = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+}
+
+
+class Row(NamedTuple):
+    """The tokens of one text."""
+
+    ids: Sequence[int]
+    type_ids: Sequence[int]
+
+
+class _Way(NamedTuple):
+    """How rows are brought together."""
+
+    said: str
+    pads: bool
+    left: bool = False
+    alone: bool = False
+
+
+_ALONE = _Way("each row runs alone: the answer to one changes when others run with it", pads=False, alone=True)
+
+
+class Graph:
+    """A loaded graph.
+
+    Args:
+        file: the ONNX file.
+        threads: that a run takes.
+        position_offset: the position id of the first token.
+
+    Raises:
+        ModelFailed: the graph takes what no tokenizer gives.
+    """
+
+    def __init__(self, file: Path, threads: int, position_offset: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self._inputs = {node.name: node.type for node in self._session.get_inputs()}
+        self.outputs = {node.name: node.shape for node in self._session.get_outputs()}
+        """The shape of each output, as the file says it."""
+        self._offset = position_offset
+        known = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+        unknown = [name for name, kind in self._inputs.items() if name not in known or kind not in _DTYPES]
+        if unknown:
+            raise ModelFailed(
+                f"the ONNX model takes {', '.join(unknown)}, which a tokenizer does not give\n"
+                "help: export it for a task that reads text alone, or serve the .onnx file by itself"
+            )
+        shape = next((node.shape for node in self._session.get_inputs() if node.name == "input_ids"), [None, None])
+        self.width = shape[1] if isinstance(shape[1], int) else None
+        """The length of every row, in tokens; None: any."""
+        self._one_row = shape[0] == 1
+        self._way, self._pad_id = _ALONE, 0
+
+    @property
+    def said(self) -> str:
+        """How rows are brought together, for people."""
+        return self._way.said
+
+    @cached_property
+    def token_axes(self) -> dict[str, tuple[int, ...]]:
+        """The dimensions of each output that have the length of the rows."""
+        lengths = _PROBE_LENGTHS[:2] if self.width is None else (self.width,) * 2
+        one, other = ({name: array.shape for name, array in self._made_up(length).items()} for length in lengths)
+        return {
+            name: tuple(
+                axis
+                for axis in range(1, len(one[name]))
+                if (one[name][axis], other[name][axis]) == lengths and not isinstance(self.outputs[name][axis], int)
+            )
+            for name in self.outputs
+        }
+
+    def size(self, name: str) -> tuple[int, ...]:
+        """The dimensions of an output but for the first, by one run where the file does not say them."""
+        declared = self.outputs[name][1:]
+        if all(isinstance(dim, int) for dim in declared):
+            return tuple(declared)
+        return tuple(self._made_up(self.width or _PROBE_LENGTHS[0])[name].shape[1:])
+
+    def _made_up(self, length: int) -> Batch:
+        feeds, _ = self._feeds([Row([0] * length, [0] * length)])
+        return dict(zip(self.outputs, self._session.run(None, feeds), strict=True))
+
+    def settle(self, texts: Texts, after: After, *, per_token: bool, tolerance: dict[str, float]) -> None:
+        """Find out how rows can be brought together without changing each other.
+
+        Args:
+            texts: the folder's tokenizer.
+            after: what becomes of the outputs.
+            per_token: whether answers have the length of the text: rows begin at the left then.
+            tolerance: ``absolute`` and ``relative`` differences that are none.
+        """
+        self._pad_id = texts.pad_id or 0
+        if self._one_row:
+            self._way = _Way("each row runs alone: the graph takes one", pads=False, alone=True)
+            return
+        random = np.random.default_rng(0)
+        lengths = [min(length, self.width or length) for length in _PROBE_LENGTHS]
+        rows = [Row(random.integers(0, max(texts.vocabulary, 1), n).tolist(), [0] * n) for n in lengths]
+        alone = [self.answers([row], after) for row in rows]
+        ways = self._ways((False,) if per_token else (texts.pad_left, not texts.pad_left))
+        for self._way in ways:
+            # A graph raises what it likes where rows don't go together.
+            with contextlib.suppress(Exception):
+                together = self.answers(rows, after)
+                if all(_same(together, row, one, tolerance) for row, one in enumerate(alone)):
+                    return
+        self._way = _ALONE
+
+    def _ways(self, sides: tuple[bool, ...]) -> list[_Way]:
+        if self.width is not None:
+            return [_Way(f"rows are filled up to {self.width} tokens, as the graph takes them", pads=True)]
+        if "attention_mask" not in self._inputs:
+            return [_Way("rows of equal length run together: the model takes no attention_mask", pads=False)]
+        padded = [_Way("shorter rows are filled up, and masked", pads=True, left=left) for left in sides]
+        return [*padded, _Way("rows of equal length run together: filling up changes answers", pads=False)]
+
+    def answers(self, rows: Sequence[Row], after: After) -> Batch:
+        """The answers to all rows, in their order. What has the length of a row is 0 behind its end."""
+        parts = []
+        for group in self._groups(rows):
+            feeds, mask = self._feeds([rows[place] for place in group])
+            found = self._session.run(None, {name: feeds[name] for name in self._inputs})
+            parts.append((group, after(dict(zip(self.outputs, found, strict=True)), mask)))
+        return _merged(parts, len(rows))
+
+    def _groups(self, rows: Sequence[Row]) -> list[list[int]]:
+        if self._way.alone:
+            return [[place] for place in range(len(rows))]
+        if self._way.pads:
+            return [list(range(len(rows)))]
+        groups: dict[int, list[int]] = {}
+        for place, row in enumerate(rows):
+            groups.setdefault(len(row.ids), []).append(place)
+        return list(groups.values())
+
+    def _feeds(self, rows: Sequence[Row]) -> tuple[Batch, np.ndarray]:
+        width = self.width or max(len(row.ids) for row in rows)
+        ids = np.full((len(rows), width), self._pad_id, np.int64)
+        mask, types = np.zeros_like(ids), np.zeros_like(ids)
+        for place, row in enumerate(rows):
+            filled = slice(width - len(row.ids), None) if self._way.left else slice(len(row.ids))
+            ids[place, filled], mask[place, filled], types[place, filled] = row.ids, 1, row.type_ids
+        positions = np.maximum(mask.cumsum(axis=1) - 1, 0) + self._offset
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "position_ids": positions}
+        return {name: feeds[name].astype(_DTYPES[kind]) for name, kind in self._inputs.items()}, mask
+
+
+def _same(together: Batch, row: int, alone: Batch, tolerance: dict[str, float]) -> bool:
+    for name, array in alone.items():
+        one, other = array[0], together[name][row]
+        other = other[tuple(slice(size) for size in one.shape)]
+        if one.dtype == object or one.dtype.kind not in "fc":
+            if not np.array_equal(one, other):
+                return False
+        elif not np.allclose(one, other, tolerance["relative"], tolerance["absolute"], equal_nan=True):
+            return False
+    return True
+
+
+def _merged(parts: list[tuple[list[int], Batch]], rows: int) -> Batch:
+    if len(parts) == 1 and len(parts[0][0]) == rows:
+        return parts[0][1]
+    merged: dict[str, Any] = {}
+    for name, first in parts[0][1].items():
+        arrays = [(group, np.asarray(found[name])) for group, found in parts]
+        sizes = np.max([array.shape[1:] for _, array in arrays], axis=0) if first.ndim > 1 else ()
+        whole = np.zeros((rows, *map(int, sizes)), first.dtype)
+        for group, array in arrays:
+            for place, row in zip(group, array, strict=True):
+                whole[place][tuple(slice(size) for size in row.shape)] = row
+        merged[name] = whole
+    return merged

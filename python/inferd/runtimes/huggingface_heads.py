@@ -1,0 +1,161 @@
+"""What the outputs of a Hugging Face folder's ONNX graph mean, and what is served of them.
+
+Reads the graph's outputs and the folder's files, hands on answers: embeddings, scores of classes, or the outputs as
+they are. Worker side only. Knows nothing of text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from inferd.errors import ModelFailed
+from inferd.runtimes.huggingface_config import read_json
+from inferd.runtimes.huggingface_modules import TOKENS, Modules, sigmoid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from inferd.runtimes.base import Batch
+    from inferd.runtimes.huggingface_config import Folder, Head
+    from inferd.runtimes.huggingface_graph import Graph
+    from inferd.runtimes.huggingface_text import Texts
+
+__all__ = ["Answers", "answers_of"]
+
+Pairs = Literal["none", "optional", "required"]
+
+
+class Answers(Protocol):
+    """What becomes of the outputs of one run."""
+
+    said: str
+    """What is done, for people."""
+    served: frozenset[str]
+    """The graph's outputs that it needs."""
+    added: frozenset[str]
+    """``attention_mask`` where answers have the length of the text."""
+    pairs: Pairs
+    """Whether a text stands beside the text."""
+
+    def __call__(self, found: Batch, mask: np.ndarray) -> Batch:
+        """The answers.
+
+        Args:
+            found: the graph's outputs by name, each ``(rows, ...)``.
+            mask: 1 where there is a token; shape (rows, tokens).
+        """
+        ...
+
+
+def answers_of(folder: Folder, graph: Graph, texts: Texts) -> Answers:
+    """What the folder's files say of the graph's outputs.
+
+    Raises:
+        ModelFailed: they say what is not done here, or what the graph does not give.
+    """
+    if len(folder.modules) > 1:
+        return Embedding(folder, graph.outputs, texts)
+    outputs = graph.outputs
+    logits = "logits" if "logits" in outputs else next(iter(outputs)) if len(outputs) == 1 else None
+    if logits is not None:
+        classes = graph.size(logits)
+        head = folder.head(classes[0]) if len(classes) == 1 else None
+        if head is not None:
+            return Classes(logits, head, "required" if folder.is_cross_encoder else "optional")
+    return AsTheyAre(graph, "required" if folder.is_cross_encoder or "start_logits" in outputs else "none")
+
+
+class Embedding:
+    """One vector for each text, as the modules of sentence-transformers make it."""
+
+    pairs: Pairs = "none"
+    added: frozenset[str] = frozenset()
+    _IN_GRAPH = "sentence_embedding"
+
+    def __init__(self, folder: Folder, outputs: Mapping[str, object], texts: Texts) -> None:
+        self._modules: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+        if self._IN_GRAPH in outputs:
+            _refuse_prompt_left_out(folder, texts)
+            self._name, self.said = self._IN_GRAPH, f"{self._IN_GRAPH}, which the graph makes"
+        else:
+            self._name = _vectors(outputs)
+            modules = Modules(folder, texts.prompt_tokens)
+            self._modules, self.said = modules, f"{self._name}, then {modules.said}"
+        self.served = frozenset({self._name})
+
+    def __call__(self, found: Batch, mask: np.ndarray) -> Batch:
+        """The output ``embedding`` of shape (rows, dimensions)."""
+        values = found[self._name]
+        return {"embedding": values if self._modules is None else self._modules(values, mask)}
+
+
+def _vectors(outputs: Mapping[str, object]) -> str:
+    name = next((name for name in ("last_hidden_state", TOKENS, *outputs) if len(outputs.get(name, ())) == 3), None)  # type: ignore[arg-type]
+    if name is None:
+        raise ModelFailed(
+            f"modules.json needs a vector of each token, but the ONNX model gives {', '.join(outputs)}\n"
+            "help: export it with the task feature-extraction"
+        )
+    return name
+
+
+def _refuse_prompt_left_out(folder: Folder, texts: Texts) -> None:
+    files = (module.folder / "config.json" for module in folder.modules if module.kind == "Pooling")
+    if texts.prompt and not all((read_json(file) or {}).get("include_prompt", True) for file in files):
+        raise ModelFailed(
+            "the graph gives sentence_embedding, but the Pooling of modules.json leaves the prompt out, of which a "
+            "graph knows nothing\nhelp: export the transformer alone, so that it gives last_hidden_state"
+        )
+
+
+class Classes:
+    """Scores of a text's classes; as ``TextClassificationPipeline`` of transformers has them, or ``CrossEncoder``."""
+
+    added: frozenset[str] = frozenset()
+
+    def __init__(self, name: str, head: Head, pairs: Pairs) -> None:
+        self._name, self._head, self.pairs = name, head, pairs
+        self._labels = np.array([label.encode() for label in head.labels], dtype=object)
+        function = {"none": "as they are", "softmax": "softmax", "sigmoid": "sigmoid"}[head.function]
+        self.said = f"{name}, {function}; classes {', '.join(head.labels)}"
+        self.served = frozenset({name})
+
+    def __call__(self, found: Batch, mask: np.ndarray) -> Batch:  # noqa: ARG002 (others need it)
+        """The outputs ``scores`` of shape (rows, classes) and, of several classes, ``label``: that of the highest."""
+        logits = found[self._name]
+        scores = logits.astype(np.float32) if logits.dtype == np.float16 else logits
+        if self._head.function == "sigmoid":
+            scores = sigmoid(scores)
+        elif self._head.function == "softmax":
+            powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+            scores = powers / powers.sum(axis=1, keepdims=True)
+        if len(self._labels) == 1:
+            return {"scores": scores}
+        return {"label": self._labels[scores.argmax(axis=1)], "scores": scores}
+
+
+class AsTheyAre:
+    """The graph's outputs.
+
+    Those that have the length of the text are 0 where a row is filled up; ``attention_mask`` says where.
+    """
+
+    def __init__(self, graph: Graph, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self.served = frozenset(graph.outputs)
+        self._axes = {name: axes for name, axes in graph.token_axes.items() if axes}
+        self.added = frozenset({"attention_mask"} if self._axes else ())
+        per_token = f"; attention_mask says where {', '.join(self._axes)} have tokens" if self._axes else ""
+        self.said = f"{', '.join(graph.outputs)}, as the graph gives them{per_token}"
+
+    def __call__(self, found: Batch, mask: np.ndarray) -> Batch:
+        """The outputs by their names, and ``attention_mask``."""
+        answers = dict(found)
+        for name, axes in self._axes.items():
+            for axis in axes:
+                shape = [len(mask), *(mask.shape[1] if at == axis else 1 for at in range(1, found[name].ndim))]
+                zero = np.zeros((), answers[name].dtype)
+                answers[name] = np.where(mask.reshape(shape) > 0, answers[name], zero)
+        return {**answers, "attention_mask": mask} if self._axes else answers

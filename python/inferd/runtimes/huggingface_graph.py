@@ -210,7 +210,6 @@ def _merged(parts: list[tuple[list[int], Batch]], rows: int) -> Batch:
         sizes = np.max([array.shape[1:] for _, array in arrays], axis=0) if first.ndim > 1 else ()
         whole = np.zeros((rows, *map(int, sizes)), first.dtype)
         for group, array in arrays:
-            for place, row in zip(group, array, strict=True):
-                whole[place][tuple(slice(size) for size in row.shape)] = row
+            whole[(np.array(group), *(slice(size) for size in array.shape[1:]))] = array
         merged[name] = whole
     return merged

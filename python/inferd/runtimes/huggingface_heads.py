@@ -15,7 +15,7 @@ from inferd.runtimes.huggingface_config import read_json
 from inferd.runtimes.huggingface_modules import TOKENS, Modules, sigmoid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from inferd.runtimes.base import Batch
     from inferd.runtimes.huggingface_config import Folder, Head
@@ -74,7 +74,7 @@ class Embedding:
     added: frozenset[str] = frozenset()
     _IN_GRAPH = "sentence_embedding"
 
-    def __init__(self, folder: Folder, outputs: Mapping[str, object], texts: Texts) -> None:
+    def __init__(self, folder: Folder, outputs: Mapping[str, Sequence[object]], texts: Texts) -> None:
         self._modules: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
         if self._IN_GRAPH in outputs:
             _refuse_prompt_left_out(folder, texts)
@@ -91,14 +91,16 @@ class Embedding:
         return {"embedding": values if self._modules is None else self._modules(values, mask)}
 
 
-def _vectors(outputs: Mapping[str, object]) -> str:
-    name = next((name for name in ("last_hidden_state", TOKENS, *outputs) if len(outputs.get(name, ())) == 3), None)  # type: ignore[arg-type]
-    if name is None:
+def _vectors(outputs: Mapping[str, Sequence[object]]) -> str:
+    usual = [name for name in ("last_hidden_state", TOKENS) if name in outputs]
+    names = usual[:1] or [name for name, shape in outputs.items() if len(shape) == 3]
+    if len(names) != 1:
+        what = f"several that may be it: {', '.join(names)}" if names else f"none: it gives {', '.join(outputs)}"
         raise ModelFailed(
-            f"modules.json needs a vector of each token, but the ONNX model gives {', '.join(outputs)}\n"
-            "help: export it with the task feature-extraction"
+            f"modules.json needs a vector of each token, and of the ONNX model's outputs there are {what}\n"
+            "help: export it with the task feature-extraction, so that it gives last_hidden_state"
         )
-    return name
+    return names[0]
 
 
 def _refuse_prompt_left_out(folder: Folder, texts: Texts) -> None:

@@ -136,6 +136,7 @@ class Texts:
             return 0
         ids = self._tokenizer.encode(self.prompt).ids
         special = {self._tokenizer.token_to_id(_content(token)) for token in self._folder.special_tokens}
+        special |= {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
         return len(ids) - (bool(ids) and ids[-1] in special)
 
     def _check_ends(self) -> None:

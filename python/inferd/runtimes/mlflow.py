@@ -1,7 +1,8 @@
-"""MLflow model folders: ``MLmodel`` says what is in them, the runtime of that runs it.
+"""MLflow model folders: what is in them decides what runs them, their signature what they take.
 
-Reads ``MLmodel`` in the control plane and hands on what the file inside would have got by itself. Only a folder that
-has nothing but a Python function is loaded through MLflow, which unpickles: for that the operator must vouch.
+``compose`` reads ``MLmodel`` in the control plane. A library's own file without a signature goes to that library's
+runtime; with one, :class:`MlflowRuntime` makes the rows that MLflow would make, and asks the library. Only a folder
+that has nothing but a Python function is loaded through MLflow, which unpickles: for that the operator must vouch.
 """
 
 from __future__ import annotations
@@ -12,32 +13,47 @@ from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python, require
-from inferd.runtimes.trust import digest, refuse_untrusted
-from inferd.types import TensorSpec
+from inferd.runtimes.mlflow_folder import (
+    PYTHON_FUNCTION,
+    Column,
+    Content,
+    Signed,
+    Tensor,
+    content_of,
+    read_description,
+    signature_of,
+)
+from inferd.runtimes.trust import refuse_untrusted
 
 if TYPE_CHECKING:
     from inferd.spec.settings import ModelSpec
+    from inferd.types import TensorSpec
 
 __all__ = ["TAKES", "MlflowRuntime", "claims", "compose", "load"]
 
 PLATFORM = "mlflow"
 TAKES = Takes(
     title="MLflow",
-    types="Those of the model's signature, enforced as MLflow does; without one those of the library inside.",
-    categories="Those of the library inside.",
-    missing="Where the signature's column is not required; else refused.",
-    names="Those of the signature.",
-    outputs="As `predict()` of MLflow gives them.",
+    types="Those of the model's signature, enforced as MLflow does: `boolean` BOOL, `integer` INT32, `long` INT64, `float`"
+    " FP32, `double` FP64, `string` and `binary` BYTES, `datetime` BYTES in ISO 8601, lists one dimension more, objects and"
+    " maps BYTES in JSON. Without a signature those of the library inside.",
+    categories="Those of the library inside; a signature has none.",
+    missing="Of `float` and `double` NaN, of text and dates missing values of pandas, where the library inside takes them;"
+    " of integers, booleans and lists refused. A column that is not required may be left out.",
+    names="Those of the signature; columns in any order, others are ignored. `x` of what has no name, and of columns that"
+    " are all of one type of numbers.",
+    outputs="As `predict()` of MLflow gives them: by the signature, a data frame or a dict, else `prediction`; of"
+    " classifiers `label`, with `probabilities`.",
     parameters="The params of the model's signature.",
 )
-
-# Flavors whose own files hold no code: the runtime, and the key under which the flavor names its file.
-_PLAIN = {
-    "onnx": ("onnx", "data"),
-    "xgboost": ("xgboost", "data"),
-    "lightgbm": ("lightgbm", "data"),
-    "catboost": ("catboost", "data"),
-    "tensorflow": ("tensorflow", "saved_model_dir"),
+# The package that a library's model needs, and the extra that brings it.
+_PACKAGES = {
+    "sklearn": ("skops", "sklearn"),
+    "lightgbm": ("lightgbm", "lightgbm"),
+    "xgboost": ("xgboost", "xgboost"),
+    "catboost": ("catboost", "catboost"),
+    "onnx": ("onnxruntime", "onnx"),
+    PYTHON_FUNCTION: ("mlflow", "mlflow"),
 }
 
 
@@ -48,149 +64,116 @@ def claims(path: Path) -> bool:
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the model in the folder ``file`` is started."""
-    description = _read(file)
-    flavors = description.get("flavors") or {}
-    for flavor, (runtime, key) in _PLAIN.items():
-        inside = _inside(file, flavors.get(flavor), key)
-        if inside is not None:
-            launch: Launch = import_module(f"inferd.runtimes.{runtime}").compose(inside, spec, threads)
-            return launch
-    if "python_function" not in flavors:
-        raise ModelFailed(f"'{file.name}/MLmodel' has no flavor that can be served; it has {sorted(flavors)}")
-    refuse_untrusted(
-        file,
-        spec.trusted_sha256,
-        f"holds a Python function ({flavors['python_function'].get('loader_module', 'unknown')}), which is unpickled",
-        "log the model with mlflow.onnx, or serve the library's own file (model.skops, model.ubj, model.txt)",
-    )
-    require("mlflow", "mlflow", spec)
+    description = read_description(file)
+    content, signed = content_of(file, description), signature_of(description)
+    if content is None:
+        flavors = ", ".join(sorted(description["flavors"]))
+        raise ModelFailed(f"'{file.name}/MLmodel' has no flavor that can be served; it has {flavors}")
+    if content.library == PYTHON_FUNCTION:
+        refuse_untrusted(
+            file,
+            spec.trusted_sha256,
+            f"holds a Python function ({content.kind}), which is unpickled",
+            "log the model with mlflow.onnx, with serialization_format='skops', or with the library's own flavor; or "
+            "serve the library's own file (model.skops, model.ubj, model.txt)",
+        )
+    elif _by_itself(content, signed):
+        launch: Launch = import_module(f"inferd.runtimes.{content.library}").compose(Path(content.file), spec, threads)
+        return launch
+    for package in ("pandas", _PACKAGES[content.library][0]):
+        require(package, "mlflow" if package == "pandas" else _PACKAGES[content.library][1], spec)
     launch = in_python("mlflow", PLATFORM, file, spec, threads)
-    launch.load["mlflow_signature"] = description.get("signature") or {}
+    launch.load["mlflow"] = {
+        "content": content._asdict(),
+        "signature": {
+            **signed._asdict(),
+            "columns": [column._asdict() for column in signed.columns],
+            "tensors": [tensor._asdict() for tensor in signed.tensors],
+        },
+        "example": (description.get("saved_input_example_info") or {}),
+    }
     return launch
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        description = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise ModelFailed(f"'{folder.name}/MLmodel' can't be read: {fault}") from fault
-    if not isinstance(description, dict):
-        raise ModelFailed(f"'{folder.name}/MLmodel' is no mapping of flavors")
-    return description
+def _by_itself(content: Content, signed: Signed) -> bool:
+    """Whether the library's own runtime answers as MLflow does, to inputs that the file tells of."""
+    if content.library == "tensorflow" or (content.library == "onnx" and not signed.columns):
+        return True
+    plain = content.method in ("predict", "predict_proba") and not _labels(content)
+    return plain and not signed.columns and not signed.tensors
 
 
-def _inside(folder: Path, flavor: Any, key: str) -> Path | None:
-    if not isinstance(flavor, dict) or not isinstance(flavor.get(key), str):
-        return None
-    path = (folder / flavor[key]).resolve()
-    # A name that leads out of the folder is nobody's model.
-    return path if path.is_relative_to(folder.resolve()) and path.exists() else None
+def _labels(content: Content) -> bool:
+    """Whether the class answers what the library's own file does not say."""
+    return content.kind in ("XGBClassifier", "XGBRFClassifier", "CatBoost")
 
 
 def load(settings: dict[str, Any]) -> Runtime:
-    """The Python function, in this process."""
+    """The model, in this process."""
     return MlflowRuntime(settings)
 
 
 class MlflowRuntime:
-    """A ``python_function``.
+    """A model whose inputs are those of a signature.
 
-    Inputs are those of the folder's signature: one for each column, or tensors by name; ``x`` where there is one tensor
-    without a name. Outputs are found by one run.
+    A column of the signature is an input; columns that are all of one type of numbers are one matrix ``x``. A tensor is
+    an input of its name, ``x`` where it has none. Outputs are what MLflow's ``predict`` gives: by the names of the
+    signature, else by those of a data frame or a dict, else ``prediction``; of classifiers ``label``, and
+    ``probabilities`` besides.
     """
 
-    example: Batch | None = None
+    ignored_columns: tuple[str, ...] = ()
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        import json
+        from inferd.runtimes.mlflow_models import model_of
+        from inferd.runtimes.mlflow_rows import rows_of
+        from inferd.runtimes.signatures import with_declared
 
-        import mlflow
-
-        from inferd.runtimes.signatures import declared, outputs_seen, with_declared
-
-        folder = Path(settings["file"])
-        if digest(folder) != settings["trusted_sha256"]:
-            refuse_untrusted(folder, settings["trusted_sha256"], "changed", "start again")
-        self._function = mlflow.pyfunc.load_model(str(folder))
-        self.facts = {"runtime": f"mlflow {mlflow.__version__}"}
-        text = settings["mlflow_signature"].get("inputs")
-        described = json.loads(text) if text else []
-        inputs = declared(settings, "inputs") or tuple(map(_described, described))
-        if not inputs:
-            raise ModelFailed(
-                "the model was logged without a signature\n"
-                "help: log it with mlflow.models.infer_signature, or write inputs: in model.yaml"
-            )
-        self._columns = bool(described) and described[0].get("type") != "tensor"
-        self._inputs = inputs
-        row = {spec.name: _plausible(spec) for spec in inputs}
-        self.signature = with_declared(settings, inputs, outputs_seen(self.predict(row)))
+        about = settings["mlflow"]
+        signed = Signed(
+            columns=[Column(**column) for column in about["signature"]["columns"]],
+            tensors=[Tensor(**{**one, "shape": tuple(one["shape"])}) for one in about["signature"]["tensors"]],
+            outputs=about["signature"]["outputs"],
+            params=about["signature"]["params"],
+        )
+        content = Content(**about["content"])
+        self._model = model_of(content, signed, settings)
+        self._rows = rows_of(signed, settings, self._model.native)
+        self.facts = {**self._model.facts, **self._rows.facts}
+        self.defaults = self._rows.defaults
+        self.schemas = self._rows.schemas
+        self.example: Batch | None = self._rows.example(Path(settings["file"]), about["example"])
+        self.signature = with_declared(settings, self._rows.inputs, self._outputs(self.example, settings))
 
     def predict(self, batch: Batch) -> Batch:
-        """The function's answers."""
-        import numpy as np
-        from mlflow.exceptions import MlflowException
+        """What MLflow's ``predict`` gives."""
+        if len(next(iter(batch.values()))) == 0 and self.example is not None:
+            # Most libraries refuse to answer no rows at all.
+            return {name: values[:0] for name, values in self.predict(self.example).items()}
+        parts = [(places, self._model(rows)) for places, rows in self._rows.parts(batch)]
+        return parts[0][1] if len(parts) == 1 else _in_order(parts)
 
+    def _outputs(self, example: Batch, settings: dict[str, Any]) -> tuple[TensorSpec, ...]:
+        """What one run shows, where nothing is declared."""
+        from inferd.runtimes.signatures import outputs_seen
+
+        if settings["signature"]["outputs"] is not None:
+            return ()
         try:
-            found = self._function.predict(self._rows(batch))
-        except MlflowException as fault:
-            raise InvalidInput(f"the model can't use this input: {fault.message}") from fault
-        if hasattr(found, "columns"):
-            return {str(name): found[name].to_numpy() for name in found.columns}
-        if isinstance(found, dict):
-            return {name: np.asarray(value) for name, value in found.items()}
-        return {"prediction": np.asarray(found)}
+            return outputs_seen(self.predict(example))
+        except InvalidInput as fault:
+            raise ModelFailed(
+                f"rows of the signature's types that were made up are refused: {fault}\n"
+                "help: log the model with an input_example, or write outputs: in model.yaml"
+            ) from fault
 
     def close(self) -> None:
         """Nothing is held but memory."""
 
-    def _rows(self, batch: Batch) -> Any:
-        from inferd.runtimes.signatures import as_text
 
-        columns = {
-            name: as_text(array) if array.dtype == object else array
-            for name, array in ((spec.name, batch[spec.name]) for spec in self._inputs)
-        }
-        if self._columns:
-            import pandas as pd
-
-            return pd.DataFrame(columns)
-        return next(iter(columns.values())) if len(columns) == 1 else columns
-
-
-_COLUMN_TYPES = {
-    "boolean": "BOOL",
-    "integer": "INT32",
-    "long": "INT64",
-    "float": "FP32",
-    "double": "FP64",
-    "string": "BYTES",
-    "binary": "BYTES",
-}
-
-
-def _described(column: dict[str, Any]) -> TensorSpec:
-    from inferd.runtimes.signatures import datatype_of
-
-    if column.get("type") == "tensor":
-        tensor = column["tensor-spec"]
-        return TensorSpec(column.get("name", "x"), datatype_of(tensor["dtype"]), tuple(tensor["shape"]))
-    if column.get("type") not in _COLUMN_TYPES:
-        raise ModelFailed(
-            f"column '{column.get('name')}' has the type {column.get('type')!r}, which can't be served\n"
-            "help: write inputs: in model.yaml"
-        )
-    return TensorSpec(column["name"], _COLUMN_TYPES[column["type"]], (-1,))
-
-
-def _plausible(spec: TensorSpec) -> Any:
+def _in_order(parts: list[tuple[Any, Batch]]) -> Batch:
+    """The answers to parts of a batch, each in its row's place."""
     import numpy as np
 
-    from inferd.types import DATATYPES
-
-    shape = [1 if dim < 0 else dim for dim in spec.shape]
-    if spec.datatype == "BYTES":
-        return np.full(shape, b"text", dtype=object)
-    return np.zeros(shape, DATATYPES[spec.datatype])
+    order = np.argsort(np.concatenate([places for places, _ in parts]))
+    return {name: np.concatenate([np.asarray(found[name]) for _, found in parts])[order] for name in parts[0][1]}

@@ -200,5 +200,5 @@ def test_code_in_a_hugging_face_folder_is_never_run(tmp_path, mark, cache):
     (folder / "__init__.py").write_text("from . import code\n")
     with inferd.Server(folder, threads=1) as server:
         answer = httpx.post(f"{server.url}/models/embedder", json="good day", timeout=30)
-        assert answer.json() == [2, 4]
+        assert answer.json() == {"twice": [2, 4], "attention_mask": [1, 1]}
     assert not mark.exists()

@@ -204,12 +204,13 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     file: Annotated[
         str | None,
         about(
-            "The model's file or folder inside a version's folder. null: model with the ending of a runtime, such as"
-            " model.onnx, or the version's folder itself.",
+            "The model's file or folder inside a version's folder; of a Hugging Face folder also the ONNX model in it:"
+            " onnx/model_quantized.onnx. null: model with the ending of a runtime, such as model.onnx, or the version's"
+            " folder itself.",
             why="The layout that model repositories share.",
             scope="one",
             flag=False,
-            pattern=r"^[^/]+$",
+            pattern=r"^[^/]+(/[^/]+)?$",
         ),
     ] = None
     versions: Annotated[
@@ -284,7 +285,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     ] = msgspec.field(default_factory=dict)
     parameters: Annotated[
         dict[str, Any],
-        about("Arguments for a Python model's load().", why="Most need none.", scope="one", flag=False),
+        about(
+            "Arguments for a Python model's load(), and what other runtimes need to be told of a model.",
+            why="Most need none.",
+            scope="one",
+            flag=False,
+        ),
     ] = msgspec.field(default_factory=dict)
     python: Annotated[
         str | None,

@@ -123,6 +123,7 @@ def test_logits_become_what_the_configuration_says(kind, tmp_path):
     rows = [encoder.tokens(text, pair) for text, pair in zip(SENTENCES, pairs["text_pair"], strict=True)]
     wanted = function(np.array([encoder.run(*row)["logits"] for row in rows]))
     np.testing.assert_allclose(found["scores"], wanted, rtol=1e-5, atol=1e-6)
+    assert "filled up, and masked" in model.facts["batches"]
     assert ("label" in found) == (classes > 1)
     if classes > 1:
         names = config.get("id2label") or {str(place): f"LABEL_{place}" for place in range(classes)}

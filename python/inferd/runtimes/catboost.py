@@ -72,7 +72,7 @@ class CatboostBooster:
 
     refuses_unknown = False
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], *, raw: bool = False) -> None:
         import catboost
 
         file = Path(settings["file"])
@@ -88,7 +88,7 @@ class CatboostBooster:
         self.countable: Collection[str] = [self._names[place] for place in categories]
         self.table = _table(self.booster, self._names, {*categories, *texts}, embeddings)
         self._lengths = {place: _length(self.table, place, settings) for place in embeddings}
-        self._has_classes = len(self.booster.classes_) > 0
+        self._has_classes = not raw and len(self.booster.classes_) > 0
         self._threads = settings["threads"]
 
     def row(self, table: Table) -> Batch:

@@ -143,11 +143,12 @@ class Graph:
         alone = [self.answers([row], after) for row in rows]
         ways = self._ways((False,) if per_token else (texts.pad_left, not texts.pad_left))
         for self._way in ways:
+            together: Batch = {}
             # A graph raises what it likes where rows don't go together.
             with contextlib.suppress(Exception):
                 together = self.answers(rows, after)
-                if all(_same(together, row, one, tolerance) for row, one in enumerate(alone)):
-                    return
+            if together and all(_same(together, row, one, tolerance) for row, one in enumerate(alone)):
+                return
         self._way = _ALONE
 
     def _ways(self, sides: tuple[bool, ...]) -> list[_Way]:
@@ -190,9 +191,8 @@ class Graph:
 
 
 def _same(together: Batch, row: int, alone: Batch, tolerance: dict[str, float]) -> bool:
-    for name, array in alone.items():
-        one, other = array[0], together[name][row]
-        other = other[tuple(slice(size) for size in one.shape)]
+    for name, one in alone.items():
+        other = together[name][row : row + 1][tuple(slice(size) for size in one.shape)]
         if one.dtype == object or one.dtype.kind not in "fc":
             if not np.array_equal(one, other):
                 return False

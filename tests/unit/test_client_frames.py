@@ -123,6 +123,7 @@ def test_columns_that_the_model_does_not_read_are_dropped():
     frame = FRAME.assign(id=[1, 2])
     assert sent(frame, matrix("a", "b", ignored=["id"]))["x"].shape == (2, 2)
     assert set(sent(frame, columns(a="FP64", b="FP64", ignored=["id"]))) == {"a", "b"}
+    assert set(sent(frame, columns(a="FP64", b="FP64", ignored=["*"]))) == {"a", "b"}
     assert "'id' foreign" in str(refused(frame, columns(a="FP64", b="FP64")))
 
 

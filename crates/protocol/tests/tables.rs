@@ -347,6 +347,18 @@ fn a_row_is_an_object_by_column_in_any_order() {
 }
 
 #[test]
+fn a_star_among_the_ignored_columns_stands_for_any() {
+    for mut signature in [matrix(DataType::Fp64, true), columns(true)] {
+        signature.extras.ignored_columns = vec!["*".into()];
+        let known =
+            if signature.inputs.len() == 1 { r#""income": 2, "age": 1"# } else { r#""city": "x", "a": 1"# };
+        let row = format!(r#"{{{known}, "note": "x", "more": 3}}"#);
+        assert_eq!(simple(&signature, &row).unwrap().inputs[0].data[..8], fp64(&[1.0])[..]);
+        assert!(refusal(simple(&signature, r#"{"note": "x"}"#)).contains("missing"), "{row}");
+    }
+}
+
+#[test]
 fn columns_that_are_missing_or_foreign_are_listed_with_the_models() {
     let signature = matrix(DataType::Fp64, true);
     for said in [

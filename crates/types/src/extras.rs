@@ -28,7 +28,7 @@ pub struct Extras {
     pub labels: Vec<OutputLabels>,
     /// What is known of inputs beside their types. An input has at most one.
     pub schemas: Vec<InputSchema>,
-    /// Columns that the model was fitted with and does not read: a client's frame may have them.
+    /// Columns that the model does not read and that a client's frame may have; `*` stands for any.
     pub ignored_columns: Vec<Arc<str>>,
 }
 

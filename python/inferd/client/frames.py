@@ -141,7 +141,7 @@ def _order(table: Table, wanted: Sequence[str], sides: Sides) -> list[int]:
     if absent:
         whole = {spec.name for spec in sides.inputs if not _columns_of(spec, sides)}
         absent = [name for name in absent if not (name in whole and sides.is_optional(name))]
-    foreign = [name for name in places if name not in known and name not in sides.ignored]
+    foreign = [name for name in places if name not in known and not sides.ignores(name)]
     if absent or foreign:
         raise InvalidInput(
             f"the columns are not those of the model: {_listed(absent) or 'none'} missing, {_listed(foreign) or 'none'}"

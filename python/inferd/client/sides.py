@@ -34,7 +34,7 @@ class Sides:
         outputs: its outputs.
         platform: the server's name for what runs it.
         schemas: what inputs of tables take beside their type, by name; ``None``: not asked for yet.
-        ignored: columns that frames may have and that the model does not read.
+        ignored: columns that frames may have and that the model does not read; ``*`` stands for any.
         optional: inputs that a request may leave out; ``None``: not asked for yet.
     """
 
@@ -44,6 +44,10 @@ class Sides:
     schemas: Mapping[str, InputSchema] | None = None
     ignored: frozenset[str] = frozenset()
     optional: frozenset[str] | None = None
+
+    def ignores(self, column: str) -> bool:
+        """Whether a frame may have ``column``, which the model does not read."""
+        return column in self.ignored or "*" in self.ignored
 
     def schema_of(self, name: str) -> InputSchema | None:
         """What the input ``name`` takes beside its type; None: nothing is known.

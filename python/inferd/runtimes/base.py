@@ -186,7 +186,7 @@ class Tabular(Protocol):
 
     @property
     def ignored_columns(self) -> Sequence[str]:
-        """Columns that the model was fitted with and does not read: frames of clients may have them."""
+        """Columns that the model does not read and that frames of clients may have; ``*`` stands for any."""
         ...
 
 

@@ -210,6 +210,7 @@ def _merged(parts: list[tuple[list[int], Batch]], rows: int) -> Batch:
         sizes = np.max([array.shape[1:] for _, array in arrays], axis=0) if first.ndim > 1 else ()
         whole = np.zeros((rows, *map(int, sizes)), first.dtype)
         for group, array in arrays:
-            whole[(np.array(group), *(slice(size) for size in array.shape[1:]))] = array
+            place: Any = (np.array(group), *(slice(size) for size in array.shape[1:]))
+            whole[place] = array
         merged[name] = whole
     return merged

@@ -122,8 +122,6 @@ class MlflowRuntime:
     ``probabilities`` besides.
     """
 
-    ignored_columns: tuple[str, ...] = ()
-
     def __init__(self, settings: dict[str, Any]) -> None:
         from inferd.runtimes.mlflow_models import model_of
         from inferd.runtimes.mlflow_rows import rows_of
@@ -142,6 +140,7 @@ class MlflowRuntime:
         self.facts = {**self._model.facts, **self._rows.facts}
         self.defaults = self._rows.defaults
         self.schemas = self._rows.schemas
+        self.ignored_columns = self._rows.ignored
         self.example: Batch | None = self._rows.example(Path(settings["file"]), about["example"])
         self.signature = with_declared(settings, self._rows.inputs, self._outputs(self.example, settings))
 

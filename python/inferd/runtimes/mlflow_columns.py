@@ -64,7 +64,9 @@ class Columns(Rows):
         self._native = native
         self.inputs, self.schemas = self._inputs(), self._schemas()
         self.defaults = {} if self._matrix else dict(self._left_out())
-        self.facts = {"signature": "columns are taken by name, and have the types of the signature"}
+        # As MLflow, which says so in its log.
+        self.ignored = ("*",) if not any(numbered) else ()
+        self.facts = {"signature": "columns are taken by name, in the types of the signature; others are ignored"}
         pairs = zip(self.names, columns, strict=True)
         firm = [name for name, column in pairs if not column.required and name not in self.defaults]
         if firm:

@@ -37,6 +37,8 @@ class Rows:
     defaults: Mapping[str, np.ndarray] = {}
     """What a row of an input is where a request leaves it out."""
     facts: Mapping[str, str] = {}
+    ignored: Sequence[str] = ()
+    """Columns that frames of clients may have besides."""
 
     def of(self, batch: Batch) -> Any:
         """What the model gets. Nothing of it is the batch's own memory."""
@@ -135,6 +137,7 @@ class _Native(Rows):
         self._native = native
         self.inputs = native.signature.inputs
         self.schemas = getattr(native, "schemas", ())
+        self.ignored = getattr(native, "ignored_columns", ())
 
     def of(self, batch: Batch) -> Any:
         """The batch."""

@@ -22,7 +22,7 @@ pub(super) fn names_inputs(members: &Map<String, Value>, only: Input<'_>, signat
 
 /// Whether frames may have a column `name` that the model does not read.
 pub(super) fn ignores(signature: &Signature, name: &str) -> bool {
-    signature.extras.ignored_columns.iter().any(|column| **column == *name)
+    signature.extras.ignored_columns.iter().any(|column| **column == *"*" || **column == *name)
 }
 
 /// One row of a matrix from an object by column; of lists of equal length, a row for each of their elements. Also whether

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,6 @@ from inferd.spec.settings import ModelSpec
 from inferd.worker.probe import earned_signature
 from outside import texts
 from outside.texts import Encoder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BERT = {"model_type": "bert", "architectures": ["BertModel"], "max_position_embeddings": 64, "vocab_size": 200}
 BERT_TOKENS = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "pad_token": "[PAD]", "model_max_length": 64}
@@ -975,3 +973,56 @@ def test_tokenizers_and_configurations_of_packages_are_read(tmp_path):
     alone = np.concatenate([ask(model, text)["embedding"] for text in SENTENCES])
     np.testing.assert_allclose(found, alone, atol=1e-5)
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(4), abs=1e-5)
+
+
+# -- the document ---------------------------------------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "how-to" / "serve-any-model.md"
+
+
+def section(title: str) -> str:
+    return DOCUMENT.read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_document_names_the_modules_modes_and_activations_that_are_done():
+    from inferd.runtimes import huggingface_modules as modules
+
+    text = " ".join(section("What a Hugging Face folder gives").split())
+    assert f"`Pooling` ({', '.join(modules._POOLINGS)}, and several" in text
+    assert f"`Dense` ({', '.join(modules._ACTIVATIONS)})" in text
+    assert set(modules._KINDS) == {
+        name for name in ("Pooling", "Dense", "Normalize", "LayerNorm", "Dropout") if f"`{name}`" in text
+    }
+
+
+@pytest.mark.parametrize(
+    ("head", "config", "classes"),
+    [
+        ("several logits, or `single_label_classification`", {"num_labels": 2}, 2),
+        ("several logits, or `single_label_classification`", {"problem_type": "single_label_classification"}, 3),
+        ("`multi_label_classification`", {"problem_type": "multi_label_classification"}, 3),
+        ("one logit", {"num_labels": 1}, 1),
+        ("`regression`", {"problem_type": "regression"}, 2),
+    ],
+)
+def test_the_document_says_what_becomes_of_logits(head, config, classes, tmp_path):
+    rows = [line.strip("| ").split(" | ") for line in section("What a Hugging Face folder gives").splitlines()]
+    texts.write(tmp_path, {"config.json": config})
+    found = Folder(tmp_path).head(classes)
+    assert found is not None
+    assert [head, found.function] in rows
+
+
+def test_the_document_names_the_parameters_that_a_folder_takes():
+    from inferd.runtimes import huggingface_config
+
+    text = section("What a Hugging Face folder gives")
+    assert {name for name in huggingface_config._PARAMETERS if f"  {name}: " in text or f"or {name}," in text} == set(
+        huggingface_config._PARAMETERS
+    )
+
+
+def test_the_document_names_the_tokens_that_are_refused_where_no_file_says():
+    from inferd.runtimes import huggingface_text
+
+    assert f"more than {huggingface_text._UNLIMITED_MAX} tokens" in section("What a Hugging Face folder gives")

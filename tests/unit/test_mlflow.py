@@ -706,3 +706,24 @@ def test_a_function_that_keeps_its_rows_has_them_for_itself(tmp_path):
 
     kept = builtins.__dict__.pop("rows_that_were_kept")
     assert kept[-1]["a"].tolist() == [1.0, 2.0]
+
+
+# -- the document ---------------------------------------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "how-to" / "serve-any-model.md"
+
+
+def test_the_document_says_what_becomes_of_every_type_of_a_column():
+    from inferd.runtimes.mlflow_columns import Columns
+    from inferd.runtimes.mlflow_folder import _IN_JSON, _SCALARS, Column
+
+    section = DOCUMENT.read_text().partition("## What an MLflow folder gives\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    listed = {name.strip("`"): (served, missing) for names, served, _, missing in rows for name in names.split(", ")}
+    assert set(listed) == {*_SCALARS, *_IN_JSON, "array"}
+    for name, (served, missing) in listed.items():
+        kind, depth = ("double", 1) if name == "array" else (name, 0)
+        rows_of = Columns([Column("a", kind, True, depth, {}), Column("b", "string", True, 0, {})], None)
+        spec, schema = rows_of.inputs[0], rows_of.schemas[0]
+        assert served.startswith(spec.datatype) or (name == "array" and len(spec.shape) == 2)
+        assert (missing != "refused") == schema.missing

@@ -170,6 +170,13 @@ def test_logits_that_nothing_calls_a_classifiers_are_served_as_they_are(tmp_path
     assert "as the graph gives them" in model.facts["answers"]
 
 
+def test_a_lone_vector_is_no_classifiers_although_the_configuration_names_classes(tmp_path):
+    encoder = Encoder(texts.wordpiece(), np.random.default_rng(2), heads={"vector": 5})
+    model = served(make(tmp_path, encoder, "vector", config={**BERT, "id2label": {"0": "LABEL_0"}}))
+    wanted = [encoder.run(*encoder.tokens(text))["vector"] for text in SENTENCES]
+    np.testing.assert_allclose(ask(model, *SENTENCES)["vector"], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_logits_of_tokens_are_served_raw_and_say_where_the_text_ends(tmp_path):
     encoder = Encoder(texts.wordpiece(), np.random.default_rng(3), heads={"logits": 3}, per_token=("logits",))
     config = {**BERT, "architectures": ["BertForTokenClassification"], "id2label": {"0": "O", "1": "B", "2": "I"}}

@@ -181,18 +181,19 @@ class Folder:
             or "activation_fn" in own
         )
 
-    def head(self, classes: int) -> Head | None:
+    def head(self, classes: int, *, named: bool = True) -> Head | None:
         """How a classifier's logits become scores; None where nothing says that they are a classifier's.
 
         Args:
             classes: columns of the logits.
+            named: whether the graph calls them logits. Many configurations name classes that the model has not.
 
         Raises:
             ModelFailed: the labels are not those of the logits, or a function is not known.
         """
         architectures = self.config.get("architectures") or []
         classifies = any(str(name).endswith("ForSequenceClassification") for name in architectures)
-        says = any(self.config.get(key) is not None for key in ("id2label", "num_labels", "problem_type"))
+        says = named and any(self.config.get(key) is not None for key in ("id2label", "num_labels", "problem_type"))
         if not (classifies or says or self.is_cross_encoder):
             return None
         return Head(self._function(classes), self._labels(classes))

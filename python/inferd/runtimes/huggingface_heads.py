@@ -61,7 +61,7 @@ def answers_of(folder: Folder, graph: Graph, texts: Texts) -> Answers:
     logits = "logits" if "logits" in outputs else next(iter(outputs)) if len(outputs) == 1 else None
     if logits is not None:
         classes = graph.size(logits)
-        head = folder.head(classes[0]) if len(classes) == 1 else None
+        head = folder.head(classes[0], named=logits == "logits") if len(classes) == 1 else None
         if head is not None:
             return Classes(logits, head, "required" if folder.is_cross_encoder else "optional")
     return AsTheyAre(graph, "required" if folder.is_cross_encoder or "start_logits" in outputs else "none")

@@ -361,9 +361,10 @@ def test_prompts_without_a_default_are_left_to_a_setting(encoder, tmp_path):
         served(folder, prompt_name="none")
 
 
-def test_parameters_that_a_folder_does_not_have_are_refused(encoder, tmp_path):
-    with pytest.raises(ModelFailed, match="'prompts' is nothing"):
-        served(make(tmp_path, encoder), prompts="x")
+def test_a_function_that_is_none_of_those_is_refused(tmp_path):
+    folder = make(tmp_path, classifier(2), "logits", config={**BERT, "num_labels": 2})
+    with pytest.raises(ModelFailed, match=r"'relu'\nhelp: one of softmax, sigmoid, none"):
+        served(folder, function_to_apply="relu")
 
 
 # -- tokens ---------------------------------------------------------------------------------------------------------
@@ -604,8 +605,7 @@ def test_the_graph_that_is_served_and_those_that_are_not_are_said(encoder, tmp_p
     launch = huggingface.compose(folder, ModelSpec(), 1)
     facts = huggingface.HuggingfaceRuntime(launch.load).facts
     assert facts["graph"] == "onnx/model.onnx"
-    assert "model_O2.onnx, " in facts["left_out"] or "model_O2.onnx;" in facts["left_out"]
-    assert "file: " in facts["left_out"]
+    assert "model_O2.onnx, onnx/model_quantized.onnx (to serve it: runtime: huggingface and file: " in facts["left_out"]
 
 
 def test_a_graph_of_several_without_the_usual_name_has_to_be_chosen(encoder, tmp_path):
@@ -1021,15 +1021,14 @@ def test_the_document_says_what_becomes_of_logits(head, config, classes, tmp_pat
 
 
 def test_the_document_names_the_parameters_that_a_folder_takes():
-    from inferd.runtimes import huggingface_config
-
     text = section("What a Hugging Face folder gives")
-    assert {name for name in huggingface_config._PARAMETERS if f"  {name}: " in text or f"or {name}," in text} == set(
-        huggingface_config._PARAMETERS
-    )
+    known = huggingface.TAKES.parameters
+    assert [name for name in known if f"  {name}: " in text or f"or {name}," in text] == list(known)
 
 
 def test_the_document_names_the_tokens_that_are_refused_where_no_file_says():
     from inferd.runtimes import huggingface_text
 
-    assert f"more than {huggingface_text._UNLIMITED_MAX} tokens" in section("What a Hugging Face folder gives")
+    said = f"more than {huggingface_text._UNLIMITED_MAX} tokens"
+    assert said in section("What a Hugging Face folder gives")
+    assert said in huggingface.TAKES.types.replace("  ", " ")

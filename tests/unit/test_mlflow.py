@@ -452,7 +452,7 @@ def test_a_column_that_a_request_leaves_out_is_another_thing_than_missing_values
     folder = function(tmp_path / "m", lambda rows, _: [",".join(map(str, rows))] * len(rows), ModelSignature(schema))
     model = served(folder, trusted=True)
     assert sorted(model.defaults) == ["c", "s"]
-    assert "n" in model.facts["left_out"]
+    assert model.facts["optional"].startswith("n can't be missing")
     whole = pd.DataFrame({"a": [1.0, 2.0], "c": [np.nan, np.nan], "s": [None, "x"], "n": [1, 2]})
     for columns in (list(whole), ["a", "n"], ["a", "c", "n"], ["n", "s", "a"]):
         found = model.predict(sent(model, whole[columns]))["prediction"]

@@ -26,12 +26,21 @@ __all__ = ["TAKES", "HuggingfaceRuntime", "claims", "compose", "load"]
 PLATFORM = "huggingface"
 TAKES = Takes(
     title="Hugging Face",
-    types="BYTES: texts in UTF-8.",
+    types="BYTES: texts in UTF-8, of any length. Long ones are cut as the folder's files say; where none does, those of"
+    " more than 8192 tokens are refused.",
     categories="None.",
-    missing="A text can't be missing; `text_pair` can where the model does without.",
-    names="`text`, and `text_pair` of models that read two.",
-    outputs="`embedding` of sentence-transformers; `scores`, and `label` of classifiers; else the graph's own.",
-    parameters="Read beside the folder's files; an unknown one ends the load.",
+    missing="A text can't be missing. `text_pair` can, where the model does without.",
+    names="`text`; `text_pair` of cross-encoders, of question answering and, where a request has one, of classifiers.",
+    outputs="`embedding` of sentence-transformers; `scores` of classifiers, with `label` where they have several"
+    " classes; else those of the graph, with `attention_mask` where they have the length of the text. Other outputs and"
+    " graphs are named in `left_out`.",
+    parameters={
+        "prompt_name": "one of the prompts in `config_sentence_transformers.json`, put before every text",
+        "prompt": "the text itself",
+        "tokens_max": "where texts are cut",
+        "function_to_apply": "`softmax`, `sigmoid` or `none`, over a classifier's logits",
+        "ignore": "entries of the folder's files that are known to change no answer",
+    },
 )
 _GRAPHS = ("onnx/model.onnx", "model.onnx", "model_optimized.onnx")
 TEXT, PAIR = "text", "text_pair"
@@ -170,17 +179,14 @@ class HuggingfaceRuntime:
 def _left_out(folder: Folder, graph: Path, outputs: list[str]) -> dict[str, str]:
     parts = []
     if outputs:
-        parts.append(f"outputs of the graph: {', '.join(outputs)}")
+        parts.append(f"outputs {', '.join(outputs)} of the graph")
     others = [file.relative_to(folder.path).as_posix() for file in _graphs(folder.path) if file != graph]
     if others:
-        parts.append(
-            f"other graphs: {', '.join(others)}; to serve one of them write runtime: huggingface and file: {others[0]} "
-            "into model.yaml"
-        )
+        parts.append(f"{', '.join(others)} (to serve it: runtime: huggingface and file: {others[0]} in model.yaml)")
     if "auto_map" in {**folder.config, **folder.tokenizer}:
-        parts.append("code that auto_map names: it is not run")
+        parts.append("what the code that auto_map names would change (it is not run)")
     if folder.ignored:
-        parts.append(f"entries to be ignored: {', '.join(folder.ignored)}")
+        parts.append(f"what {', '.join(folder.ignored)} may mean (parameters: ignore)")
     return {"left_out": "; ".join(parts)} if parts else {}
 
 

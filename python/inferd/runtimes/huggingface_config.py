@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Folder", "Head", "Module", "read_json", "refuse_unknown"]
 
-_PARAMETERS = ("function_to_apply", "ignore", "prompt", "prompt_name", "tokens_max")
-
 _TRANSFORMER_FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -41,6 +39,7 @@ _TRANSFORMER_FILES = tuple(
 # Tokenizers without a limit write a number of thirty digits.
 _NO_LIMIT = 10**6
 
+_FUNCTIONS = ("softmax", "sigmoid", "none")
 _ACTIVATIONS = {
     "torch.nn.modules.linear.Identity": "none",
     "torch.nn.modules.activation.Sigmoid": "sigmoid",
@@ -90,7 +89,6 @@ class Folder:
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse_parameters(self.parameters)
         self.ignored: tuple[str, ...] = tuple(self.parameters.get("ignore", ()))
         self.config = read_json(self.path / "config.json") or {}
         self.modules = self._modules()
@@ -200,8 +198,10 @@ class Folder:
 
     def _function(self, classes: int) -> str:
         given = self.parameters.get("function_to_apply")
-        if given is not None:
+        if given in _FUNCTIONS:
             return str(given)
+        if given is not None:
+            raise ModelFailed(f"parameters: function_to_apply is {given!r}\nhelp: one of {', '.join(_FUNCTIONS)}")
         if self.is_cross_encoder:
             own = self.config.get("sentence_transformers") or {}
             named = (
@@ -329,25 +329,6 @@ def refuse_unknown(name: str, found: dict[str, Any], known: Collection[str]) -> 
         raise ModelFailed(
             f"'{name}' has {', '.join(map(repr, unknown))}: whether answers depend on that is not known\n"
             f"{_remedy(unknown)}"
-        )
-
-
-def refuse_parameters(parameters: dict[str, Any]) -> None:
-    """Go on only with ``parameters:`` that a Hugging Face folder has.
-
-    Raises:
-        ModelFailed: it names those that are not known.
-    """
-    unknown = sorted(parameters.keys() - set(_PARAMETERS))
-    if unknown:
-        raise ModelFailed(
-            f"parameters: {', '.join(map(repr, unknown))} is nothing that a Hugging Face folder takes\n"
-            f"help: it takes {', '.join(_PARAMETERS)}"
-        )
-    functions = ("softmax", "sigmoid", "none")
-    if parameters.get("function_to_apply", "none") not in functions:
-        raise ModelFailed(
-            f"parameters: function_to_apply is {parameters['function_to_apply']!r}\nhelp: one of {', '.join(functions)}"
         )
 
 

@@ -34,14 +34,14 @@ __all__ = ["TAKES", "MlflowRuntime", "claims", "compose", "load"]
 PLATFORM = "mlflow"
 TAKES = Takes(
     title="MLflow",
-    types="Those of the model's signature, enforced as MLflow does: `boolean` BOOL, `integer` INT32, `long` INT64, `float`"
-    " FP32, `double` FP64, `string` and `binary` BYTES, `datetime` BYTES in ISO 8601, lists one dimension more, objects and"
-    " maps BYTES in JSON. Without a signature those of the library inside.",
+    types="Those of the model's signature, enforced as MLflow does: `boolean` BOOL, `integer` INT32, `long` INT64,"
+    " `float` FP32, `double` FP64, `string` and `binary` BYTES, `datetime` BYTES in ISO 8601, lists one dimension more,"
+    " objects and maps BYTES in JSON. Without a signature those of the library inside.",
     categories="Those of the library inside; a signature has none.",
-    missing="Of `float` and `double` NaN, of text and dates missing values of pandas, where the library inside takes them;"
-    " of integers, booleans and lists refused. A column that is not required may be left out.",
-    names="Those of the signature; columns in any order, others are ignored. `x` of what has no name, and of columns that"
-    " are all of one type of numbers.",
+    missing="Of `float` and `double` NaN, of text and dates missing values of pandas, where the library inside takes"
+    " them; of integers, booleans and lists refused. A column that is not required may be left out.",
+    names="Those of the signature; columns in any order, others are ignored. `x` of what has no name, and of columns"
+    " that are all of one type of numbers.",
     outputs="As `predict()` of MLflow gives them: by the signature, a data frame or a dict, else `prediction`; of"
     " classifiers `label`, with `probabilities`.",
     parameters="The params of the model's signature.",

@@ -70,9 +70,7 @@ class Columns(Rows):
         pairs = zip(self.names, columns, strict=True)
         firm = [name for name, column in pairs if not column.required and name not in self.defaults]
         if firm:
-            self.facts["left_out"] = (
-                f"MLflow lets requests leave out {', '.join(firm)}; here they are sent, as they can't be missing"
-            )
+            self.facts["optional"] = f"{', '.join(firm)} can't be missing, and are sent although MLflow does without"
 
     def _left_out(self) -> Iterator[tuple[str, np.ndarray]]:
         """What stands in a row for an optional column that a request leaves out, where something can."""

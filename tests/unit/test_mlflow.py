@@ -204,6 +204,28 @@ def test_a_column_signature_takes_columns_by_name_in_one_matrix_where_they_are_o
     same(model.predict({"x": numbers.to_numpy()})["prediction"], theirs(folder, numbers[["n", "b", "a"]]))
 
 
+@pytest.mark.parametrize("kind", ["lightgbm.Booster", "xgboost.Booster", "XGBClassifier"])
+def test_categories_are_taken_as_the_texts_that_the_signature_says(kind, tmp_path):
+    """MLflow writes them so, and its libraries then refuse them."""
+    frame = pd.DataFrame({"city": pd.Categorical(["Oslo", "Rome", "Lima"] * 20), "size": FRAME["a"]})
+    target = frame["city"].cat.codes + frame["size"]
+    if kind == "lightgbm.Booster":
+        data = lightgbm.Dataset(frame, target)
+        model = lightgbm.train({"verbose": -1, "num_threads": 1, "min_data_in_leaf": 2}, data, 5)
+        wanted = model.predict(frame)
+    elif kind == "xgboost.Booster":
+        data = xgboost.DMatrix(frame, target, enable_categorical=True)
+        model = xgboost.train({"nthread": 1, "tree_method": "hist"}, data, 5)
+        wanted = model.predict(data)
+    else:
+        model = xgboost.XGBClassifier(**FEW, enable_categorical=True).fit(frame, (target > 1).astype(int))
+        wanted = model.predict(frame)
+    folder = log(tmp_path / "m", kind.partition(".")[0] if "." in kind else "xgboost", model, infer_signature(frame))
+    model = served(folder)
+    assert [str(spec) for spec in model.signature.inputs] == ["city: BYTES[?]", "size: FP64[?]"]
+    same(next(iter(model.predict(sent(model, frame)).values())), wanted)
+
+
 @pytest.mark.parametrize("method", ["predict_proba", "predict_log_proba"])
 def test_the_method_that_was_logged_is_the_one_that_answers(method, tmp_path):
     folder = log(

@@ -6,6 +6,7 @@ by name. Worker side only. Does not know how rows came in. Source: the ``_…Mod
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 from importlib import import_module
@@ -17,7 +18,9 @@ import numpy as np
 from inferd.errors import InferdError, InvalidInput, ModelFailed
 from inferd.runtimes.mlflow_answers import answers_of
 from inferd.runtimes.mlflow_folder import PYTHON_FUNCTION
+from inferd.runtimes.registry import runtime
 from inferd.runtimes.trust import digest, refuse_untrusted
+from inferd.types import DATATYPES
 
 if TYPE_CHECKING:
     from inferd.runtimes.base import Batch, Runtime
@@ -51,30 +54,41 @@ def model_of(content: Content, signed: Signed, settings: dict[str, Any]) -> Mode
     """
     known = bool(signed.columns or signed.tensors) or settings["signature"]["inputs"] is not None
     if not known and content.library in ("xgboost", "catboost"):
-        return _Labelled(content, settings)
+        return _Unsigned(content, settings)
     return _LIBRARIES[content.library](content, signed, settings)
 
 
+def _own_parameters(content: Content, settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the settings that the library's own runtime reads."""
+    if content.library == PYTHON_FUNCTION:
+        return {}
+    known = runtime(content.library).TAKES.parameters
+    return (
+        {}
+        if isinstance(known, str)
+        else {name: settings["parameters"][name] for name in known if name in settings["parameters"]}
+    )
+
+
 def _native(content: Content, settings: dict[str, Any]) -> Any:
-    """The library's own runtime. Its inputs may not be known without the signature; then there is none."""
-    own = {**settings, "file": content.file, "signature": {"inputs": None, "outputs": None}, "parameters": {}}
-    try:
-        return import_module(f"inferd.runtimes.{content.library}").load(own)
-    except ModelFailed:
-        return None
+    """The library's own runtime, which finds its inputs in the file."""
+    parameters = _own_parameters(content, settings)
+    own = {"file": content.file, "signature": {"inputs": None, "outputs": None}, "parameters": parameters}
+    return runtime(content.library).load({**settings, **own})
 
 
 def _params(signed: Signed, settings: dict[str, Any], function: Any) -> dict[str, Any]:
     """Parameters of the signature that ``function`` takes, as the operator sets them, else by their defaults."""
-    params = {**signed.params, **settings["parameters"]}
+    params = {name: settings["parameters"].get(name, default) for name, default in signed.params.items()}
     taken = inspect.signature(function).parameters
     if any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in taken.values()):
         return params
     return {name: value for name, value in params.items() if name in taken}
 
 
-def _refuse_unknown(signed: Signed, settings: dict[str, Any]) -> None:
-    unknown = sorted(settings["parameters"].keys() - signed.params.keys())
+def _refuse_unknown(content: Content, signed: Signed, settings: dict[str, Any]) -> None:
+    known = {*signed.params, *_own_parameters(content, settings)}
+    unknown = sorted(settings["parameters"].keys() - known)
     if unknown:
         raise ModelFailed(
             f"parameters: {', '.join(map(repr, unknown))} is no parameter of the model's signature\n"
@@ -88,7 +102,7 @@ class _Library:
     refused: tuple[type[Exception], ...] = (ValueError, LookupError)
 
     def __init__(self, content: Content, signed: Signed, settings: dict[str, Any]) -> None:
-        _refuse_unknown(signed, settings)
+        _refuse_unknown(content, signed, settings)
         self.facts: dict[str, str] = {}
         self.native: Any = None
         self._content, self._signed, self._settings = content, signed, settings
@@ -119,7 +133,9 @@ class _Sklearn(_Library):
         from inferd.runtimes.sklearn_files import read
 
         super().__init__(content, signed, settings)
-        self.native = _native(content, settings)
+        # Without its signature the types of a column may not be known.
+        with contextlib.suppress(ModelFailed):
+            self.native = _native(content, settings)
         estimator = read(Path(content.file), None) if self.native is None else self.native.estimator
         package = type(estimator).__module__.partition(".")[0]
         self.facts = {
@@ -138,42 +154,86 @@ class _Sklearn(_Library):
         return first | found
 
 
-class _Lightgbm(_Library):
+class _Booster(_Library):
+    """A booster of LightGBM or XGBoost.
+
+    MLflow writes pandas categories into a signature as text, which the libraries refuse. What the file has of them the
+    library's own runtime knows: it answers those.
+    """
+
+    def __init__(self, content: Content, signed: Signed, settings: dict[str, Any]) -> None:
+        super().__init__(content, signed, settings)
+        self.native = _native(content, settings)
+        self.facts = dict(self.native.facts)
+        self._categories = any(spec.datatype == "BYTES" for spec in self.native.signature.inputs)
+
+    def _of_categories(self, rows: Any) -> np.ndarray:
+        batch = {spec.name: _column(rows[spec.name], spec.datatype) for spec in self.native.signature.inputs}
+        return np.asarray(self.native.predict(batch)["prediction"])
+
+
+class _Lightgbm(_Booster):
     def __init__(self, content: Content, signed: Signed, settings: dict[str, Any]) -> None:
         import lightgbm
 
         super().__init__(content, signed, settings)
-        self.native = _native(content, settings)
-        self.facts = dict(self.native.facts)
         self.refused = (*self.refused, lightgbm.basic.LightGBMError)
 
     def _answers(self, rows: Any) -> Batch:
-        found = self.native.booster.predict(rows, num_threads=self._settings["threads"])
-        return {self._called("prediction"): found}
+        if self._categories:
+            return {self._called("prediction"): self._of_categories(rows)}
+        return {self._called("prediction"): self.native.booster.predict(rows, num_threads=self._settings["threads"])}
 
 
-class _Xgboost(_Library):
+class _Xgboost(_Booster):
     def __init__(self, content: Content, signed: Signed, settings: dict[str, Any]) -> None:
         import xgboost
 
         super().__init__(content, signed, settings)
-        self.native = _native(content, settings)
-        self.facts = {**self.native.facts, "model": content.kind}
+        self.facts["model"] = content.kind
         self._model = self.native.booster
         if content.kind != "Booster":
             self._model = getattr(xgboost, content.kind)(n_jobs=settings["threads"])
             self._model.load_model(content.file)
         self._params = _params(signed, settings, self._model.predict)
         self._labels = hasattr(self._model, "predict_proba") and not self._params
+        if self._categories and self._params:
+            raise ModelFailed(
+                f"the model has categories, and its signature the parameters {', '.join(self._params)}: XGBoost takes "
+                "no text then\nhelp: log it without parameters"
+            )
 
     def _answers(self, rows: Any) -> Batch:
         import xgboost
 
+        if self._categories:
+            found = self._of_categories(rows)
+            if not self._labels:
+                return {self._called("prediction"): found}
+            label, probabilities = _labelled(found, self.native.booster)
+            return {self._called("label"): label, "probabilities": probabilities}
         given = xgboost.DMatrix(rows, nthread=self._settings["threads"]) if self._content.kind == "Booster" else rows
         found = self._model.predict(given, validate_features=True, **self._params)
         if not self._labels:
             return {self._called("prediction"): found}
         return {self._called("label"): found, "probabilities": self._model.predict_proba(rows)}
+
+
+def _column(values: Any, datatype: str) -> np.ndarray:
+    """A column of a frame as it comes in over the wire."""
+    if datatype != "BYTES":
+        return np.asarray(values.to_numpy(DATATYPES[datatype]))
+    found = np.empty(len(values), dtype=object)
+    found[:] = [value.encode() if isinstance(value, str) else None for value in values]
+    return found
+
+
+def _labelled(prediction: np.ndarray, booster: Any) -> tuple[np.ndarray, np.ndarray]:
+    """What ``XGBClassifier.predict`` and ``predict_proba`` make of a booster's prediction."""
+    if json.loads(booster.save_config())["learner"]["objective"]["name"].startswith("multi:"):
+        return prediction.argmax(axis=1), prediction
+    label = (prediction > 0.5).astype(np.int64)
+    return label, prediction if prediction.ndim > 1 else np.stack([1 - prediction, prediction], axis=1)
 
 
 class _Catboost(_Library):
@@ -251,35 +311,29 @@ class _Function(_Library):
         return answers_of(found, self._names)
 
 
-class _Labelled:
+class _Unsigned:
     """A booster without a signature, of a class that answers something else than the booster itself."""
 
     def __init__(self, content: Content, settings: dict[str, Any]) -> None:
         own = {**settings, "file": content.file}
-        if content.library == "catboost":
-            # CatBoost itself gives the formula's value, where its classifier gives labels.
+        self._classifies = content.library == "xgboost"
+        if self._classifies:
+            self.native: Any = runtime("xgboost").load(own)
+        else:
             from inferd.runtimes.boosters import BoosterRuntime
             from inferd.runtimes.catboost import CatboostBooster
 
-            self.native: Any = BoosterRuntime(own, CatboostBooster(own, raw=True))
-            self._softmax, self._classifies = False, False
-        else:
-            self.native = import_module("inferd.runtimes.xgboost").load(own)
-            config = json.loads(self.native.booster.save_config())
-            self._softmax = config["learner"]["objective"]["name"].startswith("multi:")
-            self._classifies = True
+            # CatBoost itself gives the formula's value, where its classifier gives labels.
+            self.native = BoosterRuntime(own, CatboostBooster(own, raw=True))
         self.facts = {**self.native.facts, "model": content.kind}
 
     def __call__(self, rows: Batch) -> Batch:
-        """``XGBClassifier.predict`` and ``predict_proba``, of what the booster gives."""
+        """Outputs by name."""
         found: Batch = self.native.predict(rows)
         if not self._classifies:
             return found
-        given = found["prediction"]
-        if self._softmax:
-            return {"label": given.argmax(axis=1), "probabilities": given}
-        label = (given > 0.5).astype(np.int64)
-        return {"label": label, "probabilities": given if given.ndim > 1 else np.stack([1 - given, given], axis=1)}
+        label, probabilities = _labelled(found["prediction"], self.native.booster)
+        return {"label": label, "probabilities": probabilities}
 
 
 _LIBRARIES = {

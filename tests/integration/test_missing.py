@@ -203,7 +203,7 @@ def test_an_output_has_no_missing_text(tmp_path, monkeypatch) -> None:
     with inferd.Server(file, threads=1) as server:
         answer = tables.rest_json(server.address, "silent", Tensor("t", "BYTES", ["a"]))
         assert answer.status == 500
-        assert "neither bytes nor str" in answer.error
+        assert "not bytes or str" in answer.error
 
 
 def test_schemas_must_be_of_inputs_that_there_are(tmp_path, monkeypatch) -> None:

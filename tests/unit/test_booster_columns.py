@@ -250,7 +250,7 @@ def test_columns_of_categories_that_the_file_does_not_tell_are_named_in_the_sett
     booster = of_lightgbm(tmp_path / "m.txt", frame, frame["size"].cat.codes * 2.0 + frame["stars"])
     with pytest.raises(ModelFailed, match=r"1 lists of pandas categories .*\(u, stars, size, flag\)\nhelp: .*category"):
         load(tmp_path / "m.txt")
-    with pytest.raises(ModelFailed, match=r"category_columns names \['sizes'\], but the file has 1 lists"):
+    with pytest.raises(ModelFailed, match="category_columns names sizes, but the file has 1 lists"):
         load(tmp_path / "m.txt", parameters={"category_columns": ["sizes"]})
     served = load(tmp_path / "m.txt", parameters={"category_columns": ["size"]})
     assert inputs(served) == ["u: FP64[?]", "stars: FP64[?]", "size: BYTES[?]", "flag: FP64[?]"]
@@ -314,6 +314,16 @@ def test_codes_without_texts_stay_codes(tmp_path, random):
     assert inputs(served) == ["x: FP64[?, 2]"]
     assert served.facts["note"].startswith("categories in f0 are taken by their codes")
     np.testing.assert_array_equal(served.predict({"x": x})["prediction"], booster.inplace_predict(x))
+
+
+def test_what_is_said_of_many_columns_is_short(tmp_path, random):
+    x = random.integers(0, 3, (ROWS, 300))
+    names = [f"{place} {'ü' * 200}" for place in range(300)]
+    of_xgboost(tmp_path / "m.json", x, x[:, 0] == 1, feature_types=["c"] * 300, feature_names=names)
+    note = load(tmp_path / "m.json").facts["note"]
+    assert "and 295 more" in note
+    # The data plane takes no longer fact.
+    assert len(note.encode()) <= 1024
 
 
 def test_xgboost_stopped_early_answers_by_its_best_trees(tmp_path, random):

@@ -17,15 +17,16 @@ from inferd.runtimes.signatures import declared, outputs_seen, with_declared
 from inferd.runtimes.tables import Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from inferd.runtimes.base import Batch
     from inferd.types import InputSchema, TensorSpec
 
-__all__ = ["Booster", "BoosterRuntime", "Matrix", "by_column", "category_column", "table_of"]
+__all__ = ["Booster", "BoosterRuntime", "Matrix", "by_column", "category_column", "listed", "table_of"]
 
 _EXACT = 2**53
 _MISSING, _UNKNOWN = math.nan, -1.0
+_SHOWN, _SHOWN_LENGTH = 5, 30
 # Infinity; the greatest FP64; the greatest FP64 that is still finite when it is rounded to FP32.
 _MAGNITUDES = (math.inf, float(np.finfo(np.float64).max), math.nextafter(2.0**128 - 2.0**103, 0))
 
@@ -169,10 +170,9 @@ class Matrix:
 
     @staticmethod
     def _stranger(row: int, column: Column, value: Any) -> str:
-        known = [str(category) for category in column.categories or ()]
-        shown = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
         text = value.decode(errors="replace") if isinstance(value, bytes) else value
-        return f"row {row} of column {column.name!r}: {text} is no category that the model was fitted with ({shown})"
+        known = listed(map(str, column.categories or ()))
+        return f"row {row} of column {column.name!r}: {text} is no category that the model was fitted with ({known})"
 
 
 def table_of(columns: Sequence[Column], *, named: bool) -> Table:
@@ -198,6 +198,13 @@ def category_column(name: str, categories: Sequence[Any]) -> Column:
     return Column(name, "BYTES", categories=texts, example=texts[0] if texts else None)
 
 
+def listed(names: Iterable[str]) -> str:
+    """The first of some names, as short as a fact and a message must be."""
+    names = list(names)
+    shown = [name if len(name) <= _SHOWN_LENGTH else f"{name[:_SHOWN_LENGTH]}…" for name in names[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
 def _key(column: Column, category: Any) -> Any:
     return category.encode() if column.datatype == "BYTES" else category
 
@@ -217,7 +224,7 @@ def by_column(table: Table, inputs: Sequence[TensorSpec]) -> list[TensorSpec]:
     if len(inputs) != len(table.columns):
         matrix = f" or one of shape [-1, {len(table.columns)}]" if table.matrix else ""
         raise ModelFailed(
-            f"inputs: declares {', '.join(map(str, inputs))}, but the model has the columns {', '.join(table.names)}\n"
+            f"inputs: declares {listed(map(str, inputs))}, but the model has the columns {listed(table.names)}\n"
             f"help: declare one input of shape [-1] for each column{matrix}"
         )
     named = {spec.name: spec for spec in inputs}

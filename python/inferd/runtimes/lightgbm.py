@@ -120,13 +120,15 @@ def _places(
     Raises:
         ModelFailed: several answers fit the file; or ``chosen`` does not.
     """
+    from inferd.runtimes.boosters import listed
+
     names = booster.feature_name()
     if chosen is not None:
         chosen = [chosen] if isinstance(chosen, str) else chosen
         if len(chosen) != len(lists) or not set(chosen) <= set(names):
             raise ModelFailed(
-                f"category_columns names {list(chosen)}, but the file has {len(lists)} lists of categories"
-                f" and the columns {', '.join(names)}"
+                f"category_columns names {listed(chosen)}, but the file has {len(lists)} lists of categories"
+                f" and the columns {listed(names)}"
             )
         return sorted(map(names.index, chosen))
     if not lists:
@@ -148,14 +150,14 @@ def _places(
         place for place, name in enumerate(names) if seen.get(name, {}).get("values")
     ]
     if len(split) == len(lists) and all(map(fits, split, lists)):
-        texts = ", ".join(names[place] for place in split)
+        assumed = listed(names[place] for place in split)
         facts["note"] = (
-            f"categories of pandas are assumed in {texts}, which are split as categories; the file does not say so"
+            f"categories of pandas are assumed in {assumed}, which are split as categories; the file does not say so"
         )
         return split
     raise ModelFailed(
         f"the file has {len(lists)} lists of pandas categories and does not say which of the columns they are of"
-        f" ({', '.join(names)})\nhelp: write parameters: {{category_columns: [...]}} in model.yaml, with those that had"
+        f" ({listed(names)})\nhelp: write parameters: {{category_columns: [...]}} in model.yaml, with those that had"
         " the dtype category"
     )
 

@@ -103,7 +103,7 @@ class XgboostBooster:
 
 
 def _table(booster: Any, facts: dict[str, str]) -> Table:
-    from inferd.runtimes.boosters import category_column, table_of
+    from inferd.runtimes.boosters import category_column, listed, table_of
     from inferd.runtimes.tables import Column
 
     names = booster.feature_names or [f"f{place}" for place in range(booster.num_features())]
@@ -116,7 +116,7 @@ def _table(booster: Any, facts: dict[str, str]) -> Table:
     coded = [name for place, name in enumerate(names) if types[place : place + 1] == ["c"] and place not in categories]
     if coded:
         facts["note"] = (
-            f"categories in {', '.join(coded)} are taken by their codes: the file does not have their values"
+            f"categories in {listed(coded)} are taken by their codes: the file does not have their values"
             " (XGBoost 3.1 and later saves those of data frames, and only plain ASCII texts whole)"
         )
     return table_of(columns, named=booster.feature_names is not None)

@@ -97,7 +97,7 @@ def test_no_rows_at_all_are_answered_with_none(server):
     "tensor",
     [
         {"name": "z"},
-        {"datatype": "INT64"},
+        {"datatype": "BYTES"},
         {"shape": [1, 4], "data": [1, 2, 3, 4]},
         {"data": [1, 2]},
         {"data": ["a", 1, 2]},

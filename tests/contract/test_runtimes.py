@@ -110,6 +110,14 @@ def test_wrong_input_is_the_clients_fault_and_does_no_harm(server, tensor):
     assert infer(server.url, "line", [[1, 2, 3]])[0] == 200
 
 
+def test_whole_numbers_and_narrower_floats_are_widened(server, made):
+    expected = output(made, infer(server.url, "line", [[1, 2, 3]])[1])["data"]
+    for datatype in ("INT64", "UINT8", "FP16"):
+        status, body = infer(server.url, "line", [[1, 2, 3]], datatype=datatype)
+        assert status == 200, body
+        assert output(made, body)["data"] == expected
+
+
 def test_a_large_tensor_makes_the_arena_grow(server, made):
     rows = 20_000
     status, body = infer(server.url, "line", [[1, 1, 1]] * rows)

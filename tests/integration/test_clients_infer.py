@@ -152,7 +152,7 @@ def test_parameters_priority_and_timeout_are_taken(client: Client) -> None:
         ("z", np.ones((1, 4), np.float32), "FP32", ["z", "x"]),
         ("x", np.ones((1, 5), np.float32), "FP32", ["x", "5", "4"]),
         ("x", np.ones(4, np.float32), "FP32", ["x", "4"]),
-        ("x", np.ones((1, 4), np.int64), "INT64", ["x", "INT64", "FP32"]),
+        ("x", np.ones((1, 4), np.float64), "FP64", ["x", "FP64", "FP32"]),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_named_with_what_was_expected(

@@ -64,6 +64,12 @@ OF_EVERY_LIBRARY = {
 }
 
 
+def test_a_value_goes_to_the_only_input_that_a_request_must_bring():
+    sides = columns(text="BYTES", pair="BYTES", optional=["pair"])
+    assert list(sent(["a", "b"], sides)) == ["text"]
+    assert "give a dict by name" in str(refused(["a", "b"], columns(text="BYTES", pair="BYTES")))
+
+
 @pytest.mark.parametrize("table", OF_EVERY_LIBRARY.values(), ids=OF_EVERY_LIBRARY)
 def test_columns_go_where_their_names_say(table):
     (tensor,) = tensors_of(table, matrix("a", "b"))

@@ -31,8 +31,8 @@ def tensors_of(inputs: Any, sides: Sides) -> list[Tensor]:
     """What is sent for ``inputs``.
 
     Args:
-        inputs: values by input; or of a model of one input, its value; or a data frame, a series that is one row, or a
-            dict of columns.
+        inputs: values by input; or of a model that needs one input, its value; or a data frame, a series that is one
+            row, or a dict of columns.
         sides: what the model takes.
 
     Raises:
@@ -48,9 +48,10 @@ def tensors_of(inputs: Any, sides: Sides) -> list[Tensor]:
         return _by_input(inputs, sides)
     if is_row(inputs) and (len(sides.inputs) != 1 or len(sides.inputs[0].shape) > 1):
         return _of_table(row_of(inputs), sides)
-    if len(sides.inputs) != 1:
+    needed = sides.inputs if len(sides.inputs) == 1 else [s for s in sides.inputs if not sides.is_optional(s.name)]
+    if len(needed) != 1:
         raise InvalidInput(f"the model takes several inputs; give a dict by name: {_described(sides)}")
-    return _by_input({sides.inputs[0].name: inputs}, sides)
+    return _by_input({needed[0].name: inputs}, sides)
 
 
 def _are_columns(inputs: dict[Any, Any], sides: Sides) -> bool:

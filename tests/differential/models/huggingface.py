@@ -40,10 +40,18 @@ def _case(
     random: np.random.Generator,
     of: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     *,
-    pairs: bool = False,
+    pairs: float = 0,
     **more: Any,
 ) -> Case:
-    """A case whose rows are answered one by one."""
+    """A case whose rows are answered one by one.
+
+    Args:
+        folder: the model's.
+        random: makes the texts.
+        of: the outputs of one row.
+        pairs: the part of the rows that have a second text; 0: the model takes none.
+        more: of the case.
+    """
 
     def answer(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         one_by_one = [of({name: array[row] for name, array in rows.items()}) for row in range(len(rows["text"]))]
@@ -52,6 +60,7 @@ def _case(
     asked = {"text": _column(texts.random_texts(random, ROWS, empty=more.pop("empty", True)))}
     if pairs:
         asked["text_pair"] = _column(texts.random_texts(random, ROWS, longest=10))
+        asked["text_pair"][random.random(ROWS) > pairs] = None
     settings = {"faster": False, **more.pop("settings", {})}
     return Case(folder, asked, answer, relative=2e-5, absolute=2e-6, settings=settings, **more)
 
@@ -97,14 +106,14 @@ def _classifier(config: dict[str, Any], classes: int, function: Callable[[np.nda
         names = config.get("id2label") or {str(place): f"LABEL_{place}" for place in range(classes)}
 
         def of(row: Mapping[str, Any]) -> dict[str, Any]:
-            scores = function(encoder.run(*_cut(*encoder.tokens(row["text"], row.get("text_pair"))))["logits"])
+            scores = function(encoder.run(*_cut(*encoder.tokens(row["text"], row["text_pair"])))["logits"])
             if classes == 1:
                 return {"scores": scores}
             return {"label": names[str(int(scores.argmax()))], "scores": scores}
 
         path = _write(folder, encoder, "logits", config={**BERT, **config})
         outputs = {"label": "scores"} if classes > 1 else {}
-        return _case(path, random, of, pairs="sbert" in str(config), outputs=outputs)
+        return _case(path, random, of, pairs=1 if "sbert" in str(config) else 0.5, outputs=outputs)
 
     return make
 

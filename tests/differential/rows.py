@@ -169,7 +169,8 @@ class Questions:
         if not self.is_frame:
             return np.asarray(self.rows[question.name])
         by_name = {str(name): self.rows[name] for name in self.rows.columns}
-        if question.name in by_name:
+        # A column may be called as the matrix is.
+        if question.name in by_name and not question.columns:
             values = _column(by_name[question.name])
             return values.reshape(-1, 1) if len(question.shape) == 2 else values
         if len(question.shape) == 1 and len(by_name) == 1:

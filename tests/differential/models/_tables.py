@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CITIES",
     "TRAINED",
+    "as_asked",
     "asked_like",
     "identifiers",
     "missing",
@@ -88,6 +89,11 @@ def asked_like(frame: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame
     return pd.DataFrame(
         {name: frame[name].iloc[random.integers(0, len(frame), ROWS)].reset_index(drop=True) for name in frame.columns}
     )
+
+
+def as_asked(rows: pd.DataFrame, trained: object) -> Any:
+    """The rows as a model takes them: one that was trained on an array knows no names."""
+    return {"x": rows.to_numpy(np.float64)} if isinstance(trained, np.ndarray) else rows
 
 
 def placed(frame: pd.DataFrame, values: Sequence[Any], random: np.random.Generator, share: float = 0.2) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from differential.models._tables import (
     CITIES,
     GREAT,
     TRAINED,
+    as_asked,
     asked_like,
     identifiers,
     missing,
@@ -66,14 +67,13 @@ def case(
     kind = train.get("format", "cbm")
     file = folder / f"model.{kind}"
     model.save_model(file, format=kind, pool=data if kind == "json" else None)
-    return of_model(model, file, rows, array=isinstance(trained, np.ndarray), settings=train.get("settings", {}))
+    return of_model(model, file, as_asked(rows, trained), train.get("settings", {}))
 
 
-def of_model(
-    model: catboost.CatBoost, file: Path, rows: Any, *, array: bool = False, settings: dict[str, Any] | None = None
-) -> Case:
+def of_model(model: catboost.CatBoost, file: Path, rows: Any, settings: dict[str, Any] | None = None) -> Case:
     def answer(asked: Any) -> Mapping[str, Any]:
-        data = asked.to_numpy(np.float64) if array else pd.DataFrame(dict(asked))
+        plain = isinstance(asked, dict) and asked.keys() == {"x"}
+        data = asked["x"] if plain else pd.DataFrame(dict(asked))
         if len(model.classes_) == 0:
             return {"prediction": model.predict(data, thread_count=1)}
         label = np.asarray(model.predict(data, prediction_type="Class", thread_count=1))

@@ -13,6 +13,7 @@ from differential.models._tables import (
     CITIES,
     GREAT,
     TRAINED,
+    as_asked,
     asked_like,
     identifiers,
     missing,
@@ -80,16 +81,16 @@ def case(
     booster = lightgbm.train({**QUIET, **(params or {})}, data, train.get("rounds", 20), **more)
     file = folder / "model.txt"
     booster.save_model(file)
-    return of_file(file, rows, array=isinstance(trained, np.ndarray), settings=train.get("settings", {}))
+    return of_file(file, as_asked(rows, trained), train.get("settings", {}))
 
 
-def of_file(file: Path, rows: pd.DataFrame, *, array: bool = False, settings: dict[str, Any] | None = None) -> Case:
+def of_file(file: Path, rows: Any, settings: dict[str, Any] | None = None) -> Case:
     import lightgbm
 
     booster = lightgbm.Booster(model_file=file)
 
-    def answer(asked: pd.DataFrame) -> Mapping[str, Any]:
-        return {"prediction": booster.predict(asked.to_numpy(np.float64) if array else asked, num_threads=1)}
+    def answer(asked: Any) -> Mapping[str, Any]:
+        return {"prediction": booster.predict(asked["x"] if isinstance(asked, dict) else asked, num_threads=1)}
 
     return Case(file, rows, answer, settings=settings or {})
 

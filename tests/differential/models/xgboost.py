@@ -12,6 +12,7 @@ from differential.case import Case
 from differential.models._tables import (
     GREAT,
     TRAINED,
+    as_asked,
     asked_like,
     identifiers,
     missing,
@@ -68,10 +69,10 @@ def case(
     booster = xgboost.train({"nthread": 1, "seed": 1, **(params or {})}, data, train.get("rounds", 20), **more)
     file = folder / f"model{train.get('ending', '.json')}"
     booster.save_model(file)
-    return of_file(file, rows, array=isinstance(trained, np.ndarray))
+    return of_file(file, as_asked(rows, trained))
 
 
-def of_file(file: Path, rows: pd.DataFrame, *, array: bool = False) -> Case:
+def of_file(file: Path, rows: Any) -> Case:
     import xgboost
 
     booster = xgboost.Booster({"nthread": 1}, model_file=file)
@@ -79,8 +80,8 @@ def of_file(file: Path, rows: pd.DataFrame, *, array: bool = False) -> Case:
     best = booster.attr("best_iteration")
     trees = (0, 0 if best is None else int(best) + 1)
 
-    def answer(asked: pd.DataFrame) -> Mapping[str, Any]:
-        data = asked.to_numpy(np.float64) if array else asked.apply(_used)
+    def answer(asked: Any) -> Mapping[str, Any]:
+        data = asked["x"] if isinstance(asked, dict) else asked.apply(_used)
         if linear:
             predicted = booster.predict(xgboost.DMatrix(data, feature_names=booster.feature_names))
         else:

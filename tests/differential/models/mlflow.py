@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -248,27 +249,27 @@ def _trees(frame: pd.DataFrame, target: np.ndarray) -> Any:
 # -- functions ------------------------------------------------------------------------------------------------------
 
 
-def _function(
-    predict: Callable[[Any], Any], make: Callable[..., pd.DataFrame], outputs: Sequence[str], **more: Any
-) -> Maker:
+def _function(predict: Callable[[Any], Any], make: Callable[..., pd.DataFrame], outputs: Sequence[str]) -> Maker:
     """A Python function that gets a data frame."""
 
     def maker(folder: Path, random: np.random.Generator) -> Case:
+        import cloudpickle
         import mlflow
 
         from inferd.runtimes.trust import digest
 
         class Function(mlflow.pyfunc.PythonModel):
-            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            def predict(self, context, model_input, params=None):  # type hints are checked by MLflow
                 return predict(model_input)
 
         path, trained = folder / "model", make(random)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # Where it is served there are no tests.
+            cloudpickle.register_pickle_by_value(sys.modules[__name__])
             signature = _signature(trained)
-            mlflow.pyfunc.save_model(
-                str(path), python_model=Function(), signature=signature, pip_requirements=[], **more
-            )
+            mlflow.pyfunc.save_model(str(path), python_model=Function(), signature=signature, pip_requirements=[])
+            cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
         theirs = _Loaded(path)
 

@@ -69,6 +69,7 @@ impl OnnxModel {
                 defaults: initializers::defaults(settings, &runner.graph)?,
                 labels: source.labels,
                 schemas: [settings.schemas.clone(), source.schemas].concat(),
+                ignored_columns: settings.ignored_columns.clone(),
                 ..Extras::default()
             },
         };

@@ -351,9 +351,17 @@ fn resolve(plan: &[Extent], inputs: &[Input<'_>]) -> Option<Shape> {
         .collect()
 }
 
+/// Begins the name of a node that fails where the library of a converted model would refuse the input. The rest of it
+/// says why.
+const REFUSING: &str = "Name:'refuse: ";
+
 /// The error that a client gets for a failed run.
 fn run_error(failure: Failure) -> Error {
     if failure.blames_arguments() {
+        let named = failure.message.split_once(REFUSING).and_then(|(_, said)| said.split_once('\''));
+        if let Some((said, _)) = named {
+            return Error::new(ErrorKind::InvalidInput, format!("the model can't take this input: {said}"));
+        }
         // Of an operator's failure only the status is for clients; before it stand names of nodes.
         let said = failure.message.rsplit("Status Message: ").next().unwrap_or(&failure.message);
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -384,6 +392,15 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.message().ends_with("idx=99 must be within [-10,9]"), "{error}");
         assert!(!error.message().contains("secret") && error.detail().unwrap().contains("secret"));
+    }
+
+    #[test]
+    fn a_node_that_is_there_to_refuse_says_why() {
+        let message = "Non-zero status code returned while running Gather node. Name:'refuse: a value is beyond FP32' \
+                       Status Message: indices element out of data bounds, idx=1";
+        let error = run_error(failure(ort_sys::OrtErrorCode::ORT_INVALID_ARGUMENT, message));
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(error.message(), "the model can't take this input: a value is beyond FP32");
     }
 
     #[test]

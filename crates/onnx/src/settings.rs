@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use inferd_types::{Error, ErrorKind, InputSchema, Result};
 use serde::Deserialize;
@@ -41,6 +42,9 @@ pub struct LoadSettings {
     /// What the library that the model was converted from takes and refuses.
     #[serde(default)]
     pub schemas: Vec<InputSchema>,
+    /// Columns that the library was fitted with and does not read.
+    #[serde(default)]
+    pub ignored_columns: Vec<Arc<str>>,
     /// Tensors that clients see in another shape than the model.
     #[serde(default)]
     pub reshape: ReshapeSettings,

@@ -50,7 +50,7 @@ def serve_until_told(plan: Plan, machine: Machine) -> int:
     _beside(supervisor.load, told)
     outcome = told.get()
     if isinstance(outcome, InferdError):
-        supervisor.data_plane.close()
+        supervisor.close()
         raise outcome
     if outcome is None:
         _announce(supervisor, time.monotonic() - started_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,7 @@ Profile = list[tuple[int, float]]
 """Pairs of rows and seconds."""
 
 _POINTS_MAX = 1024
+_ROWS_END = 1 << 32
 
 
 class ProfileCache(NamedTuple):
@@ -30,12 +32,14 @@ class ProfileCache(NamedTuple):
     folder: Path
 
     def find(self, file: Path, device: str, threads: int) -> Profile:
-        """The curve for ``file``; empty where there is none."""
-        with contextlib.suppress(OSError, ValueError, TypeError):
+        """The curve for ``file``; empty where there is none, or no curve."""
+        with contextlib.suppress(OSError, ValueError, TypeError, ArithmeticError, RecursionError):
             # Reading a model of gigabytes for its digest takes seconds: only where a file of its size has a curve.
             if any(self.folder.glob(f"{_size(file)}-*")):
                 points = json.loads(self._path(file, device, threads).read_text(encoding="utf-8"))
-                return [(int(rows), float(seconds)) for rows, seconds in points][:_POINTS_MAX]
+                profile = [(int(rows), float(seconds)) for rows, seconds in points][:_POINTS_MAX]
+                if all(0 < rows < _ROWS_END and 0 <= seconds < math.inf for rows, seconds in profile):
+                    return profile
         return []
 
     def keep(self, file: Path, device: str, threads: int, profile: Profile) -> None:
@@ -45,8 +49,11 @@ class ProfileCache(NamedTuple):
             self.folder.mkdir(parents=True, exist_ok=True)
             # Renamed into place: another server may read it now.
             scratch = target.with_suffix(f".{os.getpid()}")
-            scratch.write_text(json.dumps(profile), encoding="utf-8")
-            scratch.replace(target)
+            try:
+                scratch.write_text(json.dumps(profile), encoding="utf-8")
+                scratch.replace(target)
+            finally:
+                scratch.unlink(missing_ok=True)
 
     def _path(self, file: Path, device: str, threads: int) -> Path:
         return self.folder / f"{_size(file)}-{digest(file)}-{device.replace(':', '')}-{threads}.json"

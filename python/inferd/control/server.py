@@ -94,7 +94,7 @@ class Server:
         try:
             supervisor.load()
         except BaseException:
-            supervisor.data_plane.close()
+            supervisor.close()
             raise
         self._supervisor = supervisor
 

@@ -7,11 +7,12 @@ Knows nothing of terminals and signals; restarts of workers are the data plane's
 from __future__ import annotations
 
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.control.dataplane import DataPlane, Loaded
 from inferd.control.declared import Declared, differences
-from inferd.control.faster import launch_faster
+from inferd.control.faster import Conversions, served_by_library
 from inferd.control.profiles import ProfileCache
 from inferd.errors import InferdError, ModelFailed
 
@@ -48,7 +49,7 @@ class Supervisor:
         self.plan = plan
         self.loaded: dict[tuple[str, int], Loaded] = {}
         self.pipelines: dict[str, Loaded] = {}
-        self._cache = machine.cache
+        self._conversions = Conversions(machine.cache)
         self._profiles = ProfileCache(machine.cache / "profiles")
         self._on_event = on_event
         self._telling = threading.Lock()
@@ -98,21 +99,41 @@ class Supervisor:
             self._keep_profiles()
             return unanswered
         finally:
-            self.data_plane.close()
+            self.close()
+
+    def close(self) -> None:
+        """End everything at once."""
+        self.data_plane.close()
+        self._conversions.close()
 
     def _load(self, model: PlannedModel, failed: list[Event]) -> None:
-        self._tell(Event(model))
-        profile = self._profiles.find(model.file, model.spec.device, model.threads)
         try:
-            loaded = self.data_plane.load({**launch_faster(model, self._cache), "profile": profile})
-            _compare(Declared(model.spec.inputs, model.spec.outputs), loaded)
+            self._tell(Event(model))
+            loaded = self._loaded(model)
         except InferdError as error:
             event = Event(model, error=error)
-            failed.append(event)
+        except BaseException as fault:  # noqa: BLE001 (whatever it is, a server without this model is not ready)
+            detail = "".join(traceback.format_exception(fault))
+            event = Event(model, error=ModelFailed(f"{type(fault).__name__}: {fault}", detail=detail))
         else:
-            self.loaded[model.name, model.version] = loaded
             event = Event(model, loaded=loaded)
+            self.loaded[model.name, model.version] = loaded
+        if event.error is not None:
+            failed.append(event)
         self._tell(event)
+
+    def _loaded(self, model: PlannedModel) -> Loaded:
+        profile = self._profiles.find(model.file, model.spec.device, model.threads)
+        settings = self._conversions.launch(model)
+        try:
+            loaded = self.data_plane.load({**settings, "profile": profile})
+        except InferdError as error:
+            if settings["launch"] == model.settings["launch"]:
+                raise
+            library = served_by_library(model.settings, f"its ONNX model could not be loaded ({error})")
+            loaded = self.data_plane.load({**library, "profile": profile})
+        _compare(Declared(model.spec.inputs, model.spec.outputs), loaded)
+        return loaded
 
     def _load_pipeline(self, settings: dict[str, Any]) -> Loaded:
         loaded = self.data_plane.load_pipeline(settings)

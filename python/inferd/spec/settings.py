@@ -319,14 +319,15 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
         ),
     ] = True
     faster_tolerance: Annotated[
-        float,
+        float | None,
         about(
-            "Largest difference between the two that counts as the same, relative to values above 1. Labels must be"
-            " equal wherever one is more probable than the next by more than that.",
-            why="FP32 keeps some seven digits, sums of many trees lose one.",
+            "Largest difference between the two that counts as the same, as a fraction of the value, or of a thousandth"
+            " of the output's usual magnitude where the value is smaller. A label may differ where its score is that"
+            " close to the library's. null: the precision of the output, 1e-10 for FP64 and 1e-6 for FP32.",
+            why="What a library computes stays exact to its precision. inferd explain tells what more would allow.",
             ge=0,
         ),
-    ] = 1e-5
+    ] = None
     env: Annotated[
         dict[str, str | None],
         about(

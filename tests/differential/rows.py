@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Question", "Questions", "Sent", "datatype_of"]
 
+_WHOLE = ["BOOL", *(f"{sign}INT{bits}" for bits in (8, 16, 32, 64) for sign in ("U", ""))]
 # What the gateway widens, each value staying exact.
 _WIDENED = {
-    "FP64": {"BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32"},
-    "FP32": {"BOOL", "UINT8", "UINT16", "INT8", "INT16", "FP16", "BF16"},
-    "INT64": {"UINT8", "UINT16", "UINT32", "INT8", "INT16", "INT32"},
-    "INT32": {"UINT8", "UINT16", "INT8", "INT16"},
-    "INT16": {"UINT8", "INT8"},
-    "UINT64": {"UINT8", "UINT16", "UINT32"},
-    "UINT32": {"UINT8", "UINT16"},
-    "UINT16": {"UINT8"},
+    "FP64": {*_WHOLE, "FP16", "BF16", "FP32"},
+    "FP32": {*_WHOLE, "FP16", "BF16"},
+    "INT64": {"BOOL", "UINT8", "UINT16", "UINT32", "INT8", "INT16", "INT32"},
+    "INT32": {"BOOL", "UINT8", "UINT16", "INT8", "INT16"},
+    "INT16": {"BOOL", "UINT8", "INT8"},
+    "UINT64": {"BOOL", "UINT8", "UINT16", "UINT32"},
+    "UINT32": {"BOOL", "UINT8", "UINT16"},
+    "UINT16": {"BOOL", "UINT8"},
+    "INT8": {"BOOL"},
+    "UINT8": {"BOOL"},
 }
 
 

@@ -6,6 +6,9 @@ from typing import final
 __version__: str
 PROTOCOL: bytes
 
+def analyse_onnx(model: bytes) -> tuple[str, str]:
+    """What the graph of an ONNX model says of rows that run together: ``independent``, ``dependent`` or ``unknown``, and why."""
+
 def error_classes() -> list[str]:
     """The classes of ``inferd.errors`` that may be raised, one for each kind of error."""
 

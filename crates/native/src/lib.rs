@@ -26,6 +26,8 @@ mod _native {
     use pyo3::types::PyBytes;
 
     #[pymodule_export]
+    use super::analyse_onnx;
+    #[pymodule_export]
     use super::data_plane::DataPlane;
     #[pymodule_export]
     use super::errors::error_classes;
@@ -50,4 +52,16 @@ mod _native {
 #[pyfunction]
 fn run_onnx_worker(py: Python<'_>, fd: i32) -> i32 {
     py.detach(|| inferd_onnx::run(fd))
+}
+
+/// What the graph of an ONNX model says of rows that run together.
+///
+/// Returns "independent", "dependent" or "unknown", and why.
+#[pyfunction]
+fn analyse_onnx(model: &[u8]) -> (&'static str, String) {
+    match inferd_onnx::verdict(model) {
+        inferd_onnx::Verdict::Independent => ("independent", String::new()),
+        inferd_onnx::Verdict::Dependent(how) => ("dependent", how),
+        inferd_onnx::Verdict::Unknown(why) => ("unknown", why),
+    }
 }

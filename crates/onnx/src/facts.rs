@@ -5,13 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use inferd_types::Batching;
-
 use crate::api::Api;
+use crate::batching::Decision;
 use crate::graph::Unserved;
-use crate::probe;
 use crate::runner::Runner;
-use crate::settings::{BatchingMode, LoadSettings};
+use crate::settings::LoadSettings;
 use crate::source::Source;
 
 /// Names of constants that are told. Where there are more, most are weights.
@@ -25,13 +23,8 @@ pub(crate) fn facts(
     settings: &LoadSettings,
     runner: &Runner,
     source: &Source,
-    batching: &Batching,
+    decision: &Decision,
 ) -> BTreeMap<String, String> {
-    let verdict = match (batching, settings.batching) {
-        (Batching::On, BatchingMode::On) => "on, as set".to_owned(),
-        (Batching::On, _) => format!("on: {} rows together gave what each gave alone", probe::ROWS),
-        (Batching::Off { reason }, _) => format!("off: {reason}"),
-    };
     let graph = &runner.graph;
     let mut facts = settings.facts.clone();
     facts.extend(source.facts.clone());
@@ -39,7 +32,7 @@ pub(crate) fn facts(
         ("runtime".to_owned(), format!("onnxruntime {}", api.version())),
         ("device".to_owned(), settings.device.to_string()),
         ("threads".to_owned(), settings.threads.max(1).to_string()),
-        ("batching".to_owned(), verdict),
+        ("batching".to_owned(), decision.told.clone()),
         ("outputs_in_place".to_owned(), format!("{} of {}", runner.bound_outputs(), graph.outputs.len())),
     ]);
     if let Some(first) = graph.replaceable.first() {

@@ -8,7 +8,9 @@
     reason = "ONNX Runtime is a C library; its binding refuses outputs over borrowed memory, so it is called directly"
 )]
 
+mod analysis;
 mod api;
+mod batching;
 mod control;
 mod facts;
 mod file;
@@ -28,6 +30,7 @@ mod synthetic;
 mod values;
 mod worker;
 
+pub use analysis::{Verdict, verdict};
 pub use control::Terminator;
 pub use model::OnnxModel;
 pub use runner::{Input, Outputs};

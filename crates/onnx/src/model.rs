@@ -7,16 +7,17 @@ use inferd_types::settings::LoadedModel;
 use inferd_types::{Batching, Error, ErrorKind, Extras, OutputLabels, Result, Signature, Tensor, TensorSpec};
 
 use crate::api::Api;
+use crate::batching;
 use crate::control::Terminator;
 use crate::facts;
 use crate::graph::{Dim, Graph, Port};
 use crate::held::Held;
 use crate::initializers;
 use crate::memory;
-use crate::probe::{self, Alone};
+use crate::probe;
 use crate::reshape::{Reshaped, Reshapes};
 use crate::runner::{Input, Outputs, Runner};
-use crate::settings::{BatchingMode, LoadSettings};
+use crate::settings::LoadSettings;
 use crate::source::Source;
 use crate::synthetic::{self, Recipe};
 
@@ -38,11 +39,9 @@ impl OnnxModel {
         let (session, mut source) = Source::open(api, settings)?;
         let mut runner = Runner::new(api, session, &settings.initializers)?;
         let trial = trial(&mut runner, &source.labels)?;
-        let batching = match verdict(&mut runner, settings, &trial)? {
-            Ok(()) => Batching::On,
-            Err(Alone(reason)) => Batching::Off { reason },
-        };
-        let batched = batching == Batching::On;
+        let recipe = trial.as_ref().map(|trial| trial.recipe);
+        let decision = batching::decide(&mut runner, &mut source, settings, recipe)?;
+        let batched = decision.batching == Batching::On;
         // A model that can't be tried is not bound: nothing shows that it keeps to the shapes it declares.
         if let Ok(trial) = &trial
             && let Some(inputs) =
@@ -52,7 +51,7 @@ impl OnnxModel {
         }
         memory::give_back(&settings.library);
         source.shorten();
-        let facts = facts::facts(api, settings, &runner, &source, &batching);
+        let facts = facts::facts(api, settings, &runner, &source, &decision);
         let reshapes = Reshapes::new(&settings.reshape, &runner.graph.inputs, &runner.graph.outputs)?;
         let spec = |port: &Port, seen: Option<&[i64]>| {
             let spec = port.spec();
@@ -63,7 +62,7 @@ impl OnnxModel {
         let signature = Signature {
             inputs: inputs.map(|(index, port)| spec(port, reshapes.seen_input(index))).collect(),
             outputs: outputs.map(|(index, port)| spec(port, reshapes.seen_output(index))).collect(),
-            batching,
+            batching: decision.batching,
             decoupled: false,
             extras: Extras {
                 defaults: initializers::defaults(settings, &runner.graph)?,
@@ -173,40 +172,4 @@ fn shapeless_output(port: &Port, error: &Error) -> Error {
 
 fn made_up(graph: &Graph, recipe: Recipe, rows: Option<u64>) -> Option<Vec<Tensor>> {
     synthetic::inputs(&graph.inputs, recipe, rows, 0)
-}
-
-/// Whether requests may share a run. The outer error is an operator's wish that can't be met.
-fn verdict(
-    runner: &mut Runner,
-    settings: &LoadSettings,
-    trial: &Result<Trial, Error>,
-) -> Result<Result<(), Alone>> {
-    let declared = probe::declared(&runner.graph);
-    match settings.batching {
-        BatchingMode::Off => Ok(Err(Alone("batching: off".into()))),
-        BatchingMode::On => match declared {
-            Ok(()) => Ok(Ok(())),
-            Err(Alone(reason)) => Err(Error::new(
-                ErrorKind::ModelFailed,
-                format!("batching: on is not possible: {reason}\nhelp: set batching: auto"),
-            )),
-        },
-        BatchingMode::Auto if settings.batch_rows_max <= 1 => Ok(Err(Alone("batch_rows_max is 1".into()))),
-        BatchingMode::Auto => Ok(declared.and_then(|()| match trial {
-            Ok(trial) => {
-                let graph = Graph {
-                    inputs: runner.graph.inputs.clone(),
-                    outputs: runner.graph.outputs.clone(),
-                    ..Graph::default()
-                };
-                probe::probe(&graph, trial.recipe, settings.tolerance, &mut |inputs| {
-                    runner.run_tensors(inputs)
-                })
-            }
-            Err(error) => Err(Alone(format!(
-                "the model can't run made-up rows ({}); set batching: on if rows are independent",
-                error.message()
-            ))),
-        })),
-    }
 }

@@ -7,14 +7,24 @@ use inferd_types::{DataType, Error, Result, Tensor};
 
 use crate::graph::{Dim, Graph, Port};
 use crate::settings::Tolerance;
-use crate::synthetic::{self, Recipe};
+use crate::synthetic::{self, Character, Recipe};
 use crate::values;
 
-/// Rows that are run together. Three, so that one stands between others.
-pub(crate) const ROWS: usize = 3;
+/// The rows that are made up. Many models do something else only past a threshold, or with a row that is unlike others.
+const ROWS: [Character; 9] = [
+    Character::Normal(1.0),
+    Character::Normal(1.0),
+    Character::Normal(1.0),
+    Character::Normal(1e3),
+    Character::Normal(1e-3),
+    Character::Constant(0.0),
+    Character::Constant(-1.0),
+    Character::Uniform(1.0),
+    Character::Uniform(255.0),
+];
 
-/// Sizes of numbers that are tried until the rows' answers differ.
-const MAGNITUDES: [f64; 3] = [1.0, 10.0, 100.0];
+/// Which of them run together: ordinary ones; one that is far larger before another and behind it; and all.
+const COMPANIES: [&[usize]; 4] = [&[0, 1, 2], &[3, 0], &[1, 3], &[8, 7, 6, 5, 4, 3, 2, 1, 0]];
 
 /// Why requests must not share a run, in words for the operator.
 #[derive(Debug, PartialEq)]
@@ -58,48 +68,78 @@ pub(crate) fn may_take_rows(inputs: &[Port]) -> bool {
     inputs.iter().all(|port| port.dims().first().is_some_and(|dim| !dim.is_fixed()))
 }
 
-/// Runs made-up rows alone and together and compares.
+/// Runs made-up rows alone and in company and compares. Hands on how many there were.
 ///
 /// # Errors
 /// The reason why they must not run together.
 pub(crate) fn probe(
-    graph: &Graph,
+    inputs: &[Port],
+    outputs: &[Port],
     recipe: Recipe,
     tolerance: Tolerance,
     run: &mut dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>>,
-) -> Result<(), Alone> {
-    for magnitude in MAGNITUDES {
-        let recipe = Recipe { magnitude, ..recipe };
-        let rows = (0..ROWS as u64).map(|seed| synthetic::inputs(&graph.inputs, recipe, Some(1), seed));
-        let rows: Vec<_> =
-            rows.collect::<Option<_>>().ok_or_else(|| Alone("one row is too large to make one up".into()))?;
-        let alone = |error: Error| Alone(format!("the model can't run a made-up row: {}", error.message()));
-        let lone: Vec<_> = rows.iter().map(|row| run(row)).collect::<Result<_>>().map_err(alone)?;
-        let again = run(&rows[0]).map_err(alone)?;
-        let joined = synthetic::join(&rows).ok_or_else(|| Alone("rows can't be joined".into()))?;
-        let together = run(&joined).map_err(|error| {
-            Alone(format!("the model can't run {ROWS} rows together: {}", error.message()))
-        })?;
-        let mut distinct = false;
-        for (index, port) in graph.outputs.iter().enumerate() {
-            let lone: Vec<&Tensor> = lone.iter().map(|outputs| &outputs[index]).collect();
-            distinct |= compare(port, &lone, &again[index], &together[index], tolerance)?;
-        }
-        if distinct {
-            return Ok(());
+) -> Result<usize, Alone> {
+    let made = ROWS.iter().zip(0..).map(|(character, seed)| {
+        let recipe = Recipe { character: *character, ..recipe };
+        synthetic::inputs(inputs, recipe, Some(1), seed)
+    });
+    let made: Vec<_> =
+        made.collect::<Option<_>>().ok_or_else(|| Alone("one row is too large to make one up".into()))?;
+    let alone = |error: Error| Alone(format!("the model can't run a made-up row: {}", error.message()));
+    // Some models refuse what is out of their range; an ordinary row must be right.
+    let mut lone: Vec<Option<Vec<Tensor>>> = Vec::new();
+    for (index, row) in made.iter().enumerate() {
+        lone.push(match run(row) {
+            Ok(answers) => Some(answers),
+            Err(error) if index == 0 => return Err(alone(error)),
+            Err(_) => None,
+        });
+    }
+    for index in [0, 3] {
+        if let Some(first) = &lone[index] {
+            let again = run(&made[index]).map_err(alone)?;
+            for (port, (first, again)) in outputs.iter().zip(first.iter().zip(&again)) {
+                repeats(port, first, again, tolerance)?;
+            }
         }
     }
-    Err(Alone("the model answers every made-up row alike, so a probe shows nothing; set batching: on if rows are independent".into()))
+    for company in COMPANIES {
+        let present: Vec<usize> = company.iter().copied().filter(|row| lone[*row].is_some()).collect();
+        let rows: Vec<_> = present.iter().map(|row| made[*row].clone()).collect();
+        let joined = synthetic::join(&rows).ok_or_else(|| Alone("rows can't be joined".into()))?;
+        let together = run(&joined).map_err(|error| {
+            Alone(format!("the model can't run {} rows together: {}", rows.len(), error.message()))
+        })?;
+        let answers: Vec<_> = present.iter().filter_map(|row| lone[*row].as_ref()).collect();
+        for (index, port) in outputs.iter().enumerate() {
+            let answers: Vec<&Tensor> = answers.iter().map(|outputs| &outputs[index]).collect();
+            compare(port, &answers, &together[index], tolerance)?;
+        }
+    }
+    let answered: Vec<&Vec<Tensor>> = lone.iter().flatten().collect();
+    let differs = |index: usize, port: &Port| {
+        let first = elements(&answered[0][index]);
+        answered.iter().any(|other| !close(&elements(&other[index]), &first, port.datatype, tolerance))
+    };
+    if !outputs.iter().enumerate().any(|(index, port)| differs(index, port)) {
+        let alike = "the model answers every made-up row alike, so a probe shows nothing; set batching: on if rows are \
+                     independent";
+        return Err(Alone(alike.into()));
+    }
+    Ok(answered.len())
 }
 
-/// Compares one output; tells whether the rows' answers differ from each other.
-fn compare(
-    port: &Port,
-    lone: &[&Tensor],
-    again: &Tensor,
-    together: &Tensor,
-    tolerance: Tolerance,
-) -> Result<bool, Alone> {
+/// # Errors
+/// Where the same row has another answer the second time.
+fn repeats(port: &Port, first: &Tensor, again: &Tensor, tolerance: Tolerance) -> Result<(), Alone> {
+    if close(&elements(first), &elements(again), port.datatype, tolerance) {
+        return Ok(());
+    }
+    Err(Alone(format!("output '{}' differs from run to run for the same row", port.name())))
+}
+
+/// Compares one output of rows that ran alone with that of a run of all of them.
+fn compare(port: &Port, lone: &[&Tensor], together: &Tensor, tolerance: Tolerance) -> Result<(), Alone> {
     let name = port.name();
     for answer in lone {
         if answer.shape.first() != Some(&1) {
@@ -115,22 +155,15 @@ fn compare(
         let shape = &together.shape[..];
         return Err(Alone(format!("output '{name}' has shape {shape:?} for {} rows", lone.len())));
     }
-    let equal = |a: &[Element], b: &[Element]| close(a, b, port.datatype, tolerance);
-    let first = elements(lone[0]);
-    if !equal(&first, &elements(again)) {
-        return Err(Alone(format!("output '{name}' differs from run to run for the same row")));
-    }
     let together = elements(together);
-    let mut distinct = false;
     for (row, answer) in lone.iter().enumerate() {
         let answer = elements(answer);
         let width = answer.len();
-        if !equal(&answer, &together[row * width..(row + 1) * width]) {
+        if !close(&answer, &together[row * width..(row + 1) * width], port.datatype, tolerance) {
             return Err(Alone(format!("output '{name}' of a row changes when other rows run with it")));
         }
-        distinct |= !equal(&answer, &first);
     }
-    Ok(distinct)
+    Ok(())
 }
 
 #[derive(Debug, PartialEq)]
@@ -165,10 +198,12 @@ fn close(a: &[Element], b: &[Element], datatype: DataType, tolerance: Tolerance)
         _ => 0.0,
     };
     let relative = tolerance.relative.max(step);
+    // What large numbers come to is rounded like them, however small it is.
+    let size = |element: &Element| if let Element::Float(b) = element { b.abs() } else { 0.0 };
+    let greatest = b.iter().map(size).filter(|size| size.is_finite()).fold(1.0, f64::max);
+    let absolute = tolerance.absolute.max(step / 16.0) * greatest;
     let same = |a: f64, b: f64| {
-        a == b
-            || (a.is_nan() && b.is_nan())
-            || (a - b).abs() <= tolerance.absolute.max(step / 16.0) + relative * b.abs()
+        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= absolute + relative * b.abs()
     };
     a.len() == b.len()
         && a.iter().zip(b).all(|pair| match pair {

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use inferd_types::{InputSchema, OutputLabels, Result};
 use ort_sys::OrtSession;
 
+use crate::analysis::{Verdict, analyse};
 use crate::api::{Api, Owned};
 use crate::file::ModelFile;
 use crate::file::onnx::Model;
+use crate::file::wire::Malformed;
+use crate::graph::{Graph, Port};
 use crate::rewrite::{Rewritten, rewrite};
 use crate::session;
 use crate::settings::LoadSettings;
@@ -32,6 +35,16 @@ pub(crate) struct Source {
     pub(crate) facts: BTreeMap<String, String>,
     /// What clients can't see, and why.
     pub(crate) left_out: Vec<String>,
+    model: Bytes,
+}
+
+/// The model that the runtime has loaded.
+#[derive(Default)]
+enum Bytes {
+    #[default]
+    Unreadable,
+    File(ModelFile),
+    Changed(Vec<u8>),
 }
 
 impl Source {
@@ -53,13 +66,14 @@ impl Source {
             Err(why) => Some(why.to_owned()),
         };
         let session = session::open(api, settings, None)?;
+        let model = file.map_or(Bytes::Unreadable, Bytes::File);
         let left_out =
             why.map(|why| format!("the tensors in its maps and sequences ({why})")).into_iter().collect();
-        Ok((session, Source { left_out, ..Source::default() }))
+        Ok((session, Source { left_out, model, ..Source::default() }))
     }
 
     fn changed(rewritten: Rewritten) -> Source {
-        let Rewritten { labels, schemas, split, .. } = rewritten;
+        let Rewritten { labels, schemas, split, bytes } = rewritten;
         let column =
             |name: &str, count: usize| format!("'{name}' (a map of {count} keys) as a column for each key");
         let told: Vec<_> = (labels.iter().map(|one| column(&one.output, one.names.len())))
@@ -75,7 +89,22 @@ impl Source {
             let each = labels.iter().map(|one| format!("'{}': {}", one.output, listed(&one.names)));
             facts.insert("labels".to_owned(), each.collect::<Vec<_>>().join("; "));
         }
-        Source { labels, schemas, facts, left_out: Vec::new() }
+        Source { labels, schemas, facts, left_out: Vec::new(), model: Bytes::Changed(bytes) }
+    }
+
+    /// What the graph alone says of rows that run together, where those of `graph` are served. The model is given up.
+    pub(crate) fn analyse(&mut self, graph: &Graph) -> Verdict {
+        let model = std::mem::take(&mut self.model);
+        let bytes = match &model {
+            Bytes::Unreadable => return Verdict::Unknown("the model's file can't be read".into()),
+            Bytes::File(file) => file.bytes(),
+            Bytes::Changed(bytes) => bytes,
+        };
+        let names = |ports: &[Port]| ports.iter().map(Port::name).collect::<Vec<_>>();
+        match Model::read(bytes) {
+            Ok(model) => analyse(&model, &names(&graph.inputs), &names(&graph.outputs)),
+            Err(Malformed) => Verdict::Unknown("the model's file can't be read".into()),
+        }
     }
 
     /// Leaves out names that are too many to be told.

@@ -14,8 +14,19 @@ pub(crate) struct Recipe {
     pub(crate) size: u64,
     /// Integers are from 0 to this.
     pub(crate) integer_max: u64,
-    /// About as large as floating-point numbers are.
-    pub(crate) magnitude: f64,
+    /// What floating-point numbers are like.
+    pub(crate) character: Character,
+}
+
+/// What the numbers of a row are like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Character {
+    /// About as large as this, of either sign.
+    Normal(f64),
+    /// From 0 to this.
+    Uniform(f64),
+    /// All of them this; integers are the least where it is not positive, else the greatest.
+    Constant(f64),
 }
 
 /// Most elements of one made-up tensor: the probe should not need more memory than the model will.
@@ -32,7 +43,7 @@ pub(crate) fn recipes(inputs: &[Port]) -> Vec<Recipe> {
     let ranges: &[u64] = if inputs.iter().any(whole) { &[9, 1] } else { &[9] };
     let with = |integer_max: &u64| {
         let integer_max = *integer_max;
-        sizes.iter().map(move |size| Recipe { size: *size, integer_max, magnitude: 1.0 })
+        sizes.iter().map(move |size| Recipe { size: *size, integer_max, character: Character::Normal(1.0) })
     };
     ranges.iter().flat_map(with).collect()
 }
@@ -40,7 +51,7 @@ pub(crate) fn recipes(inputs: &[Port]) -> Vec<Recipe> {
 /// Inputs made up after `recipe`; dimension 0 of each is `rows` where that is given. `None` where one would be
 /// too large.
 pub(crate) fn inputs(ports: &[Port], recipe: Recipe, rows: Option<u64>, seed: u64) -> Option<Vec<Tensor>> {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random = Random::new(seed);
     ports.iter().map(|port| tensor(port, recipe, rows, &mut random)).collect()
 }
 
@@ -60,8 +71,12 @@ fn tensor(port: &Port, recipe: Recipe, rows: Option<u64>, random: &mut Random) -
 }
 
 fn push_element(data: &mut Vec<u8>, datatype: DataType, recipe: Recipe, random: &mut Random) {
-    let float = random.normal() * recipe.magnitude;
-    let integer = random.next() % (recipe.integer_max + 1);
+    let (float, integer) = match recipe.character {
+        Character::Normal(magnitude) => (random.normal() * magnitude, random.next()),
+        Character::Uniform(most) => (random.unit() * most, random.next()),
+        Character::Constant(value) => (value, if value > 0.0 { recipe.integer_max } else { 0 }),
+    };
+    let integer = integer % (recipe.integer_max + 1);
     match datatype {
         DataType::Bool => data.push(u8::from(integer % 2 == 1)),
         DataType::Fp16 => data.extend(half::f16::from_f64(float).to_le_bytes()),
@@ -108,6 +123,11 @@ pub(crate) fn is_float(datatype: DataType) -> bool {
 struct Random(u64);
 
 impl Random {
+    /// A stream of its own for each seed: the states of two are far apart.
+    fn new(seed: u64) -> Random {
+        Random(Random(seed ^ 0x5851_f42d_4c95_7f2d).next())
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -116,9 +136,14 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// From 0 to 1.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// About normal: the sum of twelve uniform numbers, less its mean, has a variance of one.
     fn normal(&mut self) -> f64 {
-        (0..12).map(|_| (self.next() >> 11) as f64 / (1u64 << 53) as f64).sum::<f64>() - 6.0
+        (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 }
 
@@ -132,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_type_can_be_made_up_and_the_same_seed_gives_the_same() {
-        let recipe = Recipe { size: 3, integer_max: 9, magnitude: 1.0 };
+        let recipe = Recipe { size: 3, integer_max: 9, character: Character::Normal(1.0) };
         for datatype in DataType::ALL {
             let ports = [port(datatype, vec![Dim::Free, Dim::Fixed(2), Dim::Named("t".into())])];
             let made = inputs(&ports, recipe, Some(1), 7).unwrap();
@@ -144,7 +169,7 @@ mod tests {
 
     #[test]
     fn rows_are_joined_in_order_and_a_huge_tensor_is_not_made() {
-        let recipe = Recipe { size: 3, integer_max: 9, magnitude: 1.0 };
+        let recipe = Recipe { size: 3, integer_max: 9, character: Character::Normal(1.0) };
         let ports = [port(DataType::Bytes, vec![Dim::Free, Dim::Fixed(2)])];
         let rows: Vec<_> = (0..3).map(|seed| inputs(&ports, recipe, Some(1), seed).unwrap()).collect();
         let joined = join(&rows).unwrap();

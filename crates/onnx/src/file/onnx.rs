@@ -293,6 +293,12 @@ impl<'a> ValueInfo<'a> {
             match field.number {
                 1 => self.read_tensor_type(field.bytes()?)?,
                 5 => self.map_of = map_values(field.bytes()?)?,
+                // An optional value is what is in it.
+                9 => {
+                    for inner in Fields::of(field.bytes()?) {
+                        self.read_type(inner?.bytes()?)?;
+                    }
+                }
                 _ => {}
             }
         }
@@ -355,6 +361,39 @@ impl<'a> Attribute<'a> {
         Err(Malformed)
     }
 
+    fn last(&self, number: u32) -> Result<Option<Field<'a>>, Malformed> {
+        let mut found = None;
+        for field in Fields::of(self.message) {
+            let field = field?;
+            if field.number == number {
+                found = Some(field);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same under another name.
+    pub(crate) fn named(self, name: &'a str) -> Attribute<'a> {
+        Attribute { name, ..self }
+    }
+
+    /// The function's attribute that stands for it, inside a function.
+    pub(crate) fn reference(&self) -> Result<Option<&'a str>, Malformed> {
+        self.last(21)?.map(|field| field.text()).transpose()
+    }
+
+    pub(crate) fn integer(&self) -> Result<Option<i64>, Malformed> {
+        self.last(3)?.map(|field| field.integer()).transpose()
+    }
+
+    pub(crate) fn text(&self) -> Result<Option<&'a [u8]>, Malformed> {
+        self.last(4)?.map(|field| field.bytes()).transpose()
+    }
+
+    pub(crate) fn tensor(&self) -> Result<Option<Tensor<'a>>, Malformed> {
+        self.last(5)?.map(|field| Tensor::read(field.bytes()?)).transpose()
+    }
+
     /// The graphs of an attribute that is one, or a list of them.
     pub(crate) fn graphs(&self) -> Result<Vec<Graph<'a>>, Malformed> {
         let mut graphs = Vec::new();
@@ -376,6 +415,17 @@ impl<'a> Attribute<'a> {
             }
         }
         Ok(integers)
+    }
+
+    pub(crate) fn floats(&self) -> Result<Vec<f32>, Malformed> {
+        let mut floats = Vec::new();
+        for field in Fields::of(self.message) {
+            let field = field?;
+            if field.number == 7 {
+                field.fours(&mut floats)?;
+            }
+        }
+        Ok(floats.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
     }
 
     pub(crate) fn texts(&self) -> Result<Vec<&'a [u8]>, Malformed> {

@@ -1,0 +1,148 @@
+//! What operators do with rows, in families.
+//!
+//! Reads a node and what is known of its inputs, hands on what is known of its outputs. An operator, an attribute or a
+//! version that isn't listed here is not known, and nothing is known of what it makes.
+//! Knows nothing of graphs.
+
+mod contrib;
+mod control;
+mod elementwise;
+mod index;
+mod learning;
+mod linear;
+mod neural;
+mod normalize;
+mod quantize;
+mod random;
+mod recurrent;
+mod reduce;
+mod reshape;
+mod resize;
+mod sizes;
+mod slice;
+
+use std::collections::HashMap;
+
+use super::call::{Call, Outcome};
+use super::lattice::{Product, Spread, Value};
+
+/// The newest version of ONNX's operators that was read for this table.
+const OPSET_MAX: i64 = 28;
+/// The newest version of the operators of learning.
+const LEARNING_MAX: i64 = 5;
+
+const ONNX: &str = "";
+const LEARNING: &str = "ai.onnx.ml";
+const MICROSOFT: &str = "com.microsoft";
+
+type Apply = for<'c, 'a> fn(&Call<'c, 'a>) -> Outcome<'a>;
+
+/// Operators that do the same with rows.
+struct Family {
+    domain: &'static str,
+    operators: &'static [&'static str],
+    /// Those that change nothing about rows, or that `apply` reads. A node with another one is not known.
+    attributes: &'static [&'static str],
+    /// Whether its inputs may be numbers in which is the number of rows.
+    counts: bool,
+    apply: Apply,
+}
+
+impl Family {
+    const fn new(
+        domain: &'static str,
+        operators: &'static [&'static str],
+        attributes: &'static [&'static str],
+        apply: Apply,
+    ) -> Family {
+        Family { domain, operators, attributes, counts: false, apply }
+    }
+
+    const fn counting(self) -> Family {
+        Family { counts: true, ..self }
+    }
+}
+
+/// Every operator that is known.
+pub(super) struct Operators(HashMap<(&'static str, &'static str), &'static Family>);
+
+/// The table of operators.
+pub(super) fn table() -> Operators {
+    const FAMILIES: [&[Family]; 16] = [
+        contrib::FAMILIES,
+        control::FAMILIES,
+        elementwise::FAMILIES,
+        index::FAMILIES,
+        learning::FAMILIES,
+        linear::FAMILIES,
+        neural::FAMILIES,
+        normalize::FAMILIES,
+        quantize::FAMILIES,
+        random::FAMILIES,
+        recurrent::FAMILIES,
+        reduce::FAMILIES,
+        reshape::FAMILIES,
+        resize::FAMILIES,
+        sizes::FAMILIES,
+        slice::FAMILIES,
+    ];
+    let mut table = HashMap::with_capacity(384);
+    for family in FAMILIES.into_iter().flatten() {
+        for operator in family.operators {
+            let before = table.insert((family.domain, *operator), family);
+            debug_assert!(before.is_none(), "{operator} is in two families");
+        }
+    }
+    Operators(table)
+}
+
+impl Operators {
+    /// What the node of `call` makes.
+    ///
+    /// # Errors
+    /// Why nothing is known of it.
+    pub(super) fn apply<'a>(&self, call: &Call<'_, 'a>) -> Outcome<'a> {
+        let node = call.node;
+        let Some(family) = self.0.get(&(node.domain, node.operator)) else {
+            return Err(call.unknown("isn't known"));
+        };
+        let newest = match node.domain {
+            ONNX => OPSET_MAX,
+            LEARNING => LEARNING_MAX,
+            _ => 1,
+        };
+        if !(1..=newest).contains(&call.version) {
+            return Err(call.unknown(format!("is of version {}, which isn't known", call.version)));
+        }
+        if let Some(strange) = node.attributes.iter().find(|one| !family.attributes.contains(&one.name)) {
+            return Err(call.unknown(format!("has an attribute '{}' that isn't known", strange.name)));
+        }
+        if !family.counts && call.given().iter().any(|value| matches!(value.spread, Spread::Counts)) {
+            return Err(call.dependent("computes with the number of rows"));
+        }
+        let mut made = (family.apply)(call)?;
+        for value in &mut made {
+            if !is_sound(value) {
+                return Err(call.unknown("loses sight of the rows"));
+            }
+        }
+        Ok(made)
+    }
+}
+
+/// Whether the dimensions and numbers of `value` are as its spread says.
+fn is_sound(value: &Value<'_>) -> bool {
+    let rowless = |dims: &[Product]| !dims.iter().any(Product::has_rows);
+    let dims = value.dims.as_deref().unwrap_or_default();
+    match value.spread {
+        Spread::Same => {
+            rowless(dims) && value.numbers.iter().all(|all| !all.iter().flatten().any(Product::has_rows))
+        }
+        Spread::Rows { axis } => {
+            let block = value.block().is_some_and(|block| !block.has_rows());
+            block && rowless(&dims[..axis]) && rowless(&dims[axis + 1..])
+        }
+        Spread::Counts => rowless(dims) && value.numbers.is_some(),
+        Spread::Mixed(_) => true,
+    }
+}

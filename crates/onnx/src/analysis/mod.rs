@@ -7,6 +7,8 @@
 mod call;
 mod lattice;
 mod operators;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::collections::HashMap;

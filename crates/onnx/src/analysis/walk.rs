@@ -186,8 +186,8 @@ impl<'s, 'a> Scope<'s, 'a> {
 
     fn version(&self, domain: &str) -> i64 {
         let known = self.opsets.iter().filter(|opset| opset.domain == domain).map(|opset| opset.version);
-        // The domains of the runtime and of learning begin with 1; ONNX's own must be named.
-        known.max().unwrap_or(if domain.is_empty() { 0 } else { 1 })
+        // The runtime takes the latest of ONNX's own where it is not named; other domains begin with 1.
+        known.max().unwrap_or(if domain.is_empty() { operators::OPSET_MAX } else { 1 })
     }
 }
 

@@ -113,7 +113,7 @@ fn alike(a: &Value<'_>, b: &Value<'_>) -> bool {
 fn settle<'a>(
     call: &Call<'_, 'a>,
     state: Vec<Value<'a>>,
-    pass: &mut dyn FnMut(&[Value<'a>]) -> Result<Vec<Value<'a>>, Blame>,
+    pass: &mut dyn FnMut(&[Value<'a>]) -> Outcome<'a>,
 ) -> Result<(Vec<Value<'a>>, Vec<Value<'a>>), Blame> {
     let mut state: Vec<Value<'a>> =
         state.into_iter().map(|value| Value { constant: None, ..value }).collect();
@@ -243,6 +243,11 @@ fn scan_rows<'a>(call: &Call<'_, 'a>, body: &Graph<'a>, scanned: Scanned<'_, 'a>
         names.is_some_and(|(input, output)| is_handed_on(&body.nodes, input.name, output.name))
     });
     let same = scanned.initial.iter().all(Value::is_same);
+    for name in ["scan_input_directions", "scan_output_directions"] {
+        if call.integers(name)?.unwrap_or_default().iter().any(|direction| *direction != 0) {
+            return Err(call.unknown("runs along the rows from their end"));
+        }
+    }
     if !kept || !same || !scanned.all || scanned.elements.iter().any(|element| !element.is_same()) {
         return Err(call.unknown("runs along the rows"));
     }

@@ -27,7 +27,7 @@ use super::call::{Call, Outcome};
 use super::lattice::{Product, Spread, Value};
 
 /// The newest version of ONNX's operators that was read for this table.
-const OPSET_MAX: i64 = 28;
+pub(super) const OPSET_MAX: i64 = 28;
 /// The newest version of the operators of learning.
 const LEARNING_MAX: i64 = 5;
 

@@ -7,7 +7,7 @@ __version__: str
 PROTOCOL: bytes
 
 def analyse_onnx(model: bytes) -> tuple[str, str]:
-    """What the graph of an ONNX model says of rows that run together: ``independent``, ``dependent`` or ``unknown``, and why."""
+    """Whether rows of an ONNX model may run together: ``independent``, ``dependent`` or ``unknown``, and why."""
 
 def error_classes() -> list[str]:
     """The classes of ``inferd.errors`` that may be raised, one for each kind of error."""

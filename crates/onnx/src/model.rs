@@ -69,7 +69,6 @@ impl OnnxModel {
                 labels: source.labels,
                 schemas: [settings.schemas.clone(), source.schemas].concat(),
                 ignored_columns: settings.ignored_columns.clone(),
-                ..Extras::default()
             },
         };
         Ok(OnnxModel { runner, reshapes, loaded: LoadedModel::new(signature, facts) })

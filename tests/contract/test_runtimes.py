@@ -68,7 +68,9 @@ def test_rows_in_a_batch_equal_rows_one_by_one(server, made):
     rows = rows_of(16)
     _, together = infer(server.url, "line", rows)
     alone = [output(made, infer(server.url, "line", [row])[1])["data"] for row in rows]
-    assert output(made, together)["data"] == pytest.approx([value for row in alone for value in row], abs=1e-6)
+    each = [value for row in alone for value in row]
+    # A product of one row and that of many round in other places.
+    assert output(made, together)["data"] == pytest.approx(each, rel=1e-6, abs=1e-6)
 
 
 def test_every_caller_gets_its_own_rows(server, made):
@@ -156,7 +158,8 @@ def test_a_model_that_mixes_rows_is_not_batched_and_the_reason_is_told(kind, tmp
             PYTHON_MODEL.replace('return {"y": x *', 'return {"y": x.mean(axis=0, keepdims=True) + 0 * x *')
         )
     with inferd.Server(file) as server:
-        assert "changes when other rows" in server.models[0].signature.batching_off
+        reason = "reduces over the rows" if kind == "onnx" else "changes when other rows"
+        assert reason in server.models[0].signature.batching_off
 
 
 @pytest.mark.parametrize(

@@ -343,7 +343,8 @@ def test_values_that_have_no_effect_are_told(tmp_path: Path, text: str, words: s
         ("\nbackend: 'tensorrt'", 2, "backend 'tensorrt' is not served"),
         ("\nplatform: 'pytorch_libtorch'", 2, "run its framework from a model.py"),
         ("backend: 'python' platform: 'onnxruntime_onnx'", 1, "is not served"),
-        ("\ndefault_model_filename: 'a/b.onnx'", 2, "does not match"),
+        ("\ndefault_model_filename: 'a/b/c.onnx'", 2, "does not match"),
+        ("\ndefault_model_filename: '../b.onnx'", 2, "does not match"),
         ("\ninstance_group { count: 999 }", 2, "the most is 256"),
     ],
 )

@@ -210,7 +210,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
             why="The layout that model repositories share.",
             scope="one",
             flag=False,
-            pattern=r"^[^/]+(/[^/]+)?$",
+            pattern=r"^(?!\.\.?(/|$))[^/]+(/(?!\.\.?$)[^/]+)?$",
         ),
     ] = None
     versions: Annotated[

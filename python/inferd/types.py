@@ -11,7 +11,7 @@ from typing import Any
 
 from inferd.errors import InvalidInput
 
-__all__ = ["DATATYPES", "MISSING", "InputSchema", "Signature", "TensorSpec"]
+__all__ = ["DATATYPES", "MISSING", "InputSchema", "Signature", "TensorSpec", "Verdict"]
 
 DATATYPES = {
     "BOOL": "bool",
@@ -101,6 +101,25 @@ class InputSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the decision whether requests may share a run rests on.
+
+    Args:
+        by: who decided: ``setting``, ``shapes``, ``analysis`` (a proof), ``probe`` or ``traffic``.
+        why: in words for the operator.
+        rows: how many were compared, alone and in company; 0 where none were.
+    """
+
+    by: str
+    why: str
+    rows: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that crosses to the data plane."""
+        return {"by": self.by, "why": self.why, "rows": self.rows}
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """The inputs and outputs of one model version.
 
@@ -109,12 +128,14 @@ class Signature:
         outputs: what an answer carries.
         batching_off: why requests never share a run of the model; ``None`` where they may.
         decoupled: whether a request gets any number of responses instead of one.
+        verdict: what that rests on, where it is known.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batching_off: str | None = None
     decoupled: bool = False
+    verdict: Verdict | None = None
 
     @property
     def batched(self) -> bool:
@@ -134,9 +155,11 @@ class Signature:
     def from_json(cls, value: dict[str, Any]) -> Signature:
         """The value that :meth:`to_json` gave."""
         batching = value["batching"]
+        verdict = value.get("extras", {}).get("verdict")
         return cls(
             inputs=tuple(TensorSpec(**spec) for spec in value["inputs"]),
             outputs=tuple(TensorSpec(**spec) for spec in value["outputs"]),
             batching_off=None if batching == "on" else batching["off"]["reason"],
             decoupled=value.get("decoupled", False),
+            verdict=None if verdict is None else Verdict(**verdict),
         )

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 import inferd
 from inferd import _native
+from inferd.types import Verdict
 from outside.random_graphs import grow, is_independent
 
 if TYPE_CHECKING:
@@ -235,8 +236,8 @@ def test_a_graph_that_mixes_rows_is_named_with_the_operator_that_does(name: str)
 @pytest.mark.parametrize(
     ("make", "batched", "words"),
     [
-        (lambda: graph([helper.make_node("Relu", ["x"], ["y"])]), True, "on: proven, no operator mixes rows"),
-        (branch, False, "off: ReduceMax 'top' reduces over the rows"),
+        (lambda: graph([helper.make_node("Relu", ["x"], ["y"])]), True, "no operator mixes rows"),
+        (branch, False, "ReduceMax 'top' reduces over the rows"),
     ],
     ids=["independent", "dependent"],
 )
@@ -247,7 +248,7 @@ def test_the_verdict_decides_whether_a_served_model_is_batched(
     with inferd.Server(tmp_path / "m.onnx", threads=1, profiling=False) as server:
         (model,) = server.models
         assert model.signature.batched is batched
-        assert model.facts["batching"] == words
+        assert model.signature.verdict == Verdict("analysis", words)
 
 
 def test_the_commonest_classifier_is_batched(tmp_path: Path) -> None:
@@ -262,4 +263,4 @@ def test_the_commonest_classifier_is_batched(tmp_path: Path) -> None:
         converted = to_onnx(LogisticRegression().fit(x, y), x[:1])
     (tmp_path / "iris.onnx").write_bytes(converted.SerializeToString())
     with inferd.Server(tmp_path / "iris.onnx", threads=1, profiling=False) as server:
-        assert server.models[0].facts["batching"] == "on: proven, no operator mixes rows"
+        assert server.models[0].signature.verdict == Verdict("analysis", "no operator mixes rows")

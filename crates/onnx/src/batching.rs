@@ -3,7 +3,7 @@
 //! Reads the settings and a model that can be run, hands on the decision and which of the three made it.
 //! Knows nothing of how rows are run together.
 
-use inferd_types::{Batching, Error, ErrorKind, Result};
+use inferd_types::{Batching, Decider, Error, ErrorKind, Result, Verdict as Told};
 
 use crate::analysis::Verdict;
 use crate::probe::{self, Alone};
@@ -12,20 +12,21 @@ use crate::settings::{BatchingMode, LoadSettings};
 use crate::source::Source;
 use crate::synthetic::Recipe;
 
-/// Whether requests may share a run.
+/// Whether requests may share a run, and what that rests on.
 pub(crate) struct Decision {
     pub(crate) batching: Batching,
-    /// The same with what it rests on, for the operator.
-    pub(crate) told: String,
+    pub(crate) verdict: Told,
 }
 
 impl Decision {
-    fn on(why: &str) -> Decision {
-        Decision { batching: Batching::On, told: format!("on{why}") }
+    fn on(by: Decider, why: impl Into<String>, rows: usize) -> Decision {
+        let verdict = Told { by, why: why.into(), rows: rows as u64 };
+        Decision { batching: Batching::On, verdict }
     }
 
-    fn off(reason: String) -> Decision {
-        Decision { told: format!("off: {reason}"), batching: Batching::Off { reason } }
+    fn off(by: Decider, why: impl Into<String>) -> Decision {
+        let verdict = Told { by, why: why.into(), rows: 0 };
+        Decision { batching: Batching::Off { reason: verdict.why.clone() }, verdict }
     }
 }
 
@@ -42,19 +43,19 @@ pub(crate) fn decide(
 ) -> Result<Decision> {
     let declared = probe::declared(&runner.graph);
     match (settings.batching, declared) {
-        (BatchingMode::Off, _) => Ok(Decision::off("batching: off".into())),
-        (BatchingMode::On, Ok(())) => Ok(Decision::on(", as set")),
+        (BatchingMode::Off, _) => Ok(Decision::off(Decider::Setting, "batching: off")),
+        (BatchingMode::On, Ok(())) => Ok(Decision::on(Decider::Setting, "batching: on", 0)),
         (BatchingMode::On, Err(Alone(reason))) => Err(Error::new(
             ErrorKind::ModelFailed,
             format!("batching: on is not possible: {reason}\nhelp: set batching: auto"),
         )),
         (BatchingMode::Auto, _) if settings.batch_rows_max <= 1 => {
-            Ok(Decision::off("batch_rows_max is 1".into()))
+            Ok(Decision::off(Decider::Setting, "batch_rows_max is 1"))
         }
-        (BatchingMode::Auto, Err(Alone(reason))) => Ok(Decision::off(reason)),
+        (BatchingMode::Auto, Err(Alone(reason))) => Ok(Decision::off(Decider::Shapes, reason)),
         (BatchingMode::Auto, Ok(())) => Ok(match source.analyse(&runner.graph) {
-            Verdict::Independent => Decision::on(": proven, no operator mixes rows"),
-            Verdict::Dependent(how) => Decision::off(how),
+            Verdict::Independent => Decision::on(Decider::Analysis, "no operator mixes rows", 0),
+            Verdict::Dependent(how) => Decision::off(Decider::Analysis, how),
             Verdict::Unknown(why) => by_probe(runner, settings, trial, &why),
         }),
     }
@@ -70,18 +71,21 @@ fn by_probe(
         Ok(recipe) => recipe,
         Err(error) => {
             let said = error.message();
-            return Decision::off(format!(
+            let why = format!(
                 "the model can't run made-up rows ({said}); set batching: on if rows are independent"
-            ));
+            );
+            return Decision::off(Decider::Probe, why);
         }
     };
     let (inputs, outputs) = (runner.graph.inputs.clone(), runner.graph.outputs.clone());
     let probed =
         probe::probe(&inputs, &outputs, recipe, settings.tolerance, &mut |rows| runner.run_tensors(rows));
     match probed {
-        Ok(rows) => Decision::on(&format!(
-            ": each of {rows} rows gave in company what it gave alone (a probe, no proof: {unproven})"
-        )),
-        Err(Alone(reason)) => Decision::off(reason),
+        Ok(rows) => {
+            let why =
+                format!("each of {rows} rows gave in company what it gave alone (no proof: {unproven})");
+            Decision::on(Decider::Probe, why, rows)
+        }
+        Err(Alone(reason)) => Decision::off(Decider::Probe, reason),
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use crate::api::Api;
-use crate::batching::Decision;
 use crate::graph::Unserved;
 use crate::runner::Runner;
 use crate::settings::LoadSettings;
@@ -23,7 +22,6 @@ pub(crate) fn facts(
     settings: &LoadSettings,
     runner: &Runner,
     source: &Source,
-    decision: &Decision,
 ) -> BTreeMap<String, String> {
     let graph = &runner.graph;
     let mut facts = settings.facts.clone();
@@ -32,7 +30,6 @@ pub(crate) fn facts(
         ("runtime".to_owned(), format!("onnxruntime {}", api.version())),
         ("device".to_owned(), settings.device.to_string()),
         ("threads".to_owned(), settings.threads.max(1).to_string()),
-        ("batching".to_owned(), decision.told.clone()),
         ("outputs_in_place".to_owned(), format!("{} of {}", runner.bound_outputs(), graph.outputs.len())),
     ]);
     if let Some(first) = graph.replaceable.first() {

@@ -51,7 +51,7 @@ impl OnnxModel {
         }
         memory::give_back(&settings.library);
         source.shorten();
-        let facts = facts::facts(api, settings, &runner, &source, &decision);
+        let facts = facts::facts(api, settings, &runner, &source);
         let reshapes = Reshapes::new(&settings.reshape, &runner.graph.inputs, &runner.graph.outputs)?;
         let spec = |port: &Port, seen: Option<&[i64]>| {
             let spec = port.spec();
@@ -69,6 +69,7 @@ impl OnnxModel {
                 labels: source.labels,
                 schemas: [settings.schemas.clone(), source.schemas].concat(),
                 ignored_columns: settings.ignored_columns.clone(),
+                verdict: Some(decision.verdict),
             },
         };
         Ok(OnnxModel { runner, reshapes, loaded: LoadedModel::new(signature, facts) })

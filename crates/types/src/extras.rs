@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::settings::ModelSettings;
 use crate::values::{Kind, measure, push, push_all};
 use crate::{
-    Error, ErrorKind, Input, InputSchema, Result, Shape, Signature, Tensor, TensorSpec, element_count,
+    Error, ErrorKind, Input, InputSchema, Result, Shape, Signature, Tensor, TensorSpec, Verdict,
+    element_count,
 };
 
 /// Most bytes that stand in for an input that was left out. A request of few bytes may have many rows.
@@ -30,6 +31,8 @@ pub struct Extras {
     pub schemas: Vec<InputSchema>,
     /// Columns that the model does not read and that a client's frame may have; `*` stands for any.
     pub ignored_columns: Vec<Arc<str>>,
+    /// What batching rests on, where the worker says so.
+    pub verdict: Option<Verdict>,
 }
 
 /// What an input is where a request leaves it out: one row where its dimension 0 is free, else all of it.

@@ -26,6 +26,6 @@ pub use request::{
     Due, InferRequest, InferResponse, Priority, RequestContext, Sequence, SequenceId, StepTiming, Timing,
 };
 pub use schema::{Input, InputSchema, is_float, listed};
-pub use signature::{Batching, Signature, TensorSpec};
+pub use signature::{Batching, Decider, Signature, TensorSpec, Verdict};
 pub use tensor::{MISSING, Shape, Tensor, bytes_elements, bytes_prefix, element_count, texts};
 pub use time::{Clock, Time};

@@ -106,6 +106,7 @@ class Channel:
             "defaults": [_default(signature, name, row) for name, row in told.defaults.items()],
             "schemas": [schema.to_json() for schema in told.schemas],
             "ignored_columns": list(told.ignored_columns),
+            "verdict": None if signature.verdict is None else signature.verdict.to_json(),
         }
         loaded = {
             "signature": {**signature.to_json(), "extras": extras},

@@ -57,8 +57,13 @@ impl Pipeline {
         let direct =
             steps.iter().filter(is_direct).flat_map(|step| step.models.iter().map(|(model, _)| model));
         let ignored_columns = tables::ignored_columns(direct, &inputs);
-        let extras =
-            Extras { defaults, labels: labels(&steps, &sources, &outputs), schemas, ignored_columns };
+        let extras = Extras {
+            defaults,
+            labels: labels(&steps, &sources, &outputs),
+            schemas,
+            ignored_columns,
+            verdict: None,
+        };
         let signature = Signature {
             inputs: inputs.into_iter().flatten().collect(),
             outputs,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.python import load
+from inferd.runtimes.python import import_file, load
 from inferd.types import DATATYPES, Signature, TensorSpec
 from inferd.worker.loop import answer
 from inferd.worker.probe import earned_signature, sample
@@ -215,11 +215,37 @@ def test_a_model_gets_its_parameters_and_may_import_files_beside_it(tmp_path, re
     runtime.close()
 
 
+@pytest.mark.parametrize("name", ["model.py", "helper_beside.py", "package_beside/inner.py"])
+def test_a_file_that_was_replaced_within_a_second_is_read_anew(tmp_path, restored_modules, name):
+    """Of equal size and time, so that CPython would take what it keeps in ``__pycache__`` for it."""
+    files = {
+        "model.py": "import helper_beside\nfrom package_beside.inner import VALUE as inner\nVALUE = 1\n",
+        "helper_beside.py": "VALUE = 1\n",
+        "package_beside/__init__.py": "",
+        "package_beside/inner.py": "VALUE = 1\n",
+    }
+    (tmp_path / "package_beside").mkdir()
+    for each, text in files.items():
+        (tmp_path / each).write_text(text)
+        os.utime(tmp_path / each, (1e9, 1e9))
+    subprocess.run([sys.executable, "-m", "compileall", "-q", tmp_path], check=True)
+    (tmp_path / name).write_text(files[name].replace("VALUE = 1", "VALUE = 2"))
+    os.utime(tmp_path / name, (1e9, 1e9))
+    module = import_file(tmp_path / "model.py")
+    values = {
+        "model.py": module.VALUE,
+        "helper_beside.py": module.helper_beside.VALUE,
+        "package_beside/inner.py": module.inner,
+    }
+    assert values == dict.fromkeys(values, 1) | {name: 2}
+
+
 @pytest.fixture
 def restored_modules(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path_hooks", list(sys.path_hooks))
     yield
-    for name in ("inferd_model", "helper_beside"):
+    for name in ("inferd_model", "helper_beside", "package_beside", "package_beside.inner"):
         sys.modules.pop(name, None)
 
 

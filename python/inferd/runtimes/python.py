@@ -31,12 +31,12 @@ the arrays, missing numbers are NaN::
 from __future__ import annotations
 
 import platform
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python
+from inferd.runtimes.sources import import_source
 from inferd.sdk.arrays import handed
 from inferd.sdk.streams import each, is_generator
 from inferd.types import InputSchema, Signature, TensorSpec
@@ -145,19 +145,8 @@ def _named(outputs: Any, how: str) -> Batch:
 
 
 def import_file(file: Path) -> Any:
-    """The module in ``file``, run."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    # Files beside it can be imported, as they can when the file is run.
-    sys.path.insert(0, str(file.parent))
-    found = spec_from_file_location("inferd_model", file)
-    if found is None or found.loader is None or not file.is_file():
-        raise ModelFailed(f"'{file.name}' is not a Python file that can be loaded")
-    module = module_from_spec(found)
-    # Dataclasses and pickles look their module up here.
-    sys.modules[found.name] = module
-    found.loader.exec_module(module)
-    return module
+    """The module in ``file``, run. Files beside it can be imported, as they can when the file is run."""
+    return import_source("inferd_model", file, file.parent)
 
 
 def find_class(file: Path, module: Any, name: str | None) -> Any:

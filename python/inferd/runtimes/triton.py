@@ -6,7 +6,6 @@ Knows nothing of shared memory: arrays come in, arrays go out.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import platform
 import re
@@ -19,6 +18,7 @@ import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Takes
+from inferd.runtimes.sources import import_source
 from inferd.sdk.arrays import handed
 from inferd.sdk.context import Contexts, settle
 from inferd.spec.triton.sequences import hidden_tensors
@@ -203,17 +203,11 @@ def _about(file: Path) -> dict[str, Any]:
 
 
 def _find_class(file: Path, about: dict[str, Any]) -> Any:
-    # Files beside it and beside its versions can be imported, as they can there, relatively too.
-    sys.path[:0] = [str(file.parent), about["folder"]]
     package = types.ModuleType(_PACKAGE)
     package.__path__ = [str(file.parent)]
     sys.modules[_PACKAGE] = package
-    spec = importlib.util.spec_from_file_location(f"{_PACKAGE}.{file.stem}", file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise ModelFailed(f"'{file.name}' is not a Python file that can be loaded")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    # Files beside it and beside its versions can be imported, as they can there, relatively too.
+    module = import_source(f"{_PACKAGE}.{file.stem}", file, file.parent, Path(about["folder"]))
     model_class = getattr(module, _CLASS, None)
     if not isinstance(model_class, type) or not callable(getattr(model_class, "execute", None)):
         raise ModelFailed(

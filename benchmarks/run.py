@@ -30,6 +30,7 @@ SCENARIOS: dict[str, Callable[[Bench], Result]] = {
     "tiny_http": scenarios.tiny_http,
     "tiny_grpc": scenarios.tiny_grpc,
     "tiny_one": scenarios.tiny_one,
+    "logistic": scenarios.logistic,
     "mlp_64": scenarios.mlp_64,
     "mlp_8": scenarios.mlp_8,
     "mlp_1": scenarios.mlp_1,
@@ -92,7 +93,7 @@ def main() -> int:
 
 def make_models(env: environment.Environment, folder: Path) -> None:
     """The models, unless they are there."""
-    if all((folder / f"{name}.onnx").exists() for name in (scenarios.TINY, scenarios.MLP, "score")):
+    if all((folder / f"{name}.onnx").exists() for name in (scenarios.TINY, scenarios.LOGISTIC, scenarios.MLP, "score")):
         return
     script = ROOT / "benchmarks" / "make_models.py"
     subprocess.run([str(env.python), str(script), str(folder)], check=True)

@@ -40,7 +40,7 @@ from servers import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TINY, MLP = "tiny", "mlp"
+TINY, LOGISTIC, MLP = "tiny", "logistic", "mlp"
 # Two processes that do the same differ by a tenth, by where their memory is; so both are started anew, so often.
 STARTS = 7
 
@@ -75,6 +75,20 @@ def tiny_one(bench: Bench) -> Result:
     result = Result("tiny_one", "Tiny model, JSON, 1 connection", samples, [])
     ratio = result.of("inferd").median("p50_ms") / result.of("triton").median("p50_ms")
     result.targets.append(Target("p50 / Triton (Python backend, delay 0)", ratio, 0.5, at_least=False))
+    return result
+
+
+def logistic(bench: Bench) -> Result:
+    """Logistic regression, JSON over HTTP/1.1, 64 connections: batched only if its rows are independent."""
+    with bench.running([Inferd, Mosec, Nginx], LOGISTIC) as servers:
+        samples = bench.interleave({server.name: bench.http(server, 64) for server in servers})
+    result = Result("logistic", "Logistic regression, JSON, 64 connections", samples, [])
+    ours, mosec, nginx = (result.of(name) for name in ("inferd", "mosec", "nginx"))
+    cpu = nginx.median("cpu_us") / ours.median("cpu_us")
+    result.targets += [
+        Target("throughput / mosec", ours.median("rate") / mosec.median("rate"), 3, at_least=True),
+        Target("CPU per answer, nginx `return 200` / inferd", cpu, 0.6, at_least=True),
+    ]
     return result
 
 

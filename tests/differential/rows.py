@@ -114,6 +114,11 @@ class Questions:
             self.unsayable |= lost
 
     @property
+    def by_position(self) -> bool:
+        """Whether a frame's columns are taken in their order: those of the model have no names."""
+        return self.is_frame and any(one.columns and not one.named for one in self.inputs)
+
+    @property
     def lone(self) -> bool:
         """Whether a request is one row: dimension 0 of an input is 1, or counts no rows."""
         if self.is_frame:

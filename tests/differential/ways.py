@@ -199,8 +199,9 @@ class Asker:
     def _by_client(self, infer: Callable[[str, Any], Any], index: Sequence[int]) -> Reply:
         questions = self._questions
         if questions.is_frame:
-            frame = questions.subset(index)
-            inputs = frame[self._random.permutation(frame.columns)]
+            inputs = questions.subset(index)
+            if not questions.by_position:
+                inputs = inputs[self._random.permutation(inputs.columns)]
         else:
             inputs = {one.name: one.array for one in questions.tensors(index, own=True)[::-1]}
         try:

@@ -36,6 +36,12 @@ def tensorflow() -> Any:
     return pytest.importorskip("tensorflow")
 
 
+def keras_library() -> Any:
+    import pytest
+
+    return pytest.importorskip("keras")
+
+
 def saved(
     folder: Path,
     functions: Mapping[str, tuple[Callable[..., Any], Mapping[str, tuple[str, list[int | None]]]]],
@@ -178,7 +184,7 @@ def free_sizes(folder: Path, random: np.random.Generator) -> Case:
 
 
 def odd_names(folder: Path, random: np.random.Generator) -> Case:
-    import keras as library
+    library = keras_library()
 
     left, right = library.Input((2,), name="left-1"), library.Input((2,), name="Right.Side")
     both = library.layers.Concatenate(name="both_sides")([right, left])
@@ -188,7 +194,7 @@ def odd_names(folder: Path, random: np.random.Generator) -> Case:
 
 
 def several_outputs_of_a_layer(folder: Path, random: np.random.Generator) -> Case:
-    import keras as library
+    library = keras_library()
 
     x = library.Input((4, 2), name="x")
     model = library.Model(x, library.layers.LSTM(3, return_state=True, name="lstm")(x))
@@ -198,7 +204,7 @@ def several_outputs_of_a_layer(folder: Path, random: np.random.Generator) -> Cas
 
 
 def integers_of_keras(folder: Path, random: np.random.Generator) -> Case:
-    import keras as library
+    library = keras_library()
 
     x = library.Input((3,), dtype="int64", name="tokens")
     model = library.Model(x, {"vectors": library.layers.Embedding(10, 2)(x), "same": library.layers.Identity()(x)})

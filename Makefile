@@ -51,7 +51,8 @@ test-rust: $(VENV)/.built
 test-python: $(VENV)/.built $(MODELS)/.made
 	$(BIN)/pytest
 
-# PyTorch of the Debian packages, since that of the package index needs a GPU's libraries; it knows numpy 1 only.
+# PyTorch of the Debian packages, since that of the package index needs a GPU's libraries; it knows numpy 1 only, as
+# do releases of pyarrow before 20, which don't say so.
 HEAVY := .venv-heavy
 .PHONY: test-all
 test-all: test $(HEAVY)/.built ## The same, every model against its library, and the runtimes whose packages have hundreds of MB
@@ -65,7 +66,7 @@ $(HEAVY)/.built: $(VENV)/.built
 	@# pip tries versions one after the other for numpy 1, for many minutes; uv finds them at once.
 	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(HEAVY)/bin/python -m uv pip install --quiet --python $(HEAVY)/bin/python -r $(VENV)/packages.txt \
-	  'tensorflow-cpu>=2.16' 'numpy<2'
+	  'tensorflow-cpu>=2.16' 'numpy<2' 'pyarrow<20'
 	VIRTUAL_ENV=$(CURDIR)/$(HEAVY) $(HEAVY)/bin/python -m maturin develop --release --quiet > /dev/null
 	touch $@
 

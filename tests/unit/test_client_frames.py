@@ -331,10 +331,12 @@ def test_values_take_the_models_type(column, datatype, found):
     assert (array.view(np.uint16) if datatype == "BF16" else array).tolist() == found
 
 
-def test_integers_are_text_to_catboost_alone():
+def test_integers_and_truths_are_text_to_catboost_alone():
     frame = pd.DataFrame({"a": [1, 2**53 + 1]})
     assert sent(frame, columns(a="BYTES", platform="catboost"))["a"].tolist() == [b"1", b"9007199254740993"]
-    assert "is bool, not text" in str(refused(pd.DataFrame({"a": [True]}), columns(a="BYTES", platform="catboost")))
+    frame = pd.DataFrame({"a": [True, False]})
+    assert sent(frame, columns(a="BYTES", platform="catboost"))["a"].tolist() == [b"1", b"0"]
+    assert "is bool, not text" in str(refused(frame, columns(a="BYTES")))
 
 
 def test_bytes_of_every_kind_are_bytes():

@@ -164,9 +164,8 @@ def _packed(array: np.ndarray, place: Place, sides: Sides) -> bytes:
 def _bytes_of(element: Any, name: str, sides: Sides) -> bytes | None:
     """One text as it is sent; None: it is missing, and may be.
 
-    Integers are sent as their decimal text to models of CatBoost alone, which take 1 and "1" for one category. To
-    others they may be two: scikit-learn's encoders know the one and not the other. True and False are never text:
-    CatBoost has them as "1" and "0", Python as "True" and "False".
+    Integers are sent as their decimal text to models of CatBoost alone, which take 1 and "1" for one category, and True
+    for "1". To others they may be two: scikit-learn's encoders know the one and not the other.
 
     Raises:
         TypeError: it is no text.
@@ -184,7 +183,7 @@ def _bytes_of(element: Any, name: str, sides: Sides) -> bytes | None:
         if schema is None or not schema.missing:
             raise ValueError("the text is missing, which the model does not take\nhelp: fill it in, or drop the row")
         return None
-    if isinstance(element, int | np.integer) and not isinstance(element, bool) and sides.platform == "catboost":
+    if isinstance(element, int | np.integer | np.bool_) and sides.platform == "catboost":
         return str(int(element)).encode()
     text = f"{_shown(element)} is {type(element).__name__}, not text"
     raise TypeError(f"{text}\nhelp: .astype(str), where that is the text that the model was fitted with")

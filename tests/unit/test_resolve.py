@@ -25,7 +25,7 @@ def test_a_plan_leaves_nothing_open(python_model):
     assert model.threads == 2
     assert model.settings["pin_cpus"] == [[0, 1], [2, 3]]
     assert model.settings["env"]["OMP_NUM_THREADS"] == "2"
-    assert model.settings["launch"]["zygote"]["command"][1:] == ["-I", "-m", "inferd.worker.zygote"]
+    assert model.settings["launch"]["zygote"]["command"][1:] == ["-P", "-m", "inferd.worker.zygote"]
     assert model.settings["slo"] is None
 
 

@@ -260,7 +260,7 @@ def zygote():
     """A zygote and the gateway's end of its socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(30)
-    command = [sys.executable, "-I", "-m", "inferd.worker.zygote", str(theirs.fileno())]
+    command = [sys.executable, "-P", "-m", "inferd.worker.zygote", str(theirs.fileno())]
     with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()], env={}) as process:
         theirs.close()
         yield ours, process

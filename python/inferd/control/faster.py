@@ -27,6 +27,7 @@ import msgspec
 import inferd.runtimes
 from inferd.errors import InferdError
 from inferd.runtimes import onnx
+from inferd.runtimes.base import PYTHON_FLAGS
 from inferd.runtimes.faster import CONVERTIBLE, Verdict
 from inferd.runtimes.trust import digest
 
@@ -133,7 +134,7 @@ def _converted(model: PlannedModel, folder: Path) -> tuple[Verdict, bool]:
     request = {"load": model.settings["load"], "folder": str(folder), "tolerance": model.spec.faster_tolerance}
     try:
         ended = subprocess.run(
-            [sys.executable, "-I", "-m", "inferd.runtimes.faster"],
+            [sys.executable, *PYTHON_FLAGS, "-m", "inferd.runtimes.faster"],
             input=json.dumps(request),
             env=model.settings["env"],
             capture_output=True,

@@ -14,7 +14,7 @@ from inferd.control.beside import read_labels, read_samples
 from inferd.control.declared import Declared
 from inferd.control.docs import docs_folder
 from inferd.control.repository import Found, Repository, discover
-from inferd.control.resources import Machine, pin, share_threads, worker_environment
+from inferd.control.resources import READ_AT_START, Machine, pin, share_threads, worker_environment
 from inferd.control.stages import read_stages
 from inferd.errors import Forbidden, ModelFailed, NotFound, SpecError
 from inferd.runtimes.registry import NAMES, recognise, runtime
@@ -99,6 +99,9 @@ def make_plan(
     every_pipeline = [*repository.pipelines, *pipelines]
     _check_pipelines(every_pipeline, repository.models, faults)
     every_pipeline += staged
+    if not planned and not faults:
+        named = ", ".join(map(str, paths))
+        faults.append(f"{named}: no model is named there\nhelp: write models: [{{path: model.onnx}}], say")
     if faults:
         raise SpecError(faults)
     log = {"format": spec.log_format, "level": spec.log_level}
@@ -156,12 +159,16 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
         return None
     if stage is not None:
         launch.load["stage"] = stage
+    environment = worker_environment(machine.environment, spec.env, threads)
+    if launch.how == "zygote":
+        # Models share the process that they are forked from where all that it reads at its start is the same.
+        launch.command.extend(f"{name}={environment[name]}" for name in READ_AT_START if name in spec.env)
     settings = {
         "name": found.name,
         "version": found.version,
         "platform": launch.platform,
         "launch": {launch.how: {"command": launch.command}},
-        "env": worker_environment(machine.environment, spec.env, threads),
+        "env": environment,
         "load": launch.load | _triton(found, spec, launch.how),
         "directory": str(found.file.parent),
         "replicas": spec.replicas,

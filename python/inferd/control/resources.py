@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Machine", "cpu_quota", "observe", "pin", "share_threads", "worker_environment"]
+__all__ = ["READ_AT_START", "Machine", "cpu_quota", "observe", "pin", "share_threads", "worker_environment"]
 
 # What a worker gets without being asked: where programs, libraries and scratch space are, how text is read, which GPUs
 # it may see. No credentials are ever in these.
@@ -27,6 +27,11 @@ _HANDED_ON = (
     "LD_LIBRARY_PATH",
     "NVIDIA_VISIBLE_DEVICES",
     "PATH",
+    # Where interpreters find modules: a model finds what a script finds that the same user runs.
+    "PYTHONHOME",
+    "PYTHONNOUSERSITE",
+    "PYTHONPATH",
+    "PYTHONUSERBASE",
     "TMPDIR",
     "TZ",
 )
@@ -38,6 +43,9 @@ _THREADS = (
     "OPENBLAS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+READ_AT_START = ("HOME", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONPATH", "PYTHONUSERBASE")
+"""What an interpreter reads when it starts and never again: where its modules are."""
+
 # Weights in pages of 2 MB, where the system lets programs ask for them: ADR 0022.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from inferd.types import InputSchema, Signature
 
 __all__ = [
+    "PYTHON_FLAGS",
     "UNUSABLE",
     "Batch",
     "Controlled",
@@ -39,6 +40,10 @@ __all__ = [
 
 UNUSABLE = "the model can't use inputs of these shapes or values"
 """What a client is told of a library's error: its own text may hold data of another request or a path."""
+
+PYTHON_FLAGS = ("-P",)
+"""How an interpreter is started that runs a model: it finds what a script finds that it runs (``PYTHONPATH``, the
+user's site-packages, ``.pth`` files), and nothing in the folder that the server happened to be started in."""
 
 Batch = dict[str, Any]
 """Arrays by name. Every array has shape ``(n, *item_shape)`` where the model is batched."""
@@ -217,7 +222,7 @@ def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads:
     return Launch(
         platform=platform,
         how="zygote",
-        command=[spec.python or sys.executable, "-I", "-m", "inferd.worker.zygote"],
+        command=[spec.python or sys.executable, *PYTHON_FLAGS, "-m", "inferd.worker.zygote"],
         load={
             "runtime": runtime,
             "file": str(file),

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python
-from inferd.runtimes.sources import import_source
+from inferd.runtimes.sources import import_source, places_of_modules
 from inferd.sdk.arrays import handed
 from inferd.sdk.streams import each, is_generator
 from inferd.types import InputSchema, Signature, TensorSpec
@@ -46,7 +46,18 @@ if TYPE_CHECKING:
 
     from inferd.spec.settings import ModelSpec
 
-__all__ = ["TAKES", "PythonRuntime", "claims", "compose", "find_class", "import_file", "load"]
+__all__ = [
+    "TAKES",
+    "PythonRuntime",
+    "claims",
+    "compose",
+    "find_class",
+    "import_file",
+    "lacking_methods",
+    "load",
+    "no_class_named",
+    "no_such_model",
+]
 
 PLATFORM = "python"
 TAKES = Takes(
@@ -146,7 +157,7 @@ def _named(outputs: Any, how: str) -> Batch:
 
 def import_file(file: Path) -> Any:
     """The module in ``file``, run. Files beside it can be imported, as they can when the file is run."""
-    return import_source("inferd_model", file, file.parent)
+    return import_source("inferd_model", file, *places_of_modules(file))
 
 
 def find_class(file: Path, module: Any, name: str | None) -> Any:
@@ -158,21 +169,36 @@ def find_class(file: Path, module: Any, name: str | None) -> Any:
     classes = {key: value for key, value in vars(module).items() if isinstance(value, type)}
     if name is not None:
         if name not in classes:
-            raise ModelFailed(f"'{file.name}' has no class '{name}'\nhelp: set class: to one of {sorted(classes)}")
+            raise no_class_named(file, name, list(classes))
         candidates = [name]
     else:
         own = {key: value for key, value in classes.items() if value.__module__ == module.__name__}
         candidates = [key for key, value in own.items() if _is_model(value)]
     if len(candidates) != 1:
-        found = (
-            f"{len(candidates)} classes with load() and predict(): {sorted(candidates)}"
-            if candidates
-            else "no class with load() and predict()"
-        )
-        raise ModelFailed(f"'{file.name}' has {found}\nhelp: write one, or name it with class: in model.yaml")
+        raise no_such_model(file, candidates)
     if not _is_model(classes[candidates[0]]):
-        raise ModelFailed(f"class '{candidates[0]}' in '{file.name}' lacks load() or predict()")
+        raise lacking_methods(file, candidates[0])
     return classes[candidates[0]]
+
+
+def no_class_named(file: Path, name: str, classes: list[str]) -> ModelFailed:
+    """What is said where ``class:`` names none of the ``classes`` in ``file``."""
+    return ModelFailed(f"'{file.name}' has no class '{name}'\nhelp: set class: to one of {sorted(classes)}")
+
+
+def no_such_model(file: Path, candidates: list[str]) -> ModelFailed:
+    """What is said where not one class in ``file`` is the model: none, or several ``candidates``."""
+    found = (
+        f"{len(candidates)} classes with load() and predict(): {sorted(candidates)}"
+        if candidates
+        else "no class with load() and predict()"
+    )
+    return ModelFailed(f"'{file.name}' has {found}\nhelp: write one, or name it with class: in model.yaml")
+
+
+def lacking_methods(file: Path, name: str) -> ModelFailed:
+    """What is said where the class that was named is no model."""
+    return ModelFailed(f"class '{name}' in '{file.name}' lacks load() or predict()")
 
 
 def _is_model(candidate: type) -> bool:

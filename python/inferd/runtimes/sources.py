@@ -26,7 +26,7 @@ from inferd.errors import ModelFailed
 if TYPE_CHECKING:
     from types import CodeType
 
-__all__ = ["import_source"]
+__all__ = ["import_source", "places_of_modules"]
 
 
 def import_source(name: str, file: Path, *folders: Path) -> Any:
@@ -47,6 +47,15 @@ def import_source(name: str, file: Path, *folders: Path) -> Any:
     sys.modules[name] = module
     _Source(name, str(file)).exec_module(module)
     return module
+
+
+def places_of_modules(file: Path) -> list[Path]:
+    """Folders whose modules ``file`` can import as its own, the first one first.
+
+    As when it is run as a script: the folder that the file itself is in, where a link leads to it. Then the one where
+    the link is: a cache may keep the file apart from its siblings.
+    """
+    return list(dict.fromkeys((file.resolve().parent, file.parent)))
 
 
 class _Source(SourceFileLoader):

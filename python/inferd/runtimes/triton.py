@@ -18,7 +18,7 @@ import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Takes
-from inferd.runtimes.sources import import_source
+from inferd.runtimes.sources import import_source, places_of_modules
 from inferd.sdk.arrays import handed
 from inferd.sdk.context import Contexts, settle
 from inferd.spec.triton.sequences import hidden_tensors
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from inferd.runtimes.base import Batch
     from inferd.sdk.context import Context
 
-__all__ = ["TritonRuntime", "is_triton"]
+__all__ = ["CLASS", "UTILS", "TritonRuntime", "is_triton", "no_triton_class"]
 
 TAKES = Takes(
     title="Triton's Python backend",
@@ -42,8 +42,8 @@ TAKES = Takes(
     parameters="`parameters` of `config.pbtxt`.",
 )
 
-_CLASS = "TritonPythonModel"
-_UTILS = "triton_python_backend_utils"
+CLASS = "TritonPythonModel"
+UTILS = "triton_python_backend_utils"
 _PACKAGE = "inferd_model"
 
 
@@ -58,7 +58,7 @@ def is_triton(load: dict[str, Any]) -> bool:
         text = Path(load["file"]).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return re.search(rf"^class {_CLASS}\b", text, re.MULTILINE) is not None
+    return re.search(rf"^class {CLASS}\b", text, re.MULTILINE) is not None
 
 
 class TritonRuntime:
@@ -78,7 +78,7 @@ class TritonRuntime:
         from inferd.runtimes import triton_utils
 
         self._utils = triton_utils
-        sys.modules[_UTILS] = triton_utils
+        sys.modules[UTILS] = triton_utils
         model_class = _find_class(file, about)
         config = self._completed(model_class, _config(about["config"], load))
         self._rows_max = int(config["max_batch_size"])
@@ -207,14 +207,19 @@ def _find_class(file: Path, about: dict[str, Any]) -> Any:
     package.__path__ = [str(file.parent)]
     sys.modules[_PACKAGE] = package
     # Files beside it and beside its versions can be imported, as they can there, relatively too.
-    module = import_source(f"{_PACKAGE}.{file.stem}", file, file.parent, Path(about["folder"]))
-    model_class = getattr(module, _CLASS, None)
+    module = import_source(f"{_PACKAGE}.{file.stem}", file, *places_of_modules(file), Path(about["folder"]))
+    model_class = getattr(module, CLASS, None)
     if not isinstance(model_class, type) or not callable(getattr(model_class, "execute", None)):
-        raise ModelFailed(
-            f"'{file.name}' has no class {_CLASS} with execute(), which its config.pbtxt promises\n"
-            "help: write one, or take config.pbtxt away and declare the inputs and outputs of your class"
-        )
+        raise no_triton_class(file)
     return model_class
+
+
+def no_triton_class(file: Path) -> ModelFailed:
+    """What is said where ``file`` lacks the class."""
+    return ModelFailed(
+        f"'{file.name}' has no class {CLASS} with execute(), which its config.pbtxt promises\n"
+        "help: write one, or take config.pbtxt away and declare the inputs and outputs of your class"
+    )
 
 
 def _config(given: dict[str, Any] | None, load: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def test_wrong_usage_exits_with_2_and_says_what_would_be_right(arguments, words,
 
 
 def test_check_shows_what_would_be_served(tmp_path, capsys):
-    (tmp_path / "iris.py").write_text("")
+    (tmp_path / "iris.py").write_text("class Iris:\n    def load(self): ...\n    def predict(self, batch): ...\n")
     assert run(["check", str(tmp_path / "iris.py"), "--slo", "20ms", "--replicas", "2", "--threads", "1"]) == 0
     head, row = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["MODEL", "VERSION", "FILE"]

@@ -94,11 +94,19 @@ def note_lines(notes: Sequence[str]) -> str:
     return "\n".join(f"note: {note}" for note in notes)
 
 
-def plan_table(plan: Plan) -> str:
-    """What would be served."""
-    rows = [("MODEL", "VERSION", "FILE", "REPLICAS", "SLO", "BATCHING")]
+def plan_table(plan: Plan, unread: Mapping[tuple[str, int], str]) -> str:
+    """What would be served, and how it was checked; ``unread``: what became of models that were not loaded."""
+    rows = [("MODEL", "VERSION", "FILE", "REPLICAS", "SLO", "BATCHING", "CHECKED")]
     rows += [
-        (model.name, str(model.version), str(model.file), _replicas(model), _slo(model), model.spec.batching)
+        (
+            model.name,
+            str(model.version),
+            str(model.file),
+            _replicas(model),
+            _slo(model),
+            model.spec.batching,
+            unread.get((model.name, model.version), "loaded"),
+        )
         for model in plan.models
     ]
     return table(rows)

@@ -6,18 +6,22 @@ The only user of the native module here; knows nothing of files and flags.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
+import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd import _native
 from inferd._native import __version__
-from inferd.errors import InferdError
+from inferd.errors import InferdError, InvalidInput
 from inferd.types import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DataPlane", "Loaded", "__version__", "simulate"]
+__all__ = ["DataPlane", "Loaded", "__version__", "refuse_ports", "simulate"]
 
 
 def simulate(scenario: dict[str, Any], progress: Callable[[float], object] | None = None) -> dict[str, Any]:
@@ -57,6 +61,21 @@ class DataPlane:
             self._native = _native.DataPlane(json.dumps({"gateway": gateway, "log": log}))
         except InferdError as fault:
             raise _with_remedy(fault, gateway) from None
+
+    @classmethod
+    def deaf(cls, gateway: dict[str, Any], log: dict[str, Any]) -> DataPlane:
+        """A data plane that nobody can connect to: to load models, and to serve none.
+
+        It takes a free port of the loopback interface, since it knows no other way to start, and gives it up at once.
+        """
+        plane = cls({**gateway, "host": "127.0.0.1", "port": 0, "metrics_port": None}, log)
+        host, _, port = plane.addresses["data"].rpartition(":")
+        for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208
+            # Descriptors of others come and go meanwhile.
+            with contextlib.suppress(OSError):
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    _shut(descriptor, (host, int(port)))
+        return plane
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -108,6 +127,43 @@ class DataPlane:
     def close(self) -> None:
         """End every worker and thread, now."""
         self._native.close()
+
+
+def refuse_ports(gateway: dict[str, Any]) -> None:
+    """Say what :class:`DataPlane` would say of the addresses of ``gateway``, without listening on them.
+
+    Raises:
+        InvalidInput: a port is taken, or the host is not one of this machine.
+    """
+    wanted = [("port", gateway["host"], gateway["port"])]
+    if gateway["metrics_port"] is not None:
+        wanted.append(("metrics_port", "127.0.0.1", gateway["metrics_port"]))
+    for setting, host, port in wanted:
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                # As the data plane has it: only a socket that listens is in the way.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as fault:
+            lookup = isinstance(fault, socket.gaierror)
+            why = (
+                f"failed to lookup address information: {fault.strerror}"
+                if lookup
+                else f"{fault.strerror} (os error {fault.errno})"
+            )
+            refused = InvalidInput(
+                f"cannot listen on {host}:{port}: {why}; set {setting} to a free port, or to 0 for any"
+            )
+            raise _with_remedy(refused, gateway) from None
+
+
+def _shut(descriptor: int, address: tuple[str, int]) -> None:
+    """Refuse connections from now on where ``descriptor`` listens on ``address``."""
+    with socket.socket(fileno=os.dup(descriptor)) as one:
+        if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and one.getsockname() == address:
+            # Of the socket itself, not of this descriptor of it.
+            one.shutdown(socket.SHUT_RDWR)
 
 
 def _with_remedy(fault: InferdError, gateway: dict[str, Any]) -> InferdError:

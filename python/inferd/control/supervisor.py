@@ -40,12 +40,20 @@ class Supervisor:
         plan: what is to run.
         machine: where.
         on_event: called for every event, from several threads but never from two at once.
+        listening: whether clients can connect; without, models are loaded and nobody is served.
 
     Raises:
         InferdError: the data plane can't start.
     """
 
-    def __init__(self, plan: Plan, machine: Machine, on_event: Callable[[Event], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        machine: Machine,
+        on_event: Callable[[Event], None] = lambda _: None,
+        *,
+        listening: bool = True,
+    ) -> None:
         self.plan = plan
         self.loaded: dict[tuple[str, int], Loaded] = {}
         self.pipelines: dict[str, Loaded] = {}
@@ -53,7 +61,7 @@ class Supervisor:
         self._profiles = ProfileCache(machine.cache / "profiles")
         self._on_event = on_event
         self._telling = threading.Lock()
-        self.data_plane = DataPlane(plan.gateway, plan.log)
+        self.data_plane = DataPlane(plan.gateway, plan.log) if listening else DataPlane.deaf(plan.gateway, plan.log)
 
     def load(self) -> None:
         """Load every model, all at the same time, and declare the server ready.

@@ -48,9 +48,12 @@ class ServerFile(NamedTuple):
 
 def load_server_file(file: FilePath, faults: list[str]) -> ServerFile:
     """Read ``inferd.yaml``. Faults are added to ``faults``; what is sound is handed on all the same."""
+    before = len(faults)
     data, source = _load(file, faults)
-    if data is None:
+    if data is None and len(faults) > before:
         return ServerFile({}, {}, [], [])
+    # An empty file is read as one without models.
+    data = data or {}
     sections = ["server", "defaults", "models", "pipelines"]
     faults.extend(
         f"{source.at((key,))}: unknown section '{key}'{nearest(str(key), sections)}"

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import ModelFailed
-from inferd.runtimes.python import lacking_methods, no_class_named, no_such_model, places_of_modules
+from inferd.runtimes.python import lacking_methods, no_class_named, no_such_model
+from inferd.runtimes.sources import places_of_modules
 from inferd.runtimes.triton import CLASS as TRITON_CLASS
 from inferd.runtimes.triton import UTILS, is_triton, no_triton_class
 
@@ -52,7 +53,7 @@ def problem_of(load: dict[str, Any]) -> str | None:
 def _examine(load: dict[str, Any]) -> None:
     file = Path(load["file"])
     triton = is_triton(load)
-    places = places_of_modules(file)
+    places = list(map(str, places_of_modules(file)))
     if "triton" in load:
         places = [*places, load["triton"]["folder"]]
     tree = _parsed(file)

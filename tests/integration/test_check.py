@@ -112,6 +112,9 @@ def test_the_deep_check_runs_the_models_and_listens_to_nobody(tmp_path: Path) ->
 def test_an_interpreter_that_cannot_run_models_is_found(tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text(MODEL)
     for python in ("/nonexistent/python", "/bin/false"):
-        status, _, said = inferd("check", tmp_path / "m.py", "--python", python)
-        assert status == 1
-        assert said[0] == "error: model 'm' version 1: no worker could be started for model 'm'"
+        check, serve = (
+            inferd(command, tmp_path / "m.py", "--python", python, *PORTS) for command in ("check", "serve")
+        )
+        assert check == serve
+        assert check[2][0] == "error: model 'm' version 1: no worker could be started for model 'm'"
+        assert check[2][1] == "help: python: needs an interpreter that has inferd installed"

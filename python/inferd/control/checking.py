@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from inferd.control.dataplane import refuse_ports
-from inferd.control.supervisor import Supervisor
+from inferd.control.supervisor import Supervisor, not_started
 from inferd.errors import InferdError, ModelFailed
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _problem(model: PlannedModel) -> str | None:
     zygote: list[str] = model.settings["launch"]["zygote"]["command"]
     # The same interpreter with the same flags: what stands before the module's name.
     command = [*zygote[: zygote.index("-m")], "-m", "inferd.runtimes.examine"]
-    failed = f"no worker could be started for model '{model.name}'"
+    failed = not_started(model)
     try:
         ended = subprocess.run(
             command,
@@ -138,7 +138,7 @@ def _problem(model: PlannedModel) -> str | None:
         (problem,) = json.loads(ended.stdout)
     except ValueError:
         said = ended.stderr.strip().rpartition("\n")[2][:500] or f"it ended with status {ended.returncode}"
-        return f"{failed}\n{said}\nhelp: python: needs an interpreter that has inferd installed"
+        return f"{failed}\n{said}"
     return None if problem is None else f"model '{model.name}' could not be loaded: {problem}"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from inferd.control.resolve import Plan, PlannedModel
     from inferd.control.resources import Machine
 
-__all__ = ["Event", "Supervisor"]
+__all__ = ["Event", "Supervisor", "not_started"]
 
 
 class Event(NamedTuple):
@@ -137,7 +137,7 @@ class Supervisor:
             loaded = self.data_plane.load({**settings, "profile": profile})
         except InferdError as error:
             if settings["launch"] == model.settings["launch"]:
-                raise
+                raise _with_remedy(error, model) from None
             library = served_by_library(model.settings, f"its ONNX model could not be loaded ({error})")
             loaded = self.data_plane.load({**library, "profile": profile})
         _compare(Declared(model.spec.inputs, model.spec.outputs), loaded)
@@ -175,6 +175,18 @@ def _compare(declared: Declared, loaded: Loaded) -> None:
     if different:
         said = "\n".join(different)
         raise ModelFailed(f"{said}\nhelp: declare what the model has (the batch dimension counts), or serve its file")
+
+
+def not_started(model: PlannedModel) -> str:
+    """What is said where an interpreter can't run workers."""
+    help_ = "\nhelp: python: needs an interpreter that has inferd installed" if model.spec.python else ""
+    return f"no worker could be started for model '{model.name}'{help_}"
+
+
+def _with_remedy(error: InferdError, model: PlannedModel) -> InferdError:
+    if str(error) != f"no worker could be started for model '{model.name}'":
+        return error
+    return type(error)(not_started(model), detail=error.detail)
 
 
 def _summary(failed: list[Event]) -> InferdError:

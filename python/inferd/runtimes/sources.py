@@ -41,12 +41,31 @@ def import_source(name: str, file: Path, *folders: Path) -> Any:
     sys.path[:0] = map(str, folders)
     for folder in folders:
         sys.path_importer_cache.pop(str(folder), None)
+        _forget(folder)
     sys.path_hooks.insert(0, _Beside(folders))
     module = importlib.util.module_from_spec(found)
     # Dataclasses and pickles look their module up here.
     sys.modules[name] = module
     _Source(name, str(file)).exec_module(module)
     return module
+
+
+def _forget(folder: Path) -> None:
+    """Let the modules in ``folder`` be found although this process has others of their names.
+
+    Those that the worker imported before are the worker's: a script that imports ``resource`` gets the file of that
+    name beside it. Who holds the others keeps them. What is part of the interpreter stays, there as here.
+    """
+    for file in folder.iterdir() if folder.is_dir() else ():
+        name = file.name.partition(".")[0]
+        module = sys.modules.get(name)
+        is_module = file.suffix in (*SOURCE_SUFFIXES, ".so") or (file / "__init__.py").is_file()
+        if module is None or not is_module or name == "inferd" or name in sys.builtin_module_names:
+            continue
+        origin = getattr(module.__spec__, "origin", None)
+        if origin != "frozen" and not Path(origin or "").is_relative_to(folder):
+            for one in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+                del sys.modules[one]
 
 
 def places_of_modules(file: Path) -> list[Path]:

@@ -1,8 +1,9 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from inferd.control.resources import Machine, cpu_quota, pin, share_threads, worker_environment
+from inferd.control.resources import Machine, cpu_quota, observe, pin, share_threads, worker_environment
 
 
 def machine(cpus: int, quota: float | None = None) -> Machine:
@@ -62,3 +63,24 @@ def test_workers_ask_for_huge_pages_unless_they_are_told_something_else():
     own = {"GLIBC_TUNABLES": "glibc.malloc.check=3"}
     assert worker_environment(own, {"GLIBC_TUNABLES": None}, 1)["GLIBC_TUNABLES"] == "glibc.malloc.check=3"
     assert worker_environment(own, {"GLIBC_TUNABLES": ""}, 1)["GLIBC_TUNABLES"] == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "cache"),
+    [
+        ({"XDG_CACHE_HOME": "/c", "HOME": "/h"}, "/c/inferd"),
+        ({"HOME": "/h"}, "/h/.cache/inferd"),
+        # By the list of users; where that has no home either, nothing can be written, above all not where others can.
+        ({"HOME": ""}, "/listed/.cache/inferd"),
+        ({}, "/dev/null/.cache/inferd"),
+    ],
+)
+def test_the_cache_is_in_the_users_home_or_nowhere(environment, cache, monkeypatch):
+    def listed(_):
+        if not environment:
+            raise KeyError
+        return SimpleNamespace(pw_dir="/listed")
+
+    monkeypatch.setattr("os.environ", environment)
+    monkeypatch.setattr("pwd.getpwuid", listed)
+    assert str(observe().cache) == cache

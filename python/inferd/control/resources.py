@@ -6,8 +6,10 @@ Knows nothing of models.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import pwd
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,6 +69,12 @@ class Machine(NamedTuple):
         return len(self.cpus) if self.quota is None else max(1, min(len(self.cpus), math.ceil(self.quota)))
 
     @property
+    def scratch(self) -> tuple[Path, ...]:
+        """Where files may be for as long as this process lives, in this order."""
+        # Not by `tempfile`: it fails where none can be written, and that is no reason not to serve.
+        return Path(self.environment.get("TMPDIR") or "/tmp"), Path("/dev/shm")  # noqa: S108
+
+    @property
     def gateway_threads(self) -> int:
         """One for every four cores: the rest is for models."""
         return max(1, self.cores // 4)
@@ -75,11 +83,21 @@ class Machine(NamedTuple):
 def observe() -> Machine:
     """The machine as it is now."""
     environment = dict(os.environ)
-    home = environment.get("XDG_CACHE_HOME") or f"{environment.get('HOME') or '/tmp'}/.cache"  # noqa: S108
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    return Machine(
-        cpus, cpu_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), environment, Path(home, "inferd")
-    )
+    quota = cpu_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    return Machine(cpus, quota, environment, Path(_cache_home(environment), "inferd"))
+
+
+def _cache_home(environment: Mapping[str, str]) -> str:
+    """The user's cache. Where there is no home, a place where nothing can be: never one that others may write to."""
+    if environment.get("XDG_CACHE_HOME"):
+        return environment["XDG_CACHE_HOME"]
+    home = environment.get("HOME")
+    if not home:
+        # As a shell finds it. A container may run as somebody whom its list of users does not have.
+        with contextlib.suppress(KeyError):
+            home = pwd.getpwuid(os.getuid()).pw_dir
+    return f"{home or os.devnull}/.cache"
 
 
 def cpu_quota(memberships: Path, mount: Path) -> float | None:

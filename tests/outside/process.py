@@ -36,12 +36,18 @@ class Inferd:
         folder.mkdir(parents=True, exist_ok=True)
         self._arguments = [str(argument) for argument in arguments]
         self._command = command
+        self._wrapper: list[str] = []
         self._shared_memory = shared_memory()
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
 
+    def within(self, *wrapper: str) -> Inferd:
+        """The same server, started by the command ``wrapper``, which becomes it."""
+        self._wrapper = list(wrapper)
+        return self
+
     def launch(self) -> Inferd:
         """Start the process, and wait for nothing."""
-        line = [sys.executable, "-m", "inferd", self._command, *self._arguments]
+        line = [*self._wrapper, sys.executable, "-m", "inferd", self._command, *self._arguments]
         if self._command == "serve" and "--port" not in self._arguments:
             line += ["--port", "0"]
         if self._command == "serve" and "--metrics-port" not in self._arguments:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from inferd.control.dataplane import DataPlane, Loaded
 from inferd.control.declared import Declared, differences
 from inferd.control.faster import Conversions, served_by_library
+from inferd.control.keep import Keeper
 from inferd.control.profiles import ProfileCache
 from inferd.errors import InferdError, ModelFailed
 
@@ -58,6 +59,7 @@ class Supervisor:
         self.loaded: dict[tuple[str, int], Loaded] = {}
         self.pipelines: dict[str, Loaded] = {}
         self._conversions = Conversions(machine.cache)
+        self._keeper = Keeper(machine.scratch)
         self._profiles = ProfileCache(machine.cache / "profiles")
         self._on_event = on_event
         self._telling = threading.Lock()
@@ -113,6 +115,7 @@ class Supervisor:
         """End everything at once."""
         self.data_plane.close()
         self._conversions.close()
+        self._keeper.close()
 
     def _load(self, model: PlannedModel, failed: list[Event]) -> None:
         try:
@@ -134,14 +137,25 @@ class Supervisor:
         profile = self._profiles.find(model.file, model.spec.device, model.threads)
         settings = self._conversions.launch(model)
         try:
-            loaded = self.data_plane.load({**settings, "profile": profile})
+            loaded = self._load_kept(model, {**settings, "profile": profile})
         except InferdError as error:
             if settings["launch"] == model.settings["launch"]:
                 raise _with_remedy(error, model) from None
             library = served_by_library(model.settings, f"its ONNX model could not be loaded ({error})")
-            loaded = self.data_plane.load({**library, "profile": profile})
+            loaded = self._load_kept(model, {**library, "profile": profile})
         _compare(Declared(model.spec.inputs, model.spec.outputs), loaded)
         return loaded
+
+    def _load_kept(self, model: PlannedModel, settings: dict[str, Any]) -> Loaded:
+        """Load the model so that workers which start later load the same files."""
+        kept = self._keeper.launch(model, settings)
+        try:
+            return self.data_plane.load(kept)
+        except InferdError:
+            if self._keeper.is_unchanged(model):
+                raise
+            # Its files were replaced while they were read: now it is known from the start.
+            return self.data_plane.load(kept)
 
     def _load_pipeline(self, settings: dict[str, Any]) -> Loaded:
         loaded = self.data_plane.load_pipeline(settings)
@@ -161,7 +175,8 @@ class Supervisor:
         status = {(model["name"], model["version"]): model for model in self.data_plane.status()["models"]}
         for model in self.plan.models:
             profile = status.get((model.name, model.version), {}).get("profile")
-            if profile:
+            # A curve is kept for the bytes that it was measured with.
+            if profile and self._keeper.is_unchanged(model):
                 self._profiles.keep(model.file, model.spec.device, model.threads, profile)
 
 

@@ -33,6 +33,8 @@ TAKES = Takes(
 # The smallest way into the extension module: `site` and the package's own imports would cost more than the model.
 # SIGINT and SIGTERM are for the gateway: a terminal and systemd send them to every process, and a worker that ended
 # by itself would take its batch with it. It ends when its channel does.
+# Where the server keeps the model's files it adds what it knows of them: while all are the same, the worker enters
+# their folder; else what :mod:`inferd.runtimes.kept` makes of them, which is read only then.
 _WORKER = """\
 import sys, _signal
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
@@ -41,6 +43,25 @@ _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
 loader = ExtensionFileLoader("_native", sys.argv[1])
 native = loader.create_module(ModuleSpec("_native", loader, origin=sys.argv[1]))
 loader.exec_module(native)
+if len(sys.argv) > 3:
+    import marshal, posix
+    kept = marshal.loads(bytes.fromhex(sys.argv[2]))
+    try:
+        found = [posix.stat(file["path"]) for file in kept["files"]]
+        same = [[s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns] for s in found] == [f["identity"] for f in kept["files"]]
+    except OSError:
+        same = False
+    if same:
+        posix.chdir(kept["folder"])
+    else:
+        code = {"__name__": "kept"}
+        with open(kept["code"], "rb") as source:
+            exec(compile(source.read(), kept["code"], "exec"), code)
+        try:
+            code["entered"](kept)
+        except code["Lost"] as lost:
+            native.WorkerChannel(int(sys.argv[-1])).failed(str(lost), "")
+            sys.exit(1)
 sys.exit(native.run_onnx_worker(int(sys.argv[-1])))
 """
 

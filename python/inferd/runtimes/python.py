@@ -100,7 +100,7 @@ def load(settings: dict[str, Any]) -> Runtime:
         settings.update(model.completed(settings))
         return model
     file = Path(settings["file"])
-    model_class = find_class(file, import_file(file), settings["class"])
+    model_class = find_class(file, import_file(file, settings.get("kept")), settings["class"])
     if issubclass(model_class, Model) and not hasattr(model_class, "inputs"):
         return StageRuntime(model_class(), settings["stage"] or "predict", settings["parameters"])
     return PythonRuntime(settings, model_class)
@@ -155,9 +155,9 @@ def _named(outputs: Any, how: str) -> Batch:
     return outputs
 
 
-def import_file(file: Path) -> Any:
+def import_file(file: Path, kept: dict[str, Any] | None = None) -> Any:
     """The module in ``file``, run. Files beside it can be imported, as they can when the file is run."""
-    return import_source("inferd_model", file, *places_of_modules(file))
+    return import_source("inferd_model", file, *places_of_modules(file), kept=kept)
 
 
 def find_class(file: Path, module: Any, name: str | None) -> Any:

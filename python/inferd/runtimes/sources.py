@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import partial
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
@@ -22,31 +23,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import ModelFailed
+from inferd.runtimes.kept import content, kept_sources
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
 
 __all__ = ["import_source", "places_of_modules"]
 
 
-def import_source(name: str, file: Path, *folders: Path) -> Any:
+def import_source(name: str, file: Path, *folders: Path, kept: dict[str, Any] | None = None) -> Any:
     """The module in ``file``, run and known by ``name``. Files in ``folders`` can be imported by it.
+
+    Args:
+        name: of the module.
+        file: its source.
+        folders: what else it imports is looked for there first.
+        kept: what :mod:`inferd.runtimes.kept` says of the model's files: sources are read as they were kept, also
+            those that are imported later, when they may be gone.
 
     Raises:
         ModelFailed: there is no such file, or its ending is not that of a Python file.
     """
-    found = importlib.util.spec_from_file_location(name, file, loader=_Source(name, str(file)))
-    if found is None or file.suffix not in SOURCE_SUFFIXES or not file.is_file():
+    sources = _Sources(kept)
+    loader = _Source(name, str(file), sources)
+    found = importlib.util.spec_from_file_location(name, file, loader=loader)
+    if found is None or file.suffix not in SOURCE_SUFFIXES or not (str(file) in sources or file.is_file()):
         raise ModelFailed(f"'{file.name}' is not a Python file that can be loaded")
     sys.path[:0] = map(str, folders)
     for folder in folders:
         sys.path_importer_cache.pop(str(folder), None)
         _forget(folder)
-    sys.path_hooks.insert(0, _Beside(folders))
+    sys.path_hooks.insert(0, _Beside(folders, sources))
     module = importlib.util.module_from_spec(found)
     # Dataclasses and pickles look their module up here.
     sys.modules[name] = module
-    _Source(name, str(file)).exec_module(module)
+    loader.exec_module(module)
     return module
 
 
@@ -77,7 +89,28 @@ def places_of_modules(file: Path) -> list[Path]:
     return list(dict.fromkeys((file.resolve().parent, file.parent)))
 
 
+class _Sources:
+    """What sources held when they were kept, by path."""
+
+    def __init__(self, kept: dict[str, Any] | None) -> None:
+        self._kept = kept
+        self._files = {} if kept is None else kept_sources(kept)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._files
+
+    def read(self, path: str) -> bytes:
+        return b"" if self._kept is None else content(self._kept, self._files[path])
+
+
 class _Source(SourceFileLoader):
+    def __init__(self, name: str, path: str, sources: _Sources) -> None:
+        super().__init__(name, path)
+        self._sources = sources
+
+    def get_data(self, path: str) -> bytes:
+        return self._sources.read(path) if path in self._sources else super().get_data(path)
+
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         code: CodeType = self.source_to_code(self.get_data(path), path)
@@ -87,16 +120,36 @@ class _Source(SourceFileLoader):
 class _Beside:
     """Finds modules in the folders of a model, and in packages there. Installed packages are left as they are."""
 
-    def __init__(self, folders: tuple[Path, ...]) -> None:
+    def __init__(self, folders: tuple[Path, ...], sources: _Sources) -> None:
         self._folders = folders
+        self._sources = sources
 
     def __call__(self, path: str) -> FileFinder:
         place = Path(path)
         if "site-packages" in place.parts or not any(place.is_relative_to(folder) for folder in self._folders):
             raise ImportError(path)
-        return FileFinder(
+        return _Finder(path, self._sources)
+
+
+class _Finder(FileFinder):
+    """Finds kept sources, also where they are gone by now, and what else is in the folder."""
+
+    def __init__(self, path: str, sources: _Sources) -> None:
+        source: Any = partial(_Source, sources=sources)
+        super().__init__(
             path,
             (ExtensionFileLoader, EXTENSION_SUFFIXES),
-            (_Source, SOURCE_SUFFIXES),
+            (source, SOURCE_SUFFIXES),
             (SourcelessFileLoader, BYTECODE_SUFFIXES),
         )
+        self._sources = sources
+
+    def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
+        place = f"{self.path}/{fullname.rpartition('.')[2]}"
+        for source, folders in ((f"{place}/__init__.py", [place]), (f"{place}.py", None)):
+            if source in self._sources:
+                loader = _Source(fullname, source, self._sources)
+                return importlib.util.spec_from_file_location(
+                    fullname, source, loader=loader, submodule_search_locations=folders
+                )
+        return super().find_spec(fullname, target)

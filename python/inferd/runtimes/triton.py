@@ -79,7 +79,7 @@ class TritonRuntime:
 
         self._utils = triton_utils
         sys.modules[UTILS] = triton_utils
-        model_class = _find_class(file, about)
+        model_class = _find_class(file, about, load)
         config = self._completed(model_class, _config(about["config"], load))
         self._rows_max = int(config["max_batch_size"])
         self.signature = _signature(file, config)
@@ -202,12 +202,14 @@ def _about(file: Path) -> dict[str, Any]:
     return {"name": name, "version": version, "folder": str(folder), "device": "cpu", "config": None}
 
 
-def _find_class(file: Path, about: dict[str, Any]) -> Any:
+def _find_class(file: Path, about: dict[str, Any], load: dict[str, Any]) -> Any:
     package = types.ModuleType(_PACKAGE)
     package.__path__ = [str(file.parent)]
     sys.modules[_PACKAGE] = package
     # Files beside it and beside its versions can be imported, as they can there, relatively too.
-    module = import_source(f"{_PACKAGE}.{file.stem}", file, *places_of_modules(file), Path(about["folder"]))
+    module = import_source(
+        f"{_PACKAGE}.{file.stem}", file, *places_of_modules(file), Path(about["folder"]), kept=load.get("kept")
+    )
     model_class = getattr(module, CLASS, None)
     if not isinstance(model_class, type) or not callable(getattr(model_class, "execute", None)):
         raise no_triton_class(file)

@@ -10,16 +10,19 @@ import contextlib
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from inferd.errors import InferdError, InvalidInput
+from inferd.errors import InferdError, InvalidInput, ModelFailed
 from inferd.runtimes.base import Controlled, Tabular
+from inferd.runtimes.kept import Lost, changes, entered, inodes, located
 from inferd.runtimes.registry import runtime
 from inferd.worker.channel import Channel, Told, WorkerBatch
 from inferd.worker.probe import earned_signature
 from inferd.worker.tensors import checked_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from inferd.runtimes.base import Runtime, Streaming
     from inferd.types import Signature
 
@@ -36,12 +39,14 @@ def main(descriptor: int) -> int:
     """
     channel = Channel(descriptor)
     try:
-        model = runtime(channel.load["runtime"]).load(channel.load)
-        signature = earned_signature(model, channel.load)
+        load, check = _located(channel.load)
+        model = runtime(load["runtime"]).load(load)
+        check()
+        signature = earned_signature(model, load)
     except (Exception, SystemExit) as fault:  # noqa: BLE001 (whatever the model raises is told, and ends this worker)
         channel.failed(_load_message(fault), users_traceback(fault))
         return 1
-    told = Told({**model.facts, **channel.load.get("facts", {})}, getattr(model, "defaults", {}))
+    told = Told({**model.facts, **load.get("facts", {})}, getattr(model, "defaults", {}))
     if isinstance(model, Controlled):
         sequence = None if model.sequence is None else model.sequence.to_json(batched=signature.batched)
         told = told._replace(controls=model.controls, sequence=sequence)
@@ -52,6 +57,28 @@ def main(descriptor: int) -> int:
     with contextlib.suppress(Exception):
         model.close()
     return 0
+
+
+def _located(load: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
+    """The settings with the model where it is as it was when the server first read it.
+
+    Returns:
+        The settings, and what is to be called once the model is loaded: it refuses a model that was replaced meanwhile,
+        of which some files may be old and others new.
+    """
+    kept = load.get("kept")
+    if kept is None:
+        return load, lambda: None
+    before = inodes(kept)
+    folder = entered(kept)
+    if folder != kept["folder"]:
+        return located(load, folder), lambda: None
+
+    def check() -> None:
+        if inodes(kept) != before and changes(kept):
+            raise ModelFailed("its files were replaced while they were loaded\nhelp: replace them before or after that")
+
+    return load, check
 
 
 def answer(batch: WorkerBatch, model: Runtime, signature: Signature) -> None:
@@ -97,6 +124,6 @@ def users_traceback(fault: BaseException) -> str:
 
 
 def _load_message(fault: BaseException) -> str:
-    if isinstance(fault, InferdError):
+    if isinstance(fault, InferdError | Lost):
         return str(fault)
     return f"loading raised {type(fault).__name__}: {fault}"

@@ -1,0 +1,368 @@
+"""What a name led to when a model was loaded is what every later worker serves, whatever happened to it since.
+
+One server has a model for each way in which files are replaced under a running program. They are all replaced at once,
+and every worker is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from outside.process import Inferd
+from outside.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LARGE = 1 << 19
+"""Numbers that make a file too large to be copied."""
+MODEL = """
+import numpy
+from pathlib import Path
+import near
+
+class Model:
+    inputs = [("x", "FP32", (-1,))]
+    outputs = [("y", "FP32", (-1,))]
+
+    def load(self):
+        beside = Path(__file__).parent
+        self.parts = [OWN, near.VERSION, int((beside / "number.txt").read_text()), int(open("number.txt").read())]
+        self.parts.append(len((beside / "large.bin").read_bytes()) % 1000 if (beside / "large.bin").exists() else OWN)
+
+    def predict(self, batch):
+        import late
+        return {"y": batch["x"] * 0 + numpy.float32("".join(map(str, [*self.parts, late.VERSION])))}
+"""
+
+
+def python(folder: Path, version: int, *, large: bool = False) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(folder / "model.py", MODEL.replace("OWN", str(version)).encode())
+    for name in ("near.py", "late.py"):
+        replace(folder / name, f"VERSION = {version}\n".encode())
+    replace(folder / "number.txt", str(version).encode())
+    if large:
+        replace(folder / "large.bin", bytes(2_000_000 + version))
+
+
+def replace(file: Path, data: bytes) -> None:
+    """As programs do that mean well: another file takes the name."""
+    scratch = file.with_name(f".{file.name}")
+    scratch.write_bytes(data)
+    scratch.rename(file)
+
+
+def graph(folder: Path, version: int, *, numbers: int = 4, apart: bool = True) -> None:
+    """``y`` is the last of the weights, which are in a file of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = numpy_helper.from_array(np.full(numbers, version, np.float32), "w")
+    nodes = [
+        helper.make_node("ReduceMax", ["w"], ["m"], keepdims=0),
+        helper.make_node("Mul", ["x", "zero"], ["o"]),
+        helper.make_node("Add", ["o", "m"], ["y"]),
+    ]
+    zero = numpy_helper.from_array(np.zeros((), np.float32), "zero")
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
+    made = helper.make_model(
+        helper.make_graph(nodes, "g", sides[:1], sides[1:], [weights, zero]),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=9,
+    )
+    scratch = folder / ".made"
+    scratch.mkdir()
+    onnx.save_model(
+        made,
+        scratch / "model.onnx",
+        save_as_external_data=apart,
+        location="weights.bin",
+        size_threshold=0,
+        convert_attribute=False,
+    )
+    for file in scratch.iterdir():
+        file.rename(folder / file.name)
+    scratch.rmdir()
+
+
+def swing(link: Path, target: str) -> None:
+    """Let a link lead elsewhere, at once."""
+    scratch = link.with_name(f".{link.name}")
+    scratch.symlink_to(target)
+    scratch.rename(link)
+
+
+class Volume:
+    """A ConfigMap as kubelet mounts it: every name leads through ``..data`` to a folder of its time, which goes."""
+
+    def __init__(self, folder: Path, make: Callable[[Path, int], None]) -> None:
+        self.folder, self.make = folder, make
+        folder.mkdir(parents=True)
+        make(folder / "..1", 1)
+        (folder / "..data").symlink_to("..1")
+        for file in (folder / "..1").iterdir():
+            (folder / file.name).symlink_to(f"..data/{file.name}")
+
+    def change(self) -> None:
+        self.make(self.folder / "..2", 2)
+        swing(self.folder / "..data", "..2")
+        shutil.rmtree(self.folder / "..1")
+
+
+class GitSync:
+    """A working tree behind a link; the old one is removed."""
+
+    def __init__(self, folder: Path, make: Callable[[Path, int], None]) -> None:
+        self.folder, self.make = folder, make
+        make(folder / ".worktrees" / "1", 1)
+        (folder / "current").symlink_to(".worktrees/1")
+
+    def change(self) -> None:
+        self.make(self.folder / ".worktrees" / "2", 2)
+        swing(self.folder / "current", ".worktrees/2")
+        shutil.rmtree(self.folder / ".worktrees" / "1")
+
+
+class HubCache:
+    """A snapshot whose files are links to blobs that are called otherwise."""
+
+    def __init__(self, folder: Path, make: Callable[[Path, int], None]) -> None:
+        self.folder, self.make = folder, make
+        (folder / "blobs").mkdir(parents=True)
+        self.snapshot = folder / "snapshots" / "main"
+        self.snapshot.mkdir(parents=True)
+        self._fill(1)
+
+    def _fill(self, version: int) -> None:
+        self.make(self.folder / "made", version)
+        for number, file in enumerate(sorted((self.folder / "made").iterdir())):
+            blob = self.folder / "blobs" / f"{version:032x}{number}"
+            file.rename(blob)
+            swing(self.snapshot / file.name, f"../../blobs/{blob.name}")
+        (self.folder / "made").rmdir()
+
+    def change(self) -> None:
+        self._fill(2)
+        for blob in (self.folder / "blobs").glob(f"{1:032x}*"):
+            blob.unlink()
+
+
+class Plain:
+    """No links: files are renamed over others, written in place, or deleted with their folder."""
+
+    def __init__(self, folder: Path, make: Callable[[Path, int], None], how: str) -> None:
+        self.folder, self.make, self.how = folder, make, how
+        make(folder, 1)
+
+    def change(self) -> None:
+        if self.how == "deleted":
+            shutil.rmtree(self.folder)
+            return
+        if self.how == "tree":
+            self.make(self.folder, 2)
+            return
+        other = self.folder.parent.with_name("other") / self.folder.name
+        self.make(other, 2)
+        for file in other.iterdir():
+            if self.how == "in place":
+                (self.folder / file.name).write_bytes(file.read_bytes())
+            else:
+                file.rename(self.folder / file.name)
+
+
+def large_python(folder: Path, version: int) -> None:
+    python(folder, version, large=True)
+
+
+def large_graph(folder: Path, version: int) -> None:
+    graph(folder, version, numbers=LARGE)
+
+
+def large_alone(folder: Path, version: int) -> None:
+    graph(folder, version, numbers=LARGE, apart=False)
+
+
+def triton(folder: Path, version: int) -> None:
+    """A repository's model: what versions share stands beside them."""
+    (folder / "1").mkdir(parents=True, exist_ok=True)
+    tensor = '[ { name: "%s" data_type: TYPE_FP32 dims: [ -1 ] } ]'
+    replace(folder / "config.pbtxt", f'backend: "python"\ninput {tensor % "x"}\noutput {tensor % "y"}\n'.encode())
+    replace(folder / "shared.py", f"VERSION = {version}\n".encode())
+    replace(
+        folder / "1" / "model.py",
+        f"""
+import numpy, shared
+import triton_python_backend_utils as utils
+class TritonPythonModel:
+    def execute(self, requests):
+        from . import late
+        value = numpy.float32({version}{version} + 0 * shared.VERSION) * 10 + shared.VERSION
+        return [utils.InferenceResponse([utils.Tensor("y", numpy.full(1, value * 10 + late.VERSION, numpy.float32))]) for _ in requests]
+""".encode(),
+    )
+    replace(folder / "1" / "late.py", f"VERSION = {version}\n".encode())
+
+
+# By the model's name: how it is replaced, the path that is served, what it answers as it was loaded.
+def worlds(root: Path) -> dict[str, tuple[Volume | GitSync | HubCache | Plain, str, float]]:
+    return {
+        "volume_python": (Volume(root / "volume_python", python), "model.py", 111111),
+        "volume_onnx": (Volume(root / "volume_onnx", graph), "model.onnx", 1),
+        "volume_large": (Volume(root / "volume_large", large_graph), "model.onnx", 1),
+        "git_python": (GitSync(root / "git_python", large_python), "current/model.py", 111111),
+        "git_onnx": (GitSync(root / "git_onnx", large_alone), "current/model.onnx", 1),
+        "hub_onnx": (HubCache(root / "hub_onnx", large_graph), "snapshots/main/model.onnx", 1),
+        "hub_python": (HubCache(root / "hub_python", python), "snapshots/main/model.py", 111111),
+        "replaced_python": (Plain(root / "replaced_python", large_python, "renamed"), "model.py", 111111),
+        "replaced_onnx": (Plain(root / "replaced_onnx", large_alone, "renamed"), "model.onnx", 1),
+        "deleted_python": (Plain(root / "deleted_python", python, "deleted"), "model.py", 111111),
+        "deleted_onnx": (Plain(root / "deleted_onnx", graph, "deleted"), "model.onnx", 1),
+        "written_python": (Plain(root / "written_python", python, "in place"), "model.py", 111111),
+        "written_onnx": (Plain(root / "written_onnx", graph, "in place"), "model.onnx", 1),
+        "triton": (Plain(root / "triton", triton, "tree"), "", 1111),
+    }
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Inferd]]:
+    """Makes a server of models by name; when it has ended, nothing that it laid out is left."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+
+    def make(paths: dict[str, Path]) -> Inferd:
+        lines = ["server: {gateway_threads: 1}", "defaults: {threads: 1, profiling: false}", "models:"]
+        lines += [f"- {{path: {path}, name: {name}}}" for name, path in paths.items()]
+        (tmp_path / "inferd.yaml").write_text("\n".join(lines))
+        return Inferd(tmp_path / "run", tmp_path / "inferd.yaml")
+
+    yield make
+    laid_out = [*scratch.glob("inferd-*"), *Path("/dev/shm").glob("inferd-*")]
+    assert laid_out == [], "a view is left"
+
+
+def ask(server: Inferd, model: str) -> httpx.Response:
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [5]}]}
+    return httpx.post(f"{server.url}/v2/models/{model}/infer", json=body, timeout=60)
+
+
+def answer(server: Inferd, model: str) -> float:
+    response = ask(server, model)
+    assert response.status_code == 200, f"{response.text}\n{server.log()}"
+    return response.json()["outputs"][0]["data"][0]
+
+
+def kill_workers(server: Inferd) -> None:
+    before = set(server.workers())
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not before & set(server.workers()), "the end of the workers", 10)
+
+
+def changes_told(server: Inferd, name: str) -> list[str]:
+    lines = server.log().splitlines()
+    return [line for line in lines if f'model="{name}"' in line and "changed since the model was loaded" in line]
+
+
+def test_every_worker_serves_what_was_loaded_first(tmp_path: Path, start: Callable[..., Inferd]) -> None:
+    made = worlds(tmp_path / "models")
+    right = {name: answer_ for name, (*_, answer_) in made.items()}
+    with start({name: world.folder / path for name, (world, path, _) in made.items()}) as server:
+        assert {name: answer(server, name) for name in made} == right
+        for world, _, _ in made.values():
+            world.change()
+        # Workers that run import nothing that is newer than they are.
+        assert {name: answer(server, name) for name in made} == right
+        for _ in range(2):
+            kill_workers(server)
+            assert {name: answer(server, name) for name in made} == right
+        for name in made:
+            assert changes_told(server, name), f"nothing is said of {name}\n{server.log()}"
+
+
+def test_a_large_file_that_is_written_to_in_place_is_refused_and_said(
+    tmp_path: Path, start: Callable[..., Inferd]
+) -> None:
+    made = {
+        "alone": Plain(tmp_path / "alone", large_alone, "in place"),
+        "apart": Plain(tmp_path / "apart", large_graph, "in place"),
+        "named": Plain(tmp_path / "named", large_python, "in place"),
+    }
+    files = {name: world.folder / ("model.py" if name == "named" else "model.onnx") for name, world in made.items()}
+    small = Plain(tmp_path / "small", python, "in place")
+    with start({**files, "small": small.folder / "model.py"}) as server:
+        for world in made.values():
+            world.change()
+        kill_workers(server)
+        assert answer(server, "small") == 111111
+        for name, gone in (("alone", "model.onnx"), ("apart", "weights.bin"), ("named", "large.bin")):
+            refused = ask(server, name)
+            assert refused.status_code == 503, refused.text
+            reason = f"'{made[name].folder / gone}' was written to after the model was loaded, and what it held is gone"
+            wait_for(lambda reason=reason: reason in server.log(), reason)
+
+
+def test_what_only_looks_changed_is_not_said_to_be(tmp_path: Path, start: Callable[..., Inferd]) -> None:
+    """Touched, checked out again, or the model's own: files that it writes go on where they are."""
+    folder = tmp_path / "m"
+    python(folder, 1)
+    text = (folder / "model.py").read_text()
+    text = text.replace("        import late\n", "        import late\n        open('served.log', 'a').write('+')\n")
+    (folder / "model.py").write_text(text)
+    (folder / "served.log").write_text("")
+    # Nothing names it: another's data, that grows.
+    (folder / "table.csv").write_bytes(bytes(2_000_000))
+    graph(tmp_path / "g", 1)
+    with start({"m": folder / "model.py", "g": tmp_path / "g" / "model.onnx"}) as server:
+        assert answer(server, "m") == 111111
+        for file in (*folder.iterdir(), *(tmp_path / "g").iterdir()):
+            if file.is_file() and file.suffix != ".log":
+                replace(file, file.read_bytes())
+        with (folder / "table.csv").open("ab") as table:
+            table.write(b"more")
+        kill_workers(server)
+        assert (answer(server, "m"), answer(server, "g")) == (111111, 1)
+        assert not changes_told(server, "m") + changes_told(server, "g")
+        (folder / "near.py").write_text("VERSION = 2\n")
+        kill_workers(server)
+        before = len((folder / "served.log").read_text())
+        assert answer(server, "m") == 111111
+        assert changes_told(server, "m")
+        assert len((folder / "served.log").read_text()) > before
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "--mount", "--propagation", "private", "true"], check=False).returncode != 0,
+    reason="mounting needs rights that this user lacks",
+)
+def test_where_nothing_can_be_laid_out_a_changed_model_is_refused_and_an_unchanged_one_is_served(
+    tmp_path: Path, start: Callable[..., Inferd]
+) -> None:
+    python(tmp_path / "changed", 1)
+    python(tmp_path / "unchanged", 1)
+    server = start({name: tmp_path / name / "model.py" for name in ("changed", "unchanged")})
+    # Full and read-only: no room for a view anywhere.
+    mounts = (
+        "mount -t tmpfs -o size=4k,nr_inodes=2 none $TMPDIR && touch $TMPDIR/full"
+        " && mount -t tmpfs -o size=256m none /dev/shm && mount -o remount,ro /dev/shm"
+    )
+    with server.within("unshare", "--mount", "--propagation", "private", "sh", "-c", f'{mounts} && exec "$@"', "sh"):
+        python(tmp_path / "changed", 2)
+        # What runs goes on as it was.
+        assert answer(server, "changed") == 111111
+        kill_workers(server)
+        assert answer(server, "unchanged") == 111111
+        refused = ask(server, "changed")
+        assert refused.status_code == 503, refused.text
+        wait_for(lambda: "can't be laid out again" in server.log(), "the reason")
+        assert "make room in TMPDIR" in server.log()

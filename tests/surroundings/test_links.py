@@ -10,6 +10,8 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -240,8 +242,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     scratch.mkdir()
     monkeypatch.setenv("TMPDIR", str(scratch))
 
-    def make(paths: dict[str, Path]) -> Inferd:
-        lines = ["server: {gateway_threads: 1}", "defaults: {threads: 1, profiling: false}", "models:"]
+    def make(paths: dict[str, Path], defaults: str = "replicas: 1") -> Inferd:
+        lines = ["server: {gateway_threads: 1}", f"defaults: {{threads: 1, profiling: false, {defaults}}}", "models:"]
         lines += [f"- {{path: {path}, name: {name}}}" for name, path in paths.items()]
         (tmp_path / "inferd.yaml").write_text("\n".join(lines))
         return Inferd(tmp_path / "run", tmp_path / "inferd.yaml")
@@ -288,6 +290,66 @@ def test_every_worker_serves_what_was_loaded_first(tmp_path: Path, start: Callab
             assert {name: answer(server, name) for name in made} == right
         for name in made:
             assert changes_told(server, name), f"nothing is said of {name}\n{server.log()}"
+
+
+def test_no_request_meets_two_versions_while_links_swing(tmp_path: Path, start: Callable[..., Inferd]) -> None:
+    made = {"python": Volume(tmp_path / "python", python), "onnx": Volume(tmp_path / "onnx", graph)}
+    right = {"python": 111111, "onnx": 1}
+    files = {"python": made["python"].folder / "model.py", "onnx": made["onnx"].folder / "model.onnx"}
+    seen: dict[str, list[httpx.Response]] = {name: [] for name in made}
+    over = threading.Event()
+
+    def keep_asking(name: str) -> None:
+        while not over.is_set():
+            seen[name].append(ask(server, name))
+
+    with start(files, "replicas: 2") as server:
+        with ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(keep_asking, name) for name in (*made, *made)]
+            try:
+                for act in (lambda: [world.change() for world in made.values()], lambda: kill_workers(server)):
+                    counts = {name: len(answers) for name, answers in seen.items()}
+                    act()
+                    wait_for(
+                        lambda counts=counts: all(len(seen[name]) > count + 20 for name, count in counts.items()),
+                        "answers after that",
+                    )
+            finally:
+                over.set()
+            for one in asking:
+                one.result()
+    for name, answers in seen.items():
+        assert {one.status_code for one in answers} == {200}, [one.text for one in answers if one.status_code != 200][
+            :3
+        ]
+        assert {one.json()["outputs"][0]["data"][0] for one in answers} == {right[name]}
+
+
+def test_a_model_that_is_replaced_while_it_is_loaded_is_loaded_again(
+    tmp_path: Path, start: Callable[..., Inferd]
+) -> None:
+    """The model itself lets the link swing, at the worst moment: after its sources were read, before its data."""
+    folder = tmp_path / "m"
+    text = MODEL.replace(
+        "        beside = Path",
+        f"""        data = Path({str(folder)!r}, "..data")
+        if str(data.readlink()) == "..1":
+            data.with_name("new").symlink_to("..2")
+            data.with_name("new").rename(data)
+        beside = Path""",
+    )
+
+    def make(place: Path, version: int) -> None:
+        python(place, version)
+        (place / "model.py").write_text(text.replace("OWN", str(version)))
+
+    world = Volume(folder, make)
+    world.make(folder / "..2", 2)
+    with start({"m": folder / "model.py"}) as server:
+        assert answer(server, "m") == 111111
+        assert "its files were replaced while they were loaded" in server.log()
+        kill_workers(server)
+        assert answer(server, "m") == 111111
 
 
 def test_a_large_file_that_is_written_to_in_place_is_refused_and_said(

@@ -211,7 +211,8 @@ class _Store:
             {
                 "name": name,
                 "path": str(path),
-                "paths": list(dict.fromkeys((str(path), str(path.resolve())))),
+                # Modules are found by the name that they have, and by where it leads.
+                "paths": [str(path), os.path.realpath(path)] if path.suffix == ".py" else [],
                 "identity": identity,
                 "mode": 0o600 | (seen.st_mode & 0o100),
                 "descriptor": None if small else descriptor,

@@ -99,7 +99,7 @@ def make_plan(
     every_pipeline = [*repository.pipelines, *pipelines]
     _check_pipelines(every_pipeline, repository.models, faults)
     every_pipeline += staged
-    if not planned and not faults:
+    if paths and not planned and not faults:
         named = ", ".join(map(str, paths))
         faults.append(f"{named}: no model is named there\nhelp: write models: [{{path: model.onnx}}], say")
     if faults:

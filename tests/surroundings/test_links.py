@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+import lightgbm
 import numpy as np
 import onnx
 import pytest
@@ -350,6 +351,39 @@ def test_a_model_that_is_replaced_while_it_is_loaded_is_loaded_again(
         assert "its files were replaced while they were loaded" in server.log()
         kill_workers(server)
         assert answer(server, "m") == 111111
+
+
+def booster(folder: Path, version: int) -> None:
+    """``version`` for each row, and as much again where the first column is positive."""
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    data = lightgbm.Dataset(x, version * (1.0 + (x[:, 0] > 0)))
+    made = lightgbm.train({"verbose": -1, "learning_rate": 1.0, "num_leaves": 2, "num_threads": 1}, data, 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(folder / "model.lgb", made.model_to_string().encode())
+
+
+def test_a_model_of_a_library_and_what_it_was_converted_to_are_kept(
+    tmp_path: Path, start: Callable[..., Inferd], cache: Path
+) -> None:
+    made = {name: Volume(tmp_path / name, booster) for name in ("library", "converted")}
+
+    def answers(server: Inferd) -> list[float]:
+        body = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [3, 3]}]}
+        found = [httpx.post(f"{server.url}/v2/models/{name}/infer", json=body, timeout=60).json() for name in made]
+        return [round(one["outputs"][0]["data"][0], 3) for one in found]
+
+    paths = {"library": f"{made['library'].folder / 'model.lgb'}, faster: false"}
+    with start({**paths, "converted": made["converted"].folder / "model.lgb"}) as server:
+        assert "lightgbm" in server.output().lower()
+        assert "onnxruntime" in server.output()
+        assert answers(server) == [2, 2]
+        for world in made.values():
+            world.change()
+        # As somebody does who needs room.
+        shutil.rmtree(cache)
+        kill_workers(server)
+        assert answers(server) == [2, 2]
+        assert all(changes_told(server, name) for name in made)
 
 
 def test_a_large_file_that_is_written_to_in_place_is_refused_and_said(

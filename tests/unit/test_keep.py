@@ -121,6 +121,21 @@ def test_bounds_of_files_bytes_and_descriptors_hold(
     assert len(os.listdir("/proc/self/fd")) - before <= 3
 
 
+def test_a_folder_that_is_a_model_is_kept_whole(keeper: Keeper, folder: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    (whole / "onnx").mkdir(parents=True)
+    (whole / "onnx" / "model.onnx").write_bytes(bytes(keep.COPIED_FILE_MAX + 1))
+    (whole / "tokenizer.json").write_text("{}")
+    told = load(keeper, folder / "model.py", {"file": str(whole), "runtime": "huggingface"})
+    assert names(told["kept"]) == {"tokenizer.json", "onnx/model.onnx"}
+    (whole / "tokenizer.json").unlink()
+    (whole / "onnx" / "model.onnx").unlink()
+    view = entered(told["kept"])
+    assert located(told, view)["file"] == view == str(Path.cwd())
+    assert Path("tokenizer.json").read_text() == "{}"
+    assert Path("onnx/model.onnx").stat().st_size == keep.COPIED_FILE_MAX + 1
+
+
 def test_a_folder_that_is_a_model_and_too_much_to_keep_is_refused_once_it_changed(
     keeper: Keeper, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,7 @@ NAMES = (
     "absent",
 )
 MODEL = f"""
-import importlib, json
+import importlib, json, resource
 
 def found():
     origins = {{}}

@@ -18,6 +18,7 @@ import secrets
 import shutil
 import stat
 import threading
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ class Keeper:
         file = Path(load["path"] if native else load["file"])
         about = load.get("triton")
         folder = Path(about["folder"]) if about else _folder_of(file, load)
-        kept = self._keep(file, folder, load, native=native)
+        kept = self._keep(file, folder, load)
         told = "" if kept is None else marshal.dumps({**kept, "code": worker_side.__file__}).hex()
         if kept is None or (native and len(told) > _ARGUMENT_MAX):
             return settings
@@ -116,7 +117,7 @@ class Keeper:
             for place in self._places:
                 shutil.rmtree(place, ignore_errors=True)
 
-    def _keep(self, file: Path, folder: Path, load: dict[str, Any], *, native: bool) -> dict[str, Any] | None:
+    def _keep(self, file: Path, folder: Path, load: dict[str, Any]) -> dict[str, Any] | None:
         for _ in range(_TRIES):
             descriptors: list[int] = []
             try:
@@ -138,8 +139,8 @@ class Keeper:
             self._count += 1
             views = [str(place / str(self._count)) for place in self._places]
         files = kept["files"]
-        # ONNX Runtime follows links to weights beside the model, and refuses those that lead out of its folder.
-        copies = native and len(files) > 1
+        # ONNX Runtime refuses links to weights beside a model that lead out of its folder.
+        copies = len(files) > 1 and any(file["name"].endswith(".onnx") for file in files)
         if sum(file["identity"][2] for file in files if copies or file["offset"] is not None) > _IN_MEMORY_MAX:
             views = views[:1]
         return {**kept, "views": views, "copies": copies, "server": os.getpid()}
@@ -307,7 +308,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
             if (at.st_dev, at.st_ino) in seen or (place / "pyvenv.cfg").exists():
                 continue
             seen.add((at.st_dev, at.st_ino))
-            for child in sorted(place.iterdir()):
+            for child in sorted(islice(place.iterdir(), _VISITED_MAX)):
                 visited += 1
                 if visited > _VISITED_MAX:
                     return

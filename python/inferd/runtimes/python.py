@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python
-from inferd.runtimes.sources import import_source, places_of_modules
+from inferd.runtimes.sources import import_source, places_of_modules, prefer
 from inferd.sdk.arrays import handed
 from inferd.sdk.streams import each, is_generator
 from inferd.types import InputSchema, Signature, TensorSpec
@@ -157,7 +157,10 @@ def _named(outputs: Any, how: str) -> Batch:
 
 def import_file(file: Path, kept: dict[str, Any] | None = None) -> Any:
     """The module in ``file``, run. Files beside it can be imported, as they can when the file is run."""
-    return import_source("inferd_model", file, *places_of_modules(file), kept=kept)
+    folders = places_of_modules(file)
+    for folder in folders:
+        prefer(folder)
+    return import_source("inferd_model", file, *folders, kept=kept)
 
 
 def find_class(file: Path, module: Any, name: str | None) -> Any:

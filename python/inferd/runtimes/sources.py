@@ -8,6 +8,7 @@ answer as before. Knows nothing of what is in the module.
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from functools import partial
 from importlib.machinery import (
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
-__all__ = ["import_source", "places_of_modules"]
+__all__ = ["import_source", "places_of_modules", "prefer"]
+
+_IMPORT = re.compile(rb"^[ \t]*(?:import[ \t]+([^\n#]+)|from[ \t]+(\w+))", re.MULTILINE)
 
 
 def import_source(name: str, file: Path, *folders: Path, kept: dict[str, Any] | None = None) -> Any:
@@ -53,7 +56,6 @@ def import_source(name: str, file: Path, *folders: Path, kept: dict[str, Any] | 
     sys.path[:0] = map(str, folders)
     for folder in folders:
         sys.path_importer_cache.pop(str(folder), None)
-        _forget(folder)
     sys.path_hooks.insert(0, _Beside(folders, sources))
     module = importlib.util.module_from_spec(found)
     # Dataclasses and pickles look their module up here.
@@ -62,12 +64,15 @@ def import_source(name: str, file: Path, *folders: Path, kept: dict[str, Any] | 
     return module
 
 
-def _forget(folder: Path) -> None:
-    """Let the modules in ``folder`` be found although this process has others of their names.
+def prefer(folder: Path) -> None:
+    """Let the modules in ``folder`` that its files import be found although this process has others of their names.
 
     Those that the worker imported before are the worker's: a script that imports ``resource`` gets the file of that
-    name beside it. Who holds the others keeps them. What is part of the interpreter stays, there as here.
+    name beside it. Whoever holds the others keeps them. What is part of the interpreter stays, there as here.
     """
+    files = [file for file in folder.iterdir() if file.suffix in SOURCE_SUFFIXES] if folder.is_dir() else []
+    sources = b"\n".join(file.read_bytes() for file in files if file.is_file())
+    imported = set(re.findall(rb"\w+", b" ".join(b" ".join(names) for names in _IMPORT.findall(sources))))
     for file in folder.iterdir() if folder.is_dir() else ():
         name = file.name.partition(".")[0]
         module = sys.modules.get(name)
@@ -75,7 +80,8 @@ def _forget(folder: Path) -> None:
         if module is None or not is_module or name == "inferd" or name in sys.builtin_module_names:
             continue
         origin = getattr(module.__spec__, "origin", None)
-        if origin != "frozen" and not Path(origin or "").is_relative_to(folder):
+        # One that nothing there imports is somebody's who happens to share the folder: libraries need theirs.
+        if name.encode() in imported and origin != "frozen" and not Path(origin or "").is_relative_to(folder):
             for one in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
                 del sys.modules[one]
 

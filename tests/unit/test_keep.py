@@ -191,3 +191,26 @@ def test_a_file_that_changes_while_it_is_kept_is_read_again(
     kept = load(keeper, folder / "model.py")["kept"]
     assert is_unchanged(kept)
     assert entered(kept) == str(folder)
+
+
+def test_what_killed_servers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    namespace, pid, started = keep._process(os.getpid())
+    token = "0" * 24
+    mine, dead, reused, elsewhere, other = (
+        tmp_path / f"inferd-{name}"
+        for name in (
+            f"{namespace}-{pid}-{started}-{token}",
+            # Beyond the numbers that the system gives.
+            f"{namespace}-4194305-{started}-{token}",
+            f"{namespace}-{pid}-{started + 1}-{token}",
+            f"{namespace + 1}-4194305-{started}-{token}",
+            "of-the-user",
+        )
+    )
+    for folder in (mine, dead, reused, elsewhere, other):
+        (folder / "1").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    link = tmp_path / f"inferd-{namespace}-4194305-{started}-{'1' * 24}"
+    link.symlink_to(tmp_path / "kept")
+    Keeper([tmp_path]).close()
+    assert set(tmp_path.iterdir()) == {mine, elsewhere, other, link, tmp_path / "kept"}

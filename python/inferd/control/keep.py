@@ -50,6 +50,8 @@ _ARGUMENT_MAX = 120 << 10
 _IN_MEMORY_MAX = 64 << 20
 """Most bytes that are laid out in /dev/shm where there is no room in TMPDIR: it is memory."""
 
+_PREFIX = "inferd-"
+_NAME = re.compile(rf"{_PREFIX}(\d+)-(\d+)-(\d+)-[0-9a-f]{{24}}")
 # What a model writes beside itself is its own affair, and goes on where it is.
 _WRITTEN = re.compile(r".*(\.(log|out|err|pid|lock|tmp|swp|db|sqlite3?|pyc)|-(wal|shm|journal)|~)", re.IGNORECASE)
 _NO_MODULES = ("__pycache__", "node_modules", "site-packages")
@@ -68,8 +70,14 @@ class Keeper:
         self._descriptors: list[int] = []
         self._kept: dict[tuple[str, int], dict[str, Any]] = {}
         self._count = 0
-        token = secrets.token_hex(12)
-        self._places = [place / f"inferd-{token}" for place in places]
+        # Nobody can guess it, and make the folder first. Who made it is in it, for servers to come.
+        made_by = (0, os.getpid(), 0)
+        with contextlib.suppress(OSError):
+            made_by = _process(os.getpid())
+        name = f"{_PREFIX}{'-'.join(map(str, made_by))}-{secrets.token_hex(12)}"
+        self._places = [place / name for place in places]
+        for place in places:
+            _sweep(place)
         self._adding = threading.Lock()
         # The rest is for connections, arenas and pipes.
         self._descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
@@ -173,6 +181,32 @@ class Keeper:
             "live": live,
             "left_out": left_out,
         }
+
+
+def _process(pid: int) -> tuple[int, int, int]:
+    """A process among all that there ever were: its namespace, its number, when it started (clock ticks since boot)."""
+    stat_line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return Path("/proc/self/ns/pid").stat().st_ino, pid, int(stat_line.rpartition(")")[2].split()[19])
+
+
+def _sweep(place: Path) -> None:
+    """Remove what servers laid out that were killed: of this user, and of this namespace, in which they can be seen."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(place):
+            made = _NAME.fullmatch(entry.name)
+            with contextlib.suppress(OSError):
+                if made is None or entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+                    continue
+                namespace, pid, started = map(int, made.groups())
+                if namespace == Path("/proc/self/ns/pid").stat().st_ino and not _lives(pid, started):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _lives(pid: int, started: int) -> bool:
+    try:
+        return _process(pid)[2] == started
+    except OSError:
+        return False
 
 
 class _Store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -167,7 +168,9 @@ def test_what_is_served_from_onnx_answers_and_refuses_as_the_library_does(server
 def test_what_is_served_from_onnx_looks_as_the_library_does(server, made, cache):
     with inferd.Server(made.file, name="m", threads=1, faster=False, **made.settings) as library:
         assert facts(library) == "no: faster is off in its settings"
-        assert library.models[0].signature == server.models[0].signature
+        # What batching rests on is another thing: operators here, the kind of estimator there.
+        found, wanted = (replace(one.models[0].signature, verdict=None) for one in (server, library))
+        assert found == wanted
 
 
 def test_one_row_that_is_refused_does_not_refuse_its_neighbours(tmp_path, cache):

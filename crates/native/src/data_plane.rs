@@ -63,6 +63,12 @@ impl DataPlane {
         [("data", gateway.data_addr().to_string())].into_iter().chain(metrics).collect()
     }
 
+    /// Close the ports for good. Models can still be loaded; nobody can ask them.
+    fn stop_listening(&self, py: Python<'_>) -> PyResult<()> {
+        let gateway = self.running.gateway.clone();
+        self.wait(py, async move { gateway.close().await })
+    }
+
     /// Load one model version; returns when every replica is warm.
     fn load(&self, py: Python<'_>, settings: &str) -> PyResult<String> {
         let settings: ModelSettings = serde_json::from_str(settings)

@@ -56,6 +56,11 @@ pub(crate) fn decide(
         (BatchingMode::Auto, Ok(())) => Ok(match source.analyse(&runner.graph) {
             Verdict::Independent => Decision::on(Decider::Analysis, "no operator mixes rows", 0),
             Verdict::Dependent(how) => Decision::off(Decider::Analysis, how),
+            // Rows of the converted model's own ranges say more than those that are made up here.
+            Verdict::Unknown(why) if settings.compared => {
+                let told = format!("its rows were compared when it was converted (no proof: {why})");
+                Decision::on(Decider::Probe, told, 0)
+            }
             Verdict::Unknown(why) => by_probe(runner, settings, trial, &why),
         }),
     }

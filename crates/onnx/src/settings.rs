@@ -45,6 +45,9 @@ pub struct LoadSettings {
     /// Columns that the library was fitted with and does not read.
     #[serde(default)]
     pub ignored_columns: Vec<Arc<str>>,
+    /// Whether rows that ran alone were compared with rows in company when the model was converted.
+    #[serde(default)]
+    pub compared: bool,
     /// Tensors that clients see in another shape than the model.
     #[serde(default)]
     pub reshape: ReshapeSettings,

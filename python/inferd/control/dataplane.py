@@ -6,11 +6,8 @@ The only user of the native module here; knows nothing of files and flags.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import socket
-import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd import _native
@@ -69,12 +66,7 @@ class DataPlane:
         It takes a free port of the loopback interface, since it knows no other way to start, and gives it up at once.
         """
         plane = cls({**gateway, "host": "127.0.0.1", "port": 0, "metrics_port": None}, log)
-        host, _, port = plane.addresses["data"].rpartition(":")
-        for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208
-            # Descriptors of others come and go meanwhile.
-            with contextlib.suppress(OSError):
-                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                    _shut(descriptor, (host, int(port)))
+        plane._native.stop_listening()
         return plane
 
     @property
@@ -156,14 +148,6 @@ def refuse_ports(gateway: dict[str, Any]) -> None:
                 f"cannot listen on {host}:{port}: {why}; set {setting} to a free port, or to 0 for any"
             )
             raise _with_remedy(refused, gateway) from None
-
-
-def _shut(descriptor: int, address: tuple[str, int]) -> None:
-    """Refuse connections from now on where ``descriptor`` listens on ``address``."""
-    with socket.socket(fileno=os.dup(descriptor)) as one:
-        if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and one.getsockname() == address:
-            # Of the socket itself, not of this descriptor of it.
-            one.shutdown(socket.SHUT_RDWR)
 
 
 def _with_remedy(fault: InferdError, gateway: dict[str, Any]) -> InferdError:

@@ -80,9 +80,8 @@ class Conversions:
             message = str(fault) if isinstance(fault, InferdError) else f"{type(fault).__name__}: {fault}"
             return served_by_library(model.settings, f"its conversion to ONNX failed ({' '.join(message.split())})")
         told: dict[str, Any] = {"schemas": list(found.verdict.schemas), "facts": {"faster": found.verdict.why}}
-        if spec.batching == "auto":
-            # Rows alone were compared with rows in company. The worker's own probe knows no rows that tell them apart.
-            told["batching"] = "on"
+        # Rows alone were compared with rows in company. The worker's own probe knows no rows that tell them apart.
+        told["compared"] = True
         if found.verdict.ignored_columns:
             told["ignored_columns"] = list(found.verdict.ignored_columns)
         load = launch.load | told

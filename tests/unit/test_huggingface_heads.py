@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inferd.errors import ModelFailed
-from inferd.worker.probe import earned_signature
+from inferd.worker.batching import earned_signature
 from outside import texts
 from outside.hub import BERT, SENTENCES, ask, classifier, logits, make, served, settings_of, sigmoid, softmax
 from outside.texts import Encoder

@@ -11,7 +11,7 @@ from tokenizers import normalizers
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes import huggingface
-from inferd.worker.probe import earned_signature
+from inferd.worker.batching import earned_signature
 from outside import texts
 from outside.hub import (
     BERT,

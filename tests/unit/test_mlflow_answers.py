@@ -15,7 +15,7 @@ from mlflow.types.schema import ColSpec
 from sklearn.linear_model import LogisticRegression
 
 from inferd.errors import ModelFailed
-from inferd.worker.probe import earned_signature
+from inferd.worker.batching import earned_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes import mlflow as folders
 from inferd.runtimes.trust import digest
 from inferd.spec.settings import ModelSpec
-from inferd.worker.probe import earned_signature
+from inferd.worker.batching import earned_signature
 
 if TYPE_CHECKING:
     pass

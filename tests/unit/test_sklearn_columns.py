@@ -42,7 +42,7 @@ from inferd.runtimes import sklearn, sklearn_answers
 from inferd.runtimes.sklearn_files import untrusted
 from inferd.spec.settings import ModelSpec
 from inferd.types import TensorSpec
-from inferd.worker.probe import earned_signature
+from inferd.worker.batching import earned_signature
 
 ROWS = 60
 FP64_MAX = float(np.finfo(np.float64).max)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.python import import_file, load
 from inferd.types import DATATYPES, Signature, TensorSpec
+from inferd.worker.batching import earned_signature
 from inferd.worker.loop import answer
-from inferd.worker.probe import earned_signature, sample
+from inferd.worker.probe_rows import sample
 from inferd.worker.tensors import as_array, checked_outputs, pack_bytes, unpack_bytes
 
 LOAD = {"batching": "auto", "batch_rows_max": 32, "tolerance": {"absolute": 1e-5, "relative": 1e-3}}
@@ -95,8 +96,8 @@ def test_batching_is_earned_by_rows_that_do_not_mix():
     ("runtime", "words"),
     [
         (FakeRuntime(lambda batch: {"y": batch["x"] - batch["x"].mean(axis=0)}), "changes when other rows"),
-        (FakeRuntime(lambda batch: {"y": batch["x"][:1]}), "probe failed"),
-        (FakeRuntime(lambda batch: 1 / 0), "ZeroDivisionError"),
+        (FakeRuntime(lambda batch: {"y": batch["x"][:1]}), "raises ModelFailed where 2 rows"),
+        (FakeRuntime(lambda batch: 1 / 0), "the probe failed with ZeroDivisionError"),
         (FakeRuntime(lambda batch: {"y": batch["x"]}, inputs=(("x", "FP32", (3,)),)), "dimension 0 of 'x' is fixed"),
     ],
 )
@@ -107,10 +108,7 @@ def test_batching_that_is_not_earned_is_off_and_the_reason_is_told(runtime, word
 def test_the_setting_stands_above_the_probe():
     mixes = FakeRuntime(lambda batch: {"y": batch["x"] - batch["x"].mean()})
     assert earned_signature(mixes, {**LOAD, "batching": "on"}).batched
-    assert (
-        earned_signature(FakeRuntime(None), {**LOAD, "batching": "off"}).batching_off
-        == "batching is off in its settings"
-    )
+    assert earned_signature(FakeRuntime(None), {**LOAD, "batching": "off"}).batching_off == "batching: off"
 
 
 @pytest.mark.parametrize("datatype", DATATYPES)

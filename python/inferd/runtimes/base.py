@@ -231,6 +231,7 @@ def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads:
             "signature": _declared(spec),
             "batching": spec.batching,
             "batch_rows_max": spec.batch_rows_max,
+            "repeatable": spec.retry_on_worker_loss,
             "threads": threads,
             "tolerance": {
                 "absolute": spec.batch_tolerance_absolute,

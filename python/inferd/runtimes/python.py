@@ -38,6 +38,7 @@ from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python
 from inferd.runtimes.sources import import_source, places_of_modules, prefer
 from inferd.sdk.arrays import handed
+from inferd.sdk.constants import constants_of
 from inferd.sdk.streams import each, is_generator
 from inferd.types import InputSchema, Signature, TensorSpec
 
@@ -124,6 +125,7 @@ class PythonRuntime:
         self._model.load(**settings["parameters"])
         # After load: a model may have made it there.
         self.example: Batch | None = getattr(self._model, "example", None)
+        self.constants = constants_of(self._model)
         self.schemas = tuple(_schema(schema) for schema in getattr(self._model, "schemas", ()))
         self.ignored_columns = tuple(getattr(self._model, "ignored_columns", ()))
         self.streams = is_generator(self._model.predict)

@@ -20,6 +20,7 @@ from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Takes
 from inferd.runtimes.sources import import_source, places_of_modules
 from inferd.sdk.arrays import handed
+from inferd.sdk.constants import constants_of
 from inferd.sdk.context import Contexts, settle
 from inferd.spec.triton.sequences import hidden_tensors
 from inferd.types import Signature, TensorSpec
@@ -100,6 +101,7 @@ class TritonRuntime:
         self._model = model_class()
         if hasattr(self._model, "initialize"):
             self._say(self._model.initialize, _arguments(about, config))
+        self.constants = constants_of(self._model)
 
     def completed(self, load: dict[str, Any]) -> dict[str, Any]:
         """The settings ``load`` with what only the model itself said."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from inferd.errors import ModelFailed
 from inferd.sdk.calls import Call
+from inferd.sdk.constants import constants_of
 from inferd.types import InputSchema, Signature
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class StageRuntime:
                 stated.setdefault(column.name, InputSchema(column.name))
         self.schemas = tuple(stated.values())
         self.ignored_columns = tuple(model.ignored_columns) if first else ()
-        self.rows_independent = self.call.by_row
+        self.independent = f"{stage}() takes one row at a time" if self.call.by_row else None
         self.streams = self.call.streams
         if self.streams and len(hooks) > 1:
             raise ModelFailed(
@@ -73,6 +74,7 @@ class StageRuntime:
         given = tuple(column.spec for column in self.call.outputs)
         self.signature = Signature(seen + (contexts.specs if contexts else ()), given)
         self.example = self.call.sample
+        self.constants = constants_of(model)
         self.defaults = self.call.defaults if first else {}
 
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The life of a Python worker: load, probe, answer batches until the channel closes.
+"""The life of a Python worker: load, decide on batching, answer batches until the channel closes.
 
 Reads batches from the channel, hands them to the runtime and its outputs back.
 Knows nothing of requests: a batch is rows, whoever sent them.
@@ -16,8 +16,8 @@ from inferd.errors import InferdError, InvalidInput, ModelFailed
 from inferd.runtimes.base import Controlled, Tabular
 from inferd.runtimes.kept import Lost, changes, entered, inodes, located
 from inferd.runtimes.registry import runtime
+from inferd.worker.batching import earned_signature
 from inferd.worker.channel import Channel, Told, WorkerBatch
-from inferd.worker.probe import earned_signature
 from inferd.worker.tensors import checked_outputs
 
 if TYPE_CHECKING:

@@ -1,115 +1,266 @@
-"""Whether requests may share a run of the model: batching must be earned.
+"""Finds out whether a row's answer depends on the rows that run with it, by running rows alone and in company.
 
-Reads a runtime and its settings, hands on the signature with the verdict and the reason. Knows nothing of channels.
+Reads a runtime and bounds, hands on how many rows were compared, or how rows change each other. It shows nothing of
+rows that it did not run: a passed probe is no proof. Knows nothing of settings and channels.
+
+Each row first runs alone twice, with all the others in between: what differs from itself can't be compared. Then rows
+run in company: ordinary ones, an outlier among them in several places, all of them in both orders, equal ones, and as
+many as a batch may have. What the model refuses alone is left out; an ordinary row must be right.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from inferd.runtimes.base import Streaming
-from inferd.types import Signature
+from inferd.worker.probe_compare import close, difference
+from inferd.worker.probe_rows import Rows, recipes
 from inferd.worker.tensors import checked_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from inferd.runtimes.base import Batch, Runtime
-    from inferd.types import TensorSpec
+    from inferd.worker.probe_rows import Row
 
-__all__ = ["earned_signature", "sample"]
+__all__ = ["Bounds", "Finding", "NotIndependent", "probe"]
 
-_ROWS = 4
-# A dimension of free size that is not the batch: small, and not equal to the number of rows, so that a model which
-# mixes the two up is found out.
-_FREE = 3
+SECONDS = 1.0
+"""How long the probe takes past the first run, as far as it has a choice: a model that is slower runs the five runs
+without which there is no comparison, and what began before the time was over."""
+RUNS_LEAST = 5
+"""Two rows, one of them twice, and both together in either order."""
+_ROWS_MOST = 128
+_REFUSED_MOST = 4
+_ELEMENTS_MOST = 1 << 22
+"""Of the largest company: 32 MiB in FP64."""
 
 
-def earned_signature(runtime: Runtime, load: dict[str, Any]) -> Signature:
-    """The runtime's signature, batched only where batched rows equal lone rows.
+class NotIndependent(Exception):
+    """Why rows must not run together, in words for the operator."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far the probe goes.
 
     Args:
-        runtime: the loaded model.
-        load: its settings: ``batching``, ``batch_rows_max``, ``tolerance``.
+        rows_max: most rows of a batch.
+        tolerance: ``absolute`` and ``relative`` difference that is rounding.
+        once: whether the model has side effects: it runs :data:`RUNS_LEAST` times and no more.
+        wild: whether an unknown integer is an exception at worst.
+        seconds: see :data:`SECONDS`.
     """
-    signature = runtime.signature
-    if isinstance(runtime, Streaming) and runtime.streams:
-        return Signature(signature.inputs, signature.outputs, "it streams", decoupled=True)
-    reason = None if load["batching"] == "on" else _why_not(runtime, load)
-    return Signature(signature.inputs, signature.outputs, reason)
+
+    rows_max: int
+    tolerance: Mapping[str, float]
+    once: bool = False
+    wild: bool = False
+    seconds: float = SECONDS
 
 
-def _why_not(runtime: Runtime, load: dict[str, Any]) -> str | None:
-    if getattr(runtime, "rows_independent", False) and load["batching"] == "auto" and load["batch_rows_max"] > 1:
-        # Its method sees one row at a time.
-        return None
-    if load["batching"] == "off":
-        return "batching is off in its settings"
-    if load["batch_rows_max"] == 1:
-        return "batch_rows_max is 1"
-    for spec in (*runtime.signature.inputs, *runtime.signature.outputs):
-        if not spec.shape or spec.shape[0] != -1:
-            return f"dimension 0 of '{spec.name}' is fixed"
-    try:
-        return _compare(runtime, min(_ROWS, load["batch_rows_max"]), load["tolerance"])
-    except Exception as fault:  # noqa: BLE001 (whatever a model raises on made-up input says that it can't be probed)
-        return f"the probe failed with {type(fault).__name__}; give the class an example, or set batching: on"
+class Finding(NamedTuple):
+    """What was compared, without a difference."""
+
+    rows: int
+    companies: int
+    short: str | None
+    """Why there were not more; ``None`` where everything was run."""
 
 
-def _compare(runtime: Runtime, rows: int, tolerance: dict[str, float]) -> str | None:
-    """Why ``rows`` rows together differ from the same rows alone; None where they don't."""
-    batch = sample(runtime, rows)
-    together = _predict(runtime, batch, rows)
-    for row in range(rows):
-        alone = _predict(runtime, {name: array[row : row + 1] for name, array in batch.items()}, 1)
-        for spec, whole, lone in zip(runtime.signature.outputs, together, alone, strict=True):
-            if not _equal(whole[row : row + 1], lone, tolerance):
-                return f"output '{spec.name}' of a row changes when other rows run with it"
-    return None
+def probe(runtime: Runtime, bounds: Bounds) -> Finding:
+    """Run rows alone and in company.
+
+    Raises:
+        NotIndependent: a row changes in company or from run to run, or the rows show nothing.
+    """
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # What a library thinks of made-up rows is no news to the operator.
+        warnings.simplefilter("ignore")
+        return _Probe(runtime, bounds).found()
 
 
-def _predict(runtime: Runtime, batch: Batch, rows: int) -> list[np.ndarray]:
-    # A copy: a model may write into what it is given.
-    outputs = runtime.predict({name: array.copy() for name, array in batch.items()})
-    return [array.copy() for array in checked_outputs(outputs, runtime.signature, rows)]
+class _Answered(NamedTuple):
+    row: Row
+    answer: list[np.ndarray]
 
 
-def _equal(one: np.ndarray, other: np.ndarray, tolerance: dict[str, float]) -> bool:
-    if one.shape != other.shape:
-        return False
-    if one.dtype.kind == "f":
-        close = np.allclose(
-            one.astype(np.float64),
-            other.astype(np.float64),
-            rtol=tolerance["relative"],
-            atol=tolerance["absolute"],
-            equal_nan=True,
+class _Probe:
+    def __init__(self, runtime: Runtime, bounds: Bounds) -> None:
+        self._runtime, self._bounds = runtime, bounds
+        self._specs = runtime.signature.outputs
+        self._ends = 0.0
+        self._took = self._usual = 0.0
+        self._row_elements = 1
+        self._refused: list[Row] = []
+        self._short: str | None = None
+
+    def found(self) -> Finding:
+        made, first = self._begin()
+        rows = made.each()
+        lone = [_Answered(next(rows), first)]
+        self._row_elements = sum(array.size for array in lone[0].row.batch.values())
+        # Loading ends in the first run of many a library: it is not counted.
+        self._ends = time.perf_counter() + self._bounds.seconds
+        self._run_alone(rows, lone)
+        if len(lone) < 2:
+            raise NotIndependent(
+                "the model takes only one of the rows that were made up, so a probe shows nothing; give the class an"
+                " example of several rows, or set batching: on if rows are independent"
+            )
+        self._repeat(lone)
+        self._same_shapes(lone)
+        companies = 0
+        for company in self._companies(len(lone)):
+            if companies >= 2 and not self._has_time_for(company):
+                self._short = self._short or "the model is slow"
+                break
+            self._together([lone[place] for place in company])
+            companies += 1
+        self._not_all_alike(lone)
+        self._refused_in_company(lone)
+        return Finding(len(lone), companies, self._short)
+
+    def _begin(self) -> tuple[Rows, list[np.ndarray]]:
+        """What makes rows of which the model takes an ordinary one, and the answer to that one."""
+        fault: Exception = ValueError("the model has no inputs")
+        for tried, recipe in enumerate(recipes(self._runtime)):
+            if tried and self._bounds.once:
+                break
+            try:
+                made = Rows(self._runtime, recipe, wild=self._bounds.wild)
+                return made, self._run(made.ordinary(), 1)
+            except Exception as error:  # noqa: BLE001 (whatever a model raises, another row may do)
+                fault = fault if tried else error
+        raise fault
+
+    def _run_alone(self, rows: Iterator[Row], lone: list[_Answered]) -> None:
+        """Run each row alone, as far as there is time: a quarter of it, as the rest is for what comes after."""
+        until = time.perf_counter() + self._bounds.seconds / 4
+        self._usual = self._took
+        rung = None
+        for row in rows:
+            if len(lone) > 1 and self._bounds.once:
+                self._short = "it runs five times only, as retry_on_worker_loss is false"
+                return
+            if len(lone) > 1 and time.perf_counter() > until:
+                self._short = "the model is slow"
+                return
+            if rung is not None and row.rung >= rung:
+                continue
+            try:
+                lone.append(_Answered(row, self._alone(row)))
+            except Exception:
+                if self._bounds.once:
+                    raise
+                # What a model raises on what is out of its range is no fault.
+                self._refused.append(row)
+                continue
+            if row.rung and self._took > max(4 * self._usual, self._usual + 0.1):
+                # Its time grows with its numbers: it may wait as many seconds, or count so far.
+                rung = row.rung
+            self._usual = min(self._usual, self._took)
+
+    def _repeat(self, lone: Sequence[_Answered]) -> None:
+        for place, one in enumerate(lone):
+            if self._bounds.once and place:
+                return
+            if place > 1 and time.perf_counter() > self._ends - self._bounds.seconds / 2:
+                self._short = self._short or "the model is slow"
+                return
+            again = self._alone(one.row)
+            name = difference(self._specs, one.answer, again, self._bounds.tolerance)
+            if name is not None:
+                raise NotIndependent(f"output '{name}' differs from run to run for the same row")
+
+    def _same_shapes(self, lone: Sequence[_Answered]) -> None:
+        for index, spec in enumerate(self._specs):
+            if len({one.answer[index].shape for one in lone}) > 1:
+                raise NotIndependent(f"the shape of output '{spec.name}' depends on the data")
+
+    def _not_all_alike(self, lone: Sequence[_Answered]) -> None:
+        for index, spec in enumerate(self._specs):
+            first = lone[0].answer[index]
+            if not all(close(first, one.answer[index], spec, self._bounds.tolerance).all() for one in lone):
+                return
+        raise NotIndependent(
+            "the model answers every made-up row alike, so a probe shows nothing; give the class an example, or set"
+            " batching: on if rows are independent"
         )
-        return bool(close)
-    return bool(np.array_equal(one, other))
+
+    def _companies(self, count: int) -> Iterator[list[int]]:
+        """Which rows run together, the most useful first. Rows 0 and 1 are ordinary and unlike."""
+        most = min(self._bounds.rows_max, _ROWS_MOST)
+        yield [0, 1]
+        yield [1, 0]
+        if self._bounds.once:
+            return
+        everything = list(range(count))
+        for company in (everything, everything[::-1], [0, *everything[2:][:2]], [1, 0, 1, 0], [0, 0, 0]):
+            yield company[:most]
+        for place in everything[2:]:
+            # One that is unlike the rest, before and behind it.
+            yield [place, 0]
+            yield [0, 1, place][:most]
+        many = min(most, max(2, _ELEMENTS_MOST // max(1, self._row_elements)))
+        yield [place % count for place in range(many)]
+        # Mostly ordinary rows, one stranger in the middle: bounds that are taken from a batch hide it elsewhere.
+        yield [1 if place == many // 2 else 0 for place in range(many)]
+
+    def _has_time_for(self, company: Sequence[int]) -> bool:
+        # At worst rows take their time one after the other.
+        return time.perf_counter() + self._usual * len(company) < self._ends
+
+    def _together(self, company: Sequence[_Answered]) -> None:
+        first = company[0].row.batch
+        batch = {name: np.concatenate([one.row.batch[name] for one in company]) for name in first}
+        try:
+            answers = self._run(batch, len(company))
+        except Exception as fault:
+            raise NotIndependent(
+                f"the model raises {type(fault).__name__} where {len(company)} rows run together that it answers alone"
+                f" ({_described(company, 0)})"
+            ) from fault
+        for place, one in enumerate(company):
+            mine = [answer[place : place + 1] for answer in answers]
+            name = difference(self._specs, one.answer, mine, self._bounds.tolerance)
+            if name is not None:
+                raise NotIndependent(
+                    f"output '{name}' of a row changes when other rows run with it ({_described(company, place)})"
+                )
+
+    def _refused_in_company(self, lone: Sequence[_Answered]) -> None:
+        """Where the model answers a row in company that it refuses alone, it fills in what it takes from others."""
+        for row in self._refused[:_REFUSED_MOST]:
+            if not self._has_time_for([0, 0, 0]):
+                return
+            rows = (lone[0].row, row, lone[1].row)
+            batch = {name: np.concatenate([one.batch[name] for one in rows]) for name in row.batch}
+            try:
+                self._run(batch, len(rows))
+            except Exception:  # noqa: BLE001, S112 (it refuses the row in company, too)
+                continue
+            raise NotIndependent(f"a row that the model refuses alone ('{row.kind}') gets an answer in company")
+
+    def _alone(self, row: Row) -> list[np.ndarray]:
+        return self._run(row.batch, 1)
+
+    def _run(self, batch: Batch, rows: int) -> list[np.ndarray]:
+        # A copy: a model may write into what it is given.
+        given = {name: array.copy() for name, array in batch.items()}
+        started = time.perf_counter()
+        outputs = self._runtime.predict(given)
+        self._took = time.perf_counter() - started
+        return [array.copy() for array in checked_outputs(outputs, self._runtime.signature, rows)]
 
 
-def sample(runtime: Runtime, rows: int) -> Batch:
-    """``rows`` rows of input: the model's own example repeated, or made up, the same every time."""
-    if runtime.example is not None:
-        return {
-            name: np.resize(array, (rows, *array.shape[1:]))
-            for name, array in ((name, np.asarray(value)) for name, value in runtime.example.items())
-        }
-    random = np.random.default_rng(0)
-    return {spec.name: _made_up(random, spec, rows) for spec in runtime.signature.inputs}
-
-
-def _made_up(random: np.random.Generator, spec: TensorSpec, rows: int) -> np.ndarray:
-    shape = tuple((rows if position == 0 else _FREE) if dim < 0 else dim for position, dim in enumerate(spec.shape))
-    if spec.datatype == "BYTES":
-        array = np.empty(math.prod(shape), dtype=object)
-        array[:] = [b"row %d" % position for position in range(array.size)]
-        return array.reshape(shape)
-    if spec.datatype.startswith("FP"):
-        return random.random(shape).astype(f"float{spec.datatype[2:]}")
-    if spec.datatype == "BF16":
-        return (random.random(shape, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    # 0 and 1 are valid for flags, counts and most vocabularies.
-    return random.integers(0, 2, shape).astype(spec.datatype.lower())
+def _described(company: Sequence[_Answered], place: int) -> str:
+    mine = company[place].row.kind
+    others = sorted({one.row.kind for other, one in enumerate(company) if other != place})
+    if len(others) > 2:
+        others = [*others[:2], "others"]
+    return f"a row '{mine}' with {len(company) - 1} of '{', '.join(others)}'"

@@ -37,6 +37,8 @@ class Booster(Protocol):
     booster: Any
     facts: dict[str, str]
     """What an operator wants to know."""
+    kind: str
+    """What answers, in the plural: trees."""
     table: Table
     """The columns that the file tells of."""
     countable: Collection[str]
@@ -70,6 +72,7 @@ class BoosterRuntime:
     def __init__(self, settings: dict[str, Any], model: Booster) -> None:
         self.booster = model.booster
         self.facts = model.facts
+        self.independent = f"{model.kind} answer row by row"
         self._model = model
         inputs = declared(settings, "inputs")
         table = model.table if inputs is None else _as_declared(model, inputs)

@@ -70,6 +70,7 @@ class CatboostBooster:
         ModelFailed: the model has embeddings, whose length the file does not tell and the settings don't either.
     """
 
+    kind = "trees"
     refuses_unknown = False
 
     def __init__(self, settings: dict[str, Any], *, raw: bool = False) -> None:

@@ -66,6 +66,7 @@ class LightgbmBooster:
         ModelFailed: it was trained on pandas categories, and the file does not tell of which columns.
     """
 
+    kind = "trees"
     countable: Collection[str] = ()
     refuses_unknown = False
 

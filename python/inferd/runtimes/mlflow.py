@@ -138,6 +138,7 @@ class MlflowRuntime:
         self._model = model_of(content, signed, settings)
         self._rows = rows_of(signed, settings, self._model.native)
         self.facts = {**self._model.facts, **self._rows.facts}
+        self.independent = self._model.independent
         self.defaults = self._rows.defaults
         self.schemas = self._rows.schemas
         self.ignored_columns = self._rows.ignored

@@ -29,12 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["Model", "model_of"]
 
 
+_NUMBERS = ("boolean", "integer", "long", "float", "double")
+
+
 class Model(Protocol):
     """A model that was read."""
 
     facts: dict[str, str]
     native: Runtime | None
     """The library's own runtime of the same file, which knows its columns; None: there is none."""
+    independent: str | None
+    """Why each row is answered for itself; None: a probe has to find out."""
 
     def __call__(self, rows: Any) -> Batch:
         """Outputs by name; the first is what MLflow's ``predict`` gives.
@@ -104,6 +109,7 @@ class _Library:
     def __init__(self, content: Content, signed: Signed, settings: dict[str, Any]) -> None:
         _refuse_unknown(content, signed, settings)
         self.facts: dict[str, str] = {}
+        self.independent: str | None = None
         self.native: Any = None
         self._content, self._signed, self._settings = content, signed, settings
         self._names = signed.outputs
@@ -131,6 +137,7 @@ class _Sklearn(_Library):
     def __init__(self, content: Content, signed: Signed, settings: dict[str, Any]) -> None:
         from inferd.runtimes.sklearn_answers import Answers
         from inferd.runtimes.sklearn_files import read
+        from inferd.runtimes.sklearn_independent import independent
 
         super().__init__(content, signed, settings)
         # Without its signature the types of a column may not be known.
@@ -143,6 +150,10 @@ class _Sklearn(_Library):
             "model": type(estimator).__name__,
         }
         self._plain = content.method in ("predict", "predict_proba")
+        # The type of a column of texts of which none is there depends on all rows.
+        numbers = all(column.type in _NUMBERS for column in signed.columns)
+        numbers &= all(np.dtype(tensor.dtype).kind in "bfiu" for tensor in signed.tensors)
+        self.independent = independent(estimator) if self._plain and numbers else None
         self._function = Answers(estimator) if self._plain else getattr(estimator, content.method)
 
     def _answers(self, rows: Any) -> Batch:
@@ -164,6 +175,7 @@ class _Booster(_Library):
     def __init__(self, content: Content, signed: Signed, settings: dict[str, Any]) -> None:
         super().__init__(content, signed, settings)
         self.native = _native(content, settings)
+        self.independent = self.native.independent
         self.facts = dict(self.native.facts)
         self._categories = any(spec.datatype == "BYTES" for spec in self.native.signature.inputs)
 
@@ -242,6 +254,7 @@ class _Catboost(_Library):
 
         super().__init__(content, signed, settings)
         self.native = _native(content, settings)
+        self.independent = self.native.independent
         self._model = getattr(catboost, content.kind)()
         self.refused = (*self.refused, catboost.CatBoostError)
         binary = Path(content.file).read_bytes()[:4] == b"CBM1"
@@ -325,6 +338,7 @@ class _Unsigned:
 
             # CatBoost itself gives the formula's value, where its classifier gives labels.
             self.native = BoosterRuntime(own, CatboostBooster(own, raw=True))
+        self.independent = self.native.independent
         self.facts = {**self.native.facts, "model": content.kind}
 
     def __call__(self, rows: Batch) -> Batch:

@@ -116,6 +116,7 @@ class SklearnRuntime:
         # What the library warns of at load is logged; of rows it would at every request.
         warnings.filterwarnings("ignore", module=r"sklearn(\.|$)")
         self.signature = Signature(self._rows.inputs, outputs or outputs_seen(seen))
+        self.independent = self._independent(seen)
         self.schemas: Sequence[InputSchema] = self._rows.schemas
         self.ignored_columns: Sequence[str] = self._rows.ignored
 
@@ -132,6 +133,20 @@ class SklearnRuntime:
 
     def close(self) -> None:
         """Nothing is held but memory."""
+
+    def _independent(self, seen: Batch) -> str | None:
+        """Why each row is answered for itself; ``None``: a probe has to find out.
+
+        The type of a column of texts of which none is there, and that of an answer of objects, depend on all rows.
+        """
+        from inferd.runtimes.sklearn_independent import independent
+
+        columns = () if self._rows.table is None else self._rows.table.columns
+        if any(column.datatype == "BYTES" and column.missing for column in columns):
+            return None
+        if any(array.dtype == object and not name.startswith("label") for name, array in seen.items()):
+            return None
+        return independent(self.estimator)
 
     def _tried(self, rows: Rows, features: Features | None) -> tuple[Rows, Batch]:
         """Rows with an example that the estimator answers, and its answer."""

@@ -83,6 +83,7 @@ class XgboostBooster:
         self._threads = settings["threads"]
         # Linear boosters don't predict on arrays in place.
         self._linear = json.loads(self.booster.save_config())["learner"]["gradient_booster"]["name"] == "gblinear"
+        self.kind = "linear models" if self._linear else "trees"
         # After early stopping the trees past the best are left out, as XGBoost's own estimators do.
         best = self.booster.attr("best_iteration")
         self._trees = (0, int(best) + 1) if best is not None else (0, 0)

@@ -32,7 +32,7 @@ class Noting(Model):
     def predict(self, text: list[str], top: list[int] = 7) -> list[str]:
         if not all(text):
             raise InvalidInput("there is no text")
-        if text[0] != "example":
+        if text[0] in ("good", "from"):
             with self.file.open("a") as file:
                 print(os.getpid(), text, top, file=file)
         if text[0] == "die":

@@ -55,6 +55,7 @@ REAL = {
         "model/paraphrase-MiniLM-L3-v2.onnx",
         {"input_ids": (12,), "attention_mask": (12,)},
     ),
+    "types of files": ("magika", "models/standard_v3_3/model.onnx", {"bytes": (2048,)}),
 }
 
 
@@ -73,11 +74,27 @@ def test_a_real_network_is_proven_independent_and_is(name: str) -> None:
     random = np.random.default_rng(0)
 
     def array(shape: tuple[int, ...]) -> np.ndarray:
+        if shape == (2048,):
+            # Bytes of a file. Of few kinds of bytes the variance is what rounding leaves of it, alone or not.
+            return random.integers(0, 257, (1, *shape), np.int32)
         whole = len(shape) == 1
         return random.integers(0, 2, (1, *shape)) if whole else random.normal(size=(1, *shape)).astype(np.float32)
 
     rows = [{name: array(shape) for name, shape in shapes.items()} for _ in range(3)]
     assert is_independent(model, rows)
+
+
+VOICE = {
+    # Its state is an input whose second dimension counts rows.
+    "silero_vad.onnx": "unknown: input 'sr' has no rows",
+    # The rows are the pieces of one recording.
+    "silero_vad_16k_sequence.onnx": "dependent: LSTM '/recurrent/LSTM' runs along the rows",
+}
+
+
+@pytest.mark.parametrize("file", VOICE)
+def test_a_voice_detector_that_has_a_state_is_not_proven(file: str) -> None:
+    assert verdict(onnx.load(package_file("silero_vad", f"data/{file}"))) == VOICE[file]
 
 
 def estimators() -> dict[str, Any]:
@@ -136,6 +153,54 @@ def test_what_converters_make_of_estimators_is_proven_independent_and_is(name: s
     model = to_onnx(estimator.fit(x, y), x[:1], options=options)
     assert verdict(model) == "independent"
     assert is_independent(model, [{"X": x[row : row + 1]} for row in (0, 60, 120, 149)])
+
+
+def boosters() -> dict[str, Callable[[Any, Any, Path], onnx.ModelProto]]:
+    """What comes of each library's trees, by a converter or by the library itself."""
+
+    def lightgbm(x: Any, y: Any, _: Path, **options: Any) -> Any:
+        import lightgbm
+        from onnxmltools import convert_lightgbm
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        booster = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1).fit(x, y)
+        return convert_lightgbm(booster, initial_types=[("X", FloatTensorType([None, 4]))], **options)
+
+    def xgboost(x: Any, y: Any, _: Path) -> Any:
+        import xgboost
+        from onnxmltools import convert_xgboost
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        booster = xgboost.XGBClassifier(n_estimators=3).fit(x, y)
+        return convert_xgboost(booster, initial_types=[("X", FloatTensorType([None, 4]))])
+
+    def catboost(x: Any, y: Any, folder: Path) -> Any:
+        import catboost
+
+        booster = catboost.CatBoostClassifier(iterations=3, verbose=0, allow_writing_files=False).fit(x, y)
+        booster.save_model(str(folder / "model.onnx"), format="onnx")
+        return onnx.load(folder / "model.onnx")
+
+    return {
+        "LightGBM": lightgbm,
+        "LightGBM with maps": lambda x, y, folder: lightgbm(x, y, folder, zipmap=True),
+        "LightGBM without maps": lambda x, y, folder: lightgbm(x, y, folder, zipmap=False),
+        "XGBoost": xgboost,
+        "CatBoost": catboost,
+    }
+
+
+@pytest.mark.parametrize("name", boosters())
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_comes_of_boosters_is_proven_independent_and_is(name: str, classes: int, tmp_path: Path) -> None:
+    from sklearn.datasets import load_iris
+
+    x, y = load_iris(return_X_y=True)
+    x = x.astype(np.float32)
+    model = boosters()[name](x, np.minimum(y, classes - 1), tmp_path)
+    assert verdict(model) == "independent"
+    given = model.graph.input[0].name
+    assert is_independent(model, [{given: x[row : row + 1]} for row in (0, 60, 120, 149)])
 
 
 def graph(nodes: list[onnx.NodeProto], weights: dict[str, Any] | None = None, shape: Any = ("n", 4)) -> onnx.ModelProto:

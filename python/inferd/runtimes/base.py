@@ -232,6 +232,7 @@ def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads:
             "batching": spec.batching,
             "batch_rows_max": spec.batch_rows_max,
             "repeatable": spec.retry_on_worker_loss,
+            "samples": _samples(spec),
             "threads": threads,
             "tolerance": {
                 "absolute": spec.batch_tolerance_absolute,
@@ -241,6 +242,14 @@ def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads:
             "trusted_sha256": spec.trusted_sha256,
         },
     )
+
+
+def _samples(spec: ModelSpec) -> list[dict[str, Any]]:
+    """The plain values of its warm-up, which are ordinary rows to the probe. Files are the data plane's."""
+    if isinstance(spec.warmup, bool):
+        return []
+    plain = ({name: one.data for name, one in sample.inputs.items() if one.form == "values"} for sample in spec.warmup)
+    return [values for values in plain if values]
 
 
 def _declared(spec: ModelSpec) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def _values(model: Any) -> Iterator[str | float]:
                 yield from _in_code(code, getattr(value, "__doc__", None))
             elif not name.startswith("__"):
                 yield from _plain(value)
-    for value in [*getattr(model, "__dict__", {}).values(), *module.values()]:
+    plain = [value for name, value in module.items() if not name.startswith("__")]
+    for value in [*getattr(model, "__dict__", {}).values(), *plain]:
         yield from _plain(value)
 
 

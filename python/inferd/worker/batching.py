@@ -25,7 +25,7 @@ def earned_signature(runtime: Runtime, load: dict[str, Any]) -> Signature:
     Args:
         runtime: the loaded model.
         load: its settings: ``batching``, ``batch_rows_max``, ``tolerance``; ``repeatable``: whether the model may run
-            more often than it is asked, and ``runtime``, where they are there.
+            more often than it is asked, ``samples`` of the warm-up and ``runtime``, where they are there.
     """
     signature = runtime.signature
     streams = isinstance(runtime, Streaming) and runtime.streams
@@ -55,7 +55,9 @@ def _probed(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
     # Only Python answers an index beyond a vocabulary with an exception for certain.
     wild = load.get("runtime", "python") == "python"
     try:
-        found = probe(runtime, Bounds(load["batch_rows_max"], load["tolerance"], once=once, wild=wild))
+        samples = load.get("samples", ())
+        bounds = Bounds(load["batch_rows_max"], load["tolerance"], samples, once=once, wild=wild)
+        found = probe(runtime, bounds)
     except NotIndependent as finding:
         return False, Verdict("probe", str(finding))
     except Exception as fault:  # noqa: BLE001 (whatever a model raises on made-up input says that it can't be probed)

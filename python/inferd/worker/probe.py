@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class Bounds:
     Args:
         rows_max: most rows of a batch.
         tolerance: ``absolute`` and ``relative`` difference that is rounding.
+        samples: requests of the warm-up, whose rows are ordinary ones: plain values by input.
         once: whether the model has side effects: it runs :data:`RUNS_LEAST` times and no more.
         wild: whether an unknown integer is an exception at worst.
         seconds: see :data:`SECONDS`.
@@ -58,6 +59,7 @@ class Bounds:
 
     rows_max: int
     tolerance: Mapping[str, float]
+    samples: Sequence[Mapping[str, Any]] = ()
     once: bool = False
     wild: bool = False
     seconds: float = SECONDS
@@ -132,7 +134,7 @@ class _Probe:
             if tried and self._bounds.once:
                 break
             try:
-                made = Rows(self._runtime, recipe, wild=self._bounds.wild)
+                made = Rows(self._runtime, recipe, self._bounds.samples, wild=self._bounds.wild)
                 return made, self._run(made.ordinary(), 1)
             except Exception as error:  # noqa: BLE001 (whatever a model raises, another row may do)
                 fault = fault if tried else error
@@ -221,9 +223,10 @@ class _Probe:
         try:
             answers = self._run(batch, len(company))
         except Exception as fault:
+            fewer = "; where it takes fewer, set batch_rows_max" if len(company) > 2 else ""
             raise NotIndependent(
                 f"the model raises {type(fault).__name__} where {len(company)} rows run together that it answers alone"
-                f" ({_described(company, 0)})"
+                f" ({_described(company, 0)}){fewer}"
             ) from fault
         for place, one in enumerate(company):
             mine = [answer[place : place + 1] for answer in answers]

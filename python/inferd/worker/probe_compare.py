@@ -62,7 +62,8 @@ def close(one: np.ndarray, other: np.ndarray, spec: TensorSpec, tolerance: Mappi
     greatest = np.abs(b[np.isfinite(b)]).max(initial=1.0)
     absolute = max(tolerance["absolute"], step / 16.0) * greatest
     with np.errstate(all="ignore"):
-        near = np.abs(a - b) <= absolute + relative * np.abs(b)
+        # Infinity is as far from any number as its own size.
+        near = np.isfinite(b) & (np.abs(a - b) <= absolute + relative * np.abs(b))
     equal: np.ndarray = (a == b) | (np.isnan(a) & np.isnan(b)) | near
     return equal
 

@@ -17,7 +17,7 @@ from inferd.types import DATATYPES
 from inferd.worker import probe_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from inferd.runtimes.base import Batch, Runtime
     from inferd.types import InputSchema, TensorSpec
@@ -128,14 +128,19 @@ class Rows:
     Args:
         runtime: the loaded model.
         recipe: what ordinary rows are like where it has no example.
+        samples: more rows like those of the example, or all that there are: plain values by input.
         wild: whether integers beyond a vocabulary are an exception at worst. A library may end the process at them.
     """
 
-    def __init__(self, runtime: Runtime, recipe: Recipe, *, wild: bool = False) -> None:
+    def __init__(
+        self, runtime: Runtime, recipe: Recipe, samples: Sequence[Mapping[str, Any]] = (), *, wild: bool = False
+    ) -> None:
         self._specs = runtime.signature.inputs
         self._recipe, self._wild = recipe, wild
         example = runtime.example
         self._example = None if example is None else _arrays(self._specs, example)
+        for sample_ in samples:
+            self._example = _joined(self._specs, self._example, sample_)
         self._controls = dict(runtime.controls) if isinstance(runtime, Controlled) else {}
         schemas = runtime.schemas if isinstance(runtime, Tabular) else ()
         self._schemas: dict[str, InputSchema] = {schema.input: schema for schema in schemas}
@@ -301,6 +306,29 @@ def _arrays(specs: Sequence[TensorSpec], example: Batch) -> dict[str, np.ndarray
             values = _texts(values.shape, flat.__getitem__)
         found[spec.name] = values
     return found
+
+
+def _joined(
+    specs: Sequence[TensorSpec], known: dict[str, np.ndarray] | None, sample: Mapping[str, Any]
+) -> dict[str, np.ndarray] | None:
+    """``known`` with the rows of a sample behind it; as it was where they don't fit."""
+    try:
+        arrays = _arrays(specs, dict(sample))
+    except (TypeError, ValueError):
+        return known
+    fits = all(arrays[spec.name].ndim == len(spec.shape) for spec in specs if spec.name in arrays)
+    if not arrays or not fits or not all(map(len, arrays.values())):
+        return known
+    if known is None:
+        return arrays
+    rows = max(map(len, arrays.values()))
+    joined = {}
+    for name, array in known.items():
+        more = arrays.get(name, array[:1])
+        if more.shape[1:] != array.shape[1:]:
+            return known
+        joined[name] = np.concatenate([array, np.resize(more, (rows, *more.shape[1:]))])
+    return joined
 
 
 def _typed(values: np.ndarray, spec: TensorSpec) -> np.ndarray:

@@ -806,6 +806,9 @@ def test_rows_that_show_nothing_are_no_reason_to_batch(kind: Any, words: str) ->
     signature = decided(kind)
     assert words in signature.batching_off
     assert "set batching: on" in signature.batching_off
+    # Requests that come may show it.
+    assert decided(kind, batching="verify").batched
+    assert not decided(Centres, batching="verify").batched
 
 
 class Notes(Arrays):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from inferd.errors import InferdError
 from inferd.runtimes.base import Streaming
 from inferd.types import Signature, Verdict
-from inferd.worker.probe import Bounds, NotIndependent, probe
+from inferd.worker.probe import Bounds, NotIndependent, Undecided, probe
 
 if TYPE_CHECKING:
     from inferd.runtimes.base import Runtime
@@ -58,11 +58,14 @@ def _probed(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
         samples = load.get("samples", ())
         bounds = Bounds(load["batch_rows_max"], load["tolerance"], samples, once=once, wild=wild)
         found = probe(runtime, bounds)
+    except Undecided as finding:
+        # Requests that come may decide what made-up rows do not.
+        return load["batching"] == "verify", Verdict("probe", str(finding))
     except NotIndependent as finding:
         return False, Verdict("probe", str(finding))
     except Exception as fault:  # noqa: BLE001 (whatever a model raises on made-up input says that it can't be probed)
         said = f" ({str(fault).partition(chr(10))[0]})" if isinstance(fault, InferdError) else ""
-        return False, Verdict(
+        return load["batching"] == "verify", Verdict(
             "probe",
             f"the probe failed with {type(fault).__name__}{said}; give the class an example, or set batching: on",
         )

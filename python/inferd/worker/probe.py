@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from inferd.runtimes.base import Batch, Runtime
     from inferd.worker.probe_rows import Row
 
-__all__ = ["Bounds", "Finding", "NotIndependent", "probe"]
+__all__ = ["Bounds", "Finding", "NotIndependent", "Undecided", "probe"]
 
 SECONDS = 1.0
 """How long the probe takes past the first run, as far as it has a choice: a model that is slower runs the five runs
@@ -42,6 +42,10 @@ _ELEMENTS_MOST = 1 << 22
 
 class NotIndependent(Exception):
     """Why rows must not run together, in words for the operator."""
+
+
+class Undecided(NotIndependent):
+    """Why nothing is known of rows that run together."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def probe(runtime: Runtime, bounds: Bounds) -> Finding:
     """Run rows alone and in company.
 
     Raises:
-        NotIndependent: a row changes in company or from run to run, or the rows show nothing.
+        NotIndependent: a row changes in company or from run to run.
+        Undecided: the rows show nothing.
     """
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         # What a library thinks of made-up rows is no news to the operator.
@@ -110,7 +115,7 @@ class _Probe:
         self._ends = time.perf_counter() + self._bounds.seconds
         self._run_alone(rows, lone)
         if len(lone) < 2:
-            raise NotIndependent(
+            raise Undecided(
                 "the model takes only one of the rows that were made up, so a probe shows nothing; give the class an"
                 " example of several rows, or set batching: on if rows are independent"
             )
@@ -189,7 +194,7 @@ class _Probe:
             first = lone[0].answer[index]
             if not all(close(first, one.answer[index], spec, self._bounds.tolerance).all() for one in lone):
                 return
-        raise NotIndependent(
+        raise Undecided(
             "the model answers every made-up row alike, so a probe shows nothing; give the class an example, or set"
             " batching: on if rows are independent"
         )
@@ -266,4 +271,4 @@ def _described(company: Sequence[_Answered], place: int) -> str:
     others = sorted({one.row.kind for other, one in enumerate(company) if other != place})
     if len(others) > 2:
         others = [*others[:2], "others"]
-    return f"a row '{mine}' with {len(company) - 1} of '{', '.join(others)}'"
+    return f"one of '{mine}' beside {len(company) - 1} of '{', '.join(others)}'"

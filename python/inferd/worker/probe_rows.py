@@ -163,7 +163,7 @@ class Rows:
     def _each(self) -> Iterator[Row]:
         yield Row("ordinary", self.ordinary())
         if self._example is not None:
-            yield Row("around the example", self._row(self._around, 101))
+            yield Row("near ordinary ones", self._row(self._around, 101))
         yield from self._of(_KINDS[1:5])
         if self._numbers or self._words:
             yield Row("near the model's constants", self._row(self._near, 102))
@@ -176,7 +176,7 @@ class Rows:
         for row in range(1, known + 1):
             yield Row("of the example", self.ordinary(row))
         yield Row("within 1", self._row(lambda spec, random: self._kind(_KINDS[0], spec, random), 104))
-        yield Row("around the example", self._row(self._around, 105))
+        yield Row("near ordinary ones", self._row(self._around, 105))
 
     def _of(self, kinds: Sequence[_Kind]) -> Iterator[Row]:
         for kind in kinds:

@@ -6,6 +6,7 @@ import pytest
 from inferd import TensorSpec
 from inferd.sdk.constants import constants_of
 from inferd.types import InputSchema, Signature
+from inferd.worker import probe_texts
 from inferd.worker.batching import earned_signature
 from inferd.worker.probe_compare import difference
 from inferd.worker.probe_rows import Rows, recipes
@@ -68,6 +69,20 @@ def test_a_tie_excuses_no_difference_of_scores():
 
 def test_another_shape_is_a_difference():
     assert differs([FP32], [[[1.0, 2.0]]], [[[1.0]]]) == "y"
+
+
+@pytest.mark.parametrize(
+    ("example", "wanted"),
+    [
+        (b"a text", b"so one two........"),
+        (None, b"so one two........"),
+        (b'{"a": 1}', b'{"one": true, "two": true, "a": 1}'),
+        (b"[1, 2]", b"[1, 2]"),
+        (b"{no json", b"{no json"),
+    ],
+)
+def test_words_of_the_code_are_put_into_texts_of_each_kind(example, wanted):
+    assert probe_texts.holding(example, ["one", "two"], 17) == wanted
 
 
 THRESHOLD = 1234.5

@@ -99,6 +99,8 @@ _KINDS = (
     _Kind("missing", _missing, 1, 4.0, 8),
 )
 _ABOUT_1 = next(kind for kind in _KINDS if kind.name == "about 1")
+_TEXT_MOST = 1 << 14
+"""Greatest number in a class's code that may be a bound on the length of texts."""
 _TRAINED_INTEGER_MAX = 9
 """Of runtimes whose library may end the process where an integer is beyond a vocabulary."""
 
@@ -269,10 +271,11 @@ class Rows:
         """Numbers on both sides of the model's constants, never a constant itself: it may be an order."""
         usual = self._ordinary(spec, random, 0)
         if spec.datatype == "BYTES":
-            # Behind another word: a word alone may be an order, too.
-            words = " ".join(("so", *self._words)).encode()
-            plain = isinstance(usual.flat[0], bytes) and probe_texts.is_plain(usual.flat[0])
-            return _texts(usual.shape, lambda _: words) if plain else usual
+            lengths = [int(number) for number in self._numbers if 0 < number <= _TEXT_MOST]
+            flat = usual.reshape(-1)
+            return _texts(
+                usual.shape, lambda place: probe_texts.holding(flat[place], self._words, max(lengths, default=0))
+            )
         if not self._numbers:
             return self._numeric(_ABOUT_1, spec, random)
         chosen = random.choice(np.array(self._numbers), usual.shape)

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ORDINARY", "is_plain", "varied"]
+__all__ = ["ORDINARY", "holding", "varied"]
 
 ORDINARY = b"a good day"
 """Where there is no example."""
@@ -29,6 +29,7 @@ _TEXTS = (
     "42",
     "the same the same the same",
 )
+_KEYS_MOST = 16
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 
 
@@ -51,9 +52,22 @@ def varied(example: bytes | None, number: int, random: np.random.Generator, word
     return _text(number, random, words, (example or ORDINARY).decode(errors="replace")).encode()
 
 
-def is_plain(text: bytes) -> bool:
-    """Whether ``text`` is neither an image nor JSON of several values."""
-    return not text.startswith((*_IMAGES, b"{", b"["))
+def holding(example: bytes | None, words: Sequence[str], length: int) -> bytes | None:
+    """A text of the kind of ``example`` with all of ``words`` in it, longer than ``length``; an image as it is.
+
+    Words come behind another: a word alone may be an order to the model. In JSON they are keys.
+    """
+    if example is not None and example.startswith(_IMAGES):
+        return example
+    if example is not None and example[:1] in (b"{", b"["):
+        try:
+            value = json.loads(example)
+        except ValueError:
+            return example
+        keys = [word for word in words if word.isidentifier()][:_KEYS_MOST]
+        return json.dumps({**dict.fromkeys(keys, True), **value}).encode() if isinstance(value, dict) else example
+    text = " ".join(("so", *words))
+    return text.ljust(length + 1, ".").encode()
 
 
 def _text(number: int, random: np.random.Generator, words: Sequence[str], example: str) -> str:

@@ -486,6 +486,20 @@ def test_a_slow_model_is_probed_with_fewer_rows_and_that_is_told() -> None:
     assert len(Slow.runs) <= 7
 
 
+class SlowScales(Model):
+    """A trap that takes its time, with nothing but made-up rows to be found out by."""
+
+    def predict(self, pixels: Annotated[NDArray[np.float32], Shape(4)]) -> Annotated[NDArray[np.float32], Shape(4)]:
+        until = time.perf_counter() + 0.3
+        while time.perf_counter() < until:
+            pass
+        return pixels / 255 if pixels.max() > 1 else pixels
+
+
+def test_a_slow_trap_is_found_out() -> None:
+    assert CHANGES in decided(SlowScales).batching_off
+
+
 class Waits(Arrays):
     """Waits as many seconds as it is told."""
 

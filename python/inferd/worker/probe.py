@@ -101,7 +101,9 @@ class _Probe:
         self._runtime, self._bounds = runtime, bounds
         self._specs = runtime.signature.outputs
         self._ends = 0.0
-        self._took = self._usual = 0.0
+        self._took = 0.0
+        # The least time that one row took, alone or in company.
+        self._usual = 0.0
         self._row_elements = 1
         self._refused: list[Row] = []
         self._short: str | None = None
@@ -124,9 +126,11 @@ class _Probe:
         companies = 0
         for company in self._companies(len(lone)):
             if companies >= 2 and not self._has_time_for(company):
+                # A smaller one may fit.
                 self._short = self._short or "the model is slow"
-                break
+                continue
             self._together([lone[place] for place in company])
+            self._usual = min(self._usual, self._took / len(company))
             companies += 1
         self._not_all_alike(lone)
         self._refused_in_company(lone)
@@ -158,6 +162,9 @@ class _Probe:
                 self._short = "the model is slow"
                 return
             if rung is not None and row.rung >= rung:
+                continue
+            if self._bounds.once and row.rung and self._runtime.example is not None:
+                # There is one run for a second row: it must be one that the model takes.
                 continue
             try:
                 lone.append(_Answered(row, self._alone(row)))
@@ -219,7 +226,6 @@ class _Probe:
         yield [1 if place == many // 2 else 0 for place in range(many)]
 
     def _has_time_for(self, company: Sequence[int]) -> bool:
-        # At worst rows take their time one after the other.
         return time.perf_counter() + self._usual * len(company) < self._ends
 
     def _together(self, company: Sequence[_Answered]) -> None:

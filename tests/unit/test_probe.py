@@ -148,6 +148,16 @@ def test_an_index_stays_within_what_is_known_where_a_library_could_end_the_proce
     assert min(row.batch["ids"].min() for row in made(Runtime(ids))) == 0
 
 
+def test_a_text_that_may_be_missing_is_in_some_row_and_one_that_is_there_is_not_in_another():
+    texts = [("t", "BYTES", (-1,)), ("pair", "BYTES", (-1,))]
+    example = {"t": [b"a text"], "pair": [None]}
+    rows = [row.batch for row in made(Runtime(texts, example, schemas=(InputSchema("t"),)))]
+    assert any(row["t"][0] is None for row in rows)
+    assert [row["pair"][0] is None for row in rows].count(False) == 1
+    unsaid = [row.batch for row in made(Runtime(texts[:1], {"t": [b"a text"]}))]
+    assert all(row["t"][0] is not None for row in unsaid)
+
+
 def test_rows_of_the_warm_up_are_ordinary_ones():
     inputs = [("x", "FP32", (-1, 2)), ("t", "BYTES", (-1,))]
     samples = [{"x": [[7.0, 8.0], [9.0, 10.0]], "t": ["one", "two"]}]

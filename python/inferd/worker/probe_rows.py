@@ -106,6 +106,8 @@ _KINDS = (
     _Kind("missing", _missing, 1, 4.0, 8),
 )
 _ABOUT_1 = next(kind for kind in _KINDS if kind.name == "about 1")
+_TEXT_FOR_MISSING = 4
+"""The kind of row in which there is a text where ordinary rows have none."""
 _TEXT_MOST = 1 << 14
 """Greatest number in a class's code that may be a bound on the length of texts."""
 _TRAINED_INTEGER_MAX = 9
@@ -240,11 +242,17 @@ class Rows:
         usual = self._ordinary(spec, random, 0)
         if kind.text is None:
             return usual
-        example, number = usual.reshape(-1), kind.text
-        return _texts(
-            usual.shape,
-            lambda place: probe_texts.varied(_bytes(example[place]), number + place, random, self._words),
-        )
+        example, number, schema = usual.reshape(-1), kind.text, self._schemas.get(spec.name)
+        if kind.floats is _missing and schema is not None and schema.missing:
+            return _texts(usual.shape, lambda _: None)
+
+        def text(place: int) -> Any:
+            if example[place] is None and number != _TEXT_FOR_MISSING:
+                # An input that stands for nothing where it is left out may not be taken at all.
+                return None
+            return probe_texts.varied(example[place], number + place, random, self._words)
+
+        return _texts(usual.shape, text)
 
     def _numeric(self, kind: _Kind, spec: TensorSpec, random: np.random.Generator) -> np.ndarray:
         shape = self._shape(spec)

@@ -1,5 +1,7 @@
 """The parts of the probe: what counts as a difference, which rows are made, what a class's code tells."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -165,6 +167,23 @@ def test_rows_of_the_warm_up_are_ordinary_ones():
     assert (first.batch["x"].tolist(), first.batch["t"].tolist()) == ([[7.0, 8.0]], [b"one"])
     assert any(row.batch["t"].tolist() == [b"two"] and row.batch["x"].tolist() == [[9.0, 10.0]] for row in rest)
     assert made(Runtime(inputs), [{"x": [[1.0, 2.0, 3.0]], "t": "no list"}])[0].batch["t"].tolist() == [b"a good day"]
+
+
+def test_a_moment_in_which_the_machine_was_busy_does_not_make_the_probe_see_less():
+    stalls = iter([0.3])
+
+    def predict(batch):
+        if len(batch["x"]) == 1 and np.abs(batch["x"]).max() > 100:
+            # One of these runs is put off.
+            time.sleep(next(stalls, 0.0))
+        return {"y": batch["x"]}
+
+    runtime = Runtime([("x", "FP32", (-1, 3))])
+    runtime.predict = predict
+    load = {"batching": "auto", "batch_rows_max": 8, "tolerance": TOLERANCE}
+    quiet = Runtime([("x", "FP32", (-1, 3))])
+    quiet.predict = lambda batch: {"y": batch["x"]}
+    assert earned_signature(runtime, load).verdict.rows == earned_signature(quiet, load).verdict.rows > 10
 
 
 def test_a_model_that_takes_few_rows_is_told_what_to_set():

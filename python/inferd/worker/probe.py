@@ -10,6 +10,8 @@ many as a batch may have. What the model refuses alone is left out; an ordinary 
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 import warnings
 from dataclasses import dataclass
@@ -96,14 +98,50 @@ class _Answered(NamedTuple):
     answer: list[np.ndarray]
 
 
+class _Clock:
+    """What runs take of the time that there is.
+
+    A run that takes far longer than others of as many rows waited for the machine: it is charged as four of them, so
+    that a busy machine does not make the probe see less. Past ten times its seconds the probe ends all the same.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.spent = 0.0
+        self._seconds = seconds
+        self._started = time.perf_counter()
+        self._last = self._row = self._share = math.inf
+
+    def start(self) -> None:
+        """Begin to count: what was run so far is free."""
+        self.spent, self._started = 0.0, time.perf_counter()
+
+    @contextlib.contextmanager
+    def run(self, rows: int) -> Iterator[None]:
+        """Measure a run of so many rows."""
+        began = time.perf_counter()
+        yield
+        self._last = time.perf_counter() - began
+        self.spent += min(self._last, 4 * self._row * rows)
+        self._share = min(self._share, self._last / rows)
+        if rows == 1:
+            self._row = min(self._row, self._last)
+        if time.perf_counter() - self._started > 10 * self._seconds:
+            self.spent = math.inf
+
+    def last_is_long(self) -> bool:
+        """Whether the last run of one row took far longer than the quickest."""
+        return self._last > max(4 * self._row, self._row + 0.1)
+
+    def has_time_for(self, rows: int) -> bool:
+        """Whether a run of so many rows fits in, as far as runs so far tell."""
+        return self.spent + self._share * rows < self._seconds
+
+
 class _Probe:
     def __init__(self, runtime: Runtime, bounds: Bounds) -> None:
         self._runtime, self._bounds = runtime, bounds
         self._specs = runtime.signature.outputs
-        self._ends = 0.0
-        self._took = 0.0
-        # The least time that one row took, alone or in company.
-        self._usual = 0.0
+        self._clock = _Clock(bounds.seconds)
         self._row_elements = 1
         self._refused: list[Row] = []
         self._short: str | None = None
@@ -114,7 +152,7 @@ class _Probe:
         lone = [_Answered(next(rows), first)]
         self._row_elements = sum(array.size for array in lone[0].row.batch.values())
         # Loading ends in the first run of many a library: it is not counted.
-        self._ends = time.perf_counter() + self._bounds.seconds
+        self._clock.start()
         self._run_alone(rows, lone)
         if len(lone) < 2:
             raise Undecided(
@@ -130,7 +168,6 @@ class _Probe:
                 self._short = self._short or "the model is slow"
                 continue
             self._together([lone[place] for place in company])
-            self._usual = min(self._usual, self._took / len(company))
             companies += 1
         self._not_all_alike(lone)
         self._refused_in_company(lone)
@@ -151,14 +188,12 @@ class _Probe:
 
     def _run_alone(self, rows: Iterator[Row], lone: list[_Answered]) -> None:
         """Run each row alone, as far as there is time: a quarter of it, as the rest is for what comes after."""
-        until = time.perf_counter() + self._bounds.seconds / 4
-        self._usual = self._took
         rung = None
         for row in rows:
             if len(lone) > 1 and self._bounds.once:
                 self._short = "it runs five times only, as retry_on_worker_loss is false"
                 return
-            if len(lone) > 1 and time.perf_counter() > until:
+            if len(lone) > 1 and self._clock.spent > self._bounds.seconds / 4:
                 self._short = "the model is slow"
                 return
             if rung is not None and row.rung >= rung:
@@ -174,16 +209,18 @@ class _Probe:
                 # What a model raises on what is out of its range is no fault.
                 self._refused.append(row)
                 continue
-            if row.rung and self._took > max(4 * self._usual, self._usual + 0.1):
-                # Its time grows with its numbers: it may wait as many seconds, or count so far.
-                rung = row.rung
-            self._usual = min(self._usual, self._took)
+            if row.rung and not self._bounds.once and self._clock.last_is_long():
+                # Once more: the machine may have been busy.
+                self._alone(row)
+                if self._clock.last_is_long():
+                    # Its time grows with its numbers: it may wait as many seconds, or count so far.
+                    rung = row.rung
 
     def _repeat(self, lone: Sequence[_Answered]) -> None:
         for place, one in enumerate(lone):
             if self._bounds.once and place:
                 return
-            if place > 1 and time.perf_counter() > self._ends - self._bounds.seconds / 2:
+            if place > 1 and self._clock.spent > self._bounds.seconds / 2:
                 self._short = self._short or "the model is slow"
                 return
             again = self._alone(one.row)
@@ -226,7 +263,7 @@ class _Probe:
         yield [1 if place == many // 2 else 0 for place in range(many)]
 
     def _has_time_for(self, company: Sequence[int]) -> bool:
-        return time.perf_counter() + self._usual * len(company) < self._ends
+        return self._clock.has_time_for(len(company))
 
     def _together(self, company: Sequence[_Answered]) -> None:
         first = company[0].row.batch
@@ -266,9 +303,8 @@ class _Probe:
     def _run(self, batch: Batch, rows: int) -> list[np.ndarray]:
         # A copy: a model may write into what it is given.
         given = {name: array.copy() for name, array in batch.items()}
-        started = time.perf_counter()
-        outputs = self._runtime.predict(given)
-        self._took = time.perf_counter() - started
+        with self._clock.run(rows):
+            outputs = self._runtime.predict(given)
         return [array.copy() for array in checked_outputs(outputs, self._runtime.signature, rows)]
 
 

@@ -177,11 +177,12 @@ class Rows:
         if self._example is not None:
             yield Row("near ordinary ones", self._row(self._around, 101))
         yield from self._of(_KINDS[2:5])
+        greatest = max(map(abs, self._numbers), default=0.0)
         if self._numbers or self._words:
-            yield Row("near the model's constants", self._row(self._near, 102))
+            yield Row("near the model's constants", self._row(self._near, 102), greatest)
         yield from self._of(_KINDS[5:])
         if self._numbers:
-            yield Row("beyond the model's constants", self._row(self._beyond, 103))
+            yield Row("beyond the model's constants", self._row(self._beyond, 103), greatest)
         if self._example is None:
             return
         known = min(_EXAMPLES_MAX, max(len(array) for array in self._example.values()) - 1)

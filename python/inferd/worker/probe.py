@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "Finding", "NotIndependent", "Undecided", "probe"]
 
 SECONDS = 1.0
-"""How long the probe takes past the first run, as far as it has a choice: a model that is slower runs the five runs
-without which there is no comparison, and what began before the time was over."""
-RUNS_LEAST = 5
-"""Two rows, one of them twice, and both together in either order."""
+"""How long the probe takes past the first run, as far as it has a choice. Two rows run alone twice and together in
+either order however long that takes."""
 _ROWS_MOST = 128
 _REFUSED_MOST = 4
 _ELEMENTS_MOST = 1 << 22
@@ -58,7 +56,8 @@ class Bounds:
         rows_max: most rows of a batch.
         tolerance: ``absolute`` and ``relative`` difference that is rounding.
         samples: requests of the warm-up, whose rows are ordinary ones: plain values by input.
-        once: whether the model has side effects: it runs :data:`RUNS_LEAST` times and no more.
+        once: whether the model has side effects: it runs five times and no more: two rows, one of them twice, and both
+            together in either order.
         wild: whether an unknown integer is an exception at worst.
         seconds: see :data:`SECONDS`.
     """

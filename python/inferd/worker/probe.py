@@ -310,6 +310,7 @@ class _Probe:
 def _described(company: Sequence[_Answered], place: int) -> str:
     mine = company[place].row.kind
     others = sorted({one.row.kind for other, one in enumerate(company) if other != place})
-    if len(others) > 2:
-        others = [*others[:2], "others"]
-    return f"one of '{mine}' beside {len(company) - 1} of '{', '.join(others)}'"
+    if len(company) == 2:
+        return f"a row of the kind '{mine}' beside one of the kind '{others[0]}'"
+    kinds = "', '".join(others[:2]) + ("' and others" if len(others) > 2 else "'")
+    return f"a row of the kind '{mine}' beside {len(company) - 1} of the kinds '{kinds}"

@@ -32,7 +32,8 @@ mod worker;
 
 pub use analysis::{Verdict, verdict};
 pub use control::Terminator;
+pub use inferd_types::compare::Tolerance;
 pub use model::OnnxModel;
 pub use runner::{Input, Outputs};
-pub use settings::{BatchingMode, Device, LoadSettings, Reshape, ReshapeSettings, Tolerance};
+pub use settings::{BatchingMode, Device, LoadSettings, Reshape, ReshapeSettings};
 pub use worker::run;

@@ -3,12 +3,11 @@
 //! Reads what the model declares and what it answers to made-up rows, alone and together; hands on a verdict.
 //! Knows nothing of sessions: it is given a function that runs the model.
 
-use inferd_types::{DataType, Error, Result, Tensor};
+use inferd_types::compare::{Tolerance, close, elements};
+use inferd_types::{Error, Result, Tensor};
 
 use crate::graph::{Dim, Graph, Port};
-use crate::settings::Tolerance;
 use crate::synthetic::{self, Character, Recipe};
-use crate::values;
 
 /// The rows that are made up. Many models do something else only past a threshold, or with a row that is unlike others.
 const ROWS: [Character; 9] = [
@@ -164,50 +163,4 @@ fn compare(port: &Port, lone: &[&Tensor], together: &Tensor, tolerance: Toleranc
         }
     }
     Ok(())
-}
-
-#[derive(Debug, PartialEq)]
-enum Element {
-    Float(f64),
-    Exact(Vec<u8>),
-}
-
-fn elements(tensor: &Tensor) -> Vec<Element> {
-    let data = &tensor.data[..];
-    let exact = |bytes: &[u8]| Element::Exact(bytes.to_vec());
-    let number = |bytes: &[u8]| match (tensor.datatype, bytes) {
-        (DataType::Fp16, &[a, b]) => Element::Float(half::f16::from_le_bytes([a, b]).to_f64()),
-        (DataType::Bf16, &[a, b]) => Element::Float(half::bf16::from_le_bytes([a, b]).to_f64()),
-        (DataType::Fp32, &[a, b, c, d]) => Element::Float(f64::from(f32::from_le_bytes([a, b, c, d]))),
-        (DataType::Fp64, &[a, b, c, d, e, f, g, h]) => {
-            Element::Float(f64::from_le_bytes([a, b, c, d, e, f, g, h]))
-        }
-        _ => exact(bytes),
-    };
-    match tensor.datatype.size() {
-        Some(size) => data.chunks_exact(size).map(number).collect(),
-        None => values::elements(data).unwrap_or_default().into_iter().map(exact).collect(),
-    }
-}
-
-fn close(a: &[Element], b: &[Element], datatype: DataType, tolerance: Tolerance) -> bool {
-    // A short float can't be closer than its own steps, whatever the operator asks for.
-    let step = match datatype {
-        DataType::Fp16 => 4.0 / 1024.0,
-        DataType::Bf16 => 4.0 / 128.0,
-        _ => 0.0,
-    };
-    let relative = tolerance.relative.max(step);
-    // What large numbers come to is rounded like them, however small it is.
-    let size = |element: &Element| if let Element::Float(b) = element { b.abs() } else { 0.0 };
-    let greatest = b.iter().map(size).filter(|size| size.is_finite()).fold(1.0, f64::max);
-    let absolute = tolerance.absolute.max(step / 16.0) * greatest;
-    let same = |a: f64, b: f64| {
-        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= absolute + relative * b.abs()
-    };
-    a.len() == b.len()
-        && a.iter().zip(b).all(|pair| match pair {
-            (Element::Float(a), Element::Float(b)) => same(*a, *b),
-            (a, b) => a == b,
-        })
 }

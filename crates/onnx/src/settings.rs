@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use inferd_types::compare::Tolerance;
 use inferd_types::{Error, ErrorKind, InputSchema, Result};
 use serde::Deserialize;
 
@@ -133,23 +134,6 @@ pub enum BatchingMode {
     On,
     /// Never.
     Off,
-}
-
-/// Two numbers are equal where `|a - b| <= absolute + relative * |b|`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tolerance {
-    /// In the output's own unit.
-    pub absolute: f64,
-    /// As a fraction of the output.
-    pub relative: f64,
-}
-
-impl Default for Tolerance {
-    /// Sums in another order differ in the last bits of a 32-bit float; mixed-up rows differ in the first.
-    fn default() -> Self {
-        Tolerance { absolute: 1e-5, relative: 1e-3 }
-    }
 }
 
 fn one() -> u32 {

@@ -4,6 +4,7 @@
 //! It knows nothing of sockets, memory layouts, queues or Python.
 #![forbid(unsafe_code)]
 
+pub mod compare;
 mod datatype;
 mod error;
 mod extras;

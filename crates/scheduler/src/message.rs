@@ -52,7 +52,7 @@ pub struct Objective {
 }
 
 /// What one scheduler needs to know about its model. Fixed for its life, but for
-/// [`crate::Scheduler::limit_batch_rows`].
+/// [`crate::Scheduler::limit_batch_rows`] and [`crate::Scheduler::set_company`].
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Whether requests may share a run. Off: every batch is one request.

@@ -28,6 +28,8 @@ const HORIZON_STEP: f64 = 0.02;
 #[derive(Debug)]
 pub struct Scheduler {
     pub(crate) config: Config,
+    /// Most rows that run together where requests share runs; the configuration has what holds at the moment.
+    rows_max: u32,
     /// The quantile of promises: the objective's, else 0.99.
     pub(crate) quantile: f64,
     pub(crate) table: Table,
@@ -74,6 +76,7 @@ impl Scheduler {
         let sizes = Sizes::new(&config, quantile, horizon);
         let random = config.seed;
         Scheduler {
+            rows_max: config.batch_rows_max,
             config,
             quantile,
             table: Table::default(),
@@ -153,8 +156,40 @@ impl Scheduler {
 
     /// Lowers the most rows that run together (a larger batch was found to break the worker). Never raises it.
     pub fn limit_batch_rows(&mut self, rows: u32) {
-        self.config.batch_rows_max = self.config.batch_rows_max.min(rows.max(1));
+        self.rows_max = self.rows_max.min(rows.max(1));
+        self.config.batch_rows_max = self.config.batch_rows_max.min(self.rows_max);
         self.plan();
+    }
+
+    /// From now on requests share runs, or each has one of its own. What several share and no replica has begun is
+    /// taken back by [`Action::Withdraw`]. Only for a model that was configured as batched.
+    pub fn set_company(&mut self, company: bool, actions: &mut Vec<Action>) {
+        self.config.batched = company;
+        self.config.batch_rows_max = if company { self.rows_max } else { 1 };
+        self.plan();
+        if company {
+            return;
+        }
+        for replica in &mut self.replicas {
+            let id = replica.id;
+            for batch in [&mut replica.first, &mut replica.second].into_iter().flatten() {
+                batch.closed = true;
+                if batch.is_open() && batch.requests.len() > 1 {
+                    batch.withdrawing = true;
+                    actions.push(Action::Withdraw { replica: id, batch: batch.id });
+                }
+            }
+        }
+    }
+
+    /// Whether requests share runs at the moment.
+    pub fn has_company(&self) -> bool {
+        self.config.batched
+    }
+
+    /// Whether a replica could run more than waits: the moment for what nobody waits for.
+    pub fn has_room(&self) -> bool {
+        self.queue.is_empty() && self.idle_replicas() > 0
     }
 
     /// Whether nothing waits and nothing is handed out: the moment for profiling.

@@ -42,6 +42,8 @@ impl Size {
 #[derive(Debug)]
 pub(crate) struct Sizes {
     all: Vec<Size>,
+    /// Most rows that may ever run together: the curves have room for as many.
+    rows_max: u32,
     quantile: f64,
     /// The bucket of the batch that finished last.
     usual: u8,
@@ -53,7 +55,7 @@ impl Sizes {
     pub(crate) fn new(config: &Config, quantile: f64, horizon: Duration) -> Self {
         let latency = Latency::new(config.batch_rows_max, quantile, &config.profile);
         let first = Size::new(SizeBucket::default(), latency, config, horizon, 0.0);
-        Sizes { all: vec![first], quantile, usual: 0, pause: 0.0 }
+        Sizes { all: vec![first], rows_max: config.batch_rows_max, quantile, usual: 0, pause: 0.0 }
     }
 
     /// By index.
@@ -86,7 +88,7 @@ impl Sizes {
         let nearest = known.min_by_key(|other| (other.size.0.abs_diff(size.0), u8::MAX - other.size.0));
         let latency = match nearest {
             Some(nearest) => Latency::like(&nearest.latency),
-            None => Latency::new(config.batch_rows_max, self.quantile, &config.profile),
+            None => Latency::new(self.rows_max, self.quantile, &config.profile),
         };
         self.all.push(Size::new(size, latency, config, horizon, self.pause));
         // There are no more than 256 sizes.

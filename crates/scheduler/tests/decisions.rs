@@ -308,3 +308,32 @@ fn replicas_that_share_cores_take_turns_and_stand_in_for_each_other() {
     desk.tell(20, Event::Returned { requests: vec![RequestId(2), RequestId(3)] });
     assert_eq!(desk.decide(20), ["stage 2 on 1: 2 3"]);
 }
+
+#[test]
+fn while_company_is_off_each_request_runs_whole_and_by_itself_and_shared_batches_are_taken_back() {
+    let mut desk = Desk::new(Config { batch_rows_max: 8, ..Config::default() }, 1);
+    desk.arrive(0, [Arrival { rows: 3, ..arrival(0) }]);
+    desk.decide(0);
+    desk.taken(1, 0);
+    desk.arrive(2, (1..4).map(arrival));
+    assert_eq!(desk.decide(2), ["stage 1 on 0: 1 2 3"]);
+    let Desk { scheduler, actions } = &mut desk;
+    scheduler.set_company(false, actions);
+    assert_eq!(desk.decide(3), ["withdraw 1"]);
+    let requests = (1..4).map(RequestId).collect();
+    desk.tell(4, Event::Withdrawn { replica: REPLICA, batch: BatchId(1), requests });
+    assert_eq!(desk.decide(4), ["stage 2 on 0: 1"]);
+    desk.arrive(5, [Arrival { rows: 12, ..arrival(4) }]);
+    desk.finished(10, 0, 9);
+    assert_eq!(desk.decide(10), ["stage 3 on 0: 2"]);
+    desk.finished(20, 2, 9);
+    desk.finished(30, 3, 9);
+    assert_eq!(desk.decide(30), ["stage 4 on 0: 3", "stage 5 on 0: 4"]);
+    let Desk { scheduler, actions } = &mut desk;
+    scheduler.limit_batch_rows(4);
+    scheduler.set_company(true, actions);
+    desk.finished(40, 4, 9);
+    desk.finished(50, 5, 9);
+    desk.arrive(51, (5..10).map(arrival));
+    assert_eq!(desk.decide(51), ["stage 6 on 0: 5 6 7 8", "stage 7 on 0: 9"]);
+}

@@ -51,6 +51,7 @@ impl World {
 
     fn stage(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         self.check_batch(&requests);
+        assert!(requests.len() == 1 || self.scheduler.has_company(), "company is off");
         self.ledger.hand_out(self.now, &requests, (id, batch));
         self.check_slot(id);
         self.batches += 1;

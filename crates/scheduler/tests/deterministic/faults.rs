@@ -19,6 +19,7 @@ impl World {
             (faults.losses, Happening::Lose),
             (faults.cancellations, Happening::Cancel),
             (faults.drains, Happening::Drain),
+            (faults.company, Happening::Company),
             (faults.jumps, Happening::Jump),
             (faults.moods, Happening::Mood),
         ];
@@ -93,6 +94,17 @@ impl World {
         self.told.push_back(Event::DrainReplica(id));
         let pause = self.scenario.between * (1 + self.scenario.random.below(500)) as u32;
         self.after(pause, Happening::Ready(id));
+    }
+
+    /// Requests share runs no more, or again.
+    pub(crate) fn change_company(&mut self) {
+        self.plan(self.scenario.faults.company, Happening::Company);
+        if self.scenario.config.batched {
+            let mut actions = Vec::new();
+            let company = !self.scheduler.has_company();
+            self.scheduler.set_company(company, &mut actions);
+            self.carry_out(actions);
+        }
     }
 
     /// It takes work again, if it has not been lost meanwhile.

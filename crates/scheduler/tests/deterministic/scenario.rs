@@ -34,6 +34,8 @@ pub(crate) struct Faults {
     pub(crate) losses: Duration,
     pub(crate) cancellations: Duration,
     pub(crate) drains: Duration,
+    /// Whether requests share runs changes.
+    pub(crate) company: Duration,
     pub(crate) jumps: Duration,
     /// A replica becomes slow, or its old self again.
     pub(crate) moods: Duration,
@@ -168,12 +170,13 @@ fn faults(random: &mut Random, between: Duration) -> Faults {
         if often(random, 0.5) { between * requests } else { Duration::ZERO }
     };
     let (losses, cancellations, drains) = (every(400), every(10), every(900));
-    let (jumps, moods) = (every(4000), every(1000));
+    let (jumps, moods, company) = (every(4000), every(1000), every(3000));
     let mut share = |most: f64| if often(random, 0.4) { most * random.unit() } else { 0.0 };
     Faults {
         losses,
         cancellations,
         drains,
+        company,
         jumps,
         moods,
         append_fails: share(0.4),

@@ -59,6 +59,7 @@ pub(crate) enum Happening {
     Lose,
     Cancel,
     Drain,
+    Company,
     Jump,
     Mood,
 }
@@ -232,6 +233,7 @@ impl World {
             Happening::Lose => self.lose(),
             Happening::Cancel => self.cancel(),
             Happening::Drain => self.drain(),
+            Happening::Company => self.change_company(),
             Happening::Jump => self.jump(),
             Happening::Mood => self.change_mood(),
         }

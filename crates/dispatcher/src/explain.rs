@@ -9,6 +9,7 @@ use inferd_scheduler::{CurvePoint, Scheduler};
 use inferd_types::settings::ModelSettings;
 use serde_json::{Map, Value, json};
 
+use crate::company::Company;
 use crate::recent::Recent;
 
 /// Quantiles at which the spread is told.
@@ -27,7 +28,12 @@ pub(crate) struct Overhead<'a> {
 }
 
 /// The learned curve, recent batches and refusals, with units in the names.
-pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead: &Overhead<'_>) -> Value {
+pub(crate) fn explain(
+    scheduler: &Scheduler,
+    settings: &ModelSettings,
+    company: &Company,
+    overhead: &Overhead<'_>,
+) -> Value {
     let snapshot = scheduler.snapshot();
     let buckets = snapshot.buckets.iter();
     let buckets: Vec<Value> =
@@ -53,6 +59,7 @@ pub(crate) fn explain(scheduler: &Scheduler, settings: &ModelSettings, overhead:
             "missed": snapshot.objective_missed,
             "batch_rows": snapshot.batch_rows_within_objective,
         })),
+        "batching": company.status(),
         "queue": {
             "requests": snapshot.queue_requests,
             "rows": snapshot.queue_rows,

@@ -218,8 +218,12 @@ pub(crate) struct Door {
     batched: bool,
     /// Every row of every input has the same size: all requests may share a batch.
     one_shape: bool,
-    /// Most rows of one flight; a request of more is held in parts.
-    pub(crate) rows_max: u32,
+    /// Most rows of one flight where requests share runs; a request of more is held in parts.
+    rows_max: u32,
+    /// The same where each has a run of its own: no limit, until more were found to break the worker.
+    alone_rows_max: u32,
+    /// Whether requests share runs.
+    pub(crate) company: bool,
     pub(crate) padding: Option<Padding>,
     /// What no rows give; `None` where the shape of a row is not known before.
     nothing: Option<SmallVec<[Tensor; 2]>>,
@@ -235,10 +239,30 @@ impl Door {
             inputs: signature.inputs.len(),
             batched,
             one_shape: signature.inputs.iter().all(|input| input.shape.iter().skip(1).all(|dim| *dim >= 0)),
-            rows_max: if batched { settings.batch_rows_max.max(1) } else { u32::MAX },
+            rows_max: settings.batch_rows_max.max(1),
+            alone_rows_max: u32::MAX,
+            company: batched,
             padding: padding.map(|padding| Padding::new(padding, signature)).transpose()?,
             nothing: nothing(signature).filter(|_| signature.answers_no_rows()),
         })
+    }
+
+    /// Most rows of one flight at the moment.
+    pub(crate) fn rows_max(&self) -> u32 {
+        if self.company { self.rows_max } else { self.alone_rows_max }
+    }
+
+    /// Larger batches were found to break the worker.
+    pub(crate) fn limit_rows(&mut self, rows: u32) {
+        self.rows_max = self.rows_max.min(rows.max(1));
+        if self.batched {
+            self.alone_rows_max = self.alone_rows_max.min(rows.max(1));
+        }
+    }
+
+    /// What requests of these inputs may share a batch with.
+    pub(crate) fn shape_of(&self, inputs: &[Tensor], rows: u32, bytes: usize, length: u64) -> ShapeKey {
+        self.shape(RequestId(0), inputs, rows, self.bucket(rows, bytes, length))
     }
 
     /// The outputs of a request without rows, where the signature says what they are.
@@ -281,7 +305,7 @@ impl Door {
             request: id,
             rows: flight.rows,
             bytes: flight.bytes,
-            shape: self.shape(id, &flight, size),
+            shape: self.shape(id, &flight.inputs, flight.rows, size),
             size,
             priority: request.priority,
             tenant: request.tenant,
@@ -319,19 +343,23 @@ impl Door {
         if self.one_shape || flight.rows == 0 {
             return Ok(SizeBucket::default());
         }
-        let size = match &self.padding {
-            Some(padding) => {
-                flight.length = padding.length(&flight.inputs)?;
-                flight.length
-            }
-            None => flight.bytes as u64 / u64::from(flight.rows),
-        };
-        // Rounded up: the longest of a bucket is less than twice its shortest.
-        Ok(SizeBucket((u64::BITS - size.saturating_sub(1).leading_zeros()) as u8))
+        if let Some(padding) = &self.padding {
+            flight.length = padding.length(&flight.inputs)?;
+        }
+        Ok(self.bucket(flight.rows, flight.bytes, flight.length))
     }
 
-    fn shape(&self, id: RequestId, flight: &Flight, size: SizeBucket) -> ShapeKey {
-        if flight.rows == 0 {
+    fn bucket(&self, rows: u32, bytes: usize, length: u64) -> SizeBucket {
+        if self.one_shape || rows == 0 {
+            return SizeBucket::default();
+        }
+        let size = if self.padding.is_some() { length } else { bytes as u64 / u64::from(rows) };
+        // Rounded up: the longest of a bucket is less than twice its shortest.
+        SizeBucket((u64::BITS - size.saturating_sub(1).leading_zeros()) as u8)
+    }
+
+    fn shape(&self, id: RequestId, inputs: &[Tensor], rows: u32, size: SizeBucket) -> ShapeKey {
+        if rows == 0 {
             // An empty request has no row to find its answer by: it runs alone.
             return ShapeKey(!id.0);
         }
@@ -340,7 +368,7 @@ impl Door {
         }
         let mut hasher = IdHasher::default();
         size.hash(&mut hasher);
-        for (index, input) in flight.inputs.iter().enumerate() {
+        for (index, input) in inputs.iter().enumerate() {
             input.datatype.hash(&mut hasher);
             for (axis, dim) in input.shape.iter().enumerate().skip(1) {
                 let any = self.padding.as_ref().is_some_and(|padding| padding.is_padded(index, axis));

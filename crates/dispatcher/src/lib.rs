@@ -8,6 +8,7 @@
 mod alarm;
 mod backoff;
 mod cache;
+mod company;
 mod effort;
 mod explain;
 mod flight;

@@ -67,6 +67,11 @@ pub trait ModelObserver: Send + Sync {
     fn refused(&self, _reason: &'static str) {}
     /// A request was answered later than the model's objective allows.
     fn objective_missed(&self) {}
+    /// Requests share runs, or not, as this decided (a label of `types::Decider`). Told when the model is loaded, and again
+    /// when it changes.
+    fn batching(&self, _by: &'static str, _shared: bool) {}
+    /// So many rows that came were compared, alone and in company, and so many requests differed.
+    fn rows_compared(&self, _rows: u64, _differing: u64) {}
     /// A request to a model with a cache was answered from it, or had to be run.
     fn cache(&self, _hit: bool) {}
     /// The model's cache takes so many bytes now. Told once more as it is emptied; never of a model without one.

@@ -23,7 +23,7 @@ pub(crate) enum Role {
     Leaving,
     /// It runs suspects.
     Quarantine,
-    /// It measures batches that nobody sent.
+    /// It runs what nobody sent: a measurement or a comparison.
     Profiling,
     /// It was asked to end, and is killed at this time.
     Closing(Time),
@@ -52,6 +52,8 @@ pub(crate) enum Purpose {
     WarmUp,
     /// Nobody's: a measurement.
     Profile,
+    /// Nobody's: copies of requests that were answered.
+    Comparison,
 }
 
 /// A batch that the worker holds.

@@ -5,6 +5,7 @@
 //! Knows nothing of how a decision is made (`scheduler`) or how bytes reach a worker (`transport`).
 
 mod batches;
+mod company;
 mod ending;
 mod faults;
 mod lifecycle;
@@ -27,6 +28,7 @@ use tokio::task::yield_now;
 use self::ending::Phase;
 use self::lifecycle::Seat;
 use crate::alarm::Alarm;
+use crate::company::Company;
 use crate::effort::Effort;
 use crate::explain::Overhead;
 use crate::flight::{Door, Flight, Flights};
@@ -72,6 +74,8 @@ pub(crate) struct Task<L: Launcher> {
     seats: Vec<Seat>,
     quarantine: Quarantine,
     profiler: Option<Profiler>,
+    /// Whether requests share runs, and what is compared for that.
+    company: Company,
     alarm: Alarm,
     moderated: Moderated,
     effort: Effort,
@@ -137,6 +141,7 @@ impl<L: Launcher> Task<L> {
             flights: Flights::default(),
             replicas: Vec::new(),
             profiler: None,
+            company: Company::unknown(settings),
             alarm,
             moderated,
             effort,
@@ -279,8 +284,8 @@ impl<L: Launcher> Task<L> {
                 Some(outputs) => self.answer_without_rows(now, flight, outputs),
                 None => self.admitted(flight, arrival),
             },
-            Ok((flight, arrival)) if flight.rows > door.rows_max => {
-                let parts = self.flights.insert_in_parts(flight, arrival, door.rows_max, &mut self.parts);
+            Ok((flight, arrival)) if flight.rows > door.rows_max() => {
+                let parts = self.flights.insert_in_parts(flight, arrival, door.rows_max(), &mut self.parts);
                 self.event(Event::ArrivedInParts(parts));
             }
             Ok((flight, arrival)) => self.admitted(flight, arrival),
@@ -310,6 +315,7 @@ impl<L: Launcher> Task<L> {
                 let _gone = reply.send(crate::explain::explain(
                     &self.scheduler,
                     &self.shared.settings,
+                    &self.company,
                     &Overhead {
                         batch: self.overhead,
                         unseen: &self.unseen,
@@ -371,4 +377,4 @@ impl<L: Launcher> Drop for Task<L> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

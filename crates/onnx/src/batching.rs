@@ -49,17 +49,23 @@ pub(crate) fn decide(
             ErrorKind::ModelFailed,
             format!("batching: on is not possible: {reason}\nhelp: set batching: auto"),
         )),
-        (BatchingMode::Auto, _) if settings.batch_rows_max <= 1 => {
+        (BatchingMode::Auto | BatchingMode::Verify, _) if settings.batch_rows_max <= 1 => {
             Ok(Decision::off(Decider::Setting, "batch_rows_max is 1"))
         }
-        (BatchingMode::Auto, Err(Alone(reason))) => Ok(Decision::off(Decider::Shapes, reason)),
-        (BatchingMode::Auto, Ok(())) => Ok(match source.analyse(&runner.graph) {
+        (BatchingMode::Auto | BatchingMode::Verify, Err(Alone(reason))) => {
+            Ok(Decision::off(Decider::Shapes, reason))
+        }
+        (mode, Ok(())) => Ok(match source.analyse(&runner.graph) {
             Verdict::Independent => Decision::on(Decider::Analysis, "no operator mixes rows", 0),
             Verdict::Dependent(how) => Decision::off(Decider::Analysis, how),
             // Rows of the converted model's own ranges say more than those that are made up here.
             Verdict::Unknown(why) if settings.compared => {
                 let told = format!("its rows were compared when it was converted (no proof: {why})");
                 Decision::on(Decider::Probe, told, 0)
+            }
+            // What made-up rows can't show, rows that come do.
+            Verdict::Unknown(why) if mode == BatchingMode::Verify && trial.is_err() => {
+                Decision::on(Decider::Traffic, format!("no proof: {why}"), 0)
             }
             Verdict::Unknown(why) => by_probe(runner, settings, trial, &why),
         }),

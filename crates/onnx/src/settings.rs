@@ -134,6 +134,8 @@ pub enum BatchingMode {
     On,
     /// Never.
     Off,
+    /// Where rows that come show that it is right, if nothing proves it.
+    Verify,
 }
 
 fn one() -> u32 {

@@ -246,6 +246,7 @@ pub(crate) mod tests {
             pin_cpus: vec![],
             running_max: None,
             batch_rows_max: 32,
+            comparison: Default::default(),
             padding: None,
             slo: None,
             priority_default: 1,

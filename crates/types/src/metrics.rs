@@ -22,6 +22,12 @@ pub const OBJECTIVE_MISSED_TOTAL: &str = "inferd_objective_missed_total";
 pub const TENANT_REQUESTS_TOTAL: &str = "inferd_tenant_requests_total";
 /// Workers that ended without being asked to, by reason (`exit`, `signal`, `hang`).
 pub const WORKER_LOSSES_TOTAL: &str = "inferd_worker_losses_total";
+/// 1 for whether requests share runs at the moment (`shared`, `alone`), by who decided.
+pub const BATCHING_VERDICT: &str = "inferd_batching_verdict";
+/// Rows that came and were compared, alone and in company.
+pub const BATCHING_ROWS_COMPARED_TOTAL: &str = "inferd_batching_rows_compared_total";
+/// Requests among them whose answers company changed.
+pub const BATCHING_DIFFERENCES_TOTAL: &str = "inferd_batching_differences_total";
 /// Requests to a model with a cache that were answered without a run of their own.
 pub const CACHE_HITS_TOTAL: &str = "inferd_cache_hits_total";
 /// Requests to a model with a cache that had to be run.

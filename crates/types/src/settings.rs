@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::compare::Tolerance;
 use crate::{DataType, Signature};
 
 /// A duration that crosses as a number of seconds.
@@ -225,6 +226,16 @@ pub enum SampleData {
     Raw(String),
 }
 
+/// How rows that come are compared, alone and in company.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Comparison {
+    /// Whether requests run one at a time until enough rows were compared, where nothing proves that they may share a run.
+    pub verify: bool,
+    /// What is no difference.
+    pub tolerance: Tolerance,
+}
+
 /// Settings of one version of one model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -251,6 +262,9 @@ pub struct ModelSettings {
     pub pin_cpus: Vec<Vec<usize>>,
     /// Most rows that run together.
     pub batch_rows_max: u32,
+    /// How rows that come are compared, alone and in company.
+    #[serde(default)]
+    pub comparison: Comparison,
     /// How inputs of different lengths share a batch; `None`: only equal ones do.
     pub padding: Option<PaddingSettings>,
     /// The objective; `None`: best effort.

@@ -8,6 +8,7 @@ use inferd_types::{BatchId, Error, ErrorKind, ReplicaId, RequestId, Tensor, Time
 use smallvec::SmallVec;
 
 use super::Task;
+use super::stalls::ABANDONED_GRACE;
 use crate::replica::{Batch, Purpose};
 use crate::worker::{Launcher, Worker};
 
@@ -182,8 +183,19 @@ impl<L: Launcher> Task<L> {
         rows: u32,
         inputs: &[Tensor],
     ) -> Result<(), Error> {
+        self.stage_nobodys(place, purpose, rows, &[inputs])
+    }
+
+    /// The same for what several requests were.
+    pub(super) fn stage_nobodys(
+        &mut self,
+        place: usize,
+        purpose: Purpose,
+        rows: u32,
+        requests: &[&[Tensor]],
+    ) -> Result<(), Error> {
         let id = self.own_batch();
-        let slot = match self.replicas[place].worker.stage(id, &[inputs]) {
+        let slot = match self.replicas[place].worker.stage(id, requests) {
             Ok(slot) => Some(slot),
             Err(StageError::Lost) => None,
             Err(error) => return Err(stage_error(&self.shared.settings.name, error)),
@@ -228,6 +240,12 @@ impl<L: Launcher> Task<L> {
         (replica.hangs_at, replica.stalls_at) = match replica.batches.first() {
             // Bounded by `load_max` from its start on.
             Some(first) if first.purpose == Purpose::WarmUp => return,
+            // Nobody waits for it.
+            Some(first) if first.purpose == Purpose::Comparison => {
+                let limit = self.scheduler.stall_limit(first.rows.max(1)).unwrap_or(ABANDONED_GRACE);
+                let stated = self.shared.settings.execution_max_s.map_or(limit, |stated| stated.0.min(limit));
+                (since + stated, Time::MAX)
+            }
             Some(first) => {
                 let stated = self.shared.settings.execution_max_s.map(|limit| since + limit.0);
                 // How long earlier streams took says nothing of the time to the next response.

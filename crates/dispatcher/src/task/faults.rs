@@ -198,6 +198,7 @@ impl<L: Launcher> Task<L> {
             (Purpose::Suspects, false) => self.quarantine.returned(),
             (Purpose::Suspects, true) => self.suspects_died(cause),
             (Purpose::Profile, _) => self.profiler = None,
+            (Purpose::Comparison, _) => self.comparison_lost(),
             (Purpose::WarmUp, _) => {}
         }
     }

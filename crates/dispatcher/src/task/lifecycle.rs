@@ -11,6 +11,7 @@ use super::ending::Phase;
 use super::faults::too_slow;
 use super::{Control, Task};
 use crate::backoff::Backoff;
+use crate::company::{self, Company};
 use crate::flight::Door;
 use crate::interior;
 use crate::observer::ReplicaCounts;
@@ -158,6 +159,7 @@ impl<L: Launcher> Task<L> {
         let settings = &self.shared.settings;
         loaded.signature.complete(settings)?;
         interior::complete(&mut loaded, settings)?;
+        company::announce(&mut loaded, settings)?;
         match self.shared.signature() {
             Some(known) if **known == loaded.signature => Ok(()),
             Some(_) => Err(Error::new(
@@ -179,6 +181,8 @@ impl<L: Launcher> Task<L> {
                     let (model, version) = (&settings.name, settings.version);
                     tracing::warn!(%model, version, "clients don't see {left_out}");
                 }
+                let sequences = settings.sequence.is_some() || loaded.sequence.is_some();
+                let company = Company::new(&loaded.signature, settings, sequences);
                 self.shared.set_loaded(loaded)?;
                 if profiled {
                     let objective = settings.slo.map(|slo| slo.latency_s.0);
@@ -186,6 +190,8 @@ impl<L: Launcher> Task<L> {
                 }
                 self.scheduler = Scheduler::new(config);
                 self.door = Some(door);
+                self.company = company;
+                self.apply_company();
                 Ok(())
             }
         }
@@ -328,6 +334,7 @@ impl<L: Launcher> Task<L> {
     pub(super) fn tend_lifecycle(&mut self, now: Time) {
         self.end_if_drained(now);
         self.profile_if_idle(now);
+        self.compare_if_idle(now);
         if self.changed {
             self.publish();
         }
@@ -335,7 +342,7 @@ impl<L: Launcher> Task<L> {
 
     pub(super) fn lifecycle_due(&self) -> Time {
         let seats = self.seats.iter().map(Seat::due).min().unwrap_or(Time::MAX);
-        seats.min(self.measuring_due())
+        seats.min(self.measuring_due()).min(self.comparing_due())
     }
 
     pub(super) fn is_spare(&self, index: usize) -> bool {

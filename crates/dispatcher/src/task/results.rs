@@ -57,6 +57,7 @@ impl<L: Launcher> Task<L> {
         }
         let replica = self.replicas[place].id;
         let (result, stopped) = match done.outcome {
+            Ok(outputs) if batch.purpose == Purpose::Comparison => (self.split_copies(&outputs), false),
             Ok(outputs) => (self.split(&batch, &outputs), false),
             Err(failure) => (Err(self.model_error(place, failure)), hang.is_some()),
         };
@@ -69,6 +70,7 @@ impl<L: Launcher> Task<L> {
         match batch.purpose {
             Purpose::WarmUp => self.warmed_up(place, result.err()),
             Purpose::Profile => self.profiled(place, batch.rows, execution, result.is_ok()),
+            Purpose::Comparison => self.compared(place, execution, result),
             Purpose::Ordinary if stopped => {
                 self.event(Event::Finished { replica, batch: batch.id, execution, ok: false });
                 self.suspect_hung(batch);
@@ -173,12 +175,14 @@ impl<L: Launcher> Task<L> {
         let objective = self.shared.settings.slo.map(|slo| slo.latency_s.0);
         let observer = self.shared.observer.clone();
         observer.executed(execution, batch.rows);
+        let mut keeping = self.keeping(&batch, execution);
         let mut statistics = self.shared.statistics();
         statistics.executed(&timing);
         let mut late = Vec::new();
         self.effort.answered(u32::try_from(batch.members.len()).unwrap_or(u32::MAX));
         for ((id, _), outputs) in batch.members.into_iter().zip(shares) {
             let Some(flight) = self.flights.remove(id) else { continue };
+            self.keep(&mut keeping, &flight, &outputs);
             if flight.timeout.is_some_and(|timeout| timeout <= now) {
                 late.push(flight);
                 continue;
@@ -196,6 +200,7 @@ impl<L: Launcher> Task<L> {
             answered.send();
         }
         drop(statistics);
+        self.kept(now, keeping, execution);
         for flight in late {
             self.fail(flight, timed_out());
         }

@@ -14,7 +14,7 @@ use crate::replica::{Purpose, Replica, Role};
 use crate::worker::{Launcher, Worker};
 
 /// How long a run goes on at least once nobody waits for it: a worker costs more to start again than most runs take.
-const ABANDONED_GRACE: Duration = Duration::from_secs(10);
+pub(super) const ABANDONED_GRACE: Duration = Duration::from_secs(10);
 
 impl<L: Launcher> Task<L> {
     pub(super) fn any_stalled(&self) -> bool {

@@ -179,8 +179,9 @@ impl<L: Launcher> Task<L> {
                          from now on; set batch_rows_max to keep it so"
                     );
                     self.scheduler.limit_batch_rows(rows);
+                    self.company.limit_rows(rows);
                     if let Some(door) = &mut self.door {
-                        door.rows_max = door.rows_max.min(rows.max(1));
+                        door.limit_rows(rows);
                     }
                 }
             }

@@ -228,7 +228,7 @@ impl Launcher for Fakes {
     }
 }
 
-fn settings(retry: bool) -> ModelSettings {
+pub(crate) fn settings(retry: bool) -> ModelSettings {
     let long = Seconds(Duration::from_secs(60));
     ModelSettings {
         name: "fake".into(),
@@ -242,6 +242,7 @@ fn settings(retry: bool) -> ModelSettings {
         running_max: None,
         pin_cpus: Vec::new(),
         batch_rows_max: 8,
+        comparison: Default::default(),
         padding: None,
         slo: None,
         priority_default: 1,

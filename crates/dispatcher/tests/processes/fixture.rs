@@ -18,11 +18,23 @@ pub(crate) type Answer = Result<InferResponse, Error>;
 
 /// Remembers which losses it was told of.
 #[derive(Debug, Default)]
-pub(crate) struct Losses(Mutex<Vec<LossReason>>);
+pub(crate) struct Losses {
+    losses: Mutex<Vec<LossReason>>,
+    /// Who decided whether requests share runs, and how.
+    verdicts: Mutex<Vec<(&'static str, bool)>>,
+}
 
 impl Losses {
     pub(crate) fn seen(&self) -> Vec<LossReason> {
-        self.0.lock().unwrap().clone()
+        self.losses.lock().unwrap().clone()
+    }
+
+    pub(crate) fn verdicts(&self) -> usize {
+        self.verdicts.lock().unwrap().len()
+    }
+
+    pub(crate) fn verdict(&self) -> Option<(&'static str, bool)> {
+        self.verdicts.lock().unwrap().last().copied()
     }
 }
 
@@ -36,7 +48,11 @@ impl Observer for Watch {
 
 impl ModelObserver for Watch {
     fn worker_lost(&self, reason: LossReason) {
-        self.0.0.lock().unwrap().push(reason);
+        self.0.losses.lock().unwrap().push(reason);
+    }
+
+    fn batching(&self, by: &'static str, shared: bool) {
+        self.0.verdicts.lock().unwrap().push((by, shared));
     }
 }
 
@@ -124,6 +140,7 @@ pub(crate) fn settings(change: impl FnOnce(&mut ModelSettings)) -> ModelSettings
         running_max: None,
         pin_cpus: Vec::new(),
         batch_rows_max: 32,
+        comparison: Default::default(),
         padding: None,
         slo: None,
         priority_default: 1,

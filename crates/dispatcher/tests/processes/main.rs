@@ -1,6 +1,7 @@
 //! The dispatcher with real worker processes: this test binary, started once more as a worker.
 
 mod cache;
+mod company;
 mod faults;
 mod fixture;
 mod serving;

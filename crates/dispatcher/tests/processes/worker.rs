@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use inferd_transport::worker::{Batch, Channel};
 use inferd_types::settings::LoadedModel;
-use inferd_types::{Batching, DataType, ErrorKind, Signature, TensorSpec};
+use inferd_types::{Batching, DataType, Decider, ErrorKind, Signature, TensorSpec, Verdict};
 use serde_json::Value;
 
 /// The worker dies.
@@ -22,6 +22,8 @@ pub(crate) const HANG_POLITELY: f32 = -778.0;
 pub(crate) const INVALID: f32 = -888.0;
 /// The worker dies where more than two rows run together.
 pub(crate) const CROWDED: f32 = -999.0;
+/// The worker dies where the row runs alone.
+pub(crate) const LONELY: f32 = -555.0;
 /// The run lasts until the file `hold` (of `load`) is gone.
 pub(crate) const HELD: f32 = -500.0;
 
@@ -54,7 +56,12 @@ pub(crate) fn run(fd: i32) -> ! {
     }
     wait_while(path("load_while").as_deref());
     let batched = load.get("batched").and_then(Value::as_bool).unwrap_or(true);
-    channel.loaded(&LoadedModel::new(signature(batched), Default::default())).unwrap();
+    let mut signature = signature(batched);
+    if load.get("probed").is_some() {
+        signature.extras.verdict =
+            Some(Verdict { by: Decider::Probe, why: "the test says so".into(), rows: 4 });
+    }
+    channel.loaded(&LoadedModel::new(signature, Default::default())).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     channel.on_terminate(Box::new(move || asked.store(true, Ordering::SeqCst)));
@@ -68,7 +75,7 @@ fn run_batch(mut batch: Batch, load: &Value, stop: &AtomicBool) {
     stop.store(false, Ordering::SeqCst);
     let values = read(&batch);
     let has = |marker: f32| values.chunks(2).any(|row| row[0] == marker);
-    if has(CRASH) || (has(CROWDED) && batch.rows() > 2) {
+    if has(CRASH) || (has(CROWDED) && batch.rows() > 2) || (has(LONELY) && batch.rows() == 1) {
         std::process::abort();
     }
     while has(HANG) || (has(HANG_POLITELY) && !stop.load(Ordering::SeqCst)) {
@@ -85,7 +92,11 @@ fn run_batch(mut batch: Batch, load: &Value, stop: &AtomicBool) {
     }
     let shape: Vec<u64> = batch.inputs()[0].shape.to_vec();
     let out = batch.output(0, DataType::Fp32, &shape).unwrap();
-    let bytes: Vec<u8> = values.iter().flat_map(|value| (value + 1.0).to_le_bytes()).collect();
+    // Past a threshold rows see each other.
+    let above = load.get("mixes_above").and_then(Value::as_f64).unwrap_or(f64::INFINITY);
+    let mixed = values.iter().any(|value| f64::from(*value) > above);
+    let seen = if mixed { batch.rows() as f32 } else { 1.0 };
+    let bytes: Vec<u8> = values.iter().flat_map(|value| (value + seen).to_le_bytes()).collect();
     write(out, &bytes);
     batch.finish(Duration::from_micros(50));
 }

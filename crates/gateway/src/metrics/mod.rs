@@ -3,6 +3,7 @@
 //! Reads what the gateway and the dispatcher report, hands out one text. Knows nothing of why a figure is what it
 //! is. Handles are looked up by label once per model, never in a request's way.
 
+mod batching;
 mod cache;
 mod process;
 pub(crate) mod server;
@@ -22,6 +23,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::batching::{BatchingFamilies, BatchingMetrics};
 use self::cache::{CacheFamilies, CacheMetrics};
 use crate::inflight::Inflight;
 
@@ -105,6 +107,7 @@ struct Families {
     objective_missed: Family<ModelLabels, Counter>,
     tenants: Family<TenantLabels, Counter>,
     cache: CacheFamilies,
+    batching: BatchingFamilies,
 }
 
 impl Families {
@@ -122,6 +125,7 @@ impl Families {
             objective_missed: Family::default(),
             tenants: Family::default(),
             cache: CacheFamilies::default(),
+            batching: BatchingFamilies::default(),
         }
     }
 
@@ -154,6 +158,7 @@ impl Families {
             self.tenants.clone(),
         );
         self.cache.register(registry);
+        self.batching.register(registry);
         registry.register(names::REPLICAS, "Replicas by state", self.replicas.clone());
         registry.register(names::QUEUE_ROWS, "Rows that wait", self.queue_rows.clone());
         registry.register(
@@ -187,6 +192,7 @@ impl Families {
             losses: self.losses.clone(),
             cache_families: self.cache.clone(),
             cache: OnceLock::new(),
+            batching: self.batching.model(labels.clone()),
             model: model(),
             version: version.map(|version| version.to_string()).unwrap_or_default(),
             outcomes: Default::default(),
@@ -278,6 +284,7 @@ pub(crate) struct ModelMetrics {
     losses: Family<ReasonLabels, Counter>,
     cache_families: CacheFamilies,
     cache: OnceLock<CacheMetrics>,
+    batching: BatchingMetrics,
     model: String,
     version: String,
     /// Made when first needed: a model has some of the outcomes, never all. The last one is `ok`.
@@ -364,6 +371,14 @@ impl ModelObserver for ModelMetrics {
         self.objective_missed.inc();
     }
 
+    fn batching(&self, by: &'static str, shared: bool) {
+        self.batching.verdict(by, shared);
+    }
+
+    fn rows_compared(&self, rows: u64, differing: u64) {
+        self.batching.compared(rows, differing);
+    }
+
     fn cache(&self, hit: bool) {
         let cache = ModelMetrics::cache(self);
         if hit {
@@ -397,6 +412,9 @@ mod tests {
         model.worker_lost(LossReason::Signal);
         model.objective_missed();
         ModelObserver::cache(&*model, true);
+        model.batching("probe", true);
+        model.batching("traffic", false);
+        model.rows_compared(12, 1);
         model.cache_bytes(77);
         metrics.model("uncached", 1);
         metrics.unrouted().answered(Err(ErrorKind::NotFound), Duration::ZERO);
@@ -419,11 +437,15 @@ mod tests {
             r#"inferd_cache_hits_total{model="fraud",version="3"} 1"#,
             r#"inferd_cache_misses_total{model="fraud",version="3"} 0"#,
             r#"inferd_cache_bytes{model="fraud",version="3"} 77"#,
+            r#"inferd_batching_verdict{model="fraud",version="3",by="traffic",state="alone"} 1"#,
+            r#"inferd_batching_rows_compared_total{model="fraud",version="3"} 12"#,
+            r#"inferd_batching_differences_total{model="fraud",version="3"} 1"#,
             "inferd_inflight_bytes 0",
             "process_resident_memory_bytes ",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+        assert!(!text.contains(r#"by="probe""#), "{text}");
         assert!(!text.contains(r#"inferd_cache_bytes{model="uncached""#), "{text}");
     }
 }

@@ -97,3 +97,50 @@ def test_what_was_assumed_of_a_model_is_told_of() -> None:
     model["facts"] = {"runtime": "lightgbm 4", "note": "categories of pandas are assumed in city"}
     text = " ".join(report({"models": [model]}).split())
     assert "lightgbm 4. Of what clients send, categories of pandas are assumed in city." in text
+
+
+COMPARED = {
+    "by": "probe",
+    "why": "9 rows were alike",
+    "shared": True,
+    "probed": 9,
+    "rows": 0,
+    "rows_wanted": None,
+    "differing": 0,
+    "undecided": 0,
+    "bound": None,
+    "audited": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("batching", "sentences"),
+    [
+        ({}, "On, up to 32 rows. A probe at load decided: 9 rows were alike. Rows that come are compared"),
+        (
+            {"rows": 400, "bound": 0.0075, "undecided": 2},
+            "none differed: at most 0.75% do, with 95 % confidence; more are compared as long as it is served."
+            " 2 could not be compared: their answers differ from run to run.",
+        ),
+        (
+            {"by": "traffic", "shared": False, "rows_wanted": 400, "rows": 30, "audited": False},
+            "One request at a time: 30 of 400 rows are compared yet.",
+        ),
+        (
+            {
+                "by": "traffic",
+                "why": "output 'y' changed",
+                "shared": False,
+                "rows": 7,
+                "differing": 1,
+                "audited": False,
+            },
+            "Off until the next load. Rows that came decided: output 'y' changed. Of 7 rows that came and were compared"
+            " 1 differed.",
+        ),
+    ],
+)
+def test_who_decided_whether_requests_share_runs_is_told_with_the_bound(
+    batching: dict[str, object], sentences: str
+) -> None:
+    assert sentences in " ".join(report(told(batching=COMPARED | batching)).split())

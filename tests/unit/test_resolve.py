@@ -55,6 +55,15 @@ def test_what_must_not_run_twice_is_not_hedged(python_model):
         make_plan([python_model], {}, {**hedged, "retry_on_worker_loss": False}, MACHINE)
 
 
+def test_what_must_not_run_twice_is_not_verified(python_model):
+    verified = {"batching": "verify", "batch_tolerance_relative": 0.5}
+    (model,) = make_plan([python_model], {}, verified, MACHINE).models
+    tolerance = {"absolute": 1e-5, "relative": 0.5}
+    assert model.settings["comparison"] == {"verify": True, "tolerance": tolerance}
+    with pytest.raises(SpecError, match="retry_on_worker_loss: false forbids\nhelp: leave one of the two out"):
+        make_plan([python_model], {}, {**verified, "retry_on_worker_loss": False}, MACHINE)
+
+
 def test_every_setting_has_a_use(python_model):
     """A setting that is declared and never read would be a promise that nobody keeps."""
     here = Path(__file__).parents[2] / "python/inferd"

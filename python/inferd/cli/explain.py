@@ -147,7 +147,7 @@ def _batching(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
     batching = (model["signature"] or {}).get("batching", "on")
     if batching != "on":
         return [f"Off: {batching['off']['reason']}."]
-    sentences = [f"On, up to {model['batch_rows_max']} rows."]
+    sentences = _company(why.get("batching"), model["batch_rows_max"])
     recent = why["recent_batches"]
     if recent:
         count = sum(times for _, times in recent)
@@ -169,6 +169,39 @@ def _batching(model: dict[str, Any], why: dict[str, Any]) -> list[str]:
             f"Between two batches a replica pauses for {_ms(pause)} ms: where it shares a core with the gateway, that "
             "works then."
         )
+    return sentences
+
+
+_DECIDED = {
+    "setting": "The settings say so.",
+    "analysis": "It is proven: {}.",
+    "probe": "A probe at load decided: {}.",
+    "traffic": "Rows that came decided: {}.",
+}
+
+
+def _company(told: dict[str, Any] | None, rows_max: int) -> list[str]:
+    """Whether requests share runs now, who decided, and what comparing rows that came has shown."""
+    if told is None:
+        return [f"On, up to {rows_max} rows."]
+    if told["rows_wanted"] is not None:
+        sentences = [f"One request at a time: {told['rows']:,} of {told['rows_wanted']:,} rows are compared yet."]
+    else:
+        sentences = [f"On, up to {rows_max} rows." if told["shared"] else "Off until the next load."]
+        if told["by"] is not None:
+            sentences.append(_DECIDED[told["by"]].format(told["why"]))
+    if told["bound"] is not None:
+        audited = "; more are compared as long as it is served" if told["audited"] else ""
+        sentences.append(
+            f"Of {told['rows']:,} rows that came and were run alone and in company none differed: at most"
+            f" {told['bound']:.2%} do, with 95 % confidence{audited}."
+        )
+    elif told["differing"]:
+        sentences.append(f"Of {told['rows']:,} rows that came and were compared {told['differing']:,} differed.")
+    elif told["audited"]:
+        sentences.append("Rows that come are compared alone and in company, in idle moments; none was yet.")
+    if told["undecided"]:
+        sentences.append(f"{told['undecided']:,} could not be compared: their answers differ from run to run.")
     return sentences
 
 

@@ -80,7 +80,7 @@ def _option(setting: Setting) -> Callable[[_Command], _Command]:
 def _metavar(setting: Setting) -> str:
     choices = [choice for choice in get_args(setting.type.__origin__) if isinstance(choice, str)]
     if setting.kind == "batching":
-        choices = ["auto", "on", "off"]
+        choices = ["auto", "verify", "on", "off"]
     if choices:
         return "|".join(choices)
     return "TEXT" if "str" in str(setting.type.__origin__) else "NUMBER"

@@ -72,10 +72,24 @@ def serving_table(plan: Plan, loaded: Mapping[tuple[str, int], Loaded]) -> str:
                 _tensors(signature.outputs),
                 _replicas(model),
                 _slo(model),
-                f"up to {model.spec.batch_rows_max} rows" if signature.batched else f"off: {signature.batching_off}",
+                _batching(model, signature),
             )
         )
     return table(rows)
+
+
+# Who decided that requests share runs, in a word.
+_DECIDED = {"analysis": "proven", "probe": "probed"}
+
+
+def _batching(model: PlannedModel, signature: Signature) -> str:
+    if not signature.batched:
+        return f"off: {signature.batching_off}"
+    by = None if signature.verdict is None else signature.verdict.by
+    if by == "traffic":
+        return "one at a time until 400 rows are compared"
+    rows = f"up to {model.spec.batch_rows_max} rows"
+    return f"{rows} ({_DECIDED[by]})" if by in _DECIDED else rows
 
 
 def left_out(loaded: Mapping[tuple[str, int], Loaded]) -> list[str]:

@@ -147,6 +147,12 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
             " (retry_on_worker_loss: false) does not stand\nhelp: leave one of the two out"
         )
         return None
+    if spec.batching == "verify" and not spec.retry_on_worker_loss:
+        faults.append(
+            f"{found.place}: batching: verify runs requests twice, which retry_on_worker_loss: false forbids\n"
+            "help: leave one of the two out"
+        )
+        return None
     if spec.batch_rows_max is None:
         rows = _ROWS_WITHIN_OBJECTIVE if spec.slo else _ROWS_AT_BEST_EFFORT
         spec = msgspec.structs.replace(spec, batch_rows_max=rows)
@@ -177,6 +183,10 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
         "slo": None if spec.slo is None else {"latency_s": spec.slo.latency_s, "percentile": spec.slo.percentile},
         "padding": msgspec.to_builtins(spec.padding),
         "sequence": spec.sequence and spec.sequence.to_json(),
+        "comparison": {
+            "verify": spec.batching == "verify",
+            "tolerance": {"absolute": spec.batch_tolerance_absolute, "relative": spec.batch_tolerance_relative},
+        },
         "profile": [],
         "optional": spec.optional,
         "labels": read_labels(spec.labels, found.folder, found.place, faults),

@@ -180,8 +180,8 @@ def _is_version(value: Any) -> bool:
 def _batching(value: Any) -> str:
     # YAML 1.1 reads a bare on and off as booleans.
     value = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
-    if value not in ("auto", "on", "off"):
-        raise ValueError(f"{value!r} is none of auto, on, off")
+    if value not in ("auto", "verify", "on", "off"):
+        raise ValueError(f"{value!r} is none of auto, verify, on, off")
     return str(value)
 
 

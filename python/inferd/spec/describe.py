@@ -76,7 +76,7 @@ _KINDS: dict[str, dict[str, Any]] = {
             {"type": "array", "items": _NUMBER, "minItems": 1},
         ]
     },
-    "batching": {"enum": ["auto", "on", "off", True, False]},
+    "batching": {"enum": ["auto", "verify", "on", "off", True, False]},
     "padding": {
         "anyOf": [
             {

@@ -383,9 +383,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
         ),
     ] = "cpu"
     batching: Annotated[
-        Literal["auto", "on", "off"],
+        Literal["auto", "verify", "on", "off"],
         about(
-            "Whether requests share a run. auto: where a probe at load shows that batched rows equal lone rows.",
+            "Whether requests share a run. auto: where a proof, or a probe at load, shows that batched rows equal lone"
+            " rows; what a probe showed is audited with rows that come, and a difference switches it off until the next"
+            " load. verify: where nothing proves it, requests run one at a time, whole, until 400 rows that came were"
+            " run once more in company, in idle moments, without a difference.",
             why="That dimension 0 has no fixed size does not make it a batch.",
             kind="batching",
         ),
@@ -393,9 +396,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     batch_rows_max: Annotated[
         int | None,
         about(
-            "Most rows that run together. A larger request is cut into parts and answered whole; where batching is off"
-            " it runs as it came. null: with an objective as many as it and what batches take allow, at most 128;"
-            " else 32.",
+            "Most rows that run together. A larger request is cut into parts and answered whole; where batching is off,"
+            " or not verified yet, it runs as it came. null: with an objective as many as it and what batches take"
+            " allow, at most 128; else 32.",
             why="An objective bounds how long callers wait, and larger batches hold it through larger bursts. Without"
             " one nothing does: past 32 rows most models gain little and every caller waits longer.",
             ge=1,
@@ -416,7 +419,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     batch_tolerance_absolute: Annotated[
         float,
         about(
-            "Largest difference that the probe takes for equal.",
+            "Largest difference that counts as none, in the probe and between rows that come.",
             why="Rounding differs with the order of sums.",
             ge=0,
         ),

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use common::{floats, integers, library, load, path, settings, texts};
 use inferd_onnx::{BatchingMode, Device, Input, LoadSettings, OnnxModel, Outputs};
-use inferd_types::{Batching, DataType, ErrorKind, Result, Tensor};
+use inferd_types::{Batching, DataType, Decider, ErrorKind, Result, Tensor};
 
 fn reason(model: &str) -> String {
     match &load(model).loaded().signature.batching {
@@ -24,7 +24,8 @@ fn a_model_with_independent_rows_is_batched_and_says_what_it_takes_and_gives() {
     assert_eq!(loaded.signature.inputs[0].shape, [-1, 4]);
     assert_eq!(&*loaded.signature.outputs[0].name, "y");
     assert!(loaded.facts["runtime"].starts_with("onnxruntime 1."), "{:?}", loaded.facts);
-    assert!(loaded.facts["batching"].starts_with("on: proven"), "{:?}", loaded.facts);
+    let verdict = loaded.signature.extras.verdict.as_ref().unwrap();
+    assert_eq!(verdict.by, Decider::Analysis, "{verdict:?}");
     assert_eq!(loaded.facts["outputs_in_place"], "1 of 1");
     for rows in [1u64, 3, 2, 3] {
         let values: Vec<f32> = (0..rows * 4).map(|value| value as f32).collect();
@@ -97,7 +98,8 @@ fn a_batch_of_one_row_needs_no_batching() {
     let mut settings = settings("affine");
     settings.batch_rows_max = 1;
     let model = OnnxModel::load(&settings).unwrap();
-    assert_eq!(model.loaded().facts["batching"], "off: batch_rows_max is 1");
+    let verdict = model.loaded().signature.extras.verdict.clone().unwrap();
+    assert_eq!((verdict.by, &*verdict.why), (Decider::Setting, "batch_rows_max is 1"));
 }
 
 #[test]

@@ -46,8 +46,8 @@ pub struct Difference {
 
 /// The first difference between the answers `alone` and `company` to a request of `rows` rows; `None` where they are equal.
 ///
-/// A class or a text that differs is none where the scores of the same row, in another output, tie for the best: rounding
-/// decides between them.
+/// A class that differs is none where the scores of the same row, in another output, tie for the best: rounding decides
+/// between them. So it does between two places of a list by score that tie.
 pub fn difference(
     alone: &[Tensor],
     company: &[Tensor],
@@ -70,8 +70,7 @@ pub fn difference(
             if close(one, other, datatype, tolerance) {
                 continue;
             }
-            let exact = matches!(one.first(), Some(Element::Exact(_)));
-            if !(exact && ties(alone, row, rows, tolerance)) {
+            if !ties(one, other, alone, row, tolerance) {
                 return Some(Difference { output, row: Some(row), size: largest(one, other) });
             }
         }
@@ -79,24 +78,45 @@ pub fn difference(
     None
 }
 
-/// Whether some float output has two best scores in `row` that are equal within the tolerance.
-fn ties(outputs: &[Tensor], row: u64, rows: u64, tolerance: Tolerance) -> bool {
-    outputs.iter().any(|output| {
-        let scores = elements(output);
-        let width = scores.len() / usize::try_from(rows).unwrap_or(1).max(1);
-        let at = usize::try_from(row).unwrap_or(0) * width;
-        let (mut best, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        for score in scores.get(at..at + width).unwrap_or_default() {
-            let Element::Float(score) = score else { return false };
-            if *score > best {
-                (best, second) = (*score, best);
-            } else if *score > second {
-                second = *score;
+/// Whether `one` and `other`, elements of `row` that have to be equal, differ only where scores of that row tie.
+fn ties(
+    one: &[Element<'_>],
+    other: &[Element<'_>],
+    outputs: &[Tensor],
+    row: u64,
+    tolerance: Tolerance,
+) -> bool {
+    let apart: Vec<usize> = (0..one.len()).filter(|at| one[*at] != other[*at]).collect();
+    let exact = one.iter().all(|element| matches!(element, Element::Exact(_)));
+    exact
+        && outputs.iter().any(|output| {
+            let Some(scores) = floats_of(output, row) else { return false };
+            let equal = |a: f64, b: f64| {
+                close(&[Element::Float(a)], &[Element::Float(b)], output.datatype, tolerance)
+            };
+            if one.len() > 1 {
+                let near =
+                    |at: usize| [at.wrapping_sub(1), at + 1].into_iter().filter_map(|at| scores.get(at));
+                return scores.len() == one.len()
+                    && apart.iter().all(|at| near(*at).any(|score| equal(scores[*at], *score)));
             }
-        }
-        let tied = [Element::Float(best)];
-        second.is_finite() && close(&tied, &[Element::Float(second)], output.datatype, tolerance)
-    })
+            let mut best = scores.clone();
+            best.sort_by(|a, b| b.total_cmp(a));
+            matches!(best[..], [best, second, ..] if second.is_finite() && equal(best, second))
+        })
+}
+
+/// The numbers of one row; `None` where they are no floats.
+fn floats_of(output: &Tensor, row: u64) -> Option<Vec<f64>> {
+    let elements = elements(output);
+    let rows = usize::try_from(*output.shape.first()?).ok()?;
+    let width = elements.len().checked_div(rows)?;
+    let at = usize::try_from(row).ok()? * width;
+    let number = |element: &Element<'_>| match element {
+        Element::Float(number) => Some(*number),
+        Element::Exact(_) => None,
+    };
+    elements.get(at..at + width)?.iter().map(number).collect()
 }
 
 fn largest(one: &[Element<'_>], other: &[Element<'_>]) -> Option<f64> {
@@ -141,7 +161,8 @@ pub fn close(a: &[Element<'_>], b: &[Element<'_>], datatype: DataType, tolerance
     let greatest = b.iter().map(size).filter(|size| size.is_finite()).fold(1.0, f64::max);
     let absolute = tolerance.absolute.max(step / 16.0) * greatest;
     let same = |a: f64, b: f64| {
-        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= absolute + relative * b.abs()
+        let near = b.is_finite() && (a - b).abs() <= absolute + relative * b.abs();
+        a == b || (a.is_nan() && b.is_nan()) || near
     };
     a.len() == b.len()
         && a.iter().zip(b).all(|pair| match pair {
@@ -194,6 +215,29 @@ mod tests {
         // One score ties with nothing.
         let single = |class| [classes(&[class]), floats(1, &[0.5])];
         assert_eq!(found(&single(0), &single(1), 1).unwrap().size, None);
+    }
+
+    #[test]
+    fn places_of_a_list_differ_only_where_their_own_scores_tie() {
+        let list = |ids: &[i64]| {
+            let data: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            Tensor::new(DataType::Int64, smallvec![1, ids.len() as u64], data.into()).unwrap()
+        };
+        let scores = floats(3, &[0.9, 0.5, 0.5]);
+        let alone = [list(&[4, 7, 2]), scores.clone()];
+        assert_eq!(found(&alone, &[list(&[4, 2, 7]), scores.clone()], 1), None);
+        assert_eq!(found(&alone, &[list(&[7, 4, 2]), scores], 1).unwrap().output, 0);
+    }
+
+    #[test]
+    fn nothing_but_infinity_is_near_infinity() {
+        let one = |value| floats(1, &[value]);
+        assert_eq!(found(&[one(f32::INFINITY)], &[one(f32::INFINITY)], 1), None);
+        for (alone, company) in
+            [(1.0, f32::INFINITY), (f32::INFINITY, 1.0), (f32::INFINITY, f32::NEG_INFINITY)]
+        {
+            assert!(found(&[one(alone)], &[one(company)], 1).is_some());
+        }
     }
 
     #[test]

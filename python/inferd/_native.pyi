@@ -12,11 +12,17 @@ def analyse_onnx(model: bytes) -> tuple[str, str]:
 def error_classes() -> list[str]:
     """The classes of ``inferd.errors`` that may be raised, one for each kind of error."""
 
+def flush_streams(within_s: float) -> bool:
+    """Wait until stdout and stderr have what was handed to them, for ``within_s`` seconds at most each."""
+
 def run_onnx_worker(fd: int) -> int:
     """Serve batches of an ONNX model until the gateway closes the channel; returns the exit status."""
 
 def simulate(scenario: str, progress: Callable[[float], object] | None = None) -> str:
     """Run a scenario to its end; ``progress`` is told the share of its time that has passed, and may raise."""
+
+def write_stream(descriptor: int, text: str) -> None:
+    """Hand ``text`` to stdout (1) or stderr (2) and wait for nothing; what has no room is dropped and counted."""
 
 @final
 class DataPlane:

@@ -16,6 +16,7 @@ mod infer;
 mod inflight;
 mod listener;
 mod log;
+mod logging;
 mod metrics;
 mod regions;
 mod rest;
@@ -28,4 +29,5 @@ mod trace;
 
 pub use gateway::{Gateway, serve};
 pub use inferd_dispatcher::Drained;
+pub use logging::{LogDrops, LogFormat, LogLayer, LogShare, LogWriter};
 pub use metrics::Metrics;

@@ -22,6 +22,9 @@ use crate::errors::{raise, raise_unreadable};
 use crate::logging::{self, LogSettings};
 use crate::runtime::{Threads, wait_on};
 
+/// How long the end of a data plane waits for a stream to take the last lines of the log.
+const LOG_END_MAX: Duration = Duration::from_millis(500);
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
@@ -138,6 +141,7 @@ impl DataPlane {
             running.registry.shutdown().await;
             running.spawner.close().await;
         });
+        logging::flush(LOG_END_MAX);
     }
 }
 
@@ -148,7 +152,7 @@ impl Drop for DataPlane {
 }
 
 fn start(settings: Settings) -> Result<DataPlane> {
-    logging::start(&settings.log)?;
+    let drops = logging::start(&settings.log)?;
     let clock = Clock::start();
     let cores = available_parallelism().map_or(1, usize::from);
     let moderation = Moderation::new(clock, cores);
@@ -160,6 +164,7 @@ fn start(settings: Settings) -> Result<DataPlane> {
         )
     })?;
     let metrics = Metrics::new();
+    metrics.watch_log(drops);
     let handle = threads.handle().clone();
     let registry = Registry::new(clock, handle.clone(), spawner.clone(), moderation, metrics.clone());
     let serving = inferd_gateway::serve(settings.gateway, registry.clone(), metrics, clock);

@@ -32,6 +32,8 @@ mod _native {
     #[pymodule_export]
     use super::errors::error_classes;
     #[pymodule_export]
+    use super::logging::{flush_streams, write_stream};
+    #[pymodule_export]
     use super::run_onnx_worker;
     #[pymodule_export]
     use super::simulate::simulate;

@@ -36,3 +36,5 @@ pub const CACHE_MISSES_TOTAL: &str = "inferd_cache_misses_total";
 pub const CACHE_BYTES: &str = "inferd_cache_bytes";
 /// Bytes of requests that are being read, queued or run.
 pub const INFLIGHT_BYTES: &str = "inferd_inflight_bytes";
+/// Lines of the log that were dropped, by reason (`blocked`, `rate`, `failed`).
+pub const LOG_LINES_DROPPED_TOTAL: &str = "inferd_log_lines_dropped_total";

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from inferd.cli import show
+from inferd.cli.streams import flush
 from inferd.control.supervisor import Event, Supervisor
 from inferd.errors import InferdError
 
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["serve_until_told"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A terminal that closes sends it more than once, and systemd sends it with SIGTERM: it never hurries a drain.
+_HANGUP = signal.SIGHUP
 
 
 def serve_until_told(plan: Plan, machine: Machine) -> int:
-    """Serve ``plan`` until the first SIGTERM or SIGINT, then drain. A second one exits at once.
+    """Serve ``plan`` until the first SIGTERM, SIGINT or SIGHUP, then drain. Another of the first two exits at once.
 
     Returns:
         The exit status: 0 when every admitted request was answered, else 1.
@@ -46,6 +49,9 @@ def serve_until_told(plan: Plan, machine: Machine) -> int:
     for number in _SIGNALS:
         # A queue, since its put is safe inside a handler.
         signal.signal(number, lambda number, _: told.put(number))
+    # nohup has it ignored, and means it.
+    if signal.getsignal(_HANGUP) is not signal.SIG_IGN:
+        signal.signal(_HANGUP, lambda number, _: told.put(number))
     supervisor = Supervisor(plan, machine, _say)
     _beside(supervisor.load, told)
     outcome = told.get()
@@ -68,8 +74,11 @@ def _drain(
     while (outcome := told.get()) is not None:
         if isinstance(outcome, InferdError):
             raise outcome
+        if outcome == _HANGUP:
+            continue
         click.echo(f"{_name(outcome)} again: exiting now", err=True)
-        # Workers end with this process. Nothing here may wait for anything.
+        flush()
+        # Workers end with this process. Nothing else here may wait for anything.
         os._exit(128 + outcome)
     left = unanswered[0]
     click.echo("stopped" if left == 0 else f"stopped; {left} requests were not answered in {limit_s:g} s", err=True)

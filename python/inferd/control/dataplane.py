@@ -11,14 +11,14 @@ import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd import _native
-from inferd._native import __version__
+from inferd._native import __version__, flush_streams, write_stream
 from inferd.errors import InferdError, InvalidInput
 from inferd.types import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DataPlane", "Loaded", "__version__", "refuse_ports", "simulate"]
+__all__ = ["DataPlane", "Loaded", "__version__", "flush_streams", "refuse_ports", "simulate", "write_stream"]
 
 
 def simulate(scenario: dict[str, Any], progress: Callable[[float], object] | None = None) -> dict[str, Any]:

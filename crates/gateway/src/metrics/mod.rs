@@ -26,6 +26,7 @@ use prometheus_client::registry::Registry;
 use self::batching::{BatchingFamilies, BatchingMetrics};
 use self::cache::{CacheFamilies, CacheMetrics};
 use crate::inflight::Inflight;
+use crate::logging::LogDrops;
 
 /// Times from 100 µs (the fastest answers take about that) to 60 s (far past any default limit), three buckets a
 /// decade: fine enough to read a p99 off against an objective, few enough for many models.
@@ -229,6 +230,12 @@ impl Metrics {
         registry.register_collector(Box::new(process::InflightBytes(inflight)));
     }
 
+    /// Shows what the log dropped from now on.
+    pub fn watch_log(&self, drops: Arc<LogDrops>) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(process::LogLines(drops)));
+    }
+
     /// Everything in the text format of OpenMetrics.
     pub(crate) fn encode(&self) -> String {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -401,6 +408,7 @@ mod tests {
     fn every_name_and_label_is_in_the_text() {
         let metrics = Metrics::new();
         metrics.watch_inflight(Inflight::new(10));
+        metrics.watch_log(Arc::default());
         let model = metrics.model("fraud", 3);
         model.answered(Ok(()), Duration::from_millis(3));
         model.answered(Err(ErrorKind::Overloaded), Duration::from_millis(3));
@@ -441,6 +449,7 @@ mod tests {
             r#"inferd_batching_rows_compared_total{model="fraud",version="3"} 12"#,
             r#"inferd_batching_differences_total{model="fraud",version="3"} 1"#,
             "inferd_inflight_bytes 0",
+            r#"inferd_log_lines_dropped_total{reason="blocked"} 0"#,
             "process_resident_memory_bytes ",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

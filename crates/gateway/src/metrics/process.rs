@@ -8,10 +8,12 @@ use std::sync::Arc;
 use inferd_types::metrics as names;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::inflight::Inflight;
+use crate::logging::LogDrops;
 
 /// Under the names that every Prometheus client library uses.
 #[derive(Debug)]
@@ -58,6 +60,26 @@ impl Collector for InflightBytes {
             "Bytes of requests that are being read, queued or run",
             bytes,
         )
+    }
+}
+
+/// Lines that the log had no room for.
+#[derive(Debug)]
+pub(super) struct LogLines(pub(super) Arc<LogDrops>);
+
+impl Collector for LogLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut family = encoder.encode_descriptor(
+            // The encoder adds `_total`.
+            names::LOG_LINES_DROPPED_TOTAL.trim_end_matches("_total"),
+            "Lines of the log that were dropped: the stream was blocked, they were too many, or writing failed",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, lines) in self.0.totals() {
+            ConstCounter::new(lines).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
     }
 }
 

@@ -166,7 +166,7 @@ def test_explain_says_what_was_learned_and_what_was_refused(folder: Path) -> Non
         for expected in (
             "fraud 1 is ready; replicas: 1 ready.",
             "Objective 99 % of the requests within 20ms. Within it one replica sustains",
-            "Batching On, up to 128 rows. The last",
+            "Batching On, up to 128 rows. It is proven: no operator mixes rows. The last",
             "Requests 21 came; 0 wait now",
             "1 (4.8%) were refused because their timeout was shorter than the model takes (timeout_too_short).",
             "ROWS MEAN MS P99 MS",

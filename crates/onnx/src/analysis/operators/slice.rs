@@ -31,10 +31,14 @@ impl Cut {
             && self.end.as_ref().is_some_and(all)
     }
 
-    /// The first place and the number of places that it leaves of `size`.
+    /// The first place, the number of places that it leaves of `size`, and how far they are apart.
     fn range(&self, size: &Product) -> Option<(i64, i64, i64)> {
         let (size, step) = (size.constant()?, self.step?);
         let (start, end) = (self.start.as_ref()?.constant()?, self.end.as_ref()?.constant()?);
+        if step < 0 && end >= END {
+            // Backwards, the standard clamps the largest integers to the last place; ONNX Runtime goes to the first.
+            return None;
+        }
         let place = |place: i64| if place < 0 { place + size } else { place };
         let (low, high) = if step > 0 { (0, size) } else { (-1, size - 1) };
         let (start, end) =

@@ -292,6 +292,12 @@ fn places_are_within_rows_or_of_them() {
             "x[n,4] -> y; s: int64 -1; e: int64 -9999; a: int64 0; d: int64 -1; y = Slice(x, s, e, a, d)",
             "Slice 'y'",
         ),
+        // ONNX Runtime leaves one place, where the standard leaves none: as many elements as there are rows.
+        (
+            "x[n,4] -> y; s: int64 0; e: int64 2147483647; a: int64 1; d: int64 -1; t = Slice(x, s, e, a, d); \
+             c = Size(t); f = Cast(c) to=1; y = Mul(x, f)",
+            "dependent: Cast 'f' computes with the number of rows",
+        ),
         (
             "x[n,4] i[n] -> y; y = Gather(x, i)",
             "unknown: Gather 'y' takes from rows by what can't be followed",

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 SLICE = (
     "doubles on the borders",
-    "integer ids above 2**24",
     "categories that are texts, unseen and missing ones",
     "classes that are texts",
 )

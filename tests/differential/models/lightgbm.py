@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 SLICE = (
     "doubles on the thresholds",
-    "integer ids above 2**24",
     "categories that are texts, unseen and missing ones",
     "classes, one against all",
 )

@@ -363,7 +363,5 @@ CASES: dict[str, Maker] = {
 }
 SLICE = (
     "XGBClassifier's labels",
-    "LGBMClassifier of texts in skops",
-    "a pipeline of text",
     "what a function sees",
 )

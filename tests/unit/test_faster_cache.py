@@ -78,7 +78,7 @@ def served_from_onnx(settings: dict[str, Any]) -> bool:
         return False
     assert Path(settings["load"]["path"]).read_bytes() == b"a graph " * 100
     assert settings["load"]["threads"] == 3
-    assert settings["load"]["batching"] == "on"
+    assert settings["load"]["compared"] is True
     assert settings["load"]["schemas"] == [SCHEMA]
     assert settings["load"]["ignored_columns"] == ["b"]
     assert settings["load"]["facts"] == {"faster": "it is faster"}

@@ -12,6 +12,8 @@ use inferd_scheduler::pipeline::StepEstimate;
 use inferd_types::settings::ModelSettings;
 use inferd_types::{InferRequest, Signature};
 use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::inbox::Command;
 use crate::pipeline::Pipeline;
@@ -23,20 +25,33 @@ use crate::ticket::Ticket;
 /// What a pipeline is called where models have a framework; Triton's word.
 const ENSEMBLE: &str = "ensemble";
 
-/// One loaded (or loading) model version, or a pipeline. Cheap to clone; every clone is the same model.
+/// One generation, that is one load of one model version, or a pipeline. Cheap to clone; every clone is the same load.
+/// A generation that is replaced serves whoever holds a handle on it.
 #[derive(Clone)]
-pub struct ModelHandle(pub(crate) Kind);
+pub struct ModelHandle(Arc<Held>);
 
-#[derive(Clone)]
+/// What the clones of a handle share.
+struct Held {
+    kind: Kind,
+    holders: TaskTracker,
+    /// Given back with the last clone.
+    _token: TaskTrackerToken,
+}
+
 pub(crate) enum Kind {
     Model(Arc<Shared>),
     Pipeline(Arc<Pipeline>),
 }
 
 impl ModelHandle {
+    pub(crate) fn new(kind: Kind) -> ModelHandle {
+        let holders = TaskTracker::new();
+        ModelHandle(Arc::new(Held { kind, _token: holders.token(), holders }))
+    }
+
     /// The name in every path.
     pub fn name(&self) -> &str {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => &shared.settings.name,
             Kind::Pipeline(pipeline) => &pipeline.settings.name,
         }
@@ -59,7 +74,7 @@ impl ModelHandle {
 
     /// Class of requests that don't say.
     pub fn priority_default(&self) -> u8 {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => shared.settings.priority_default,
             Kind::Pipeline(pipeline) => pipeline.settings.priority_default,
         }
@@ -67,7 +82,7 @@ impl ModelHandle {
 
     /// What it takes and gives; `None` until its first worker has told.
     pub fn signature(&self) -> Option<Arc<Signature>> {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => shared.seen().cloned(),
             Kind::Pipeline(pipeline) => Some(pipeline.signature.clone()),
         }
@@ -75,7 +90,7 @@ impl ModelHandle {
 
     /// Facts for the start-up table; empty until its first worker has told.
     pub fn facts(&self) -> BTreeMap<String, String> {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => shared.facts(),
             Kind::Pipeline(pipeline) => {
                 [("steps".to_owned(), pipeline.settings.steps.len().to_string())].into_iter().collect()
@@ -85,7 +100,7 @@ impl ModelHandle {
 
     /// Whether it serves.
     pub fn state(&self) -> ModelState {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => shared.state(),
             Kind::Pipeline(pipeline) => pipeline.state(),
         }
@@ -95,7 +110,7 @@ impl ModelHandle {
     ///
     /// Never waits: where the model does not admit it, the ticket is an error already.
     pub fn submit(&self, request: InferRequest) -> Ticket {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) if shared.steps_only.load(Ordering::Acquire) => {
                 Ticket::refused(draining(&shared.settings.name))
             }
@@ -111,23 +126,23 @@ impl ModelHandle {
 
     /// Whether the model reads what comes with a request besides tensors; a pipeline, whether one of its steps does.
     pub fn wants_context(&self) -> bool {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => shared.interior().is_some_and(|interior| interior.wants_context()),
-            Kind::Pipeline(pipeline) => pipeline.wants_context,
+            Kind::Pipeline(pipeline) => pipeline.wants_context(),
         }
     }
 
     /// Whether the model answers sequences; a pipeline, whether one of its steps does.
     pub(crate) fn has_sequences(&self) -> bool {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => shared.sequences().is_some(),
-            Kind::Pipeline(pipeline) => pipeline.has_sequences,
+            Kind::Pipeline(pipeline) => pipeline.has_sequences(),
         }
     }
 
     /// As [`ModelHandle::submit`], for callers that take any number of responses: one from an ordinary model.
     pub fn stream(&self, request: InferRequest) -> Responses {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) if shared.is_decoupled() && !shared.steps_only.load(Ordering::Acquire) => {
                 shared.stream(request)
             }
@@ -137,7 +152,7 @@ impl ModelHandle {
 
     /// As [`ModelHandle::submit`], for a step of a request that was admitted by a pipeline.
     pub(crate) fn submit_step(&self, request: InferRequest) -> Ticket {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => shared.submit(request),
             Kind::Pipeline(pipeline) => pipeline.submit(request),
         }
@@ -150,7 +165,7 @@ impl ModelHandle {
 
     /// What it has done since it was loaded.
     pub fn statistics(&self) -> ModelStatistics {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => shared.statistics().clone(),
             Kind::Pipeline(pipeline) => pipeline.statistics().clone(),
         }
@@ -178,22 +193,32 @@ impl ModelHandle {
 
     /// Whether both are handles on the same load.
     pub(crate) fn is(&self, other: &ModelHandle) -> bool {
-        match (&self.0, &other.0) {
-            (Kind::Model(one), Kind::Model(other)) => Arc::ptr_eq(one, other),
-            (Kind::Pipeline(one), Kind::Pipeline(other)) => Arc::ptr_eq(one, other),
-            _ => false,
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.0.kind
+    }
+
+    /// Gives this clone back; what is returned waits until every other one is given back too.
+    pub(crate) fn release(self) -> impl Future<Output = ()> + Send + use<> {
+        let holders = self.0.holders.clone();
+        drop(self);
+        async move {
+            holders.close();
+            holders.wait().await;
         }
     }
 
     pub(crate) fn model(&self) -> Option<&Arc<Shared>> {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(shared) => Some(shared),
             Kind::Pipeline(_) => None,
         }
     }
 
     pub(crate) fn pipeline(&self) -> Option<&Arc<Pipeline>> {
-        match &self.0 {
+        match self.kind() {
             Kind::Model(_) => None,
             Kind::Pipeline(pipeline) => Some(pipeline),
         }

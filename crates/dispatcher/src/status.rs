@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::handle::ModelHandle;
-use crate::registry::Registry;
+use crate::route::Registry;
 use crate::shared::ModelState;
 
 impl Registry {

@@ -60,7 +60,7 @@ pub(crate) fn statistics<T>(
     write: impl FnOnce(&[Statistics<'_>]) -> T,
 ) -> Result<T> {
     let models = match named {
-        Some((name, version)) => vec![shared.registry.find(name, version)?],
+        Some((name, version)) => vec![shared.registry.find(name, version, None)?],
         None => shared.registry.models(),
     };
     let statistics: Vec<Statistics<'_>> = models.iter().map(|model| of_model(shared, model)).collect();
@@ -129,7 +129,7 @@ pub(crate) fn index<T>(shared: &Shared, ready: bool, write: impl FnOnce(&[IndexE
 /// # Errors
 /// `NotFound` where there is no such model, `NotReady` where it does not serve.
 pub(crate) fn ready(shared: &Shared, name: &str, version: Option<&str>) -> Result<()> {
-    let model = shared.registry.find(name, version)?;
+    let model = shared.registry.find(name, version, None)?;
     if model.state() == ModelState::Ready && !shared.is_draining() {
         return Ok(());
     }

@@ -80,7 +80,7 @@ impl Target {
     /// # Errors
     /// `NotFound`, `NotReady`.
     pub(crate) fn find(shared: &Shared, name: &str, version: Option<&str>) -> Result<Target> {
-        let model = shared.registry.find(name, version)?;
+        let model = shared.registry.find(name, version, None)?;
         let Some(signature) = model.signature() else {
             return Err(Error::new(
                 ErrorKind::NotReady,

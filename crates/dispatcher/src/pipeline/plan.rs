@@ -19,28 +19,29 @@ use tokio_util::task::TaskTracker;
 
 use super::condition::Condition;
 use super::tables::{self, Use};
-use super::{Pipeline, Source, Sources, Step};
+use super::{Pipeline, Source, Sources, Step, alike};
 use crate::handle::ModelHandle;
 use crate::observer::ModelObserver;
+use crate::route::{RouteTable, Routes};
 
 /// Stands for no objective where only the times that remain are asked for.
 const NO_OBJECTIVE: Duration = Duration::from_secs(24 * 3600);
 
 impl Pipeline {
-    /// Finds every step's models with `find` and checks that their tensors fit each other.
+    /// Finds every step's models in `table` and checks that their tensors fit each other.
     ///
     /// # Errors
-    /// `InvalidInput` with the step and tensor of every fault; what `find` says of an unknown model.
+    /// `InvalidInput` with the step and tensor of every fault; `NotFound` for an unknown model.
     pub(crate) fn plan(
         settings: PipelineSettings,
         clock: Clock,
         observer: Arc<dyn ModelObserver>,
-        find: impl Fn(&str) -> Result<ModelHandle>,
+        table: RouteTable,
     ) -> Result<Pipeline> {
         let mut planner = Planner::new(&settings);
-        let models = planner.models(find)?;
+        let models = planner.models(&table.snapshot())?;
         let mut steps = Vec::with_capacity(settings.steps.len());
-        for (step, models) in settings.steps.iter().zip(models) {
+        for (step, models) in settings.steps.iter().zip(&models) {
             steps.push(planner.step(step, models));
         }
         let outputs = planner.outputs();
@@ -53,9 +54,9 @@ impl Pipeline {
         }
         let (sources, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
         let is_direct =
-            |step: &&Step| step.inputs.iter().flatten().any(|from| matches!(from, Source::Input(_)));
-        let direct =
-            steps.iter().filter(is_direct).flat_map(|step| step.models.iter().map(|(model, _)| model));
+            |step: &Step| step.inputs.iter().flatten().any(|from| matches!(from, Source::Input(_)));
+        let direct = steps.iter().zip(&models).filter(|(step, _)| is_direct(step));
+        let direct = direct.flat_map(|(_, models)| models);
         let ignored_columns = tables::ignored_columns(direct, &inputs);
         let extras = Extras {
             defaults,
@@ -72,16 +73,12 @@ impl Pipeline {
             extras,
         };
         let objective = settings.slo.map_or(NO_OBJECTIVE, |slo| slo.latency_s.0);
-        let any = |is: fn(&ModelHandle) -> bool| {
-            steps.iter().flat_map(|step| &step.models).any(|(model, _)| is(model))
-        };
         Ok(Pipeline {
-            wants_context: any(ModelHandle::wants_context),
-            has_sequences: any(ModelHandle::has_sequences),
             signature: Arc::new(signature),
             steps,
             outputs: sources,
             deadlines: Deadlines::new(Policy::Slack, graph, objective, &[]),
+            table,
             clock,
             observer,
             statistics: Mutex::default(),
@@ -120,25 +117,23 @@ impl<'a> Planner<'a> {
     }
 
     /// The models of every step. They must take and give the same, for a request may go to any of them.
-    fn models(&mut self, find: impl Fn(&str) -> Result<ModelHandle>) -> Result<Vec<Vec<(ModelHandle, u32)>>> {
+    fn models(&mut self, routes: &Routes) -> Result<Vec<Vec<ModelHandle>>> {
         let mut all = Vec::new();
         for (index, step) in self.settings.steps.iter().enumerate() {
             let mut models = Vec::new();
-            for (name, weight) in &step.models {
-                let model = find(name).map_err(|error| {
+            for (name, _) in &step.models {
+                let model = routes.find(name, None, None).map_err(|error| {
                     error.within(format_args!("pipeline '{}', step '{}'", self.settings.name, step.name))
                 })?;
-                models.push((model, *weight));
+                models.push(model.clone());
             }
-            let signatures: Vec<_> = models.iter().filter_map(|(model, _)| model.signature()).collect();
+            let signatures: Vec<_> = models.iter().filter_map(ModelHandle::signature).collect();
             let Some(first) = signatures.first() else {
                 self.fault(&step.name, "it names no model; write model: NAME");
                 all.push(models);
                 continue;
             };
-            let same =
-                |other: &Arc<Signature>| (&other.inputs, &other.outputs) == (&first.inputs, &first.outputs);
-            if !signatures.iter().all(same) {
+            if !signatures.iter().all(|other| alike(other, first)) {
                 self.fault(
                     &step.name,
                     "its models take or give different tensors; name models of one signature",
@@ -152,14 +147,14 @@ impl<'a> Planner<'a> {
         Ok(all)
     }
 
-    fn step(&mut self, settings: &'a StepSettings, models: Vec<(ModelHandle, u32)>) -> Step {
-        if models.iter().any(|(model, _)| model.is_decoupled()) {
+    fn step(&mut self, settings: &'a StepSettings, models: &[ModelHandle]) -> Step {
+        if models.iter().any(ModelHandle::is_decoupled) {
             self.fault(
                 &settings.name,
                 "its model streams, and a step has one answer; name one that returns its answer",
             );
         }
-        let signature = models.first().and_then(|(model, _)| model.signature());
+        let signature = models.first().and_then(ModelHandle::signature);
         let wanted = signature.as_ref().map(|signature| signature.inputs.clone()).unwrap_or_default();
         let has_default =
             |index| signature.as_ref().is_some_and(|signature| signature.default_of(index).is_some());
@@ -182,7 +177,7 @@ impl<'a> Planner<'a> {
             let sources: Sources = sources.collect();
             for source in &sources {
                 if let Source::Input(position) = source {
-                    self.uses[*position].push(Use::new(&models, index, spec));
+                    self.uses[*position].push(Use::new(models, index, spec));
                 }
             }
             inputs.push(sources);
@@ -193,7 +188,8 @@ impl<'a> Planner<'a> {
         });
         Step {
             name: settings.name.as_str().into(),
-            models,
+            models: settings.models.clone(),
+            signature: signature.unwrap_or_else(|| Arc::new(without_tensors())),
             inputs,
             condition,
             optional: settings.optional,
@@ -341,8 +337,7 @@ impl<'a> Planner<'a> {
 fn labels(steps: &[Step], outputs: &[Sources], specs: &[TensorSpec]) -> Vec<OutputLabels> {
     let of = |(sources, spec): (&Sources, &TensorSpec)| {
         let Some(Source::Output { step, output }) = sources.first() else { return None };
-        let (model, _) = steps[*step].models.first()?;
-        let labels = model.signature()?.labels_of(*output)?.clone();
+        let labels = steps[*step].signature.labels_of(*output)?.clone();
         Some(OutputLabels { output: spec.name.clone(), ..labels })
     };
     outputs.iter().zip(specs).filter_map(of).collect()
@@ -364,6 +359,22 @@ fn fits(wanted: &TensorSpec, given: &TensorSpec) -> bool {
 
 fn shown(spec: &TensorSpec) -> String {
     format!("{}{:?}", spec.datatype, spec.shape)
+}
+
+/// Stands for the signature of a step that names no model, which is a fault.
+fn without_tensors() -> Signature {
+    let batching = Batching::Off { reason: String::new() };
+    let (inputs, outputs, extras) = (Vec::new(), Vec::new(), Extras::default());
+    Signature { inputs, outputs, batching, decoupled: false, extras }
+}
+
+/// Inputs and outputs in one line.
+pub(super) fn shown_whole(signature: &Signature) -> String {
+    let list = |specs: &[TensorSpec]| {
+        let named = |spec: &TensorSpec| format!("'{}' {}", spec.name, shown(spec));
+        specs.iter().map(named).collect::<Vec<_>>().join(", ")
+    };
+    format!("{} → {}", list(&signature.inputs), list(&signature.outputs))
 }
 
 fn names(specs: &[TensorSpec]) -> String {

@@ -19,14 +19,15 @@ use smallvec::SmallVec;
 
 use super::{Pipeline, Source, Step};
 use crate::handle::ModelHandle;
+use crate::route::Routes;
 use crate::ticket::{Answer, Ticket};
 
-/// Runs `request`; counts how it went.
-pub(super) async fn run(pipeline: Arc<Pipeline>, request: InferRequest) -> Answer {
+/// Runs `request` on what `routes` lead to; counts how it went.
+pub(super) async fn run(pipeline: Arc<Pipeline>, routes: Arc<Routes>, request: InferRequest) -> Answer {
     let arrived = request.arrived;
-    let answer = match pipeline.refusal(&request) {
+    let answer = match pipeline.refusal(&routes, &request) {
         Some(error) => Err(error),
-        None => Run::new(&pipeline, request).finish().await,
+        None => Run::new(&pipeline, &routes, request).finish().await,
     };
     let now = pipeline.clock.now();
     let mut statistics = pipeline.statistics();
@@ -46,18 +47,19 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, request: InferRequest) -> Answe
 }
 
 impl Pipeline {
-    fn estimates(&self) -> Vec<StepEstimate> {
+    fn estimates(&self, routes: &Routes) -> Vec<StepEstimate> {
         // Of several models the first has the greatest share in most cases; a guess is enough.
-        self.steps
-            .iter()
-            .map(|step| step.models.first().map(|(model, _)| model.estimate()).unwrap_or_default())
-            .collect()
+        let of = |step: &Step| {
+            let (name, _) = step.models.first()?;
+            routes.find(name, None, None).ok().map(ModelHandle::estimate)
+        };
+        self.steps.iter().map(|step| of(step).unwrap_or_default()).collect()
     }
 
     /// Why the request is not admitted: what waits before it puts its end past the objective or the timeout.
-    fn refusal(&self, request: &InferRequest) -> Option<Error> {
+    fn refusal(&self, routes: &Routes, request: &InferRequest) -> Option<Error> {
         let now = self.clock.now();
-        let estimates = self.estimates();
+        let estimates = self.estimates(routes);
         let alone: Vec<_> =
             estimates.iter().map(|one| StepEstimate { queueing: Default::default(), ..*one }).collect();
         let (end, end_alone) =
@@ -103,6 +105,8 @@ enum State {
 
 struct Run<'a> {
     pipeline: &'a Pipeline,
+    /// As they were when the request came.
+    routes: &'a Routes,
     request: InferRequest,
     states: Vec<State>,
     /// The steps under way. Few: looked through at every wake-up.
@@ -112,9 +116,10 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(pipeline: &'a Pipeline, request: InferRequest) -> Run<'a> {
+    fn new(pipeline: &'a Pipeline, routes: &'a Routes, request: InferRequest) -> Run<'a> {
         let states = pipeline.steps.iter().map(|_| State::Waiting).collect();
-        Run { pipeline, request, states, tickets: Vec::new(), timings: Vec::new(), replica: ReplicaId(0) }
+        let (tickets, timings) = (Vec::new(), Vec::new());
+        Run { pipeline, routes, request, states, tickets, timings, replica: ReplicaId(0) }
     }
 
     async fn finish(mut self) -> Answer {
@@ -177,26 +182,33 @@ impl<'a> Run<'a> {
             },
             None => true,
         };
+        if !runs {
+            self.states[index] = State::Skipped;
+            return Ok(());
+        }
+        let model = match self.routes.find(step.model(), None, None) {
+            Ok(model) => model,
+            Err(_) if step.optional => {
+                self.states[index] = State::Skipped;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let signature = model.signature().unwrap_or_else(|| step.signature.clone());
         let mut inputs: SmallVec<[Option<Tensor>; 2]> = step
             .inputs
             .iter()
             .map(|sources| sources.iter().find_map(|source| self.tensor(*source)).cloned())
             .collect();
         for (input, _) in step.inputs.iter().enumerate().filter(|(_, sources)| sources.is_empty()) {
-            let signature = step.models.first().and_then(|(model, _)| model.signature());
-            if let Some(signature) = signature {
-                inputs[input] = signature.left_out(input, inputs.iter().map(Option::as_ref))?;
-            }
+            inputs[input] = signature.left_out(input, inputs.iter().map(Option::as_ref))?;
         }
         let inputs: Option<SmallVec<[Tensor; 2]>> = inputs.into_iter().collect();
-        let Some(mut inputs) = inputs.filter(|_| runs) else {
+        let Some(mut inputs) = inputs else {
             self.states[index] = State::Skipped;
             return Ok(());
         };
-        let model = step.model();
-        if let Some(signature) = model.signature()
-            && let Err(error) = fit(&signature, &mut inputs)
-        {
+        if let Err(error) = fit(&signature, &mut inputs) {
             if step.optional {
                 self.states[index] = State::Skipped;
                 return Ok(());
@@ -206,7 +218,7 @@ impl<'a> Run<'a> {
         let now = self.pipeline.clock.now();
         let due = match self.pipeline.settings.slo {
             Some(_) => {
-                let estimates = self.pipeline.estimates();
+                let estimates = self.pipeline.estimates(self.routes);
                 Due::At(self.pipeline.deadlines.due(index, self.request.arrived, now, &estimates))
             }
             None => Due::Never,
@@ -277,8 +289,8 @@ fn fit(signature: &Signature, inputs: &mut [Tensor]) -> Result<()> {
 }
 
 impl Step {
-    /// The model that runs the next request: by shares, evenly interleaved.
-    fn model(&self) -> &ModelHandle {
+    /// Name of the model that runs the next request: by shares, evenly interleaved.
+    fn model(&self) -> &str {
         let total: u64 = self.models.iter().map(|(_, weight)| u64::from(*weight)).sum();
         if self.models.len() == 1 || total == 0 {
             return &self.models[0].0;

@@ -21,9 +21,8 @@ pub(super) struct Use {
 
 impl Use {
     /// The input at `index` of a step that runs on any of `models`.
-    pub(super) fn new(models: &[(ModelHandle, u32)], index: usize, spec: &TensorSpec) -> Use {
-        let signatures: Vec<Arc<Signature>> =
-            models.iter().filter_map(|(model, _)| model.signature()).collect();
+    pub(super) fn new(models: &[ModelHandle], index: usize, spec: &TensorSpec) -> Use {
+        let signatures: Vec<Arc<Signature>> = models.iter().filter_map(ModelHandle::signature).collect();
         Use {
             datatype: spec.datatype,
             default: signatures.first().and_then(|first| first.default_of(index)).cloned(),

@@ -293,7 +293,7 @@ async fn load_moderated(
     let task = Task::new(shared.clone(), clock, fakes.clone(), moderated, Effort::new(1), loaded).unwrap();
     tokio::spawn(task.run());
     is_loaded.await.unwrap().unwrap();
-    (ModelHandle(Kind::Model(shared)), fakes)
+    (ModelHandle::new(Kind::Model(shared)), fakes)
 }
 
 fn moderated() -> Moderated {
@@ -445,7 +445,7 @@ async fn nobody_waits_for_a_task_that_is_gone() {
         Task::new(shared.clone(), Clock::start(), fakes, moderated(), Effort::new(1), loaded).unwrap();
     task.event(Event::ReplicaReady(inferd_types::ReplicaId(1)));
     shared.set_state(crate::shared::ModelState::Ready);
-    let handle = ModelHandle(Kind::Model(shared));
+    let handle = ModelHandle::new(Kind::Model(shared));
     let tensor = Tensor::new(DataType::Int8, [1].into_iter().collect(), vec![0].into()).unwrap();
     let inputs = [tensor].into_iter().collect();
     let request = InferRequest { inputs, arrived: Time::ZERO, ..InferRequest::default() };

@@ -302,7 +302,7 @@ async fn a_worker_that_does_not_come_back_is_said_to_be_unavailable_until_it_doe
     let ModelState::Unavailable(reason) = handle.state() else { return };
     assert!(reason.contains("the file is there"), "{reason}");
     assert_eq!(kind(submit(&handle, 1.0).await), ErrorKind::NotReady);
-    assert!(fixture.registry.find("plus-one", None).is_ok());
+    assert!(fixture.registry.find("plus-one", None, None).is_ok());
     std::fs::remove_file(broken).unwrap();
     until_ready(&handle, 1).await;
     assert_eq!(values(submit(&handle, 1.0).await), [2.0]);

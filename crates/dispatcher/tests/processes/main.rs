@@ -4,6 +4,7 @@ mod cache;
 mod company;
 mod faults;
 mod fixture;
+mod routes;
 mod serving;
 mod worker;
 

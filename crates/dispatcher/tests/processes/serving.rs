@@ -88,13 +88,13 @@ async fn the_greatest_version_is_found_and_versions_are_numbers() {
     for version in [2, 10] {
         fixture.load(|settings| settings.version = version).await;
     }
-    let found = |version| fixture.registry.find("plus-one", version).map(|handle| handle.version());
+    let found = |version| fixture.registry.find("plus-one", version, None).map(|handle| handle.version());
     assert_eq!(found(None).unwrap(), 10);
     assert_eq!(found(Some("2")).unwrap(), 2);
     for wrong in ["3", "+2", "two", "-1", "2.0"] {
         assert_eq!(found(Some(wrong)).unwrap_err().kind(), ErrorKind::NotFound);
     }
-    assert_eq!(fixture.registry.find("other", None).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(fixture.registry.find("other", None, None).unwrap_err().kind(), ErrorKind::NotFound);
     let versions: Vec<_> = fixture.registry.models().iter().map(|model| model.version()).collect();
     assert_eq!(versions, [2, 10]);
     let twice = fixture.registry.load(settings(|settings| settings.version = 2)).await;
@@ -116,7 +116,7 @@ async fn a_model_is_not_ready_until_every_replica_is_warm() {
     until("the model is seen", || fixture.registry.models().len() == 1).await;
     let handle = fixture.registry.models().remove(0);
     assert_eq!(handle.state(), ModelState::Loading);
-    assert_eq!(fixture.registry.find("plus-one", None).unwrap_err().kind(), ErrorKind::NotReady);
+    assert_eq!(fixture.registry.find("plus-one", None, None).unwrap_err().kind(), ErrorKind::NotReady);
     assert_eq!(kind(submit(&handle, 1.0).await), ErrorKind::NotReady);
     std::fs::remove_file(gate).unwrap();
     let handle = within("the model is loaded", loading).await.unwrap().unwrap();
@@ -271,7 +271,7 @@ async fn unloading_answers_what_was_admitted() {
         assert!(ticket.await.is_ok());
     }
     within("unloading ends", unloading).await.unwrap().unwrap();
-    assert_eq!(fixture.registry.find("plus-one", None).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(fixture.registry.find("plus-one", None, None).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(kind(submit(&handle, 1.0).await), ErrorKind::Draining);
     assert!(handle.replicas().is_empty());
     assert_eq!(fixture.registry.unload("plus-one", 1).await.unwrap_err().kind(), ErrorKind::NotFound);

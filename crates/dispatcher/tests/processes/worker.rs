@@ -1,6 +1,7 @@
 //! A worker with a model of two inputs a row, whose first value says what is to go wrong.
 //!
-//! A row `[a, b]` gives `[a + 1, b + 1]`.
+//! A row `[a, b]` gives `[a + 1, b + 1]`; with `add` of `load`, what that says in place of 1. With `renamed` of `load` its
+//! output has another name.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -57,6 +58,9 @@ pub(crate) fn run(fd: i32) -> ! {
     wait_while(path("load_while").as_deref());
     let batched = load.get("batched").and_then(Value::as_bool).unwrap_or(true);
     let mut signature = signature(batched);
+    if load.get("renamed").is_some() {
+        signature.outputs[0].name = "z".into();
+    }
     if load.get("probed").is_some() {
         signature.extras.verdict =
             Some(Verdict { by: Decider::Probe, why: "the test says so".into(), rows: 4 });
@@ -96,7 +100,8 @@ fn run_batch(mut batch: Batch, load: &Value, stop: &AtomicBool) {
     let above = load.get("mixes_above").and_then(Value::as_f64).unwrap_or(f64::INFINITY);
     let mixed = values.iter().any(|value| f64::from(*value) > above);
     let seen = if mixed { batch.rows() as f32 } else { 1.0 };
-    let bytes: Vec<u8> = values.iter().flat_map(|value| (value + seen).to_le_bytes()).collect();
+    let add = load.get("add").and_then(Value::as_f64).unwrap_or(1.0) as f32;
+    let bytes: Vec<u8> = values.iter().flat_map(|value| (value + add * seen).to_le_bytes()).collect();
     write(out, &bytes);
     batch.finish(Duration::from_micros(50));
 }

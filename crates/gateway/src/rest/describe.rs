@@ -44,7 +44,7 @@ pub(super) fn statistics(shared: &Shared, path: Option<&ModelPath<'_>>) -> Resul
 
 /// Whether a model is ready, as KServe's first protocol says it.
 pub(super) fn v1_status(shared: &Shared, path: &ModelPath<'_>) -> Result<HttpResponse> {
-    shared.registry.find(&path.name, None)?;
+    shared.registry.find(&path.name, None, None)?;
     let ready = describe::ready(shared, &path.name, None).is_ok();
     Ok(ok(json!({"name": path.name, "ready": ready}).to_string().into_bytes()))
 }

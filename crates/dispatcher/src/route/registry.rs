@@ -1,0 +1,346 @@
+//! Loads, replaces and unloads generations, and keeps the table of routes.
+//!
+//! Reads settings from the control plane, hands a [`ModelHandle`] to whoever asks for a name.
+//! Knows nothing of how a model is run.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use inferd_transport::Spawner;
+use inferd_types::settings::{ModelSettings, PipelineSettings};
+use inferd_types::{Clock, Error, ErrorKind, Result};
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use super::{RouteTable, Routes, Rules};
+use crate::effort::Effort;
+use crate::handle::{Kind, ModelHandle};
+use crate::inbox::Command;
+use crate::moderation::Moderation;
+use crate::observer::Observer;
+use crate::pipeline::Pipeline;
+use crate::shared::Shared;
+use crate::task::Task;
+use crate::worker::Processes;
+
+/// What draining left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Admitted requests that got an error because the time was over.
+    pub unanswered: usize,
+}
+
+/// All models of this process. Cheap to clone; every clone is the same registry.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    table: RouteTable,
+    /// Held while the table is replaced.
+    changing: Mutex<Changing>,
+    clock: Clock,
+    runtime: runtime::Handle,
+    spawner: Spawner,
+    moderation: Moderation,
+    effort: Effort,
+    observer: Arc<dyn Observer>,
+}
+
+/// What only those who change the table need.
+#[derive(Default)]
+struct Changing {
+    /// Nothing more may be loaded.
+    stopped: bool,
+    /// Generations that no route names any more and whose requests are not all answered.
+    retired: Vec<Arc<Shared>>,
+}
+
+impl Registry {
+    /// An empty registry whose models' tasks run on `runtime`.
+    pub fn new(
+        clock: Clock,
+        runtime: runtime::Handle,
+        spawner: Spawner,
+        moderation: Moderation,
+        observer: Arc<dyn Observer>,
+    ) -> Registry {
+        Registry(Arc::new(Inner {
+            table: RouteTable::default(),
+            changing: Mutex::default(),
+            clock,
+            effort: Effort::new(runtime.metrics().num_workers()),
+            runtime,
+            spawner,
+            moderation,
+            observer,
+        }))
+    }
+
+    /// Loads one version; returns when every replica is warm. It is found, not ready, meanwhile.
+    ///
+    /// # Errors
+    /// The worker's own message where the model does not load; `InvalidInput` where the version is loaded already, or is
+    /// the one that a pipeline would run from now on and takes or gives other tensors than the pipeline's step.
+    pub async fn load(&self, settings: ModelSettings) -> Result<ModelHandle> {
+        self.bring(settings, false).await.map(|(handle, _)| handle)
+    }
+
+    /// Loads a generation beside the one that serves its version, lets it take over at once when it is warm, and has the
+    /// other answer what holds it: requests that have found it, and those of pipelines that have seen it. Returns when
+    /// the new one serves; the old one is drained `within` this time after that, then what is left is refused.
+    ///
+    /// # Errors
+    /// As [`Registry::load`], `NotFound` where the version is not loaded. The old generation goes on serving.
+    pub async fn replace(&self, settings: ModelSettings, within: Duration) -> Result<ModelHandle> {
+        let (handle, before) = self.bring(settings, true).await?;
+        if let Some(before) = before {
+            self.retire(before, within);
+        }
+        Ok(handle)
+    }
+
+    async fn bring(
+        &self,
+        settings: ModelSettings,
+        replaces: bool,
+    ) -> Result<(ModelHandle, Option<ModelHandle>)> {
+        let observer = self.0.observer.model(&settings.name, settings.version);
+        let shared = Arc::new(Shared::new(settings, observer, self.0.clock));
+        let handle = ModelHandle::new(Kind::Model(shared.clone()));
+        self.announce(&handle, replaces)?;
+        // Whoever waits may go away: the model is then loaded all the same, or forgotten by this.
+        let (registry, loading) = (self.clone(), handle.clone());
+        let task = self.0.runtime.spawn(async move {
+            let result = match registry.run(shared.clone()).await {
+                Ok(()) => registry.put_behind(&loading),
+                Err(error) => Err(error),
+            };
+            if result.is_err() {
+                registry.forget(&loading);
+                end(&shared).await;
+            }
+            result
+        });
+        match task.await {
+            Ok(result) => result.map(|before| (handle, before)),
+            Err(error) => {
+                Err(Error::new(ErrorKind::Internal, "loading failed").with_detail(error.to_string()))
+            }
+        }
+    }
+
+    /// Ends a generation that no route names any more, once nobody holds it.
+    fn retire(&self, handle: ModelHandle, within: Duration) {
+        let Some(shared) = handle.model().cloned() else { return };
+        self.changing().retired.push(shared.clone());
+        let (registry, released) = (self.clone(), handle.release());
+        self.0.runtime.spawn(async move {
+            // Where somebody holds it for longer it is drained all the same, and later requests are refused.
+            let _held = tokio::time::timeout(within, released).await;
+            close_cache(&shared);
+            end(&shared).await;
+            registry.changing().retired.retain(|one| !Arc::ptr_eq(one, &shared));
+        });
+    }
+
+    /// Starts the task of one model; returns when it has loaded, or ended because it could not.
+    async fn run(&self, shared: Arc<Shared>) -> Result<()> {
+        let launcher = Processes::new(self.0.spawner.clone(), shared.settings.clone())?;
+        let (loaded, is_loaded) = oneshot::channel();
+        let moderated = self.0.moderation.enter(launcher.doorbell().clone());
+        let task = Task::new(shared, self.0.clock, launcher, moderated, self.0.effort.clone(), loaded)?;
+        self.0.runtime.spawn(task.run());
+        let gone = |_| Err(Error::new(ErrorKind::Internal, "the model's dispatcher failed while it loaded"));
+        is_loaded.await.unwrap_or_else(gone)
+    }
+
+    /// Serves a pipeline over models that are loaded. Each request runs its steps on what the models' routes are as it comes.
+    ///
+    /// # Errors
+    /// `InvalidInput` where its steps don't fit each other or its name is taken; `NotFound` for an unknown model.
+    pub fn load_pipeline(&self, settings: PipelineSettings) -> Result<ModelHandle> {
+        if self.0.table.load().contains(&settings.name) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "'{}' is the name of a model or pipeline already; give the pipeline another",
+                    settings.name
+                ),
+            ));
+        }
+        let observer = self.0.observer.model(&settings.name, 1);
+        let pipeline = Pipeline::plan(settings, self.0.clock, observer, self.0.table.clone())?;
+        let handle = ModelHandle::new(Kind::Pipeline(Arc::new(pipeline)));
+        self.put_behind(&handle)?;
+        Ok(handle)
+    }
+
+    /// Drains one version and forgets it.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not loaded, `InvalidInput` where a pipeline could not run without it.
+    pub async fn unload(&self, name: &str, version: u64) -> Result<()> {
+        let handle = self.0.table.load().version(name, version)?.clone();
+        self.check_pipelines(&self.0.table.load().without(&handle), name)?;
+        match handle.kind() {
+            Kind::Model(shared) => end(shared).await,
+            Kind::Pipeline(pipeline) => pipeline.drain().await,
+        }
+        self.forget(&handle);
+        Ok(())
+    }
+
+    /// Sets how requests for `name` are shared among its versions.
+    ///
+    /// # Errors
+    /// `InvalidInput` for rules that can't be kept, `NotFound` for an unknown name.
+    pub fn set_rules(&self, name: &str, rules: Rules) -> Result<()> {
+        let _changing = self.changing();
+        self.0.table.store(self.0.table.load().with_rules(name, rules)?);
+        Ok(())
+    }
+
+    /// The generation that answers a request for `name` in `version`, a number or an alias; without one, the one that the
+    /// route picks. Requests of the same `key` are given the same version of a split while it serves.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown name or version (one that is neither an alias nor a positive number included),
+    /// `NotReady` while it loads for the first time.
+    pub fn find(&self, name: &str, version: Option<&str>, key: Option<&str>) -> Result<ModelHandle> {
+        self.0.table.load().find(name, version, key).cloned()
+    }
+
+    /// Every version, also those that load or drain, by name and number.
+    pub fn models(&self) -> Vec<ModelHandle> {
+        self.0.table.load().by_version().cloned().collect()
+    }
+
+    /// Admits nothing more in any model, answers what was admitted, and ends all workers `within` this time.
+    pub async fn drain(&self, within: Duration) -> Drained {
+        let all = async {
+            // What pipelines admitted needs their models still.
+            self.all().iter().for_each(|model| model.steps_only.store(true, Ordering::Release));
+            for pipeline in self.pipelines() {
+                pipeline.drain().await;
+            }
+            for model in self.all() {
+                model.drain().await;
+            }
+            for done in self.each(Command::Drain) {
+                // An error means that the task has ended.
+                let _ended = done.await;
+            }
+        };
+        let in_time = tokio::time::timeout(within, all).await.is_ok();
+        Drained { unanswered: if in_time { 0 } else { self.stop().await } }
+    }
+
+    /// Kills and reaps every worker now. What was not answered gets an error.
+    pub async fn shutdown(&self) {
+        self.stop().await;
+    }
+
+    async fn stop(&self) -> usize {
+        let mut unanswered = 0;
+        for done in self.each(Command::Stop) {
+            unanswered += done.await.unwrap_or(0);
+        }
+        unanswered
+    }
+
+    /// Stops loading, and gives every model the command. Returns what its answers come through.
+    fn each<T>(&self, command: fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {
+        self.changing().stopped = true;
+        let send = |model: Arc<Shared>| {
+            let (done, is_done) = oneshot::channel();
+            model.inbox.command(command(done)).ok().map(|()| is_done)
+        };
+        self.all().into_iter().filter_map(send).collect()
+    }
+
+    /// Every generation whose task may still run.
+    fn all(&self) -> Vec<Arc<Shared>> {
+        let changing = self.changing();
+        let table = self.0.table.load();
+        table.generations().filter_map(ModelHandle::model).chain(&changing.retired).map(Arc::clone).collect()
+    }
+
+    fn pipelines(&self) -> impl Iterator<Item = Arc<Pipeline>> {
+        self.models().into_iter().filter_map(|handle| handle.pipeline().cloned())
+    }
+
+    /// Lets a generation be found as one that loads.
+    fn announce(&self, handle: &ModelHandle, replaces: bool) -> Result<()> {
+        let (name, version) = (handle.name(), handle.version());
+        let changing = self.changing();
+        refuse_if_stopped(&changing)?;
+        let table = self.0.table.load();
+        let busy = |how: &str| {
+            Err(Error::new(ErrorKind::InvalidInput, format!("version {version} of model '{name}' is {how}")))
+        };
+        match table.version(name, version) {
+            Err(error) if replaces => return Err(error),
+            Ok(_) if !replaces => {
+                return busy("loaded already; unload it first, or give another version");
+            }
+            _ if table.is_loading(name, version) => return busy("being loaded; wait until it is ready"),
+            _ => {}
+        }
+        self.0.table.store(table.with_loading(handle));
+        Ok(())
+    }
+
+    /// Puts what is loaded behind its version, and hands back what was there.
+    fn put_behind(&self, handle: &ModelHandle) -> Result<Option<ModelHandle>> {
+        let changing = self.changing();
+        refuse_if_stopped(&changing)?;
+        let (routes, before) = self.0.table.load().with(handle);
+        self.check_pipelines(&routes, handle.name())?;
+        self.0.table.store(routes);
+        Ok(before)
+    }
+
+    /// Whether every pipeline that runs on `name` could still do so with these routes.
+    fn check_pipelines(&self, routes: &Routes, name: &str) -> Result<()> {
+        self.pipelines().try_for_each(|pipeline| pipeline.check(routes, name))
+    }
+
+    /// Takes a generation out of its route.
+    fn forget(&self, handle: &ModelHandle) {
+        if let Some(shared) = handle.model() {
+            close_cache(shared);
+        }
+        let _changing = self.changing();
+        self.0.table.store(self.0.table.load().without(handle));
+    }
+
+    fn changing(&self) -> MutexGuard<'_, Changing> {
+        // What it guards is valid after every single change.
+        self.0.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refuse_if_stopped(changing: &Changing) -> Result<()> {
+    if changing.stopped {
+        return Err(Error::new(ErrorKind::Draining, "the server is being stopped; it loads nothing more"));
+    }
+    Ok(())
+}
+
+/// Admits nothing more, answers what was admitted, and ends the workers.
+async fn end(shared: &Shared) {
+    shared.drain().await;
+    let (done, is_done) = oneshot::channel();
+    if shared.inbox.command(Command::Drain(done)).is_ok() {
+        // An error means that the task has ended: then there is nothing left to drain.
+        let _ended = is_done.await;
+    }
+}
+
+fn close_cache(shared: &Shared) {
+    if let Some(cache) = shared.cache() {
+        cache.close();
+        shared.observer.cache_bytes(0);
+    }
+}

@@ -5,7 +5,7 @@
 
 use inferd_types::{DataType, Error, ErrorKind, Result, Shape, Tensor};
 
-use crate::runner::Outputs;
+use crate::outputs::Outputs;
 use crate::values::byte_count;
 
 /// What memory for outputs is filled with, to see whether the runtime wrote to it.

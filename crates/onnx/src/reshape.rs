@@ -7,7 +7,8 @@ use inferd_types::{DataType, Error, ErrorKind, Result, Shape};
 use smallvec::SmallVec;
 
 use crate::graph::{Dim, Port};
-use crate::runner::{Input, Outputs};
+use crate::outputs::Outputs;
+use crate::runner::Input;
 use crate::settings::{Reshape, ReshapeSettings};
 
 /// How the shapes of a model differ from those that clients see.

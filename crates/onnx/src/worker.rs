@@ -10,7 +10,8 @@ use inferd_types::{Clock, DataType, ErrorKind, Result};
 use smallvec::SmallVec;
 
 use crate::model::OnnxModel;
-use crate::runner::{Input, Outputs};
+use crate::outputs::Outputs;
+use crate::runner::Input;
 use crate::settings::LoadSettings;
 
 /// Loads the model that the channel at `channel_fd` names and runs its batches until the channel closes.

@@ -6,20 +6,14 @@
 use std::fmt;
 
 use bytes::Bytes;
-pub(crate) use inferd_types::values::shown;
 use inferd_types::widening::{narrower, widens};
 use inferd_types::{
-    DataType, Error, ErrorKind, Input, Result, Shape, Signature, Tensor, TensorSpec, element_count, listed,
+    DataType, Error, Input, Result, Shape, Signature, Tensor, TensorSpec, element_count, listed, shown,
 };
 use smallvec::SmallVec;
 
+use crate::invalid::invalid;
 use crate::region::{OutsideInput, RegionSlice};
-
-/// An error that the client made.
-#[cold]
-pub(crate) fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidInput, message.into())
-}
 
 /// The names, types and shapes of `specs`, as messages list them.
 pub(crate) fn names(specs: &[TensorSpec]) -> String {

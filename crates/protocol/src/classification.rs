@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor};
 
 use crate::RequestOptions;
-use crate::check::invalid;
+use crate::invalid::invalid;
 
 /// Puts the greatest elements, as many as `options` ask for, in place of every output that they ask it of.
 ///

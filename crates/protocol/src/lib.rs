@@ -8,22 +8,24 @@
 
 mod check;
 mod classification;
+mod decoded;
 pub mod describe;
 mod error_body;
 pub mod grpc;
+mod invalid;
 mod options;
 pub mod pb;
 pub mod plain;
 mod region;
+mod register;
 pub mod rest;
 
-use inferd_types::Tensor;
-use smallvec::SmallVec;
-
 pub use classification::classify;
+pub use decoded::Decoded;
 pub use error_body::{error_body, error_event};
 pub use options::{OutputSelection, RequestOptions, RequestedOutput};
-pub use region::{OutsideInput, Region, RegionSlice, decode_register, regions_json, regions_pb};
+pub use region::{OutsideInput, Region, RegionSlice};
+pub use register::{decode_register, regions_json, regions_pb};
 
 /// What a request may at most be, whoever sent it.
 #[derive(Clone, Copy, Debug)]
@@ -41,19 +43,4 @@ impl Default for Limits {
     fn default() -> Self {
         Limits { json_depth_max: 64, body_max_bytes: 64 << 20, shared_memory: false }
     }
-}
-
-/// An inference request that fits the signature it was decoded for.
-#[derive(Clone, Debug)]
-pub struct Decoded {
-    /// What the client calls the request; the answer carries it again.
-    pub id: Option<String>,
-    /// Every input of the signature, in its order.
-    pub inputs: SmallVec<[Tensor; 2]>,
-    /// Inputs whose bytes are still to be read, and given to [`Decoded::fill`].
-    pub outside: Vec<OutsideInput>,
-    /// What inputs take that were sent in a narrower type: at most eight times what was sent of them.
-    pub widened_bytes: usize,
-    /// What the client wishes besides.
-    pub options: RequestOptions,
 }

@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferd_types::{DataType, Error, Result, Sequence, SequenceId, Signature};
+use inferd_types::{DataType, Error, Result, Sequence, SequenceId, Signature, shown};
 use smallvec::SmallVec;
 
+use crate::invalid::invalid;
 use crate::region::{self, RegionSlice};
 use crate::{Limits, check};
 
@@ -191,9 +192,7 @@ impl RequestParameters {
         options.sequence = sequence_id.map(|id| Arc::new(Sequence { id, start, end }));
         if options.sequence.is_none() && (start || end) {
             let which = if start { "sequence_start" } else { "sequence_end" };
-            return Err(check::invalid(format!(
-                "parameter '{which}' needs sequence_id: a number but 0, or text"
-            )));
+            return Err(invalid(format!("parameter '{which}' needs sequence_id: a number but 0, or text")));
         }
         Ok(options)
     }
@@ -269,7 +268,7 @@ impl TensorParameters {
             (Some(region), Some(bytes)) => {
                 Ok(Some(RegionSlice { region, offset: offset.unwrap_or_default(), bytes }))
             }
-            _ => Err(check::invalid(
+            _ => Err(invalid(
                 "a tensor in shared memory needs the parameters shared_memory_region and shared_memory_byte_size; \
                  give both",
             )),
@@ -286,13 +285,10 @@ pub(crate) fn request_output(
 ) -> Result<usize> {
     let Some(index) = signature.outputs.iter().position(|output| &*output.name == name) else {
         let known = check::names(&signature.outputs);
-        return Err(check::invalid(format!(
-            "unknown output '{}'; the model gives {known}",
-            check::shown(name)
-        )));
+        return Err(invalid(format!("unknown output '{}'; the model gives {known}", shown(name))));
     };
     if requested.iter().any(|output| output.index == index) {
-        return Err(check::invalid(format!("output '{name}' is asked for twice; ask for it once")));
+        return Err(invalid(format!("output '{name}' is asked for twice; ask for it once")));
     }
     requested.push(RequestedOutput { index, binary });
     Ok(index)
@@ -312,14 +308,14 @@ pub(crate) fn check_json_outputs(options: &RequestOptions, signature: &Signature
 
 /// The error for a BF16 output that was asked for as JSON.
 pub(crate) fn bf16_in_json(name: &str) -> Error {
-    check::invalid(format!(
+    invalid(format!(
         "output '{name}' is BF16, which JSON cannot carry; ask for it with parameter binary_data: true, \
          or for all with binary_data_output: true"
     ))
 }
 
 fn wrong(name: &str, expected: &str) -> Error {
-    check::invalid(format!("parameter '{name}' must be {expected}"))
+    invalid(format!("parameter '{name}' must be {expected}"))
 }
 
 #[cfg(test)]

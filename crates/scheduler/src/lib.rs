@@ -5,37 +5,17 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod batching;
 mod counters;
-mod drift;
-mod estimate;
-mod fair;
-mod forming;
-mod heads;
-mod health;
-mod hedging;
-mod inflow;
 mod latency;
 mod message;
-mod octaves;
-mod order;
-mod pace;
 pub mod pipeline;
-mod points;
 mod queue;
-mod refusal;
-mod replica;
-mod returning;
-mod routing;
-mod rules;
+mod replicas;
 mod scheduler;
-mod sizes;
 mod snapshot;
-mod spread;
-mod table;
-mod turns;
-mod waiting;
 
-pub use estimate::Occupied;
+pub use admission::estimate::Occupied;
 pub use message::{
     Action, Arrival, BatchRule, Config, CurvePoint, Event, Hedging, Objective, Refusal, ShapeKey, SizeBucket,
     SizeCurve, Snapshot,

@@ -6,10 +6,7 @@
 use inferd_types::{DataType, Shape, Signature, element_count};
 use smallvec::SmallVec;
 
-use crate::layout::{ALIGN, RANK_MAX};
-
-/// Bytes of a descriptor.
-pub(crate) const BYTES: usize = 96;
+use crate::layout::{ALIGN, DESCRIPTOR_BYTES, RANK_MAX};
 
 /// Segment 0 is the arena itself.
 pub(crate) const ARENA: u32 = 0;
@@ -27,9 +24,9 @@ pub(crate) struct Descriptor {
 
 impl Descriptor {
     /// As it stands in memory.
-    pub(crate) fn encode(&self) -> [u8; BYTES] {
+    pub(crate) fn encode(&self) -> [u8; DESCRIPTOR_BYTES] {
         assert!(self.shape.len() <= RANK_MAX, "shapes are checked before they are staged");
-        let mut out = [0; BYTES];
+        let mut out = [0; DESCRIPTOR_BYTES];
         out[0..4].copy_from_slice(&u32::from(self.datatype as u8).to_le_bytes());
         out[4..8].copy_from_slice(&(self.shape.len() as u32).to_le_bytes());
         out[8..12].copy_from_slice(&self.segment.to_le_bytes());
@@ -42,7 +39,7 @@ impl Descriptor {
     }
 
     /// `Ok(None)` where nothing was described; an error names what is impossible.
-    pub(crate) fn decode(bytes: &[u8; BYTES]) -> Result<Option<Descriptor>, &'static str> {
+    pub(crate) fn decode(bytes: &[u8; DESCRIPTOR_BYTES]) -> Result<Option<Descriptor>, &'static str> {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         let code = word(0);
@@ -115,7 +112,8 @@ pub fn check_outputs(
     let mut found = SmallVec::new();
     let mut rest = descriptors;
     for spec in &signature.outputs {
-        let (bytes, tail) = rest.split_first_chunk::<BYTES>().ok_or(Fault::Broken("too few descriptors"))?;
+        let (bytes, tail) =
+            rest.split_first_chunk::<DESCRIPTOR_BYTES>().ok_or(Fault::Broken("too few descriptors"))?;
         rest = tail;
         let missing = || Fault::Model(format!("the model gave no output '{}'", spec.name));
         let output = Descriptor::decode(bytes).map_err(Fault::Broken)?.ok_or_else(missing)?;
@@ -196,7 +194,7 @@ mod tests {
     #[test]
     fn a_descriptor_survives_its_memory_form() {
         assert_eq!(Descriptor::decode(&output().encode()), Ok(Some(output())));
-        assert_eq!(Descriptor::decode(&[0; BYTES]), Ok(None));
+        assert_eq!(Descriptor::decode(&[0; DESCRIPTOR_BYTES]), Ok(None));
     }
 
     #[test]
@@ -231,7 +229,7 @@ mod tests {
         let wrong_dim = Descriptor { shape: smallvec![2, 4], len: 32, ..output() };
         assert!(matches!(check(&wrong_dim), Err(Fault::Model(message)) if message.contains("[2, 4]")));
         let signature = signature(vec![], vec![spec(DataType::Fp32, &[-1, 3])], true);
-        assert!(matches!(check_outputs(&[0; BYTES], 2, &signature, ROOMS), Err(Fault::Model(_))));
+        assert!(matches!(check_outputs(&[0; DESCRIPTOR_BYTES], 2, &signature, ROOMS), Err(Fault::Model(_))));
         assert!(matches!(check_outputs(&[0; 5], 2, &signature, ROOMS), Err(Fault::Broken(_))));
     }
 
@@ -240,7 +238,7 @@ mod tests {
         let signature = signature(vec![], vec![spec(DataType::Bytes, &[-1, -1])], false);
         let mut state = 1u64;
         for _ in 0..20_000 {
-            let mut bytes = [0u8; BYTES];
+            let mut bytes = [0u8; DESCRIPTOR_BYTES];
             for byte in &mut bytes {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 // Mostly small numbers: the interesting ones are near the limits.

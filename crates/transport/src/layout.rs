@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"inferd\0\x01");
 /// 1 while the worker sleeps on this very word.
 pub(crate) const WORKER_SLEEPING: usize = 64;
-/// What the gateway wants to be rung for: a [`crate::Waiting`] as a number. In a cache line of its own.
+/// What the gateway wants to be rung for: `Waiting` as a number. In a cache line of its own.
 pub(crate) const GATEWAY_WAITING: usize = 128;
 const HEADS: usize = 192;
+/// Bytes of the description of one tensor.
+pub(crate) const DESCRIPTOR_BYTES: usize = 96;
 
 /// Tensors and slots begin at multiples of this: what vector instructions and ONNX Runtime like.
 pub(crate) const ALIGN: usize = 64;
@@ -118,7 +120,7 @@ impl Layout {
             };
         let free_bytes = if known.iter().all(Option::is_some) { 0 } else { dynamic };
 
-        let descriptors = (inputs.len() + outputs.len()) * crate::descriptor::BYTES;
+        let descriptors = (inputs.len() + outputs.len()) * DESCRIPTOR_BYTES;
         let head_bytes = (head::DESCRIPTORS + descriptors).next_multiple_of(ALIGN);
         let mut at = HEADS + 2 * head_bytes;
         let mut slots = [0, 1].map(|index| {
@@ -175,7 +177,7 @@ impl Layout {
         self.inputs <= TENSORS_MAX
             && self.outputs <= TENSORS_MAX
             && self.slots.iter().all(|slot| {
-                let descriptors = (self.inputs + self.outputs) * crate::descriptor::BYTES;
+                let descriptors = (self.inputs + self.outputs) * DESCRIPTOR_BYTES;
                 inside(&Room { offset: slot.head, bytes: head::DESCRIPTORS + descriptors })
                     && inside(&Room { offset: slot.text, bytes: MESSAGE_MAX + DETAIL_MAX })
                     && [&slot.inputs, &slot.outputs, &slot.free_outputs].into_iter().all(inside)
@@ -296,7 +298,7 @@ pub(crate) mod tests {
         let layout = Layout::new(&model, &settings()).unwrap();
         let mut rooms: Vec<Room> = Vec::new();
         for slot in &layout.slots {
-            let head = head::DESCRIPTORS + 4 * crate::descriptor::BYTES;
+            let head = head::DESCRIPTORS + 4 * DESCRIPTOR_BYTES;
             rooms.extend([Room { offset: slot.head, bytes: head }, slot.inputs, slot.free_outputs]);
             rooms.extend(slot.fixed_outputs.iter().flatten());
             rooms.push(Room { offset: slot.text, bytes: MESSAGE_MAX + DETAIL_MAX });

@@ -10,6 +10,7 @@
 
 mod descriptor;
 mod doorbell;
+mod exchange;
 mod frames;
 mod layout;
 mod link;

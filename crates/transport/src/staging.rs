@@ -5,8 +5,8 @@
 
 use inferd_types::{DataType, Shape, Signature, Tensor};
 
-use crate::descriptor::{BYTES, Descriptor};
-use crate::layout::{ALIGN, RANK_MAX, place};
+use crate::descriptor::Descriptor;
+use crate::layout::{ALIGN, DESCRIPTOR_BYTES, RANK_MAX, place};
 use crate::memory::Mapping;
 
 /// Shapes and sizes of the inputs of one batch.
@@ -142,7 +142,7 @@ impl Shapes {
             let shape = placed.shape.clone();
             let descriptor = Descriptor { datatype: placed.datatype, shape, segment, offset, len };
             memory.write(at, &descriptor.encode());
-            at += BYTES;
+            at += DESCRIPTOR_BYTES;
         }
     }
 }

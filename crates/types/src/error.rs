@@ -175,6 +175,17 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Longest part of a text from outside that a message repeats.
+const SHOWN_CHARS: usize = 64;
+
+/// A text from outside, cut to what belongs into a message.
+pub fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

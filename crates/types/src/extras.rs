@@ -9,11 +9,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::settings::ModelSettings;
 use crate::values::{Kind, measure, push, push_all};
 use crate::{
-    Error, ErrorKind, Input, InputSchema, Result, Shape, Signature, Tensor, TensorSpec, Verdict,
-    element_count,
+    Error, ErrorKind, Input, InputSchema, Result, Shape, Tensor, TensorSpec, Verdict, element_count,
 };
 
 /// Most bytes that stand in for an input that was left out. A request of few bytes may have many rows.
@@ -109,7 +107,7 @@ impl InputDefault {
 
     /// # Errors
     /// `InvalidInput` where it is no tensor of the input, or of one row where rows are free.
-    fn check(&self, input: Input<'_>) -> Result<()> {
+    pub(crate) fn check(&self, input: Input<'_>) -> Result<()> {
         let spec = input.spec;
         let one_row = spec.shape.first().is_none_or(|rows| *rows >= 0) || self.shape.first() == Some(&1);
         if !spec.accepts(&self.shape) || !one_row {
@@ -160,124 +158,12 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, message.into())
 }
 
-impl Signature {
-    /// What the input at `index` is where a request leaves it out; `None` where it must not.
-    pub fn default_of(&self, index: usize) -> Option<&InputDefault> {
-        let name = &self.inputs.get(index)?.name;
-        self.extras.defaults.iter().find(|default| default.input == *name)
-    }
-
-    /// What the classes of the output at `index` are called.
-    pub fn labels_of(&self, index: usize) -> Option<&OutputLabels> {
-        let name = &self.outputs.get(index)?.name;
-        self.extras.labels.iter().find(|labels| labels.output == *name)
-    }
-
-    /// The only input, or the only one that a request must bring.
-    pub fn lone_input(&self) -> Option<&TensorSpec> {
-        if let [only] = &self.inputs[..] {
-            return Some(only);
-        }
-        let mut needed =
-            self.inputs.iter().enumerate().filter(|(index, _)| self.default_of(*index).is_none());
-        match (needed.next(), needed.next()) {
-            (Some((_, only)), None) => Some(only),
-            _ => None,
-        }
-    }
-
-    /// The input at `index` for a request that brought `given` without it; `None` where it has no default.
-    ///
-    /// # Errors
-    /// `InvalidInput` where the rows that were brought are too many.
-    #[cold]
-    pub fn left_out<'t>(
-        &self,
-        index: usize,
-        given: impl IntoIterator<Item = Option<&'t Tensor>>,
-    ) -> Result<Option<Tensor>> {
-        let Some(default) = self.default_of(index) else { return Ok(None) };
-        let rows = self.inputs.iter().zip(given).find_map(|(spec, tensor)| {
-            let free = spec.shape.first().is_some_and(|rows| *rows < 0);
-            tensor.filter(|_| free)?.shape.first().copied()
-        });
-        default.tensor(&self.inputs[index], rows.unwrap_or(1)).map(Some)
-    }
-
-    /// Takes up what the operator's settings say of inputs and outputs, and checks what the model itself told.
-    ///
-    /// # Errors
-    /// `ModelFailed` that names the setting and the tensor.
-    pub fn complete(&mut self, settings: &ModelSettings) -> Result<()> {
-        let failed = |message: String| Error::new(ErrorKind::ModelFailed, message);
-        let place = |side: &str, setting: &str, specs: &[TensorSpec], name: &str| {
-            specs.iter().position(|spec| *spec.name == *name).ok_or_else(|| {
-                let known: Vec<_> = specs.iter().map(|spec| format!("'{}'", spec.name)).collect();
-                failed(format!(
-                    "{setting}: the model has no {side} '{name}'\nhelp: its {side}s are {}",
-                    known.join(", ")
-                ))
-            })
-        };
-        self.check_schemas().map_err(failed)?;
-        for (name, value) in &settings.optional {
-            let index = place("input", "optional", &self.inputs, name)?;
-            if !value.is_null() {
-                let default = InputDefault::of_value(self.input(index), value)
-                    .map_err(|error| failed(format!("optional: '{name}': {}", error.message())))?;
-                self.extras.defaults.retain(|other| other.input != default.input);
-                self.extras.defaults.push(default);
-            } else if self.default_of(index).is_none() {
-                return Err(failed(format!(
-                    "optional: the model has no default for input '{name}'\n\
-                     help: write in model.yaml what it is where a request leaves it out: optional: {{{name}: 0}}"
-                )));
-            }
-        }
-        for default in &self.extras.defaults {
-            let place = self.inputs.iter().position(|spec| spec.name == default.input).ok_or_else(|| {
-                failed(format!(
-                    "the model told a default for input '{}', which it does not have",
-                    default.input
-                ))
-            })?;
-            default.check(self.input(place)).map_err(|error| {
-                failed(format!("the default of input '{}': {}", default.input, error.message()))
-            })?;
-        }
-        for (name, labels) in &settings.labels {
-            let output = place("output", "labels", &self.outputs, name)?;
-            let output = self.outputs[output].name.clone();
-            self.extras.labels.retain(|other| other.output != output);
-            let (names, file) = (labels.names.clone(), labels.file.clone());
-            self.extras.labels.push(OutputLabels { output, names, file });
-        }
-        Ok(())
-    }
-
-    /// # Errors
-    /// A sentence on the first schema that is of no input, or does not fit its input.
-    fn check_schemas(&self) -> Result<(), String> {
-        for (place, schema) in self.extras.schemas.iter().enumerate() {
-            let name = &schema.input;
-            let Some(spec) = self.inputs.iter().find(|spec| spec.name == *name) else {
-                return Err(format!("the model told a schema for input '{name}', which it does not have"));
-            };
-            if self.extras.schemas[..place].iter().any(|other| other.input == *name) {
-                return Err(format!("the model told two schemas for input '{name}'; one is expected"));
-            }
-            schema.fit(spec).map_err(|error| format!("the schema of input '{name}': {}", error.message()))?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Batching, DataType};
+    use crate::{Batching, DataType, Signature};
 
     fn spec(name: &str, datatype: DataType, shape: &[i64]) -> TensorSpec {
         TensorSpec { name: name.into(), datatype, shape: shape.to_vec() }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod compare;
+mod complete;
 mod datatype;
 mod error;
 mod extras;
@@ -14,19 +15,23 @@ mod request;
 mod schema;
 pub mod settings;
 mod signature;
+mod spec;
 mod tensor;
 mod time;
 pub mod values;
+mod verdict;
 pub mod widening;
 
 pub use datatype::DataType;
-pub use error::{Error, ErrorKind, Result, RetryHint};
+pub use error::{Error, ErrorKind, Result, RetryHint, shown};
 pub use extras::{Extras, InputDefault, OutputLabels};
 pub use ids::{BatchId, ReplicaId, RequestId, Tenant};
 pub use request::{
     Due, InferRequest, InferResponse, Priority, RequestContext, Sequence, SequenceId, StepTiming, Timing,
 };
 pub use schema::{Input, InputSchema, is_float, listed};
-pub use signature::{Batching, Decider, Signature, TensorSpec, Verdict};
+pub use signature::{Batching, Signature};
+pub use spec::TensorSpec;
 pub use tensor::{MISSING, Shape, Tensor, bytes_elements, bytes_prefix, element_count, texts};
 pub use time::{Clock, Time};
+pub use verdict::{Decider, Verdict};

@@ -11,10 +11,9 @@ use bytes::Bytes;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
-use crate::values::shown;
 use crate::widening::{Inexact, widen};
 use crate::{
-    DataType, Error, ErrorKind, MISSING, Result, Shape, Signature, Tensor, TensorSpec, element_count, texts,
+    DataType, Error, ErrorKind, MISSING, Result, Shape, Tensor, TensorSpec, element_count, shown, texts,
 };
 
 /// Most names that a message lists.
@@ -68,22 +67,6 @@ pub struct Input<'a> {
     pub spec: &'a TensorSpec,
     /// What else is known of it.
     pub schema: Option<&'a InputSchema>,
-}
-
-impl Signature {
-    /// What is known of the input at `index` beside its type.
-    pub fn schema_of(&self, index: usize) -> Option<&InputSchema> {
-        let name = &self.inputs.get(index)?.name;
-        let schemas = &self.extras.schemas;
-        // Most models have one for each input, in the same order.
-        let here = schemas.get(index).filter(|schema| schema.input == *name);
-        here.or_else(|| schemas.iter().find(|schema| schema.input == *name))
-    }
-
-    /// The input at `index`, which is one of the signature's.
-    pub fn input(&self, index: usize) -> Input<'_> {
-        Input { spec: &self.inputs[index], schema: self.schema_of(index) }
-    }
 }
 
 impl<'a> Input<'a> {

@@ -1,39 +1,8 @@
 //! What a model takes and gives.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{DataType, Extras};
-
-/// One input or output of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TensorSpec {
-    /// The name clients use.
-    pub name: Arc<str>,
-    /// The element type.
-    pub datatype: DataType,
-    /// The dimensions, the batch dimension included where there is one. -1 stands for any size.
-    pub shape: Vec<i64>,
-}
-
-impl TensorSpec {
-    /// Bytes of one row (all dimensions but the first), where that is the same for every row.
-    pub fn row_bytes(&self) -> Option<usize> {
-        let mut bytes = self.datatype.size()?;
-        for dim in self.shape.iter().skip(1) {
-            bytes = bytes.checked_mul(usize::try_from(*dim).ok()?)?;
-        }
-        Some(bytes)
-    }
-
-    /// Whether a tensor of `shape` fits: the rank is the same and every dimension that is fixed agrees.
-    pub fn accepts(&self, shape: &[u64]) -> bool {
-        self.shape.len() == shape.len()
-            && self.shape.iter().zip(shape).all(|(want, got)| *want < 0 || *want as u64 == *got)
-    }
-}
+use crate::{Extras, Input, InputDefault, InputSchema, OutputLabels, Result, Tensor, TensorSpec};
 
 /// Whether requests may share one run of the model, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,48 +15,6 @@ pub enum Batching {
         /// Shown in the start-up table and by `explain`.
         reason: String,
     },
-}
-
-/// What decided whether requests may share a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decider {
-    /// The operator's word.
-    Setting,
-    /// The shapes that the model declares, or what it is: a stream, a model of state.
-    Shapes,
-    /// A proof, from the operators of a graph or from the kind of the model.
-    Analysis,
-    /// Rows that were made up, alone and in company.
-    Probe,
-    /// Rows that came, alone and in company.
-    Traffic,
-}
-
-impl Decider {
-    /// The word for it in metrics and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Decider::Setting => "setting",
-            Decider::Shapes => "shapes",
-            Decider::Analysis => "analysis",
-            Decider::Probe => "probe",
-            Decider::Traffic => "traffic",
-        }
-    }
-}
-
-/// What the decision whether requests may share a run rests on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Verdict {
-    /// Who decided.
-    pub by: Decider,
-    /// In words for the operator.
-    pub why: String,
-    /// Rows that were compared; 0 where none were.
-    #[serde(default)]
-    pub rows: u64,
 }
 
 /// The inputs and outputs of one model version.
@@ -118,22 +45,72 @@ impl Signature {
     pub fn answers_no_rows(&self) -> bool {
         self.batched() && self.outputs.iter().all(|output| output.shape.iter().skip(1).all(|dim| *dim >= 0))
     }
+
+    /// What the input at `index` is where a request leaves it out; `None` where it must not.
+    pub fn default_of(&self, index: usize) -> Option<&InputDefault> {
+        let name = &self.inputs.get(index)?.name;
+        self.extras.defaults.iter().find(|default| default.input == *name)
+    }
+
+    /// What the classes of the output at `index` are called.
+    pub fn labels_of(&self, index: usize) -> Option<&OutputLabels> {
+        let name = &self.outputs.get(index)?.name;
+        self.extras.labels.iter().find(|labels| labels.output == *name)
+    }
+
+    /// The only input, or the only one that a request must bring.
+    pub fn lone_input(&self) -> Option<&TensorSpec> {
+        if let [only] = &self.inputs[..] {
+            return Some(only);
+        }
+        let mut needed =
+            self.inputs.iter().enumerate().filter(|(index, _)| self.default_of(*index).is_none());
+        match (needed.next(), needed.next()) {
+            (Some((_, only)), None) => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The input at `index` for a request that brought `given` without it; `None` where it has no default.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the rows that were brought are too many.
+    #[cold]
+    pub fn left_out<'t>(
+        &self,
+        index: usize,
+        given: impl IntoIterator<Item = Option<&'t Tensor>>,
+    ) -> Result<Option<Tensor>> {
+        let Some(default) = self.default_of(index) else { return Ok(None) };
+        let rows = self.inputs.iter().zip(given).find_map(|(spec, tensor)| {
+            let free = spec.shape.first().is_some_and(|rows| *rows < 0);
+            tensor.filter(|_| free)?.shape.first().copied()
+        });
+        default.tensor(&self.inputs[index], rows.unwrap_or(1)).map(Some)
+    }
+
+    /// What is known of the input at `index` beside its type.
+    pub fn schema_of(&self, index: usize) -> Option<&InputSchema> {
+        let name = &self.inputs.get(index)?.name;
+        let schemas = &self.extras.schemas;
+        // Most models have one for each input, in the same order.
+        let here = schemas.get(index).filter(|schema| schema.input == *name);
+        here.or_else(|| schemas.iter().find(|schema| schema.input == *name))
+    }
+
+    /// The input at `index`, which is one of the signature's.
+    pub fn input(&self, index: usize) -> Input<'_> {
+        Input { spec: &self.inputs[index], schema: self.schema_of(index) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DataType;
 
     fn spec(datatype: DataType, shape: &[i64]) -> TensorSpec {
         TensorSpec { name: "x".into(), datatype, shape: shape.to_vec() }
-    }
-
-    #[test]
-    fn a_row_has_a_size_only_where_every_other_dimension_is_fixed() {
-        assert_eq!(spec(DataType::Fp32, &[-1, 3, 4]).row_bytes(), Some(48));
-        assert_eq!(spec(DataType::Fp32, &[-1]).row_bytes(), Some(4));
-        assert_eq!(spec(DataType::Fp32, &[-1, -1]).row_bytes(), None);
-        assert_eq!(spec(DataType::Bytes, &[-1, 1]).row_bytes(), None);
     }
 
     #[test]
@@ -148,12 +125,5 @@ mod tests {
         assert!(signature(&[-1, 4], Batching::On).answers_no_rows());
         assert!(!signature(&[-1, -1], Batching::On).answers_no_rows());
         assert!(!signature(&[-1, 4], Batching::Off { reason: "test".into() }).answers_no_rows());
-    }
-
-    #[test]
-    fn a_free_dimension_takes_any_size_and_a_fixed_one_takes_its_own() {
-        let spec = spec(DataType::Fp32, &[-1, 3]);
-        assert!(spec.accepts(&[7, 3]) && spec.accepts(&[0, 3]));
-        assert!(!spec.accepts(&[7, 4]) && !spec.accepts(&[3]));
     }
 }

@@ -7,18 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use half::{bf16, f16};
 use serde_json::Value;
 
-use crate::{DataType, Error, ErrorKind, Input, MISSING, Result, Shape, is_float, texts};
-
-/// Longest part of a text from outside that a message repeats.
-const SHOWN_CHARS: usize = 64;
-
-/// A text from outside, cut to what belongs into a message.
-pub fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
+use crate::{DataType, Error, ErrorKind, Input, MISSING, Result, Shape, is_float, shown, texts};
 
 #[cold]
 fn invalid(message: impl Into<String>) -> Error {

@@ -6,16 +6,25 @@
 use smallvec::smallvec;
 
 use super::lattice::{Blame, Dims, Product, Spread, Value};
-use super::walk::{Run, Scope};
+use super::scope::Scope;
 use crate::file::onnx::{Attribute, Graph, Node, Tensor};
 use crate::file::wire::Malformed;
 
 /// What a node makes, or why that is not known.
 pub(super) type Outcome<'a> = Result<Vec<Value<'a>>, Blame>;
 
+/// The walk that a node is met on.
+pub(super) trait Walk<'a> {
+    /// A size that is not known: the lone run and the joint run have it in common.
+    fn fresh(&self) -> Product;
+
+    /// Looks at every node of `graph`; what is known of its inputs is in `scope` already.
+    fn graph(&self, graph: &Graph<'a>, scope: &mut Scope<'_, 'a>);
+}
+
 /// A node and what is known of its inputs. None of them is mixed.
 pub(super) struct Call<'c, 'a> {
-    pub(super) run: &'c Run<'c, 'a>,
+    pub(super) walk: &'c dyn Walk<'a>,
     pub(super) scope: &'c Scope<'c, 'a>,
     pub(super) node: &'c Node<'a>,
     /// Of its domain's operators.
@@ -195,6 +204,6 @@ impl<'a> Call<'_, 'a> {
     }
 
     pub(super) fn fresh(&self) -> Product {
-        self.run.fresh()
+        self.walk.fresh()
     }
 }

@@ -5,8 +5,10 @@
 //! Knows nothing of the runtime, and runs nothing.
 
 mod call;
+mod constant;
 mod lattice;
 mod operators;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -15,8 +17,10 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
+use self::call::Walk;
 use self::lattice::{Blame, Product, Spread, Value};
-use self::walk::{Run, Scope};
+use self::scope::Scope;
+use self::walk::Run;
 use crate::file::onnx::{Dim, Model};
 use crate::rewrite::rewrite;
 

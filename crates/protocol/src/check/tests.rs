@@ -1,6 +1,6 @@
 //! Each rule for a request's tensors, and what is said where it is broken.
 
-use inferd_types::{Batching, InputDefault};
+use inferd_types::{Batching, ErrorKind, InputDefault};
 use smallvec::smallvec;
 
 use super::*;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use inferd_types::values::push_bytes;
 use inferd_types::{DataType, Result};
 
-use crate::check::invalid;
+use crate::invalid::invalid;
 use crate::pb::inference::InferTensorContents;
 
 /// The elements of `contents` as the raw form of `datatype`.

@@ -7,11 +7,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use inferd_types::{Error, Result, Shape, Signature};
+use inferd_types::{Error, Result, Shape, Signature, shown};
 use smallvec::SmallVec;
 
 use super::contents;
-use crate::check::{Claim, Inputs, Whole, invalid, shown};
+use crate::check::{Claim, Inputs, Whole};
+use crate::invalid::invalid;
 use crate::options::{self, OutputSelection, RequestParameters, TensorParameters, Value};
 use crate::pb::inference::infer_parameter::ParameterChoice;
 use crate::pb::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};

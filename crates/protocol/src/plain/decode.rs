@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use inferd_types::values::{Kind, Unfit, measure, push_all, push_bytes};
-use inferd_types::{DataType, Input, Result, Shape, Signature, TensorSpec};
+use inferd_types::{DataType, Input, Result, Shape, Signature, TensorSpec, shown};
 use serde_json::{Map, Value};
 
 use super::{Plain, records};
 use crate::Limits;
-use crate::check::{Inputs, invalid, names, shown};
+use crate::check::{Inputs, names};
+use crate::invalid::invalid;
 
 /// One part of a form.
 #[derive(Clone, Debug)]

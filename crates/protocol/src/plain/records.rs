@@ -4,10 +4,10 @@
 //! are passed over.
 //! Knows nothing of bodies and of tensors.
 
-use inferd_types::{Error, Input, Result, Signature, listed};
+use inferd_types::{Error, Input, Result, Signature, listed, shown};
 use serde_json::{Map, Value};
 
-use crate::check::{invalid, shown};
+use crate::invalid::invalid;
 
 /// Whether an object's members are inputs, with `only` among them, rather than those of a row of JSON or columns.
 pub(super) fn names_inputs(members: &Map<String, Value>, only: Input<'_>, signature: &Signature) -> bool {

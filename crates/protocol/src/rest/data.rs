@@ -8,7 +8,7 @@ use inferd_types::{DataType, Error, Result, element_count};
 
 use super::element::{self, Element};
 use super::scan::Scanner;
-use crate::check::invalid;
+use crate::invalid::invalid;
 
 /// Takes a `data` value of `shape`.
 ///

@@ -7,13 +7,15 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use inferd_types::{Error, ErrorKind, Result, Shape, Signature};
+use inferd_types::{Error, ErrorKind, Result, Shape, Signature, shown};
 use smallvec::SmallVec;
 
 use super::input::{Data, InputObject, read_data};
+use super::members::{once, read_parameters};
 use super::raw;
 use super::scan::Scanner;
-use crate::check::{Claim, Inputs, Whole, invalid, shown};
+use crate::check::{Claim, Inputs, Whole};
+use crate::invalid::invalid;
 use crate::options::{self, OutputSelection, RequestParameters, RequestedOutput, TensorParameters};
 use crate::region::RegionSlice;
 use crate::{Decoded, Limits};
@@ -265,31 +267,6 @@ impl<'a> Request<'_, 'a> {
         options::check_json_outputs(&options, self.signature)?;
         Ok(Decoded { id: self.id, inputs, outside, widened_bytes, options })
     }
-}
-
-/// Hands every member of a `parameters` object to `take`.
-pub(super) fn read_parameters<'a>(
-    scanner: &mut Scanner<'a>,
-    mut take: impl FnMut(&str, options::Value<'a>) -> Result<()>,
-) -> Result<()> {
-    if scanner.eat_word(b"null") {
-        return Ok(());
-    }
-    let mut first = true;
-    scanner.open(b'{').map_err(|error| error.within("parameters"))?;
-    while let Some(name) = scanner.key(&mut first)? {
-        let value = scanner.value()?;
-        take(&name, value)?;
-    }
-    Ok(())
-}
-
-/// Refuses a member that came before.
-pub(super) fn once(seen: &mut bool, name: &str) -> Result<()> {
-    if std::mem::replace(seen, true) {
-        return Err(invalid(format!("'{name}' stands twice in one object; once is expected")));
-    }
-    Ok(())
 }
 
 /// Decodes the body of `POST /v2/repository/index`, which may be empty: whether only models that are ready are

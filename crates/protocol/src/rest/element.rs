@@ -4,11 +4,11 @@
 //! Does not know which tensor the element belongs to.
 
 use half::f16;
-use inferd_types::{DataType, Error, MISSING, Result};
+use inferd_types::{DataType, Error, MISSING, Result, shown};
 
 use super::number::Number;
 use super::scan::Scanner;
-use crate::check::{invalid, shown};
+use crate::invalid::invalid;
 
 /// How the elements of one datatype are read. Generic, so that the loop over `data` holds no branch on the type.
 pub(crate) trait Element {

@@ -8,7 +8,7 @@ use half::f16;
 use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor, TensorSpec, texts};
 use smallvec::SmallVec;
 
-use crate::check::invalid;
+use crate::invalid::invalid;
 use crate::options::{RequestedOutput, bf16_in_json};
 use crate::{RegionSlice, RequestOptions};
 

@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use inferd_types::{Error, ErrorKind, InferResponse, Input, Result, Shape, Signature, element_count};
 
-use super::decode::{once, read_parameters};
 use super::encode::{write_data, write_integer, write_string};
 use super::input::read_data;
+use super::members::{once, read_parameters};
 use super::scan::Scanner;
-use crate::check::{Inputs, Whole, invalid};
+use crate::check::{Inputs, Whole};
+use crate::invalid::invalid;
 use crate::options::{self, RequestParameters};
 use crate::{Decoded, Limits};
 

@@ -7,12 +7,13 @@
 use std::borrow::Cow;
 
 use inferd_types::values::{Kind, Unfit};
-use inferd_types::{Result, Shape};
+use inferd_types::{Result, Shape, shown};
 
 use super::data;
-use super::decode::{once, read_parameters};
+use super::members::{once, read_parameters};
 use super::scan::Scanner;
-use crate::check::{Claim, Inputs, invalid, shown};
+use crate::check::{Claim, Inputs};
+use crate::invalid::invalid;
 use crate::options::TensorParameters;
 
 /// One element of `inputs` while it is read.

@@ -9,6 +9,7 @@ mod element;
 mod encode;
 mod generate;
 mod input;
+mod members;
 mod number;
 mod raw;
 mod scan;

@@ -8,7 +8,8 @@ use inferd_types::values::push_bytes;
 use inferd_types::{DataType, Input, Result, Shape, Signature};
 
 use crate::Decoded;
-use crate::check::{Inputs, Whole, invalid, names};
+use crate::check::{Inputs, Whole, names};
+use crate::invalid::invalid;
 use crate::options::{OutputSelection, RequestOptions};
 
 /// Decodes `body` as the only input (or the only one without a default): a BYTES element, else elements whose number says

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use inferd_types::{Error, Result};
 
-use crate::check::invalid;
+use crate::invalid::invalid;
 use crate::options::Value;
 
 /// A place in a JSON text.

@@ -9,9 +9,9 @@ use rustix::net::RecvFlags;
 use serde_json::{Value, json};
 
 use super::support::{Bench, model, pair, pairs, start};
-use crate::descriptor::{BYTES, Descriptor};
+use crate::descriptor::Descriptor;
 use crate::frames::{GatewayFrame, WorkerFrame};
-use crate::layout::{GATEWAY_WAITING, Layout, head};
+use crate::layout::{DESCRIPTOR_BYTES, GATEWAY_WAITING, Layout, head};
 use crate::memory::Mapping;
 use crate::socket::{self, Fds, PACKET_MAX};
 use crate::word::{State, Word};
@@ -128,7 +128,7 @@ impl Arena {
         let shape = [u64::from(word.rows), 2].into_iter().collect();
         let (segment, offset, len) = (number("segment") as u32, number("offset"), number("len"));
         let output = Descriptor { datatype: inferd_types::DataType::Fp32, shape, segment, offset, len };
-        let at = self.layout.slots[0].head + head::DESCRIPTORS + self.layout.inputs * BYTES;
+        let at = self.layout.slots[0].head + head::DESCRIPTORS + self.layout.inputs * DESCRIPTOR_BYTES;
         self.mapping.write(at, &output.encode());
         self.set(Word { state: State::Done, ..word }.pack());
     }

@@ -11,11 +11,11 @@ use std::time::Duration;
 use inferd_types::{DataType, Error, ErrorKind, Result, Shape, element_count};
 use smallvec::SmallVec;
 
-use super::channel::{cut, cut_front};
+use super::cut::{cut, cut_front};
 use super::shared::{Arena, Shared, Taken};
-use crate::descriptor::{ARENA, BYTES, Descriptor};
+use crate::descriptor::{ARENA, Descriptor};
 use crate::frames::WorkerFrame;
-use crate::layout::{ALIGN, DETAIL_MAX, MESSAGE_MAX, RANK_MAX, align, head, with_rows};
+use crate::layout::{ALIGN, DESCRIPTOR_BYTES, DETAIL_MAX, MESSAGE_MAX, RANK_MAX, align, head, with_rows};
 use crate::memory::Mapping;
 
 /// One input of a batch, in the arena. Valid until the batch ends.
@@ -88,9 +88,11 @@ impl Batch {
         let first = place.head + head::DESCRIPTORS;
         let wrong = |problem: &str| Error::new(ErrorKind::Internal, format!("a batch has {problem}"));
         for index in 0..arena.layout.inputs {
-            let input = Descriptor::decode(&arena.mapping.read::<BYTES>(first + index * BYTES))
-                .map_err(wrong)?
-                .ok_or_else(|| wrong("an input without a description"))?;
+            let input = Descriptor::decode(
+                &arena.mapping.read::<{ DESCRIPTOR_BYTES }>(first + index * DESCRIPTOR_BYTES),
+            )
+            .map_err(wrong)?
+            .ok_or_else(|| wrong("an input without a description"))?;
             let batched = arena.layout.batched;
             let shape = if batched { with_rows(&input.shape, self.taken.word.rows) } else { input.shape };
             let len = match input.datatype.size() {
@@ -125,7 +127,9 @@ impl Batch {
         let place = &arena.layout.slots[self.taken.slot];
         for index in 0..arena.layout.outputs {
             // No datatype: the output is not given yet.
-            arena.mapping.zero(place.head + head::DESCRIPTORS + (arena.layout.inputs + index) * BYTES, 4);
+            arena
+                .mapping
+                .zero(place.head + head::DESCRIPTORS + (arena.layout.inputs + index) * DESCRIPTOR_BYTES, 4);
         }
         self.free.clear();
         self.looked = false;
@@ -161,7 +165,7 @@ impl Batch {
     /// gateway for more room and wait for it.
     ///
     /// # Errors
-    /// When the output would not fit into `arena_max_bytes`, there is no such output, or `datatype` is BYTES.
+    /// When the output would not fit into `arena_max_bytes`, there is no such output, or `datatype` is DESCRIPTOR_BYTES.
     pub fn output(&mut self, index: usize, datatype: DataType, shape: &[u64]) -> Result<*mut u8> {
         let size = datatype.size().ok_or_else(|| {
             Error::new(ErrorKind::ModelFailed, format!("output {index} is BYTES; its length must be told"))
@@ -204,7 +208,7 @@ impl Batch {
         };
         let shape = Shape::from_slice(shape);
         let descriptor = Descriptor { datatype, shape, segment, offset: offset as u64, len: len as u64 };
-        let at = place.head + head::DESCRIPTORS + (arena.layout.inputs + index) * BYTES;
+        let at = place.head + head::DESCRIPTORS + (arena.layout.inputs + index) * DESCRIPTOR_BYTES;
         arena.mapping.write(at, &descriptor.encode());
         Ok(ptr)
     }

@@ -11,6 +11,7 @@ use inferd_types::settings::LoadedModel;
 use inferd_types::{Error, ErrorKind, Result};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
+use super::cut::{cut, cut_front};
 use super::shared::Shared;
 use super::{Batch, listen};
 use crate::frames::{GatewayFrame, PROTOCOL, WorkerFrame, check_signature};
@@ -126,29 +127,9 @@ impl Channel {
     }
 }
 
-/// At most the first `max` bytes of `text`, whole characters.
-pub(super) fn cut(text: &str, max: usize) -> &str {
-    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or(0)]
-}
-
-/// At most the last `max` bytes of `text`, whole characters: the end of a traceback says what went wrong.
-pub(super) fn cut_front(text: &str, max: usize) -> &str {
-    let start = (text.len().saturating_sub(max)..=text.len()).find(|start| text.is_char_boundary(*start));
-    &text[start.unwrap_or(text.len())..]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn texts_are_cut_between_characters() {
-        assert_eq!(cut("añb", 2), "a");
-        assert_eq!(cut("abc", 9), "abc");
-        assert_eq!(cut_front("añb", 2), "b");
-        assert_eq!(cut_front("abc", 9), "abc");
-    }
 
     #[test]
     fn what_is_no_channel_is_refused() {

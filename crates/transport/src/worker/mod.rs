@@ -5,6 +5,7 @@
 
 mod batch;
 mod channel;
+mod cut;
 mod listen;
 mod shared;
 

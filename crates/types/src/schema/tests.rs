@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Batching, Extras};
+use crate::{Batching, Extras, Signature};
 
 fn signature(datatype: DataType, shape: &[i64], schema: Option<InputSchema>) -> Signature {
     Signature {

@@ -38,7 +38,7 @@ fn run<'a>(
 ) -> Result<Vec<Value<'a>>, Blame> {
     let given = graph.inputs.iter().map(|input| input.name).zip(values.iter().cloned());
     let mut scope = call.scope.inner(given, hides_rows).ok_or_else(|| call.unknown("is too deep"))?;
-    call.run.graph(graph, &mut scope);
+    call.walk.graph(graph, &mut scope);
     Ok(graph.outputs.iter().map(|output| scope.find(output.name)).collect())
 }
 

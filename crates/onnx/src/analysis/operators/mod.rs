@@ -25,9 +25,8 @@ use std::collections::HashMap;
 
 use super::call::{Call, Outcome};
 use super::lattice::{Product, Spread, Value};
+use super::scope::OPSET_MAX;
 
-/// The newest version of ONNX's operators that was read for this table.
-pub(super) const OPSET_MAX: i64 = 28;
 /// The newest version of the operators of learning.
 const LEARNING_MAX: i64 = 5;
 

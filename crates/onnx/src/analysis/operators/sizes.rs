@@ -4,8 +4,8 @@ use smallvec::smallvec;
 
 use super::{Family, ONNX};
 use crate::analysis::call::{Call, Outcome};
+use crate::analysis::constant::constant;
 use crate::analysis::lattice::{Dims, NUMBERS_MAX, Product, Spread, Value};
-use crate::analysis::walk::constant;
 use crate::file::wire::Malformed;
 
 pub(super) const FAMILIES: &[Family] = &[

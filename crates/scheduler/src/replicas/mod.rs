@@ -2,12 +2,17 @@
 //!
 //! Reads what was staged, taken and finished. Knows nothing of the queue.
 
+pub(crate) mod ejection;
+pub(crate) mod health;
+pub(crate) mod hedging;
+pub(crate) mod routing;
+
 use std::time::Duration;
 
 use inferd_types::{BatchId, ReplicaId, Time};
 
-use crate::health::Health;
-use crate::sizes::Sizes;
+use crate::latency::sizes::Sizes;
+use crate::replicas::health::Health;
 
 /// A batch that a replica holds.
 #[derive(Debug)]

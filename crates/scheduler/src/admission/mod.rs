@@ -2,15 +2,19 @@
 //!
 //! Reads the queue, the replicas and the latency model. Forms no batch.
 
+pub(crate) mod estimate;
+pub(crate) mod inflow;
+pub(crate) mod refusal;
+
 use std::time::Duration;
 
 use inferd_types::{Due, Time};
 
+use crate::latency::pace::{self, Pace};
+use crate::latency::sizes::Size;
 use crate::message::{Action, Arrival, BatchRule, Refusal};
-use crate::pace::{self, Pace};
+use crate::queue::table::{Entry, Place};
 use crate::scheduler::Scheduler;
-use crate::sizes::Size;
-use crate::table::{Entry, Place};
 
 /// How long a request without a deadline lets others pass. It is ordered as if it were due then, so that those with
 /// deadlines never starve those without.

@@ -1,124 +1,18 @@
-//! How a replica does beside the others: how much slower it is, and whether it is left out for a while (outlier
-//! detection as Envoy does it, by failures in a row, and by a pace far behind that of the rest).
+//! Which replicas are left out for a while, and when they are given work again.
 //!
-//! Reads how runs ended and what they took relative to what was expected, hands back paces and who is out. Stages
-//! nothing.
-//!
-//! The latency model is that of the replica in the middle; a replica's pace is relative to it. Without this, a few slow
-//! replicas would show as a wide spread of all, and batches would be planned small for everyone.
-
-use std::time::Duration;
+//! Reads how runs ended, hands back paces and withdrawals. Stages nothing.
 
 use inferd_types::{ReplicaId, Time};
 
 use crate::message::Action;
+use crate::replicas::health::{FAILURES, Health, RUNS};
 use crate::scheduler::Scheduler;
 
-/// Failed runs in a row that put a replica out, if hardly any of another's fail: what fails everywhere is the requests'
-/// fault or the model's, and whoever sends bad requests must not be able to put replicas out.
-const FAILURES: u32 = 5;
+/// A replica that fails is left out only where one of the others fails less often than this.
 const FAILING_ELSEWHERE: f64 = 0.05;
-/// How much one run moves the share of those that fail.
-const FAILING_STEP: f64 = 0.1;
 /// A replica that takes so many times what the others take is out. Below it is only given less: whoever would be done
 /// first is given work first.
 const SLOW: f64 = 3.0;
-/// A pace nearer to what is usual than this, or its inverse, is chance.
-const NOTABLE: f64 = 1.25;
-/// Runs before a pace is believed.
-const RUNS: u32 = 8;
-/// Runs that a replica is given to show that it is well again.
-const TRIAL: u32 = 2;
-/// How much one run moves the pace.
-const STEP: f64 = 0.15;
-/// One run counts as at most so many times the usual: a stall is no slow replica.
-const STALL: f64 = 4.0;
-/// How long a replica is out the first time. The second time it is twice as long, and so on.
-const OUT: Duration = Duration::from_secs(5);
-const OUT_MAX: Duration = Duration::from_secs(60);
-/// Who was well for so long begins anew.
-const FORGIVEN: Duration = Duration::from_secs(60);
-
-/// See the module.
-#[derive(Debug)]
-pub(crate) struct Health {
-    /// Moving mean of what runs took, relative to what the latency model expected.
-    mean: f64,
-    /// The same, relative to that of the replica in the middle; exactly 1 where it may be chance.
-    pace: f64,
-    runs: u32,
-    /// In a row.
-    failures: u32,
-    /// The share of runs that failed lately.
-    failing: f64,
-    ejections: u32,
-    /// Until when it is left out.
-    out: Option<Time>,
-    back: Time,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Health {
-            mean: 1.0,
-            pace: 1.0,
-            runs: 0,
-            failures: 0,
-            failing: 0.0,
-            ejections: 0,
-            out: None,
-            back: Time::ZERO,
-        }
-    }
-}
-
-impl Health {
-    pub(crate) fn is_out(&self) -> bool {
-        self.out.is_some()
-    }
-
-    /// How many times as long as the replica in the middle it takes.
-    pub(crate) fn pace(&self) -> f64 {
-        self.pace
-    }
-
-    fn compare(&mut self, middle: f64) {
-        let pace = self.mean / middle;
-        let chance = self.runs < RUNS || (1.0 / NOTABLE..NOTABLE).contains(&pace);
-        self.pace = if chance { 1.0 } else { pace };
-    }
-
-    /// A run went well and took `relative` times what was expected of it.
-    pub(crate) fn ran(&mut self, relative: f64) {
-        self.failures = 0;
-        self.failing *= 1.0 - FAILING_STEP;
-        let first = self.runs == 0 || (self.ejections > 0 && self.runs == RUNS - TRIAL);
-        let step = if first { 1.0 } else { STEP.max(1.0 / f64::from(self.runs + 1)) };
-        self.mean += step * (relative.min(STALL) - self.mean);
-        self.runs = self.runs.saturating_add(1);
-    }
-
-    pub(crate) fn failed(&mut self) {
-        self.failures += 1;
-        self.failing += FAILING_STEP * (1.0 - self.failing);
-    }
-
-    fn eject(&mut self, now: Time) {
-        if now.since(self.back) > FORGIVEN {
-            self.ejections = 0;
-        }
-        self.ejections += 1;
-        self.out = Some(now + (OUT * self.ejections).min(OUT_MAX));
-    }
-
-    /// It is given work again, on trial: one failure or a few slow runs put it out again.
-    fn readmit(&mut self, now: Time) {
-        self.out = None;
-        self.back = now;
-        self.runs = RUNS - TRIAL;
-        self.failures = FAILURES - 1;
-    }
-}
 
 impl Scheduler {
     /// Leaves `id` out if it does far worse than the others, but at most every third replica, and never the last.
@@ -153,7 +47,7 @@ impl Scheduler {
         if health.failures >= FAILURES {
             return others().any(|other| other.runs > 0 && other.failing < FAILING_ELSEWHERE);
         }
-        health.runs >= RUNS && others().any(|other| other.runs >= RUNS) && health.pace > SLOW
+        health.runs >= RUNS && others().any(|other| other.runs >= RUNS) && health.pace() > SLOW
     }
 
     /// Compares all with the one in the middle; of two, with the quicker.
@@ -209,7 +103,7 @@ impl Scheduler {
             more => more - 1,
         };
         self.judge(now, id, actions);
-        self.replicas.iter().find(|replica| replica.id == id).map_or(1.0, |replica| replica.health.pace)
+        self.replicas.iter().find(|replica| replica.id == id).map_or(1.0, |replica| replica.health.pace())
     }
 
     /// How many times as long as in the middle a batch takes on average, where those that work is shared among each
@@ -217,7 +111,7 @@ impl Scheduler {
     pub(crate) fn mean_pace(&self) -> f64 {
         let (count, rate) = self
             .servers()
-            .fold((0.0, 0.0), |(count, rate), server| (count + 1.0, rate + 1.0 / server.health.pace));
+            .fold((0.0, 0.0), |(count, rate), server| (count + 1.0, rate + 1.0 / server.health.pace()));
         if rate > 0.0 { count / rate } else { 1.0 }
     }
 }

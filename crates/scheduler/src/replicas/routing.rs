@@ -4,7 +4,7 @@
 
 use inferd_types::Time;
 
-use crate::replica::Replica;
+use crate::replicas::Replica;
 use crate::scheduler::Scheduler;
 
 /// From so many replicas on, the better of two drawn at random is taken instead of the best of all: nearly as good,

@@ -5,7 +5,7 @@
 
 use inferd_types::Time;
 
-use crate::forming::Fill;
+use crate::batching::forming::Fill;
 use crate::message::{Action, BatchRule};
 use crate::scheduler::Scheduler;
 

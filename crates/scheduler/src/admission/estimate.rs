@@ -7,7 +7,7 @@ use std::time::Duration;
 use inferd_types::Time;
 
 use crate::pipeline::StepEstimate;
-use crate::replica::Replica;
+use crate::replicas::Replica;
 use crate::scheduler::Scheduler;
 
 /// Replicas all of which run something.

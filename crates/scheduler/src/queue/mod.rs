@@ -3,14 +3,21 @@
 //! Reads entries, hands them back class by class, in the order of service. Knows nothing of replicas or of the latency
 //! model.
 
+pub(crate) mod fair;
+pub(crate) mod line;
+pub(crate) mod octaves;
+pub(crate) mod order;
+pub(crate) mod table;
+pub(crate) mod turns;
+
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use inferd_types::Tenant;
 
-use crate::fair::{Fair, Held, Whose};
-use crate::order::Item;
-use crate::table::{Entry, IdMap, Place, Table};
+use crate::queue::fair::{Fair, Held, Whose};
+use crate::queue::order::Item;
+use crate::queue::table::{Entry, IdMap, Place, Table};
 
 #[derive(Debug)]
 struct Class {

@@ -7,11 +7,17 @@
 //! caches) costs nothing and a size never tried still has an answer. All of them are multiplied by the level that the
 //! machine has at the moment (`drift`). The spread around that is one sketch for all sizes.
 
+pub(crate) mod drift;
+pub(crate) mod pace;
+pub(crate) mod points;
+pub(crate) mod sizes;
+pub(crate) mod spread;
+
 use std::time::Duration;
 
-use crate::drift::Drift;
-use crate::points::{CLIP, Point, never_falling, slope};
-use crate::spread::Spread;
+use crate::latency::drift::Drift;
+use crate::latency::points::{CLIP, Point, never_falling, slope};
+use crate::latency::spread::Spread;
 
 /// A size last seen this many runs ago is no longer believed, if two fresher ones are there.
 const STALE_RUNS: u64 = 10_000;

@@ -1,4 +1,4 @@
-"""scikit-learn: save with skops, serve. Where ONNX gives the same answers faster, it is served from ONNX."""
+"""scikit-learn: save with skops, serve. Where ONNX gives the same outputs faster, it is served from ONNX."""
 
 import numpy as np
 import skops.io

@@ -1,4 +1,4 @@
-"""XGBoost: its own JSON or UBJSON is enough."""
+"""XGBoost: serve its own JSON or UBJSON file."""
 
 import numpy as np
 import xgboost

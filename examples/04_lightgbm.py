@@ -1,4 +1,4 @@
-"""LightGBM: the text that its boosters are saved as is enough."""
+"""LightGBM: serve its own text file."""
 
 import lightgbm
 import numpy as np

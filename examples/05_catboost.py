@@ -1,4 +1,4 @@
-"""CatBoost: categories are text, and every feature is an input of its own, so that a data frame can be sent."""
+"""CatBoost: categories are text, and every feature is an input, so that a data frame can be sent."""
 
 import numpy as np
 import pandas as pd

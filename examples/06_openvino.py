@@ -1,4 +1,4 @@
-"""OpenVINO: a network in its intermediate representation, here written from the weights of a trained model."""
+"""OpenVINO: serve a network in its intermediate representation, here built from the weights of a trained model."""
 
 import numpy as np
 import openvino

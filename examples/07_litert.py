@@ -1,5 +1,5 @@
-"""LiteRT, for the edge: a ``.tflite`` file. Usually TensorFlow converts to it; here the schema that ships with LiteRT
-writes it, from the weights of a trained model.
+"""LiteRT: serve a ``.tflite`` file. Usually TensorFlow converts to it; here the schema that ships with LiteRT writes
+it, from the weights of a trained model.
 """
 
 import flatbuffers
@@ -69,7 +69,7 @@ with open("cancer.tflite", "wb") as file:
     file.write(builder.Output())
 
 with inferd.Server("cancer.tflite", slo="20ms") as server, inferd.Client(server.url) as client:
-    # The file has a batch of 1; its rows are served together all the same.
+    # The file has a batch dimension of 1; requests of several rows are served all the same.
     print(*server.models[0].signature.inputs, server.models[0].facts["runtime"])
     found = client.infer("cancer", split.test_x)["probability"][:, 0]
     assert np.abs(found - trained.predict_proba(split.test_x)[:, 1]).max() < 1e-4

@@ -1,4 +1,4 @@
-"""PyTorch: a TorchScript archive. It knows neither types nor shapes of its inputs, so they are said."""
+"""PyTorch: serve a TorchScript archive. It stores neither types nor shapes of its inputs, so they are declared."""
 
 import numpy as np
 import torch

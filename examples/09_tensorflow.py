@@ -1,4 +1,4 @@
-"""TensorFlow and Keras: a SavedModel, or a ``.keras`` file."""
+"""TensorFlow and Keras: serve a SavedModel, or a ``.keras`` file."""
 
 import keras
 import numpy as np

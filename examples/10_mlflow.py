@@ -1,4 +1,4 @@
-"""MLflow: a model folder as it was logged. What is in it decides what runs it."""
+"""MLflow: serve a model folder as it was logged. Its content decides which library runs it."""
 
 import mlflow.xgboost
 import numpy as np

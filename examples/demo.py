@@ -1,8 +1,8 @@
-"""``make demo``: serves the example models, asks them with a stock client, kills a worker under load.
+"""``make demo``: serves the example models, calls them with tritonclient, kills a worker under load.
 
     python examples/demo.py [FOLDER]
 
-Starts ``inferd serve`` as anybody would, on free ports, and ends it. Exits with 1 if an answer was lost.
+Starts ``inferd serve`` on free ports, and ends it. Exits with 1 if a response was lost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ VICTIM = "breast-cancer"
 
 
 class Running(NamedTuple):
-    """A server that runs."""
+    """A running server."""
 
     process: psutil.Popen
     address: str
@@ -47,13 +47,13 @@ class Running(NamedTuple):
 
 @contextmanager
 def serve(folder: Path) -> Iterator[Running]:
-    """Runs ``inferd serve`` on ``folder``; what it says is shown as it comes."""
+    """Run ``inferd serve`` on ``folder`` and show its output."""
     inferd = Path(sysconfig.get_path("scripts"), "inferd")
     command = [str(inferd), "serve", str(folder), "--port", "0", "--metrics-port", "0"]
     show(f"$ inferd serve {folder.name}")
     with tempfile.NamedTemporaryFile() as log:
         process = psutil.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        # A start that hangs must not hold the demo.
+        # A start that hangs must not block the demo.
         watchdog = threading.Timer(START_WITHIN_S, process.kill)
         watchdog.start()
         try:
@@ -80,7 +80,7 @@ def _address(process: psutil.Popen) -> str | None:
 
 
 def ask(client: Any, module: Any, model: str, found: Samples, row: int) -> tuple[str, float]:
-    """One row's answer in words, and the milliseconds that it took."""
+    """Return the output for one row in words, and the latency in milliseconds."""
     array = found.rows[row : row + 1]
     tensor = module.InferInput(found.input, list(array.shape), np_to_triton_dtype(array.dtype))
     tensor.set_data_from_numpy(array)
@@ -90,7 +90,7 @@ def ask(client: Any, module: Any, model: str, found: Samples, row: int) -> tuple
 
 
 def ask_all(running: Running, model: str) -> list[str]:
-    """Asks ``model`` over both protocols, alone and by many at once; one row of the table."""
+    """Call ``model`` over both protocols, from one and from many callers; return a row of the table."""
     found = samples(model, ROWS)
     row = [model]
     for module in (tritonclient.http, tritonclient.grpc):
@@ -112,10 +112,10 @@ def ask_all(running: Running, model: str) -> list[str]:
 
 
 def burst(running: Running, model: str, found: Samples) -> int:
-    """One of many callers: every row once, the next when the last is answered.
+    """Send every row once, the next when the last is answered.
 
     Returns:
-        Requests that were refused because their answer would have been later than the model's objective.
+        Number of requests refused because they would have missed the model's objective.
     """
     client = tritonclient.grpc.InferenceServerClient(running.address)
     refused = 0
@@ -131,7 +131,7 @@ def burst(running: Running, model: str, found: Samples) -> int:
 
 
 def batches(running: Running, model: str) -> dict[int, int]:
-    """How many batches of each number of rows ``model`` has run."""
+    """Return how many batches ``model`` has run, by number of rows."""
     client = tritonclient.http.InferenceServerClient(running.address)
     (found,) = client.get_inference_statistics(model)["model_stats"]
     client.close()
@@ -139,7 +139,7 @@ def batches(running: Running, model: str) -> dict[int, int]:
 
 
 class Load:
-    """Callers that never stop asking one model, and what became of their requests."""
+    """Callers that send requests to one model without pause, and the results."""
 
     def __init__(self, running: Running, model: str) -> None:
         self._running = running
@@ -169,7 +169,7 @@ class Load:
         while not self._over.is_set():
             try:
                 word, took_ms = ask(client, tritonclient.grpc, self._model, self._found, row)
-                fault = "" if word == expected[row] else "another answer than before"
+                fault = "" if word == expected[row] else "output changed"
             except InferenceServerException as error:
                 fault, took_ms = str(error), 0.0
             with self._counting:
@@ -181,13 +181,13 @@ class Load:
 
 
 def kill_under_load(running: Running) -> bool:
-    """Kills the worker that works, while it does; says whether every request was answered all the same."""
+    """Kill the busiest worker under load; return whether every request was answered."""
     with Load(running, VICTIM) as load:
         victim = busiest(running.process, LOAD_S / 4)
         victim.send_signal(signal.SIGKILL)
         busiest(running.process, LOAD_S / 2)
     show(
-        f"  worker {victim.pid} of {VICTIM} was killed (SIGKILL) with {CALLERS} callers asking.\n"
+        f"  worker {victim.pid} of {VICTIM} was killed (SIGKILL) under load from {CALLERS} callers.\n"
         f"  {load.answered} requests answered, {len(load.wrong)} failed; the slowest took {load.slowest_ms:.0f} ms."
     )
     for fault in load.wrong[:5]:
@@ -196,7 +196,7 @@ def kill_under_load(running: Running) -> bool:
 
 
 def busiest(process: psutil.Popen, within_s: float) -> psutil.Process:
-    """The worker that computes most in the next ``within_s`` seconds."""
+    """Return the worker that uses most CPU time in the next ``within_s`` seconds."""
     workers = process.children(recursive=True)
     before = {worker.pid: sum(worker.cpu_times()[:2]) for worker in workers}
     threading.Event().wait(within_s)
@@ -206,7 +206,7 @@ def busiest(process: psutil.Popen, within_s: float) -> psutil.Process:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Aligned columns."""
+    """Align columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(f"  {line}".rstrip() for line in lines)
@@ -220,14 +220,14 @@ def main() -> int:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "models"
     models = sorted(path.name for path in folder.iterdir() if path.is_dir())
     with serve(folder) as running:
-        show(f"\nEvery model, asked by tritonclient: one caller, then {CALLERS} at once")
-        heads = ["MODEL", "HTTP p50", "gRPC p50", "RIGHT", "MEAN BATCH", "LARGEST", "REFUSED FOR THE SLO"]
+        show(f"\nEvery model, called by tritonclient: one caller, then {CALLERS} concurrent ones")
+        heads = ["MODEL", "HTTP p50", "gRPC p50", "CORRECT", "MEAN BATCH", "LARGEST", "REFUSED FOR THE SLO"]
         show(table([heads, *(ask_all(running, model) for model in models)]))
-        show("\nA worker dies in the middle of its work")
+        show("\nA worker is killed while it runs a batch")
         nothing_lost = kill_under_load(running)
     ended_well = running.process.returncode == 0
     show(f"\nSIGTERM: drained and ended with exit status {running.process.returncode}.")
-    show("Nothing was lost." if nothing_lost and ended_well else "Something was lost.")
+    show("No request was lost." if nothing_lost and ended_well else "Requests were lost.")
     return 0 if nothing_lost and ended_well else 1
 
 

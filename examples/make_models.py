@@ -1,10 +1,10 @@
-"""Makes the example models: trains them, converts them to ONNX, says how good they are.
+"""Trains the example models, converts them to ONNX, prints their accuracy.
 
     python examples/make_models.py [FOLDER]
 
-FOLDER (``models`` beside this file, unless told otherwise) becomes a repository that ``inferd serve`` takes as it is.
-Seeds are fixed and the data ships in packages, so that everyone gets the same models. What is there already is kept;
-``--force`` makes it anew. Needs the packages of ``inferd[examples]``.
+FOLDER (default: ``models`` next to this file) becomes a repository for ``inferd serve``. Seeds are fixed and the data
+ships in packages, so that the models are reproducible. Existing models are kept; ``--force`` makes them again. Needs
+the packages of ``inferd[examples]``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OPSET = 18
 
 
 def run(model: onnx.ModelProto, inputs: dict[str, Array], outputs: list[str] | None = None) -> list[Array]:
-    """What ONNX Runtime answers."""
+    """Run the model in ONNX Runtime."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return list(session.run(outputs, inputs))
 
@@ -48,7 +48,7 @@ def run(model: onnx.ModelProto, inputs: dict[str, Array], outputs: list[str] | N
 
 
 def breast_cancer() -> tuple[onnx.ModelProto, str]:
-    """Scaled measurements and a logistic regression: a model that a doctor can read."""
+    """Scaled measurements and a logistic regression: an interpretable model."""
     split = data.breast_cancer()
     trained = make_pipeline(StandardScaler(), LogisticRegression(C=0.5, max_iter=1000))
     trained.fit(split.train_x, split.train_y)
@@ -63,7 +63,7 @@ def breast_cancer() -> tuple[onnx.ModelProto, str]:
 
 
 def fraud() -> tuple[onnx.ModelProto, str]:
-    """Gradient-boosted trees over payments of which one in a hundred is fraud."""
+    """Gradient-boosted trees over payments of which 1 % is fraud."""
     split = data.fraud()
     trained = GradientBoostingClassifier(
         n_estimators=120, learning_rate=0.1, max_depth=4, min_samples_leaf=20, subsample=0.4, random_state=0
@@ -85,7 +85,7 @@ def _convert(trained: Any, name: str, width: int) -> onnx.ModelProto:
     return to_onnx(
         trained,
         initial_types=[(name, FloatTensorType([None, width]))],
-        # Without it a classifier gives a list of dictionaries, which is no tensor.
+        # With zipmap a classifier returns a list of dictionaries, which is no tensor.
         options={"zipmap": False},
         target_opset={"": OPSET, "ai.onnx.ml": 3},
     )
@@ -99,7 +99,7 @@ DILATIONS = [1, 2, 4, 8, 16]
 
 
 def vibration() -> tuple[onnx.ModelProto, str]:
-    """Random convolutions over a window and a linear classifier over what they find.
+    """Random convolutions over a window and a linear classifier over their features.
 
     Dempster, Petitjean and Webb, "ROCKET: exceptionally fast and accurate time series classification using random
     convolutional kernels", 2020: each kernel gives its maximum and the share of the window where it is positive.
@@ -134,7 +134,7 @@ def vibration() -> tuple[onnx.ModelProto, str]:
 def _random_convolutions(
     random: np.random.Generator,
 ) -> tuple[list[onnx.NodeProto], dict[str, Array], int]:
-    """Nodes from ``window`` to ``features``, their constants, and how many features there are."""
+    """Return the nodes from ``window`` to ``features``, their constants, and the number of features."""
     nodes, found = [], []
     constants: dict[str, Array] = {"zero": np.float32(0), "over_time": np.array([2], np.int64)}
     for dilation in DILATIONS:
@@ -180,19 +180,19 @@ def _model(
 
 
 def file_type() -> tuple[onnx.ModelProto, str]:
-    """Google's Magika, as its package ships it: a small network that tells 200 kinds of file apart."""
+    """Google's Magika, as its package ships it: a small network that distinguishes 200 file types."""
     model = onnx.load(data.magika_folder() / "model.onnx")
-    asked = data.samples("file-type", len(data.FILES))
-    [scores] = run(model, {asked.input: asked.rows})
-    right = sum(said == known for said, known in zip(asked.read(scores), asked.right, strict=True))
-    return model, f"{right} of {len(asked.right)} small files told right, out of {scores.shape[1]} kinds"
+    held_out = data.samples("file-type", len(data.FILES))
+    [scores] = run(model, {held_out.input: held_out.rows})
+    right = sum(found == known for found, known in zip(held_out.read(scores), held_out.right, strict=True))
+    return model, f"{right} of {len(held_out.right)} small files correct, out of {scores.shape[1]} types"
 
 
 # -- a model in Python ----------------------------------------------------------------------------------------------
 
 
 def iris_python(target: Path) -> str:
-    """Copies the source of the Python model and tries it."""
+    """Copy the source of the Python model and run it once."""
     source = HERE / "sources" / "iris-python"
     (target / "1").mkdir(parents=True)
     shutil.copy(source / "model.yaml", target / "model.yaml")
@@ -201,7 +201,7 @@ def iris_python(target: Path) -> str:
     split = data.iris()
     model.load()
     right = (model.predict({"flower": split.test_x})["species"] == split.test_y).mean()
-    return f"accuracy {right:.3f} on {len(split.test_y)} rows (it is trained on all rows when it is loaded)"
+    return f"accuracy {right:.3f} on {len(split.test_y)} rows (trained on all rows at load)"
 
 
 MODELS: dict[str, Callable[[], tuple[onnx.ModelProto, str]]] = {
@@ -212,42 +212,39 @@ MODELS: dict[str, Callable[[], tuple[onnx.ModelProto, str]]] = {
 }
 
 SETTINGS = {
-    "file-type": (
-        "# Some 5 ms a file, together or alone: there is little to gain from large batches.\n"
-        "slo: 250ms\nbatch_rows_max: 8\n"
-    ),
-    "fraud": "# A payment is approved or refused while the customer waits at the till.\nslo: 20ms\n",
-    "vibration": "# Sensors send a window ten times a second; an answer within one period is in time.\nslo: 100ms\n",
+    "file-type": "# About 5 ms per file, batched or alone: large batches gain little.\nslo: 250ms\nbatch_rows_max: 8\n",
+    "fraud": "# A payment is approved while the customer waits.\nslo: 20ms\n",
+    "vibration": "# Sensors send ten windows a second; a response within one period is in time.\nslo: 100ms\n",
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Makes the example models.")
     parser.add_argument("folder", nargs="?", type=Path, default=HERE / "models")
-    parser.add_argument("--force", action="store_true", help="make what is there already anew")
+    parser.add_argument("--force", action="store_true", help="make existing models again")
     arguments = parser.parse_args()
     for name in [*MODELS, "iris-python"]:
         make(name, arguments.folder / name, force=arguments.force)
 
 
 def make(name: str, target: Path, *, force: bool) -> None:
-    """Make one model, under another name until it is whole."""
+    """Make one model, under a temporary name until it is complete."""
     if target.exists() and not force:
         print(f"{name:14} kept", flush=True)
         return
     new = target.with_name(f".{name}.new")
     shutil.rmtree(new, ignore_errors=True)
     if name in MODELS:
-        model, said = MODELS[name]()
+        model, quality = MODELS[name]()
         (new / "1").mkdir(parents=True)
         onnx.save(model, new / "1" / "model.onnx")
         if name in SETTINGS:
             (new / "model.yaml").write_text(SETTINGS[name])
     else:
-        said = iris_python(new)
+        quality = iris_python(new)
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
-    print(f"{name:14} {said}", flush=True)
+    print(f"{name:14} {quality}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reads images by the pipeline: ``python examples/ocr/ask.py pages/invoice.png``, while it is served."""
+"""Reads images with the served pipeline: ``python examples/ocr/ask.py pages/invoice.png``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def read(server: client.InferenceServerClient, image: np.ndarray) -> list[str]:
-    """The lines of one image (height, width, 3), from the top down."""
+    """Return the lines of one image (height, width, 3), from the top down."""
     pixels = client.InferInput("image", [1, *image.shape], "UINT8")
     pixels.set_data_from_numpy(image[None])
     return [text.decode() for text in server.infer("ocr", [pixels]).as_numpy("text")]

@@ -1,7 +1,7 @@
-"""Lines of text out of pages, by what the detector says of each pixel.
+"""Cuts lines of text out of pages, by the detector's heat map.
 
-A page may have any number of lines, so rows that come in are not rows that go out: the model is not batched, and `page`
-says whose line each is. Lines are level: a box is what hangs together in the heat, grown by as much as the detector was
+A page can have any number of lines, so input and output differ in rows: the model is not batched, and `page` is each
+line's page. Lines are horizontal: a box is a connected region of the heat map, grown by as much as the detector was
 trained to shrink it (Liao et al., "Real-time scene text detection with differentiable binarization", 2020).
 """
 
@@ -14,7 +14,7 @@ HEIGHT = 48
 WARM, HOT = 0.3, 0.6
 SMALLEST = 4
 GROWTH = 1.6
-"""How much of area over perimeter a box grows to each side."""
+"""How far a box grows to each side, as a multiple of area over perimeter."""
 
 
 class Cut:
@@ -39,7 +39,7 @@ class Cut:
         found = [(page, box) for page, heat in enumerate(batch["heat"]) for box in boxes(heat[0])]
         lines = [level(batch["image"][page], box) for page, box in found]
         width = max((line.shape[1] for line in lines), default=HEIGHT)
-        # Filled up with the grey that is zero to the recogniser.
+        # Padded with the grey that is zero to the recogniser.
         together = np.zeros((len(lines), 3, HEIGHT, width), np.float32)
         for row, line in zip(together, lines, strict=True):
             row[:, :, : line.shape[1]] = line.transpose(2, 0, 1)
@@ -54,7 +54,7 @@ class Cut:
 
 
 def boxes(heat: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """(top, left, bottom, right) of each line, from the top down."""
+    """Return (top, left, bottom, right) of each line, from the top down."""
     regions, _ = ndimage.label(heat > WARM)
     found = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(regions), start=1):
@@ -68,7 +68,7 @@ def boxes(heat: np.ndarray) -> list[tuple[int, int, int, int]]:
 
 
 def level(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """The box's pixels, as high as the recogniser wants them, between -1 and 1."""
+    """Return the box's pixels, scaled to the recogniser's height, between -1 and 1."""
     top, left, bottom, right = box
     cut = image[top:bottom, left:right].astype(np.float32) / 127.5 - 1
     scale = HEIGHT / cut.shape[0]

@@ -1,4 +1,4 @@
-"""Texts out of the recogniser's scores: the best character at each place, repeats and blanks left out."""
+"""Decodes the recogniser's scores (greedy CTC): the best character at each position, without repeats and blanks."""
 
 from __future__ import annotations
 

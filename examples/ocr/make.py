@@ -1,8 +1,8 @@
-"""Takes the models out of the package that ships them, and draws pages whose text is known.
+"""Copies the models from the package that ships them, and draws pages with known text.
 
     python examples/ocr/make.py [FOLDER]
 
-FOLDER (this one, unless told otherwise) gets `models/` and `pages/`. Needs the packages of ``inferd[examples]``.
+FOLDER (default: this one) gets `models/` and `pages/`. Needs the packages of ``inferd[examples]``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import onnx
 from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).resolve().parent
-# Multiples of 32, as the detector wants them.
+# Multiples of 32, as the detector requires.
 WIDTH, HEIGHT = 640, 320
 PAGES = {
     "invoice": ["Invoice 2041", "Total 318.50 EUR", "Due 30 November"],
@@ -27,7 +27,7 @@ PAGES = {
 
 
 def models(folder: Path) -> None:
-    """The detector, the recogniser and the characters that it knows."""
+    """Copy the detector, the recogniser and its characters to ``folder``."""
     found = find_spec("rapidocr_onnxruntime")
     if found is None or not found.submodule_search_locations:
         raise SystemExit("error: the package with the models is not installed\nhelp: pip install 'inferd[examples]'")
@@ -41,7 +41,7 @@ def models(folder: Path) -> None:
 
 
 def page(lines: list[str]) -> Image.Image:
-    """Black on white, one line below the other."""
+    """Draw lines of text, black on white."""
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(image)
     for number, line in enumerate(lines):

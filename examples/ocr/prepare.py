@@ -1,4 +1,4 @@
-"""Pixels as the detector was trained on them."""
+"""Scales pixels as in the detector's training."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A model written in Python: any framework can be served this way.
+"""A model in Python: any framework can be served this way.
 
-It is trained when it is loaded, which takes a moment and needs no file that could run code.
+It is trained at load, which needs no file that could run code.
 """
 
 import numpy as np
@@ -9,15 +9,15 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 
 class Iris:
-    """Tells three kinds of iris apart by the sizes of their leaves."""
+    """Classifies three species of iris by the sizes of their leaves."""
 
     def load(self) -> None:
-        """Called once, in the worker, before the first request."""
+        """Train the model; called once, in the worker, before the first request."""
         flowers = load_iris()
         self.model = LinearDiscriminantAnalysis().fit(flowers.data, flowers.target)
 
     def predict(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Called once per batch: row *i* of each output answers row *i* of the input."""
+        """Run one batch: row *i* of each output belongs to row *i* of the input."""
         probabilities = self.model.predict_proba(batch["flower"])
         return {
             "species": probabilities.argmax(axis=1).astype(np.int64),

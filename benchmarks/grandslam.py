@@ -257,34 +257,35 @@ HEAD = """# The GrandSLAm workloads under every policy
 
 <!-- Written by benchmarks/grandslam.py; change that. -->
 
-Microservices that are shared by chains with objectives from end to end, as in *GrandSLAm: Guaranteeing SLAs for Jobs in
-Microservices Execution Frameworks* (Kannan et al., EuroSys 2019), in [inferd's simulator](how-to/plan-capacity.md).
-`slack` is inferd's own policy, the default; the others are those of published systems. Chains, objectives and counts
-are those of the authors' own simulator, execution times are lines fitted to points of its stored output, II and HH are
-assumed, WL4 is added because batching matters in it. **These are not the paper's figures.**
+Shared microservices in chains with end-to-end [objectives](glossary.md#objective), as in *GrandSLAm: Guaranteeing SLAs
+for Jobs in Microservices Execution Frameworks* (Kannan et al., EuroSys 2019), in
+[inferd's simulator](how-to/plan-capacity.md). [`slack`](glossary.md#slack) is inferd's default policy; the others are
+those of published systems. Chains, objectives and counts are those of the authors' simulator, execution times are lines
+fitted to points of its stored output, II and HH are assumed, WL4 is added because batching matters in it. **These are
+not the paper's figures.**
 
-Objectives met when every request is there at once:
+Objectives met when all requests arrive at the start:
 """
 
 TAIL = """
 ![Attainment over load](grandslam.png)
 
-The two tables of open loops say the highest rate in requests a second over the whole mix, and as a share of the bound,
-at which 99 % of all requests are answered in time; arrivals are independent of answers, in the proportions of the
-counts. The *bound* is what the busiest service can do in endlessly large batches, whatever the policy; one in a hundred
-may be refused or late, so that a load a little above it can still be held. Under Poisson arrivals
-`slack` sustains at least {least} of it in every workload; in WL4 that is {gain} times what division into equal parts
-without batches does. Best values are bold.
+The two open-loop tables show the highest rate, in requests a second over the whole mix and as a share of the bound, at
+which 99 % of all requests are answered in time; arrivals are independent of responses, in proportion to the counts.
+The *bound* is the capacity of the busiest service with unlimited batches; since 1 % may be refused or late, a load
+slightly above it can be held. Under Poisson arrivals
+`slack` sustains at least {least} of it in every workload; in WL4 that is {gain} times the rate of equal division
+without batches. Best values are bold.
 
-How the policies are read:
+How the policies are implemented:
 
-- The share of a stage is its mean time over batches of 10 to 31 (30 to 44 in WL3) by the sum over its chain, as
+- The share of a stage is its mean time over batches of 10 to 31 (30 to 44 in WL3) divided by the sum over its chain, as
   published.
-- Queues of all policies are ordered by the deadline of the step. The batch of `grandslam` and `timetrader_dynamic` is
-  the largest whose time fits what the head was given when it came to the stage: queueing behind earlier batches of the
-  same stage is not subtracted, as published. (If it is, both collapse to batches of one as soon as a head is late.)
-- Published policies refuse nobody and drop nobody. `slack` refuses at the pipeline's door who is predicted to be late,
-  and runs last who can't be met any more; whoever is refused counts as missed.
+- All policies order queues by the step's deadline. The batch of `grandslam` and `timetrader_dynamic` is the largest
+  that fits the time which the head got when it entered the stage: queueing behind earlier batches of the stage is not
+  subtracted, as published. (If it is, both collapse to batches of one as soon as a head is late.)
+- Published policies refuse and drop no request. `slack` refuses requests that are predicted to be late at admission,
+  and runs last those that can no longer be in time; refused requests count as missed.
 - Times are exact, one instance runs each service, batches hold at most 128. Each rate: {seeds} seeds of about
   {requests} requests.
 """
@@ -292,8 +293,8 @@ How the policies are read:
 OTHER_COUNTS = """
 ## At other counts
 
-The constants of `slack` were chosen while looking at these workloads. Objectives met when every request is there at
-once and there are more or fewer of them, each time beside the best of the other policies:
+The constants of `slack` were chosen while looking at these workloads. Objectives met when more or
+fewer requests arrive at the start, next to the best of the other policies:
 
 """
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODELS = {
-    "score": "A fraud score: 260 columns are prepared one by one inside the model, as exported pipelines of tabular "
-    "data do, and rated by a small network. Its time, 2 to 3 ms for one row, goes into thousands of small operators "
-    "and hardly grows with the rows: what a server adds to each request counts, and how large it lets batches become.",
-    "score-json": "The same model, asked in JSON, as callers from the web do: 260 numbers in text. mosec's program "
-    "reads them with msgspec, which is faster than the library that it takes by itself.",
-    "mlp": "A perceptron with 40 MB of weights, some 1.5 ms for one row. Its arithmetic bounds everything: past 16 "
-    "rows, each takes some 0.09 ms whatever the server does.",
+    "score": "A fraud score: the model prepares 260 columns one by one, as exported pipelines of tabular data do, and "
+    "scores them with a small network. One row takes 2 to 3 ms in thousands of small operators, and more rows hardly "
+    "more: the server's overhead per request and its batch size decide.",
+    "score-json": "The same model, called with JSON: 260 numbers as text. mosec's program parses them with "
+    "msgspec, which is faster than mosec's default library.",
+    "mlp": "A perceptron with 40 MB of weights, about 1.5 ms for one row. Its arithmetic is the bound: past 16 rows, "
+    "each takes about 0.09 ms whatever the server does.",
 }
 
 # A generator that is later at its 99th percentile is charged to the server.
@@ -33,11 +33,11 @@ def write(found: dict[str, dict[str, Any]], folder: Path) -> str:
         "# A latency promise, kept",
         "",
         f"`make bench-promise` on {machine['processor']}, {machine['date']}; one core for the server, one for the "
-        "load. The promise: 99 % of the requests within 25 ms of when they were due to leave. Bursts: "
-        "gamma-distributed gaps with a coefficient of variation of 4. inferd is told the objective alone; of each peer "
-        "the best of a search over its settings is shown. The load comes from a compiled program that tells how late "
-        "it sent; a run in which more than one request in a hundred left 2 ms late is made again once, and the less "
-        "late one counts.",
+        "load. The objective: 99 % of the requests within 25 ms of their scheduled send time. Bursts: "
+        "gamma-distributed gaps with a coefficient of variation of 4. inferd gets only the objective; of each peer the "
+        "best of a search over its settings is shown. A compiled generator sends the load and reports its lateness; "
+        "a run in which more than 1 % of the requests were sent 2 ms late is repeated once, and the less late one "
+        "counts.",
     ]
     for name, one in found.items():
         lines += [
@@ -61,11 +61,11 @@ def _best(one: dict[str, Any]) -> list[str]:
     )
     lines = [
         "",
-        "### The highest rate of which 99 % are met",
+        "### The highest rate with 99 % in time",
         "",
-        f"In the median of {one['rounds'][0]} rounds with bursts of their own, and {one['rounds'][1]} more around what "
-        f"each holds, {one['seconds']:g} s at each rate, all servers up and loaded in turn: inferd, and {tuned}, as "
-        "found at three rates with two bursts each. Rates are an eighth apart where it matters.",
+        f"Medians of {one['rounds'][0]} rounds with different bursts, and {one['rounds'][1]} more around each server's "
+        f"rate, {one['seconds']:g} s at each rate, all servers running and loaded in turn: inferd, and {tuned}, as "
+        "found at three rates with two bursts each. Rates near the limit are 1/8 apart.",
         "",
         "|  | requests/s | inferd / it | met at that rate, round by round |",
         "|---|---:|---:|---|",
@@ -83,8 +83,8 @@ def _twice(one: dict[str, Any]) -> list[str]:
         "",
         "### At twice that rate",
         "",
-        "Each server is given the rate at which it answered most in time, and right before or after it twice the rate "
-        f"that it holds: {len(one['twice']['inferd']['peak'])} pairs with bursts of their own, medians.",
+        "Each server gets the rate of its peak, and directly before or after it twice the rate that it sustains: "
+        f"{len(one['twice']['inferd']['peak'])} pairs with different bursts, medians.",
         "",
         "|  | its peak at | in time/s | twice | in time/s | of its peak | pair by pair |",
         "|---|---:|---:|---:|---:|---:|---|",
@@ -102,13 +102,13 @@ def _twice(one: dict[str, Any]) -> list[str]:
 def _bound(one: dict[str, Any]) -> list[str]:
     lines = [
         "",
-        "### What could be",
+        "### Upper bounds",
         "",
-        "The same arrivals on a replica whose batches take what inferd measured of them, and nothing else takes any "
-        "time: the highest rate for one who knows beforehand all that comes (no policy does better), for inferd's own "
-        "policy, and for a fixed largest batch and the best of three waits, first come, first served.",
+        "The same arrivals on a replica with the execution times that inferd measured and no overhead: the highest "
+        "rate with all arrivals known in advance (no policy does better), of inferd's policy, and of a fixed maximum "
+        "batch size with the best of three delays, first come, first served.",
         "",
-        "| rows at most | knows all | inferd's policy | fixed batch and wait |",
+        "| maximum rows | clairvoyant | inferd's policy | fixed batch and delay |",
         "|---:|---:|---:|---:|",
     ]
     for rows, rates in sorted(one["bound"]["rates"].items(), key=lambda item: int(item[0])):
@@ -119,7 +119,7 @@ def _bound(one: dict[str, Any]) -> list[str]:
 def _past(one: dict[str, Any]) -> list[str]:
     lines = ["", "### At every rate", ""]
     if any(seen["late_s"] > LATE_S for curve in one["curves"].values() for seen in curve):
-        lines += ["\\* The load itself left late: part of the misses is its own.", ""]
+        lines += ["\\* The generator sent late: it causes part of the misses.", ""]
     lines += ["|  | offered/s | met | answers in time/s | of its peak | refused | p50 ms | p99 ms |"]
     lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name, curve in one["curves"].items():
@@ -140,12 +140,12 @@ def _late(seen: dict[str, Any]) -> str:
 def _foretold(one: dict[str, Any]) -> list[str]:
     lines = [
         "",
-        "### The simulator beside reality",
+        "### Simulated and measured",
         "",
-        "`inferd simulate` of the same arrivals, from the profile that the running server gives of itself right after; "
-        "medians of several runs, the last column of the ratios run by run.",
+        "`inferd simulate` of the same arrivals, with the running server's profile right after them; medians of "
+        "several runs, in the last column of the ratios of each run.",
         "",
-        "| load | requests/s | met | foretold | p50 ms | foretold | p99 ms | foretold | foretold / measured p99 |",
+        "| load | requests/s | met | predicted | p50 ms | predicted | p99 ms | predicted | predicted / measured p99 |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     return lines + [

@@ -36,11 +36,11 @@ def markdown(results: list[Result], machine: dict[str, str], versions: dict[str,
         f"{machine['date']}, {machine['cores']} cores of {machine['processor']}, {machine['memory']}, "
         f"Linux {machine['kernel']}. Made by `make bench`. {how}",
         "",
-        "Every server has one core to itself with all its processes, the load has another. Repeats of all arms are "
-        "interleaved; figures are medians. *CPU* is user and system time of all processes of the server over "
-        "answers: steadier than throughput on a busy machine. Before load, each server's answers were compared with "
-        "ONNX Runtime's. Triton is the server binary that `nvidia-pytriton` bundles, with its *Python backend* and "
-        "a batching delay of 0; a native backend would be faster.",
+        "Each server has one core for all its processes, the load generator another. Repeats of all arms are "
+        "interleaved; figures are medians. *CPU* is user and system time of all processes of the server per response: "
+        "steadier than throughput on a busy machine. Before load, each server's outputs were compared with ONNX "
+        "Runtime's. Triton is the server binary that `nvidia-pytriton` bundles, with its *Python backend* and a "
+        "batching delay of 0; a native backend would be faster.",
         "",
         "Compared: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         "",
@@ -83,6 +83,6 @@ def cell(samples: Samples, metric: str) -> str:
 
 
 def as_json(results: list[Result], machine: dict[str, str], versions: dict[str, str]) -> str:
-    """Every sample, for whoever wants to look closer."""
+    """Return every sample as JSON."""
     data = [{**asdict(result), "targets": [{**asdict(t), "met": t.met} for t in result.targets]} for result in results]
     return json.dumps({"machine": machine, "versions": versions, "results": data}, indent=1)

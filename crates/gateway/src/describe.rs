@@ -7,7 +7,7 @@ use inferd_protocol::describe::{self as wire, IndexEntry, IndexState, Model, Ser
 use inferd_types::{Error, ErrorKind, Result};
 
 use crate::infer::Target;
-use crate::shared::Shared;
+use crate::state::Shared;
 
 /// The server's own description.
 pub(crate) fn server(shared: &Shared) -> Server<'static> {

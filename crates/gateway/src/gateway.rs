@@ -15,16 +15,17 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::accept::listener::{self, LOOPBACK};
+use crate::admit::inflight::Inflight;
+use crate::admit::tenants::Tenants;
+use crate::admit::trace::Ids;
 use crate::grpc::Reflection;
-use crate::inflight::Inflight;
-use crate::listener::{self, LOOPBACK};
-use crate::log::FailureLog;
-use crate::metrics::{self, Metrics};
-use crate::regions::Regions;
-use crate::shared::{Phase, Shared};
-use crate::spans::Spans;
-use crate::tenants::Tenants;
-use crate::trace::Ids;
+use crate::observe::failures::FailureLog;
+use crate::observe::metrics::Metrics;
+use crate::observe::scrape;
+use crate::observe::spans::Spans;
+use crate::regions::table::Regions;
+use crate::state::{Phase, Shared};
 
 /// How long connections have to write their last answers when the time for draining is over already.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -85,12 +86,7 @@ pub async fn serve(
     });
     let places = Arc::new(Semaphore::new(places_max as usize));
     if let Some(scraped) = scraped {
-        tokio::spawn(metrics::server::serve(
-            scraped,
-            metrics,
-            shared.registry.clone(),
-            shared.phase.subscribe(),
-        ));
+        tokio::spawn(scrape::serve(scraped, metrics, shared.registry.clone(), shared.phase.subscribe()));
     }
     let accepting = tokio::spawn(listener::accept(data, shared.clone(), places.clone()));
     let accepting = tokio::sync::Mutex::new(Some(accepting));

@@ -5,29 +5,20 @@
 //! Knows nothing of batches, workers or the scheduler's reasons.
 #![forbid(unsafe_code)]
 
+mod accept;
+mod admit;
 mod answer;
-mod body;
-mod compression;
-mod connection;
 mod describe;
 mod gateway;
 mod grpc;
 mod infer;
-mod inflight;
-mod listener;
-mod log;
-mod logging;
-mod metrics;
+mod observe;
 mod regions;
 mod rest;
-mod router;
-mod service;
-mod shared;
-mod spans;
-mod tenants;
-mod trace;
+mod route;
+mod state;
 
 pub use gateway::{Gateway, serve};
 pub use inferd_dispatcher::Drained;
-pub use logging::{LogDrops, LogFormat, LogLayer, LogShare, LogWriter};
-pub use metrics::Metrics;
+pub use observe::logging::{LogDrops, LogFormat, LogLayer, LogShare, LogWriter};
+pub use observe::metrics::Metrics;

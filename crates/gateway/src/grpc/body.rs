@@ -15,10 +15,10 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
 use super::status;
-use crate::body::{too_large, too_slow};
+use crate::admit::body::{too_large, too_slow};
+use crate::admit::inflight::Held;
 use crate::infer::refused_here;
-use crate::inflight::Held;
-use crate::shared::Shared;
+use crate::state::Shared;
 
 /// A flag and four bytes of length stand before each message.
 const PREFIX_BYTES: usize = 5;

@@ -15,7 +15,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_server};
 
 use crate::describe;
-use crate::shared::{Phase, Shared};
+use crate::state::{Phase, Shared};
 
 /// How often a watched status is looked at: soon enough for a load balancer, nothing for a CPU.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -14,13 +14,13 @@ use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{status, stream};
-use crate::body::{LARGE_BYTES, off_reactor};
+use crate::admit::body::{LARGE_BYTES, off_reactor};
+use crate::admit::inflight::Held;
 use crate::describe;
 use crate::infer::{Asked, Running, Target, finished, refused_here};
-use crate::inflight::Held;
-use crate::router::CUDA_SHARED_MEMORY;
-use crate::shared::Shared;
-use crate::spans::Answered;
+use crate::observe::spans::Answered;
+use crate::route::endpoint::CUDA_SHARED_MEMORY;
+use crate::state::Shared;
 
 /// One call.
 pub(super) struct Inference {

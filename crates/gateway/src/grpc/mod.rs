@@ -23,10 +23,10 @@ use tower_service::Service;
 use self::body::CallBody;
 use self::inference::Inference;
 pub(crate) use self::reflection::Reflection;
+use crate::admit::inflight::Held;
+use crate::admit::trace::{REQUEST_ID, TRACEPARENT};
 use crate::infer::Asked;
-use crate::inflight::Held;
-use crate::shared::Shared;
-use crate::trace::{REQUEST_ID, TRACEPARENT};
+use crate::state::Shared;
 
 type Answered = Response<tonic::body::Body>;
 

@@ -9,7 +9,7 @@ use inferd_types::Error;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
-use crate::answer::retry_pushback_ms;
+use crate::answer::response::retry_pushback_ms;
 
 /// `error` as the client sees it; it also says when to try again.
 pub(super) fn of(error: &Error) -> Status {

@@ -20,10 +20,10 @@ use inferd_types::{Error, ErrorKind};
 use tonic::{Status, Streaming};
 
 use super::{inference, status};
+use crate::admit::inflight::Held;
 use crate::infer::{Asked, Running, Target, finished};
-use crate::inflight::Held;
-use crate::shared::{Phase, Shared};
-use crate::spans::Answered;
+use crate::observe::spans::Answered;
+use crate::state::{Phase, Shared};
 
 /// Requests of one stream that run at once; the next is read when the oldest is answered. Twice the largest usual
 /// batch: one stream can keep a model busy, and none can fill its queue.

@@ -12,13 +12,13 @@ use inferd_protocol::{decode_register, regions_json};
 use inferd_types::Result;
 use serde_json::json;
 
-use crate::answer::{self, HttpResponse};
+use crate::answer::response::{self, HttpResponse};
 use crate::describe;
-use crate::router::ModelPath;
-use crate::shared::Shared;
+use crate::route::endpoint::ModelPath;
+use crate::state::Shared;
 
 fn ok(body: Vec<u8>) -> HttpResponse {
-    answer::json(StatusCode::OK, body)
+    response::json(StatusCode::OK, body)
 }
 
 pub(super) fn server(shared: &Shared) -> HttpResponse {
@@ -34,7 +34,7 @@ pub(super) fn config(shared: &Shared, path: &ModelPath<'_>) -> Result<HttpRespon
 }
 
 pub(super) fn ready(shared: &Shared, path: &ModelPath<'_>) -> Result<HttpResponse> {
-    describe::ready(shared, &path.name, path.version.as_deref()).map(|()| answer::empty(StatusCode::OK))
+    describe::ready(shared, &path.name, path.version.as_deref()).map(|()| response::empty(StatusCode::OK))
 }
 
 pub(super) fn statistics(shared: &Shared, path: Option<&ModelPath<'_>>) -> Result<HttpResponse> {
@@ -78,7 +78,7 @@ pub(super) fn no_regions() -> HttpResponse {
 pub(super) fn register(shared: &Shared, name: &str, body: &Bytes) -> Result<HttpResponse> {
     shared.regions.check_on()?;
     shared.regions.register(decode_register(name, body, &shared.limits())?)?;
-    Ok(answer::empty(StatusCode::OK))
+    Ok(response::empty(StatusCode::OK))
 }
 
 pub(super) fn index(shared: &Shared, body: &Bytes) -> Result<HttpResponse> {

@@ -16,13 +16,13 @@ use inferd_types::{Error, ErrorKind, InferResponse, Result};
 
 use super::head::Head;
 use super::infer::read;
-use crate::answer::{self, HttpResponse};
-use crate::body::{self, Delivery, LARGE_BYTES, off_reactor};
+use crate::admit::body::{self, Delivery, LARGE_BYTES, off_reactor};
+use crate::admit::inflight::Held;
+use crate::answer::response::{self, HttpResponse};
 use crate::infer::{Asked, Running, Target, finished, refused_here};
-use crate::inflight::Held;
-use crate::router::ModelPath;
-use crate::shared::Shared;
-use crate::spans::Answered;
+use crate::observe::spans::Answered;
+use crate::route::endpoint::ModelPath;
+use crate::state::Shared;
 
 /// Answers one request: with its one response, or with events where `stream` says so.
 pub(super) async fn answer(
@@ -40,7 +40,7 @@ pub(super) async fn answer(
             body::discard(body);
             refused_here(shared, &error);
             finished(shared, asked, None, Err(&error));
-            return answer::error(&error);
+            return response::error(&error);
         }
     };
     asked.keep_headers(&target, head.headers);
@@ -48,20 +48,20 @@ pub(super) async fn answer(
         Ok(generation) => generation,
         Err((target, error)) => {
             finished(shared, asked, Some(&target), Err(&error));
-            return answer::error(&error);
+            return response::error(&error);
         }
     };
     if stream {
-        return answer::events(generation.events());
+        return response::events(generation.events());
     }
     match generation.one().await {
         Ok(body) => {
             generation.end(None);
-            answer::json(StatusCode::OK, body)
+            response::json(StatusCode::OK, body)
         }
         Err(error) => {
             generation.end(Some(&error));
-            answer::error(&error)
+            response::error(&error)
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use inferd_types::{Error, ErrorKind, Result};
 
-use crate::compression::Packing;
-use crate::trace::{REQUEST_ID, TRACEPARENT};
+use crate::admit::trace::{REQUEST_ID, TRACEPARENT};
+use crate::answer::compression::Packing;
 
 /// Most bytes that a name and value take besides themselves on the wire (`": "` and the line's end).
 const LINE_BYTES: usize = 4;

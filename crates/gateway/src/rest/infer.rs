@@ -13,14 +13,14 @@ use inferd_types::{InferResponse, Result};
 
 use super::head::Head;
 use super::{number, plain};
-use crate::answer::{self, HttpResponse};
-use crate::body::{self, Delivery, LARGE_BYTES, off_reactor};
-use crate::compression::{PACK_MIN_BYTES, Packing};
+use crate::admit::body::{self, Delivery, LARGE_BYTES, off_reactor};
+use crate::admit::inflight::Held;
+use crate::answer::compression::{PACK_MIN_BYTES, Packing};
+use crate::answer::response::{self, HttpResponse};
 use crate::infer::{Asked, Target, finished, refused_here};
-use crate::inflight::Held;
-use crate::router::ModelPath;
-use crate::shared::Shared;
-use crate::spans::Answered;
+use crate::observe::spans::Answered;
+use crate::route::endpoint::ModelPath;
+use crate::state::Shared;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -52,7 +52,7 @@ pub(super) async fn answer(
             body::discard(body);
             refused_here(shared, &error);
             finished(shared, asked, None, Err(&error));
-            return answer::error(&error);
+            return response::error(&error);
         }
     };
     asked.keep_headers(&target, head.headers);
@@ -68,7 +68,7 @@ pub(super) async fn answer(
         }
         Err(error) => {
             finished(shared, asked, Some(&target), Err(&error));
-            answer::error(&error)
+            response::error(&error)
         }
     }
 }
@@ -199,7 +199,7 @@ pub(super) fn respond(encoded: EncodedBody, packing: Option<Packing>) -> HttpRes
         Some(packing) => packing.pack(&body),
         None => body.into(),
     };
-    let mut response = answer::json(StatusCode::OK, body);
+    let mut response = response::json(StatusCode::OK, body);
     let headers = response.headers_mut();
     if let Some(length) = header_length {
         headers.insert(CONTENT_TYPE, BINARY);

@@ -18,12 +18,12 @@ use inferd_types::{Error, ErrorKind, Time};
 
 use self::head::Head;
 use self::infer::Form;
-use crate::answer::{self, HttpResponse};
-use crate::body::{self, Delivery};
+use crate::admit::body::{self, Delivery};
+use crate::admit::trace::{REQUEST_ID, TRACEPARENT};
+use crate::answer::response::{self, HttpResponse};
 use crate::infer::Asked;
-use crate::router::{ModelRoute, Route};
-use crate::shared::Shared;
-use crate::trace::{REQUEST_ID, TRACEPARENT};
+use crate::route::endpoint::{ModelRoute, Route};
+use crate::state::Shared;
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -51,7 +51,7 @@ pub(crate) async fn answer(
                 ErrorKind::MethodNotAllowed,
                 format!("{target} does not take {}; send {}", parts.method, route.methods()[0]),
             );
-            answer::with_allow(failed(shared, &asked, &error), route.methods())
+            response::with_allow(failed(shared, &asked, &error), route.methods())
         }
         Ok(Route::Model(path, ModelRoute::Infer)) => {
             infer::answer(shared, &path, &head, &mut asked, body, delivery, Form::Tensors).await
@@ -99,13 +99,13 @@ fn find(path: &str) -> Result<Route<'_>, Error> {
 
 /// Logs an error that is not about an inference, and answers with it.
 fn failed(shared: &Shared, asked: &Asked, error: &Error) -> HttpResponse {
-    let of = crate::log::Of {
+    let of = crate::observe::failures::Of {
         request_id: asked.request_id.to_str().unwrap_or_default(),
         trace: asked.context.map(|context| context.trace),
         ..Default::default()
     };
     shared.log.failure(shared.clock.now(), error, of);
-    answer::error(error)
+    response::error(error)
 }
 
 /// Answers everything that runs no model.
@@ -118,7 +118,8 @@ async fn describe(
 ) -> Result<HttpResponse, Error> {
     if let Route::RepositoryIndex | Route::Register(_) = route {
         let body =
-            infer::read(shared, head, body, delivery, &crate::inflight::Held::none(&shared.inflight)).await?;
+            infer::read(shared, head, body, delivery, &crate::admit::inflight::Held::none(&shared.inflight))
+                .await?;
         return match route {
             Route::Register(name) => describe::register(shared, name, &body),
             _ => describe::index(shared, &body),
@@ -126,16 +127,16 @@ async fn describe(
     }
     body::discard(body);
     match route {
-        Route::Live => Ok(answer::empty(StatusCode::OK)),
-        Route::Ready if shared.is_ready() => Ok(answer::empty(StatusCode::OK)),
+        Route::Live => Ok(response::empty(StatusCode::OK)),
+        Route::Ready if shared.is_ready() => Ok(response::empty(StatusCode::OK)),
         Route::Ready => Err(crate::describe::not_ready(shared)),
         Route::Server => Ok(describe::server(shared)),
         Route::Regions(name) => describe::regions(shared, name.as_deref()),
         Route::Unregister(name) => {
-            shared.regions.unregister(name.as_deref()).map(|()| answer::empty(StatusCode::OK))
+            shared.regions.unregister(name.as_deref()).map(|()| response::empty(StatusCode::OK))
         }
         Route::CudaRegions => Ok(describe::no_regions()),
-        Route::CudaUnregister => Ok(answer::empty(StatusCode::OK)),
+        Route::CudaUnregister => Ok(response::empty(StatusCode::OK)),
         Route::AllStatistics => describe::statistics(shared, None),
         Route::Model(path, ModelRoute::Metadata) => describe::metadata(shared, path),
         Route::Model(path, ModelRoute::Ready) => describe::ready(shared, path),

@@ -15,12 +15,12 @@ use inferd_types::{Error, ErrorKind, Result, Signature};
 
 use super::head::Head;
 use super::infer::{Form, read_any, respond};
-use crate::answer::HttpResponse;
-use crate::body::{Delivery, LARGE_BYTES, off_reactor};
+use crate::admit::body::{Delivery, LARGE_BYTES, off_reactor};
+use crate::admit::inflight::Held;
+use crate::answer::response::HttpResponse;
 use crate::infer::{Asked, Target};
-use crate::inflight::Held;
-use crate::shared::Shared;
-use crate::spans::Answered;
+use crate::observe::spans::Answered;
+use crate::state::Shared;
 
 /// Runs one request.
 pub(super) async fn run(

@@ -15,10 +15,10 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use inferd_types::{Error, ErrorKind, Result};
 
-use crate::answer::{self, Answer, HttpResponse};
-use crate::body::off_reactor;
-use crate::compression::{PACK_MIN_BYTES, Packing};
-use crate::router::DocsRoute;
+use crate::admit::body::off_reactor;
+use crate::answer::compression::{PACK_MIN_BYTES, Packing};
+use crate::answer::response::{self, Answer, HttpResponse};
+use crate::route::endpoint::DocsRoute;
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
@@ -53,7 +53,7 @@ pub(super) async fn answer(
         DocsRoute::Page => Ok(own("text/html; charset=utf-8", PAGE)),
         // Relative addresses on the page would lead one level too deep.
         DocsRoute::Folder => {
-            let mut response = answer::empty(StatusCode::PERMANENT_REDIRECT);
+            let mut response = response::empty(StatusCode::PERMANENT_REDIRECT);
             response.headers_mut().insert(LOCATION, HeaderValue::from_static("../docs"));
             Ok(response)
         }
@@ -117,7 +117,7 @@ fn read(path: &Path, known: Option<&str>, packing: Option<Packing>) -> Result<Fi
 
 fn whole(kind: &'static str, file: File) -> Result<HttpResponse> {
     let mut response = match file.content {
-        None => answer::empty(StatusCode::NOT_MODIFIED),
+        None => response::empty(StatusCode::NOT_MODIFIED),
         Some((bytes, packing)) => {
             let mut response = Response::new(Answer::Whole(Some(bytes)));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -14,8 +14,8 @@ use hyper::body::Incoming;
 use inferd_types::{Error, ErrorKind, Result};
 use tokio::time::{Sleep, sleep};
 
-use crate::inflight::Held;
-use crate::shared::Shared;
+use crate::admit::inflight::Held;
+use crate::state::Shared;
 
 /// Work on bodies larger than this leaves the reactor, so that one large request never holds up the small ones.
 pub(crate) const LARGE_BYTES: usize = 256 * 1024;

@@ -11,14 +11,14 @@ use inferd_types::Clock;
 use inferd_types::settings::GatewaySettings;
 use tokio::sync::watch;
 
+use crate::admit::inflight::Inflight;
+use crate::admit::tenants::Tenants;
+use crate::admit::trace::Ids;
 use crate::grpc::Reflection;
-use crate::inflight::Inflight;
-use crate::log::FailureLog;
-use crate::metrics::Metrics;
-use crate::regions::Regions;
-use crate::spans::Spans;
-use crate::tenants::Tenants;
-use crate::trace::Ids;
+use crate::observe::failures::FailureLog;
+use crate::observe::metrics::Metrics;
+use crate::observe::spans::Spans;
+use crate::regions::table::Regions;
 
 /// Where the gateway is in its life. It only ever moves on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,8 +13,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::connection;
-use crate::shared::{Phase, Shared};
+use crate::accept::connection;
+use crate::state::{Phase, Shared};
 
 /// Connections that the kernel holds while the accept loop is behind.
 const BACKLOG: i32 = 1024;
@@ -99,7 +99,7 @@ fn refuse(stream: TcpStream, shared: &Shared) {
         ),
     );
     shared.metrics.unrouted().refused("connections_max");
-    shared.log.failure(shared.clock.now(), &error, crate::log::Of::default());
+    shared.log.failure(shared.clock.now(), &error, crate::observe::failures::Of::default());
     let body = inferd_protocol::error_body(&error);
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\

@@ -13,7 +13,7 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 
-use crate::trace::{Context, Ids};
+use crate::admit::trace::{Context, Ids};
 
 /// How long stopping waits for the collector.
 const FLUSH_MAX: Duration = Duration::from_secs(5);

@@ -14,7 +14,7 @@ use inferd_protocol::{Region, RegionSlice};
 use inferd_types::{Error, Result};
 use rustix::fs::{Mode, OFlags};
 
-use super::invalid;
+use super::table::invalid;
 
 /// Where the system has them.
 const DIRECTORY: &str = "/dev/shm";

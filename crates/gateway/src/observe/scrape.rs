@@ -18,8 +18,8 @@ use inferd_dispatcher::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use crate::metrics::Metrics;
-use crate::shared::Phase;
+use crate::observe::metrics::Metrics;
+use crate::state::Phase;
 
 const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON: &str = "application/json";
@@ -45,7 +45,7 @@ pub(crate) async fn serve(
             _ = phase.wait_for(|phase| *phase == Phase::Closed) => return,
         };
         let Ok((stream, place)) = accepted else {
-            crate::listener::after_accept_error().await;
+            crate::accept::listener::after_accept_error().await;
             continue;
         };
         let (metrics, registry) = (metrics.clone(), registry.clone());

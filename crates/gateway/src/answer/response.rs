@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use inferd_types::{Error, RetryHint};
 
-use crate::connection::Busy;
+use crate::accept::connection::Busy;
 
 /// The body of any answer on the data port.
 #[derive(Debug)]

@@ -14,11 +14,11 @@ use inferd_types::{
 };
 use smallvec::SmallVec;
 
-use crate::log::Of;
-use crate::metrics::ModelMetrics;
-use crate::shared::Shared;
-use crate::spans::{Answered, Finished};
-use crate::trace::{Context, Parent};
+use crate::admit::trace::{Context, Parent};
+use crate::observe::failures::Of;
+use crate::observe::metrics::ModelMetrics;
+use crate::observe::spans::{Answered, Finished};
+use crate::state::Shared;
 
 /// Headers that say who somebody is: they are for whoever checks them, and models log what they please.
 const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];

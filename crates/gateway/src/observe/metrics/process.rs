@@ -12,8 +12,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::inflight::Inflight;
-use crate::logging::LogDrops;
+use crate::admit::inflight::Inflight;
+use crate::observe::logging::LogDrops;
 
 /// Under the names that every Prometheus client library uses.
 #[derive(Debug)]

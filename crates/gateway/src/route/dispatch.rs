@@ -8,10 +8,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
-use crate::answer::{self, Answer, Served};
-use crate::body::Delivery;
-use crate::connection::Busy;
-use crate::shared::Shared;
+use crate::accept::connection::Busy;
+use crate::admit::body::Delivery;
+use crate::answer::response::{self, Answer, Served};
+use crate::state::Shared;
 use crate::{grpc, rest};
 
 /// Answers a request of HTTP/1.1.
@@ -36,7 +36,7 @@ pub(crate) async fn http2(shared: Arc<Shared>, request: Request<Incoming>) -> Se
     let (head, body) = request.into_parts();
     let response = rest::answer(&shared, &head, body, arrived, Delivery::AsItComes).await;
     // In HTTP/1.1 hyper leaves the body out by itself.
-    Ok(if head.method == Method::HEAD { answer::head_of(response) } else { response })
+    Ok(if head.method == Method::HEAD { response::head_of(response) } else { response })
 }
 
 /// `application/grpc`, with a subtype or not; not `application/grpc-web`, which is another protocol.

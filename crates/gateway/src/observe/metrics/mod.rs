@@ -6,7 +6,6 @@
 mod batching;
 mod cache;
 mod process;
-pub(crate) mod server;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -25,8 +24,8 @@ use prometheus_client::registry::Registry;
 
 use self::batching::{BatchingFamilies, BatchingMetrics};
 use self::cache::{CacheFamilies, CacheMetrics};
-use crate::inflight::Inflight;
-use crate::logging::LogDrops;
+use crate::admit::inflight::Inflight;
+use crate::observe::logging::LogDrops;
 
 /// Times from 100 µs (the fastest answers take about that) to 60 s (far past any default limit), three buckets a
 /// decade: fine enough to read a p99 off against an objective, few enough for many models.

@@ -23,8 +23,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::service;
-use crate::shared::{Phase, Shared};
+use crate::route::dispatch;
+use crate::state::{Phase, Shared};
 
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -74,7 +74,7 @@ async fn http1(began: Began, shared: Arc<Shared>, mut phase: watch::Receiver<Pha
         let (shared, activity) = (shared.clone(), activity.clone());
         move |request| {
             let busy = Busy::start(&activity);
-            service::http1(shared.clone(), request, busy)
+            dispatch::http1(shared.clone(), request, busy)
         }
     });
     let io = Io {
@@ -172,7 +172,7 @@ async fn http2(began: Began, shared: Arc<Shared>, mut phase: watch::Receiver<Pha
         .keep_alive_timeout(PING_TIMEOUT);
     let service = service_fn({
         let shared = shared.clone();
-        move |request| service::http2(shared.clone(), request)
+        move |request| dispatch::http2(shared.clone(), request)
     });
     let io = Io { stream: TokioIo::new(began.stream), first: began.first, at: 0, activity: None };
     let mut connection = pin!(builder.serve_connection(io, service));

@@ -162,3 +162,27 @@ async fn one_connection_too_many_is_told_so() {
         .await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn headers_that_make_no_sense_are_refused_before_the_body_comes() {
+    let server = Server::start().await;
+    for (header, value) in [
+        ("inferd-timeout-ms", "soon"),
+        ("inference-header-content-length", "x"),
+        ("content-encoding", "br"),
+        ("content-type", "image/png"),
+    ] {
+        let mut client = Client::connect(server.data).await;
+        let head = format!(
+            "POST {INFER} HTTP/1.1\r\nhost: test\r\ncontent-length: 1000\r\n{header}: {value}\r\n\r\n"
+        );
+        client.send(head.as_bytes()).await;
+        let answer = client.answer().await.expect("an answer without a byte of the body");
+        assert!(matches!(answer.status, 400 | 415), "{header}: {}", answer.status);
+        assert!(answer.header("x-request-id").is_some());
+        assert_eq!(server.metric("inferd_inflight_bytes").await, Some(0.0));
+    }
+    let refused = r#"inferd_requests_total{model="double",version="3",outcome="invalid_input"}"#;
+    server.wait_for_metric(refused, 2.0).await;
+    server.stop().await;
+}

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from outside.models import identity
 from outside.offspring import LEFT, Offspring
 from outside.process import Inferd, shared_memory
 from outside.waiting import wait_for
@@ -27,6 +28,7 @@ def offspring(tmp_path: Path) -> Offspring:
 def serving(offspring: Offspring, tmp_path: Path) -> Inferd:
     models = [{"path": str(offspring.models / name / "model.py"), "name": name} for name in offspring.names]
     defaults = {"threads": 1, "profiling": False, "batching": "off", "replicas": 1}
+    models.append({"path": str(identity(tmp_path / "native.onnx", "FP32", ["n"])), "name": "native"})
     (tmp_path / "inferd.yaml").write_text(
         json.dumps({"server": {"gateway_threads": 1}, "defaults": defaults, "models": models})
     )
@@ -38,24 +40,19 @@ def all_answer(server: Inferd, offspring: Offspring) -> None:
         for values in ([1.0, 2.5], [-3.0]):
             answer = httpx.post(f"{server.url}/models/{name}", content=json.dumps(values), timeout=60)
             assert answer.status_code == 200, f"{name}: {answer.text}\n{server.log()}"
-            assert answer.json() == [2 * value for value in values], name
+            assert answer.json() == [value if name == "native" else 2 * value for value in values], name
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(ask, offspring.names))
+        list(pool.map(ask, [*offspring.names, "native"]))
 
 
 def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    lists = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [int(child) for child in " ".join(lists).split()]
 
 
 def zygote(server: Inferd) -> int:
-    """Of a server whose models are all in Python."""
-    spawned = [
-        int(child)
-        for task in Path(f"/proc/{server.pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
-    (found,) = [pid for pid in spawned if b"inferd.worker.zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (found,) = [pid for pid in children(server.pid) if b"worker.zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return found
 
 
@@ -67,12 +64,13 @@ def test_models_end_what_they_started_and_what_they_leave_ends_with_them(offspri
         assert set(first.values()) == LEFT
         assert shared_memory() > before
         # What a terminal and systemd send to every process. The server itself has no part in this.
-        workers = children(zygote(server))
+        native, workers = children(server.pid), children(zygote(server))
+        assert len(native) == 2
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-            for pid in (zygote(server), *workers):
+            for pid in (*native, *workers):
                 os.kill(pid, number)
         all_answer(server, offspring)
-        assert children(zygote(server)) == workers
+        assert (children(server.pid), children(zygote(server))) == (native, workers)
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not offspring.alive().keys() & first, f"the end of {first}", 10)

@@ -55,8 +55,8 @@ test-python: $(VENV)/.built $(MODELS)/.made
 # do releases of pyarrow before 20, which don't say so.
 HEAVY := .venv-heavy
 .PHONY: test-all
-test-all: test $(HEAVY)/.built ## The same, every model against its library, and the runtimes whose packages have hundreds of MB
-	$(BIN)/pytest -m differential
+test-all: test $(HEAVY)/.built ## The same, what takes minutes, every model against its library, and the runtimes whose packages have hundreds of MB
+	$(BIN)/pytest -m 'differential or slow'
 	$(HEAVY)/bin/python -m pytest -m heavy
 
 $(HEAVY)/.built: $(VENV)/.built

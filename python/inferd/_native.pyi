@@ -9,6 +9,9 @@ PROTOCOL: bytes
 def analyse_onnx(model: bytes) -> tuple[str, str]:
     """Whether rows of an ONNX model may run together: ``independent``, ``dependent`` or ``unknown``, and why."""
 
+def end_descendants(worker: int, mark: int) -> None:
+    """End what the process ``worker`` started, which has ended and is not reaped; its descendants carry ``mark``."""
+
 def error_classes() -> list[str]:
     """The classes of ``inferd.errors`` that may be raised, one for each kind of error."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from outside.traffic import send, tensor
 from outside.waiting import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from outside.process import Inferd
@@ -110,3 +112,54 @@ def test_rows_that_come_decide_whether_requests_share_runs(serve, tmp_path: Path
         assert metrics.value("inferd_batching_differences_total", model="honest") == 0
         assert metrics.value("inferd_batching_differences_total", model="trap") == 1
         assert server.log().count("requests no longer share runs until the next load") == 2
+
+
+# A row that comes a second time, which only a comparison brings about, hangs; no probe tries these.
+HANGS = """
+import time
+
+
+class Hangs:
+    inputs = [("x", "FP32", (-1, 1))]
+    outputs = [("y", "FP32", (-1, 1))]
+
+    def load(self):
+        self.seen = set()
+
+    def predict(self, batch):
+        rows = {x for x in batch["x"][:, 0].tolist() if x > 100 and x % 13 == 6}
+        while rows & self.seen:
+            time.sleep(3600)
+        self.seen |= rows
+        return {"y": 2 * batch["x"]}
+"""
+
+
+def test_a_comparison_that_hangs_costs_a_worker_and_no_answer(serve, tmp_path: Path) -> None:
+    """It ends as nobody's run does: past a second, or the bound that is stated. After three, comparing ends."""
+    folder = tmp_path / "models"
+    bounds = {"hangs": {}, "bounded": {"execution_max_s": "300ms"}}
+    for name, bound in bounds.items():
+        scale(folder, name, 1e9, batching="verify", **bound)
+        (folder / name / "1" / "model.py").write_text(HANGS)
+    with serve(folder, "--no-profiling") as server:
+
+        def lost(model: str, **labels: str) -> float:
+            return Metrics(server.metrics_url).value("inferd_worker_losses_total", model=model, **labels)
+
+        for model in bounds:
+            rows = itertools.count(110, 13)
+
+            def given_up(model: str = model, rows: Iterator[int] = rows) -> bool:
+                values = list(itertools.islice(rows, 16))
+                assert ask(server, model, values) == [2.0 * value for value in values]
+                return told(server, model)["rows_wanted"] is None
+
+            wait_for(given_up, "the end of the comparisons")
+            verdict = told(server, model)
+            assert (verdict["by"], verdict["shared"], verdict["differing"]) == ("traffic", False, 0), verdict
+            assert "3 workers ended while they compared rows" in verdict["why"]
+            assert lost(model, reason="hang") == lost(model) == 3
+            for _ in range(10):
+                given_up()
+            assert lost(model) == 3

@@ -151,6 +151,14 @@ class Inferd:
         return found[1]
 
 
+def free_ports() -> list[str]:
+    """Two ports that were free a moment ago: what the server prints of its own can't be read here."""
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        return [str(each.getsockname()[1]) for each in (one, other)]
+
+
 def shared_memory() -> set[str]:
     """Names in /dev/shm."""
     return set(os.listdir(SHARED_MEMORY))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from outside.process import free_ports
 from outside.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -62,14 +62,6 @@ def _closed() -> tuple[int | None, Callable[[], None]]:
 
 
 STREAMS = {"blocked": _blocked, "abandoned": _abandoned, "full": _full, "closed": _closed}
-
-
-def free_ports() -> list[str]:
-    """Two ports that were free a moment ago: what the server prints of its own can't be read here."""
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        return [str(each.getsockname()[1]) for each in (one, other)]
 
 
 @pytest.mark.parametrize("stream", STREAMS)

@@ -267,7 +267,7 @@ def zygote():
 
 
 def fork(gateway, channel, log):
-    request = json.dumps({"fork": {"env": {"A": "b"}, "directory": None, "cpus": []}}).encode()
+    request = json.dumps({"fork": {"env": {"A": "b"}, "directory": None, "cpus": [], "mark": 1 << 61}}).encode()
     socket.send_fds(gateway, [request], [channel, log])
     data, descriptors, _, _ = socket.recv_fds(gateway, 4096, 1)
     return json.loads(data)["pid"], descriptors[0]

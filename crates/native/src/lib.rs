@@ -30,6 +30,8 @@ mod _native {
     #[pymodule_export]
     use super::data_plane::DataPlane;
     #[pymodule_export]
+    use super::end_descendants;
+    #[pymodule_export]
     use super::errors::error_classes;
     #[pymodule_export]
     use super::logging::{flush_streams, write_stream};
@@ -54,6 +56,12 @@ mod _native {
 #[pyfunction]
 fn run_onnx_worker(py: Python<'_>, fd: i32) -> i32 {
     py.detach(|| inferd_onnx::run(fd))
+}
+
+/// End what the process ``worker`` started, which has ended and is not reaped; its descendants carry ``mark``.
+#[pyfunction]
+fn end_descendants(py: Python<'_>, worker: u32, mark: u64) {
+    py.detach(|| inferd_transport::end_descendants(worker, mark.into()));
 }
 
 /// What the graph of an ONNX model says of rows that run together.

@@ -6,7 +6,7 @@
 use inferd_types::{Batching, Decider, Error, ErrorKind, Result, Verdict as Told};
 
 use crate::analysis::Verdict;
-use crate::probe::{self, Alone};
+use crate::probe::{self, Alone, Probed};
 use crate::runner::Runner;
 use crate::settings::{BatchingMode, LoadSettings};
 use crate::source::Source;
@@ -92,11 +92,15 @@ fn by_probe(
     let probed =
         probe::probe(&inputs, &outputs, recipe, settings.tolerance, &mut |rows| runner.run_tensors(rows));
     match probed {
-        Ok(rows) => {
+        Ok(Probed::Independent(rows)) => {
             let why =
                 format!("each of {rows} rows gave in company what it gave alone (no proof: {unproven})");
             Decision::on(Decider::Probe, why, rows)
         }
-        Err(Alone(reason)) => Decision::off(Decider::Probe, reason),
+        // What made-up rows can't show, rows that come do.
+        Ok(Probed::Undecided(reason)) if settings.batching == BatchingMode::Verify => {
+            Decision::on(Decider::Traffic, reason, 0)
+        }
+        Ok(Probed::Undecided(reason)) | Err(Alone(reason)) => Decision::off(Decider::Probe, reason),
     }
 }

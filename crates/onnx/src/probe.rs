@@ -29,6 +29,15 @@ const COMPANIES: [&[usize]; 4] = [&[0, 1, 2], &[3, 0], &[1, 3], &[8, 7, 6, 5, 4,
 #[derive(Debug, PartialEq)]
 pub(crate) struct Alone(pub(crate) String);
 
+/// What made-up rows show of a model that answers them in company as alone.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Probed {
+    /// So many rows had answers that differ from each other.
+    Independent(usize),
+    /// Nothing, and why.
+    Undecided(String),
+}
+
 /// Whether the declared shapes allow a batch: dimension 0 of everything is free, and what it counts appears in
 /// no other place.
 ///
@@ -67,7 +76,7 @@ pub(crate) fn may_take_rows(inputs: &[Port]) -> bool {
     inputs.iter().all(|port| port.dims().first().is_some_and(|dim| !dim.is_fixed()))
 }
 
-/// Runs made-up rows alone and in company and compares. Hands on how many there were.
+/// Runs made-up rows alone and in company and compares.
 ///
 /// # Errors
 /// The reason why they must not run together.
@@ -77,7 +86,7 @@ pub(crate) fn probe(
     recipe: Recipe,
     tolerance: Tolerance,
     run: &mut dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>>,
-) -> Result<usize, Alone> {
+) -> Result<Probed, Alone> {
     let made = ROWS.iter().zip(0..).map(|(character, seed)| {
         let recipe = Recipe { character: *character, ..recipe };
         synthetic::inputs(inputs, recipe, Some(1), seed)
@@ -123,9 +132,9 @@ pub(crate) fn probe(
     if !outputs.iter().enumerate().any(|(index, port)| differs(index, port)) {
         let alike = "the model answers every made-up row alike, so a probe shows nothing; set batching: on if rows are \
                      independent";
-        return Err(Alone(alike.into()));
+        return Ok(Probed::Undecided(alike.into()));
     }
-    Ok(answered.len())
+    Ok(Probed::Independent(answered.len()))
 }
 
 /// # Errors

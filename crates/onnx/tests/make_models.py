@@ -122,13 +122,17 @@ def noisy():
 
 
 def alike():
-    """Zero for every row: batched or not, nothing can be told apart."""
+    """Zero for every row, by way of an operator of which nothing is proven: nothing can be told apart."""
     save(
         "alike",
-        [helper.make_node("Mul", ["x", "zero"], ["y"])],
+        [
+            helper.make_node("Mul", ["x", "zero"], ["zeros"]),
+            helper.make_node("SequenceConstruct", ["zeros", "x"], ["both"]),
+            helper.make_node("SequenceAt", ["both", "first"], ["y"]),
+        ],
         [tensor("x", T.INT32, ["batch", 2])],
         [tensor("y", T.INT32, ["batch", 2])],
-        [("zero", np.int32(0))],
+        [("zero", np.int32(0)), ("first", np.int64(0))],
     )
 
 

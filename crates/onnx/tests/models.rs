@@ -94,6 +94,22 @@ fn the_operator_has_the_last_word_on_batching() {
 }
 
 #[test]
+fn rows_that_are_answered_alike_show_nothing_and_are_left_to_those_that_come_where_these_may_decide() {
+    let decided = |mode| {
+        let mut settings = settings("alike");
+        settings.batching = mode;
+        let signature = OnnxModel::load(&settings).unwrap().loaded().signature.clone();
+        (signature.batched(), signature.extras.verdict.unwrap())
+    };
+    let (batched, verdict) = decided(BatchingMode::Auto);
+    assert_eq!((batched, verdict.by), (false, Decider::Probe));
+    assert!(verdict.why.contains("answers every made-up row alike"), "{verdict:?}");
+    let (batched, verdict) = decided(BatchingMode::Verify);
+    assert_eq!((batched, verdict.by), (true, Decider::Traffic));
+    assert!(verdict.why.contains("answers every made-up row alike"), "{verdict:?}");
+}
+
+#[test]
 fn a_batch_of_one_row_needs_no_batching() {
     let mut settings = settings("affine");
     settings.batch_rows_max = 1;

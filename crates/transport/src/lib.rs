@@ -8,6 +8,7 @@
     reason = "shared memory and process creation need it; every block says why it is sound"
 )]
 
+mod descendants;
 mod descriptor;
 mod doorbell;
 mod exchange;
@@ -30,6 +31,7 @@ mod word;
 pub mod worker;
 mod zygote;
 
+pub use descendants::{Mark, end_descendants};
 pub use doorbell::Doorbell;
 pub use moment::nanos as machine_nanos;
 pub use outputs::Outputs;

@@ -1,6 +1,7 @@
 //! A child process, held by its pidfd.
 //!
-//! Takes a started process, hands back its end, reaped, to any number of waiters; kills it when dropped.
+//! Takes a started process, hands back its end, reaped and without descendants, to any number of waiters; kills it when
+//! dropped.
 //! Knows nothing of what the process does.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,12 +12,15 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
+use crate::descendants::{self, Mark, end_descendants};
 use crate::socket::readable;
 
-/// How long a zygote may take to reap a child that has ended before it is taken for gone without a status.
+/// How long a zygote may take to reap a child that has ended, and to end what it started, before it is taken for gone
+/// without a status.
 const REAP_MAX: Duration = Duration::from_secs(5);
 
-/// How a worker process ended. It is reaped: its memory may be used again, its batches may run elsewhere.
+/// How a worker process ended. It is reaped and what it started has ended: its memory may be used again, its batches may
+/// run elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// It exited with this status.
@@ -37,13 +41,13 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// Who waits for the process, as only a parent can.
+/// Who waits for the process, as only a parent can, and ends its descendants.
 #[derive(Debug)]
 pub(crate) enum Reaper {
-    /// This process is the parent.
-    Us,
-    /// A zygote is; it tells the raw wait status.
-    Zygote(oneshot::Receiver<i32>),
+    /// This process is the parent. A process without a mark has no descendants of its own.
+    Us(Option<Mark>),
+    /// A zygote is; it tells the raw wait status. Where it is gone the descendants are left to this process.
+    Zygote(oneshot::Receiver<i32>, Mark),
 }
 
 /// A process that was started for us.
@@ -61,7 +65,7 @@ impl Process {
         let (sender, exit) = watch::channel(None);
         let ended = pidfd.clone();
         tokio::spawn(async move {
-            let exit = wait(&ended, reaper).await;
+            let exit = wait(pid, &ended, reaper).await;
             sender.send_replace(Some(exit));
         });
         Ok(Process { pid, pidfd, exit })
@@ -93,25 +97,39 @@ impl Drop for Process {
     }
 }
 
-async fn wait(ended: &AsyncFd<OwnedFd>, reaper: Reaper) -> Exit {
+async fn wait(pid: u32, ended: &AsyncFd<OwnedFd>, reaper: Reaper) -> Exit {
     // Readable once the last thread is gone; a pidfd is never read, so the readiness is left as it is.
     if ended.readable().await.is_err() {
         return Exit::Unknown;
     }
     match reaper {
-        Reaper::Us => match waitid(WaitId::PidFd(ended.get_ref().as_fd()), WaitIdOptions::EXITED) {
-            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
-                (Some(status), _) => Exit::Status(status),
-                (None, Some(signal)) => Exit::Signal(signal),
-                (None, None) => Exit::Unknown,
-            },
-            // Somebody else in this process waited for all children: it is reaped, its status is lost.
-            Ok(None) | Err(_) => Exit::Unknown,
-        },
-        Reaper::Zygote(status) => match tokio::time::timeout(REAP_MAX, status).await {
+        Reaper::Us(mark) => {
+            if let Some(mark) = mark {
+                blocking(move || end_descendants(pid, mark)).await;
+            }
+            match waitid(WaitId::PidFd(ended.get_ref().as_fd()), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                    (Some(status), _) => Exit::Status(status),
+                    (None, Some(signal)) => Exit::Signal(signal),
+                    (None, None) => Exit::Unknown,
+                },
+                // Somebody else in this process waited for all children: it is reaped, its status is lost.
+                Ok(None) | Err(_) => Exit::Unknown,
+            }
+        }
+        Reaper::Zygote(status, mark) => match tokio::time::timeout(REAP_MAX, status).await {
             Ok(Ok(status)) if libc::WIFEXITED(status) => Exit::Status(libc::WEXITSTATUS(status)),
             Ok(Ok(status)) if libc::WIFSIGNALED(status) => Exit::Signal(libc::WTERMSIG(status)),
-            _ => Exit::Unknown,
+            _ => {
+                blocking(move || descendants::sweep(mark)).await;
+                Exit::Unknown
+            }
         },
     }
+}
+
+/// Runs `act` where it holds up no request.
+async fn blocking(act: impl FnOnce() + Send + 'static) {
+    // It fails where the runtime ends: the whole process does.
+    let _ = tokio::task::spawn_blocking(act).await;
 }

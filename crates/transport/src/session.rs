@@ -11,6 +11,7 @@ use inferd_types::settings::{Launch, LoadedModel, ModelSettings};
 use inferd_types::{Error, ErrorKind, Result};
 use tokio::io::unix::AsyncFd;
 
+use crate::descendants::Mark;
 use crate::frames::{GatewayFrame, PROTOCOL, WorkerFrame};
 use crate::layout::{Layout, MAGIC};
 use crate::link::Link;
@@ -119,6 +120,7 @@ async fn launch(
     let (socket, channel) = socket::pair()?;
     let (log, output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (Launch::Exec { command } | Launch::Zygote { command }) = &settings.launch;
+    let mark = Mark::random();
     let program = Program {
         command: command.clone(),
         env: settings.env.clone(),
@@ -127,12 +129,13 @@ async fn launch(
         nice: if settings.slo.is_some() { NICER } else { 0 },
         channel,
         output,
+        mark: Some(mark),
     };
     let process = match &settings.launch {
         Launch::Exec { .. } => spawner.start(program).await?.watch()?,
         Launch::Zygote { .. } => {
             let forked = spawner.fork(program).await?;
-            Process::new(forked.pid, forked.pidfd, Reaper::Zygote(forked.status))?
+            Process::new(forked.pid, forked.pidfd, Reaper::Zygote(forked.status, mark))?
         }
     };
     let source = Source { model: settings.name.clone(), version: settings.version, replica };

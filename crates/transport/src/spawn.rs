@@ -16,6 +16,7 @@ use rustix::process::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::descendants::{Mark, end_descendants};
 use crate::process::{Process, Reaper};
 use crate::zygote::Zygote;
 
@@ -41,13 +42,14 @@ struct Order {
 pub(crate) struct Started {
     pid: u32,
     pidfd: Option<OwnedFd>,
+    mark: Option<Mark>,
 }
 
 impl Started {
     /// Has its end waited for from now on. Must be called inside a tokio runtime.
     pub(crate) fn watch(mut self) -> io::Result<Process> {
         let pidfd = self.pidfd.take().ok_or(io::ErrorKind::NotFound)?;
-        Process::new(self.pid, pidfd, Reaper::Us)
+        Process::new(self.pid, pidfd, Reaper::Us(self.mark))
     }
 }
 
@@ -64,6 +66,10 @@ impl Drop for Started {
         if let Some(pidfd) = &self.pidfd {
             // Both fail only for a process that is gone already; a killed one does not keep us waiting.
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            if let Some(mark) = self.mark {
+                end_descendants(self.pid, mark);
+            }
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         }
     }
@@ -84,7 +90,15 @@ pub(crate) struct Program {
     pub(crate) channel: OwnedFd,
     /// Becomes its standard output and standard error.
     pub(crate) output: OwnedFd,
+    /// What its descendants are known by; none for a zygote, whose children have marks of their own.
+    pub(crate) mark: Option<Mark>,
 }
+
+/// What a terminal and systemd send to every process of a server. It drains; workers run until their channels close.
+///
+/// Programs start with these blocked, since the default would end them, and unblock them once they have a handler that
+/// does nothing. Ignored ones would stay ignored in whatever a model starts, and its children could not be terminated.
+const ENDING: [libc::c_int; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 
 impl Spawner {
     /// Starts the thread.
@@ -131,13 +145,14 @@ pub(crate) fn start(program: Program) -> io::Result<Started> {
         command.current_dir(directory);
     }
     command.stdin(Stdio::null()).stdout(program.output.try_clone()?).stderr(program.output);
-    // A group of its own: Ctrl-C at the terminal is for the gateway, which drains first.
+    // A group of its own: Ctrl-C at the terminal is for the gateway, which drains first. What a worker starts is in it.
     command.process_group(0);
     let setup = Setup {
         parent: rustix::process::getpid().as_raw_nonzero().get(),
         channel: program.channel.as_raw_fd(),
         cpus: cpu_set(&program.cpus)?,
         nice: program.nice,
+        mark: program.mark,
     };
     // SAFETY: `Setup::run` only makes system calls, on values that were made before the fork: it takes no lock and
     // no memory, which another thread may have held at the fork.
@@ -150,7 +165,7 @@ pub(crate) fn start(program: Program) -> io::Result<Started> {
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
     match pidfd {
-        Ok(pidfd) => Ok(Started { pid, pidfd: Some(pidfd) }),
+        Ok(pidfd) => Ok(Started { pid, pidfd: Some(pidfd), mark: program.mark }),
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();
@@ -183,6 +198,7 @@ struct Setup {
     channel: RawFd,
     cpus: Option<libc::cpu_set_t>,
     nice: i32,
+    mark: Option<Mark>,
 }
 
 impl Setup {
@@ -198,6 +214,16 @@ impl Setup {
             }
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
             check(libc::setrlimit(libc::RLIMIT_CORE, &no_core))?;
+            if let Some(mark) = self.mark {
+                mark.set();
+            }
+            // Behind the standard library's own reset of the mask.
+            let mut ending: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut ending);
+            for signal in ENDING {
+                libc::sigaddset(&mut ending, signal);
+            }
+            check(libc::sigprocmask(libc::SIG_BLOCK, &ending, std::ptr::null_mut()))?;
             // It can't fail: whoever wants less may have it. What it returns is the new value, which may be anything.
             libc::nice(self.nice);
             if let Some(cpus) = &self.cpus {

@@ -14,14 +14,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::descendants::Mark;
 use crate::log::{Source, follow};
 use crate::socket::{self, Fds, PACKET_MAX};
 use crate::spawn::{Program, Spawner};
 
 /// Forks that wait at most; waiting is right, a fork takes a millisecond once the zygote is up.
 const WAITING_MAX: usize = 64;
-/// How long a zygote may take to end after its channel has.
-const END_MAX: Duration = Duration::from_secs(2);
+/// How long a zygote may take to end after its channel has: it ends its workers and what they started, which takes some
+/// milliseconds.
+const END_MAX: Duration = Duration::from_secs(5);
 
 /// A zygote that runs.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ struct Fork {
     directory: Option<PathBuf>,
     cpus: Vec<usize>,
     nice: i32,
+    mark: Option<Mark>,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +82,7 @@ struct Exited {
 impl Spawner {
     /// Has the zygote of the program's command fork a worker; starts the zygote where it does not run.
     pub(crate) async fn fork(&self, program: Program) -> io::Result<Forked> {
-        let Program { command, env, directory, cpus, nice, channel, output } = program;
+        let Program { command, env, directory, cpus, nice, channel, output, mark } = program;
         let orders = {
             let mut zygotes = self.zygotes.lock().await;
             match zygotes.get(&command).filter(|zygote| !zygote.orders.is_closed()) {
@@ -95,7 +98,8 @@ impl Spawner {
         };
         let died = || io::Error::other("the zygote ended; what it wrote is in the log");
         let (reply, forked) = oneshot::channel();
-        let order = Order { fork: Fork { env, directory, cpus, nice }, channel, output, reply };
+        let fork = Fork { env, directory, cpus, nice, mark };
+        let order = Order { fork, channel, output, reply };
         orders.send(order).await.map_err(|_| died())?;
         // The map holds the sender that keeps the zygote alive.
         drop(orders);
@@ -111,7 +115,8 @@ impl Zygote {
     ) -> io::Result<Zygote> {
         let (socket, channel) = socket::pair()?;
         let (log, output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let program = Program { command, env, directory: None, cpus: vec![], nice: 0, channel, output };
+        let program =
+            Program { command, env, directory: None, cpus: vec![], nice: 0, channel, output, mark: None };
         let process = spawner.start(program).await?.watch()?;
         let socket = socket::readable(socket)?;
         let source = Source { model: "zygote".into(), version: 0, replica: 0 };

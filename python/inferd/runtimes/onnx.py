@@ -31,15 +31,19 @@ TAKES = Takes(
 )
 
 # The smallest way into the extension module: `site` and the package's own imports would cost more than the model.
-# SIGINT and SIGTERM are for the gateway: a terminal and systemd send them to every process, and a worker that ended
-# by itself would take its batch with it. It ends when its channel does.
+# SIGHUP, SIGINT and SIGTERM are for the gateway, which starts this process with them blocked: see
+# :mod:`inferd.worker.signals`. A worker ends when its channel does.
 # Where the server keeps the model's files it adds what it knows of them: while all are the same, the worker enters
 # their folder; else what :mod:`inferd.runtimes.kept` makes of them, which is read only then.
 _WORKER = """\
 import sys, _signal
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
-_signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-_signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
+ending = _signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM
+for number in ending:
+    if _signal.getsignal(number) != _signal.SIG_IGN:
+        _signal.signal(number, lambda *_: None)
+        _signal.siginterrupt(number, False)
+_signal.pthread_sigmask(_signal.SIG_UNBLOCK, ending)
 loader = ExtensionFileLoader("_native", sys.argv[1])
 native = loader.create_module(ModuleSpec("_native", loader, origin=sys.argv[1]))
 loader.exec_module(native)

@@ -1,7 +1,7 @@
 """The channel to the gateway, in numpy's terms.
 
 Reads batches from the native module, hands on arrays over shared memory and takes arrays back.
-Its only user here; knows nothing of the model.
+Knows nothing of the model.
 """
 
 from __future__ import annotations

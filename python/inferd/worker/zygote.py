@@ -1,7 +1,7 @@
 """The process that Python workers are forked from: started once, ready in milliseconds after that.
 
-Reads requests to fork from the gateway's socket, hands back process ids, pidfds and, later, how they ended.
-Knows nothing of models: they are loaded after the fork.
+Reads requests to fork from the gateway's socket, hands back process ids, pidfds and, later, how they ended; what they
+started has ended by then. Knows nothing of models: they are loaded after the fork.
 
 One thread, always: what forks while another thread holds a lock hangs. So nothing is preloaded that starts threads,
 numpy only with its thread pool held at one.
@@ -10,6 +10,7 @@ numpy only with its thread pool held at one.
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -20,14 +21,16 @@ import select
 import signal
 import socket
 import sys
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
+
+from inferd import _native
+from inferd.worker import signals
 
 __all__ = ["main", "preload", "threads_of_this_process"]
 
 _MESSAGE_MAX = 1 << 20
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
-_IGNORED = (signal.SIGINT, signal.SIGTERM)
 
 
 def preload() -> None:
@@ -46,36 +49,55 @@ def threads_of_this_process() -> int:
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208
 
 
+class _Worker(NamedTuple):
+    pid: int
+    mark: int
+    """What its descendants inherit, see ``descendants.rs``."""
+
+
 class Zygote:
-    """Forks workers on request and reaps them.
+    """Forks workers on request, reaps them, and ends what they started.
 
     Args:
         gateway: the socket, SOCK_SEQPACKET. Its end ends this process and its children.
+        parent: a pidfd of the gateway. Its end does the same: other children of it may hold copies of the socket.
     """
 
-    def __init__(self, gateway: socket.socket) -> None:
+    def __init__(self, gateway: socket.socket, parent: int) -> None:
         self._gateway = gateway
-        self._children: dict[int, int] = {}
-        """Process ids by pidfd."""
+        self._parent = parent
+        self._children: dict[int, _Worker] = {}
+        """By pidfd."""
         self._poll = select.poll()
         self._poll.register(gateway.fileno(), select.POLLIN)
+        self._poll.register(parent, select.POLLIN)
 
     def run(self) -> None:
-        """Serve until the gateway closes the socket."""
-        while True:
-            for descriptor, _ in self._poll.poll():
-                if descriptor != self._gateway.fileno():
-                    self._reap(descriptor)
-                elif not self._serve():
-                    self._end()
-                    return
+        """Serve until the gateway closes the socket or is gone."""
+        try:
+            while self._serve(dict(self._poll.poll())):
+                pass
+        finally:
+            self._end()
 
-    def _serve(self) -> bool:
+    def _serve(self, ready: dict[int, int]) -> bool:
+        """Do what the descriptors that are ``ready`` ask for. False: nothing more will be asked for."""
+        if self._parent in ready:
+            return False
+        try:
+            for pidfd in self._children.keys() & ready:
+                self._reap(pidfd)
+            return self._gateway.fileno() not in ready or self._answer()
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+
+    def _answer(self) -> bool:
         data, control, _, _ = self._gateway.recvmsg(
             _MESSAGE_MAX, socket.CMSG_SPACE(2 * array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
         )
         if not data:
             return False
+        request = json.loads(data)["fork"]
         channel, log = _descriptors(control)
         try:
             pid = os.fork()
@@ -85,40 +107,42 @@ class Zygote:
             self._gateway.send(json.dumps({"error": f"fork: {fault.strerror}"}).encode())
             return True
         if pid == 0:
-            self._become_worker(json.loads(data)["fork"], channel, log)
+            self._become_worker(request, channel, log)
         # Before anything is reaped: the id can't have been given to another process yet.
         pidfd = os.pidfd_open(pid)
         os.close(channel)
         os.close(log)
-        self._children[pidfd] = pid
+        self._children[pidfd] = _Worker(pid, request["mark"])
         self._poll.register(pidfd, select.POLLIN)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))
         self._gateway.sendmsg([json.dumps({"pid": pid}).encode()], [rights])
         return True
 
     def _reap(self, pidfd: int) -> None:
-        pid = self._children.pop(pidfd)
+        worker = self._children.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
-        _, status = os.waitpid(pid, 0)
-        # A gateway that has gone is noticed by the next poll.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._gateway.send(json.dumps({"exited": {"pid": pid, "status": status}}).encode())
+        # Before it is reaped: until then nothing else has its number.
+        _native.end_descendants(*worker)
+        _, status = os.waitpid(worker.pid, 0)
+        self._gateway.send(json.dumps({"exited": {"pid": worker.pid, "status": status}}).encode())
 
     def _end(self) -> None:
-        for pidfd, pid in self._children.items():
+        for pidfd in self._children:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        for worker in self._children.values():
+            _native.end_descendants(*worker)
+            os.waitpid(worker.pid, 0)
 
     def _become_worker(self, request: dict[str, Any], channel: int, log: int) -> NoReturn:
         """Everything after the fork. Never returns: what is above on the stack belongs to the zygote."""
         status = 1
         try:
+            _harden(request["mark"])
             self._gateway.close()
-            for pidfd in self._children:
+            for pidfd in (self._parent, *self._children):
                 os.close(pidfd)
-            _harden()
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.close(log)
@@ -133,17 +157,29 @@ class Zygote:
 
             traceback.print_exc()
         finally:
+            # The end of a script, but for its threads: nobody waits for them.
+            atexit._run_exitfuncs()
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(status)
 
 
-def _harden() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+def _harden(mark: int) -> None:
+    # A group of its own, that ends with it.
+    os.setpgid(0, 0)
+    _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+    with contextlib.suppress(ValueError):
+        # Where the hard limit is lower than any mark the worker stays without: only its group is ended then.
+        resource.setrlimit(resource.RLIMIT_RTTIME, (mark, hard))
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signals.restore_in_children()
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def _apply(request: dict[str, Any]) -> None:
@@ -195,9 +231,11 @@ def main(descriptor: int) -> int:
     Returns:
         The exit status: 0 when the gateway closed the socket, 1 when a library started a thread.
     """
-    # A terminal and systemd send these to every process; the gateway decides when workers end.
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    signals.outlive()
+    # Until here the gateway's end kills this process, so that its number is its own. From here on the pidfd tells of
+    # it: workers, and what they started, have to be ended then.
+    parent = os.pidfd_open(os.getppid())
+    _prctl(_PR_SET_PDEATHSIG, 0)
     preload()
     if threads_of_this_process() != 1:
         sys.stderr.write("the zygote has more than one thread and can't fork safely\n")
@@ -207,7 +245,7 @@ def main(descriptor: int) -> int:
     gc.freeze()
     with socket.socket(fileno=descriptor) as gateway:
         gateway.set_inheritable(False)
-        Zygote(gateway).run()
+        Zygote(gateway, parent).run()
     return 0
 
 

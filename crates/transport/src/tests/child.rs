@@ -32,7 +32,10 @@ fn process_entry() {
         _ => {}
     }
     let signature: Signature = serde_json::from_value(load["signature"].clone()).unwrap();
-    let facts = facts();
+    let mut facts = facts();
+    if load.get("family").is_some() {
+        facts.insert("family".to_owned(), super::descendants::start_family());
+    }
     channel.loaded(&LoadedModel::new(signature, facts)).unwrap();
     let stopped = std::sync::Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
     let told = stopped.clone();

@@ -4,6 +4,7 @@
 
 mod batches;
 mod child;
+mod descendants;
 mod faults;
 mod hostile;
 mod life;

@@ -36,7 +36,8 @@ fn zygote_entry() {
         }
         let (output, channel) = (fds.pop().unwrap(), fds.pop().unwrap());
         let Launch::Exec { command } = model(&pairs(), json!({})).launch else { panic!() };
-        let program = Program { command, env, directory: None, cpus: vec![], nice: 0, channel, output };
+        let mark = serde_json::from_value(asked["fork"]["mark"].clone()).unwrap();
+        let program = Program { command, env, directory: None, cpus: vec![], nice: 0, channel, output, mark };
         let (pid, pidfd) = spawn::start(program).unwrap().take();
         socket::send(&socket, &json!({ "pid": pid }), &[pidfd.as_fd()]).unwrap();
         let socket = socket.clone();
@@ -49,7 +50,7 @@ fn zygote_entry() {
     }
 }
 
-fn forked(mode: &str) -> ModelSettings {
+pub(super) fn forked(mode: &str) -> ModelSettings {
     let mut settings = model(&pairs(), json!({ "mode": mode }));
     let Launch::Exec { command } = settings.launch else { panic!() };
     let command = command
@@ -62,7 +63,7 @@ fn forked(mode: &str) -> ModelSettings {
     settings
 }
 
-fn parent(worker: &Worker) -> Pid {
+pub(super) fn parent(worker: &Worker) -> Pid {
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
     Pid::from_raw(line.trim().parse().unwrap()).unwrap()

@@ -16,6 +16,7 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 use crate::effort::Effort;
+use crate::events::Events;
 use crate::handle::{Kind, ModelHandle};
 use crate::inbox::Command;
 use crate::moderation::Moderation;
@@ -49,6 +50,7 @@ struct Inner {
     moderation: Moderation,
     effort: Effort,
     observer: Arc<dyn Observer>,
+    events: Events,
 }
 
 impl Registry {
@@ -69,6 +71,7 @@ impl Registry {
             spawner,
             moderation,
             observer,
+            events: Events::new(clock),
         }))
     }
 
@@ -78,15 +81,19 @@ impl Registry {
     /// The worker's own message where the model does not load; `InvalidInput` where it is loaded already.
     pub async fn load(&self, settings: ModelSettings) -> Result<ModelHandle> {
         let observer = self.0.observer.model(&settings.name, settings.version);
-        let shared = Arc::new(Shared::new(settings, observer, self.0.clock));
+        let events = self.0.events.generation(&settings.name, settings.version);
+        let shared = Arc::new(Shared::new(settings, observer, events, self.0.clock));
         let handle = ModelHandle(Kind::Model(shared.clone()));
         self.insert(&handle)?;
+        shared.set_state(ModelState::Loading);
         // Whoever waits may go away: the model is then loaded all the same, or forgotten by this.
         let (registry, loading) = (self.clone(), handle.clone());
         let task = self.0.runtime.spawn(async move {
-            let result = registry.run(shared).await;
-            if result.is_err() {
-                registry.remove(&loading);
+            let since = shared.events.now();
+            let result = registry.run(shared.clone()).await;
+            match &result {
+                Ok(()) => shared.events.loaded(since),
+                Err(error) => registry.remove(&loading, Some(error.message().to_owned())),
             }
             result
         });
@@ -158,7 +165,7 @@ impl Registry {
                 pipeline.drain().await;
             }
         }
-        self.remove(&handle);
+        self.remove(&handle, None);
         Ok(())
     }
 
@@ -182,6 +189,11 @@ impl Registry {
     /// Every model version, also those that load or drain, by name and version.
     pub fn models(&self) -> Vec<ModelHandle> {
         self.0.models.load().values().flat_map(|versions| versions.values().cloned()).collect()
+    }
+
+    /// What happens to the models.
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 
     /// Admits nothing more in any model, answers what was admitted, and ends all workers `within` this time.
@@ -265,8 +277,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes `handle` out, unless another one has its place by now.
-    fn remove(&self, handle: &ModelHandle) {
+    /// Takes `handle` out, unless another one has its place by now. `reason`: why it could not be loaded.
+    fn remove(&self, handle: &ModelHandle, reason: Option<String>) {
         if let Some(shared) = handle.model()
             && let Some(cache) = shared.cache()
         {
@@ -284,6 +296,9 @@ impl Registry {
             }
         }
         self.0.models.store(Arc::new(models));
+        if let Some(shared) = handle.model() {
+            shared.events.gone(reason);
+        }
     }
 
     fn writing(&self) -> MutexGuard<'_, bool> {

@@ -124,7 +124,7 @@ class Server:
     def models(self) -> list[ModelInfo]:
         """What is served, by name and version."""
         loaded = {**self._running.loaded, **{(name, 1): one for name, one in self._running.pipelines.items()}}
-        return [ModelInfo(*key, *one) for key, one in sorted(loaded.items())]
+        return [ModelInfo(*key, one.signature, one.facts) for key, one in sorted(loaded.items())]
 
     def status(self) -> dict[str, Any]:
         """States, replicas and what the scheduler knows, of every model."""

@@ -64,8 +64,8 @@ class DataPlane:
             raise _with_remedy(fault, gateway) from None
 
     @classmethod
-    def deaf(cls, gateway: dict[str, Any], log: dict[str, Any]) -> DataPlane:
-        """A data plane that nobody can connect to: to load models, and to serve none.
+    def without_listeners(cls, gateway: dict[str, Any], log: dict[str, Any]) -> DataPlane:
+        """A data plane that accepts no connections: to load models without serving them.
 
         It takes a free port of the loopback interface, since it knows no other way to start, and gives it up at once.
         """

@@ -15,10 +15,8 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +31,7 @@ from inferd.runtimes.trust import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from tempfile import TemporaryDirectory
 
     from inferd.control.desired import ResolvedModel
 
@@ -56,7 +55,7 @@ class Conversions:
     ) -> None:
         self._kept = cache / "faster"
         self._convert = convert or _converted
-        self._own: list[tempfile.TemporaryDirectory[str]] = []
+        self._own: list[TemporaryDirectory[str]] = []
         self._adding = threading.Lock()
 
     def launch(self, model: ResolvedModel) -> dict[str, Any]:
@@ -99,6 +98,8 @@ class Conversions:
         verdict = _read(folder)
         if verdict is not None:
             return _Found(verdict, folder)
+        import tempfile
+
         # Python removes it when this server ends, however that comes about.
         own = tempfile.TemporaryDirectory(prefix="inferd-", ignore_cleanup_errors=True)
         place = Path(own.name)
@@ -192,6 +193,9 @@ def _processor() -> str | None:
 
 
 def _version(package: str) -> str | None:
+    # Imported here: it takes a tenth of the time to start, and most servers convert nothing.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:
@@ -217,6 +221,8 @@ def _read(folder: Path) -> Verdict | None:
 
 def _keep(made: Path, folder: Path, verdict: Verdict) -> bool:
     """Move the content of ``made`` to where the next server finds it; whether it is there now."""
+    import tempfile
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch:

@@ -10,8 +10,8 @@ import pytest
 
 import inferd
 from inferd import _native, errors
+from inferd.control.config import desired_state
 from inferd.control.dataplane import DataPlane
-from inferd.control.resolve import make_plan
 from inferd.control.resources import observe
 
 STUB = ast.parse(Path(inferd.__file__).with_name("_native.pyi").read_text())
@@ -62,8 +62,8 @@ def test_every_kind_of_error_has_a_class():
 
 
 def gateway(**settings):
-    plan = make_plan([], {"port": 0, "metrics_port": 0, **settings}, {}, observe())
-    return plan.gateway, plan.log
+    desired = desired_state([], {"port": 0, "metrics_port": 0, **settings}, {}, observe())
+    return desired.gateway, desired.log
 
 
 def test_every_setting_crosses_and_an_unknown_one_is_refused():

@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
+from inferd.control.config import desired_state
 from inferd.control.dataplane import DataPlane
-from inferd.control.resolve import make_plan
 from inferd.control.resources import observe
 from outside.clients import Client
 from outside.metrics import Metrics
@@ -206,11 +206,11 @@ def test_a_model_without_a_cache_runs_every_request(serve, files: Path) -> None:
 
 
 def test_a_version_that_is_loaded_again_has_an_empty_cache(files: Path) -> None:
-    plan = make_plan(
+    desired = desired_state(
         [files / "moody.py"], {}, {"cache_max_bytes": 2**20, "profiling": False}, observe(), ports_free=True
     )
-    [model] = plan.models
-    data_plane = DataPlane(plan.gateway, plan.log)
+    [model] = desired.models
+    data_plane = DataPlane(desired.gateway, desired.log)
     try:
         addresses = data_plane.addresses
 

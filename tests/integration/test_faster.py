@@ -22,8 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import inferd
-from inferd.control import profiles
-from inferd.control.faster import Conversions
+from inferd.control.loading import profiles
+from inferd.control.loading.conversions import Conversions
 from inferd.errors import ModelFailed
 from outside.process import Inferd
 

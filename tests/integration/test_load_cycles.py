@@ -19,14 +19,14 @@ from pathlib import Path
 import psutil
 
 from inferd.control.dataplane import DataPlane
-from inferd.control.resolve import make_plan
+from inferd.control.config import desired_state
 from inferd.control.resources import observe
 
 file, cycles = Path(sys.argv[1]), int(sys.argv[2])
 machine = observe()
-plan = make_plan([file], {"port": 0, "metrics_port": 0, "log_level": "error"}, {"threads": 1}, machine)
-plane = DataPlane(plan.gateway, plan.log)
-settings = {**plan.models[0].settings, "profiling": False}
+desired = desired_state([file], {"port": 0, "metrics_port": 0, "log_level": "error"}, {"threads": 1}, machine)
+plane = DataPlane(desired.gateway, desired.log)
+settings = {**desired.models[0].settings, "profiling": False}
 me = psutil.Process()
 held = []
 for cycle in range(cycles):

@@ -18,7 +18,7 @@ from inferd.client.exchange import InferCall
 from inferd.client.frames import tensors_of
 from inferd.client.generate import stream as generate
 from inferd.client.grpc import messages
-from inferd.client.rest import HttpAnswer
+from inferd.client.http import HttpAnswer
 from inferd.client.retry import Retry
 from inferd.client.sides import ConfigNeeded, Sides
 from inferd.client.tensors import array_of

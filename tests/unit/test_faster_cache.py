@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from inferd.control import faster as module
-from inferd.control.faster import Conversions
-from inferd.control.resolve import PlannedModel
+from inferd.control.desired import ResolvedModel
+from inferd.control.loading import conversions as module
+from inferd.control.loading.conversions import Conversions
 from inferd.runtimes.faster import Verdict
 from inferd.spec.settings import ModelSpec
 
@@ -33,7 +33,7 @@ class Converter:
         self.count = 0
         self._verdict, self._final, self._then = verdict, final, then
 
-    def __call__(self, model: PlannedModel, folder: Path) -> tuple[Verdict, bool]:
+    def __call__(self, model: ResolvedModel, folder: Path) -> tuple[Verdict, bool]:
         self.count += 1
         if self._verdict.chosen == "onnx":
             (folder / "model.onnx").write_bytes(b"a graph " * 100)
@@ -41,7 +41,7 @@ class Converter:
         return self._verdict, self._final
 
 
-def planned(folder: Path, load: dict[str, Any] | None = None, **spec: Any) -> PlannedModel:
+def planned(folder: Path, load: dict[str, Any] | None = None, **spec: Any) -> ResolvedModel:
     file = folder / "model.txt"
     if not file.exists():
         file.write_text("trees")
@@ -50,7 +50,7 @@ def planned(folder: Path, load: dict[str, Any] | None = None, **spec: Any) -> Pl
         "env": {},
         "load": {"runtime": "lightgbm", "file": str(file), "threads": 1, **(load or {})},
     }
-    return PlannedModel("m", 1, file, ModelSpec(batch_rows_max=8, **spec), 1, settings)
+    return ResolvedModel("m", 1, file, ModelSpec(batch_rows_max=8, **spec), 1, settings)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def made() -> Iterator[list[Conversions]]:
 
 @pytest.fixture
 def launch(tmp_path: Path, made: list[Conversions]) -> Callable[..., dict[str, Any]]:
-    def by(converter: Converter, *, cache: Path | None = None, model: PlannedModel | None = None) -> dict[str, Any]:
+    def by(converter: Converter, *, cache: Path | None = None, model: ResolvedModel | None = None) -> dict[str, Any]:
         made.append(Conversions(cache or tmp_path / "cache", converter))
         return made[-1].launch(model or planned(tmp_path))
 

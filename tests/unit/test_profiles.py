@@ -1,4 +1,4 @@
-from inferd.control.profiles import ProfileCache
+from inferd.control.loading.profiles import ProfileCache
 
 
 def test_a_profile_is_found_again_for_the_same_file_device_and_threads(tmp_path):

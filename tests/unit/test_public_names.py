@@ -38,7 +38,7 @@ def test_errors_are_built_ins_where_they_fit_and_keep_their_fields():
 
 def test_the_command_line_loads_no_framework():
     script = (
-        "import sys, inferd.cli.commands, inferd.control.resolve, inferd.control.resources;"
+        "import sys, inferd.cli.commands, inferd.control.config, inferd.control.resources;"
         "print(*{'numpy', 'onnx', 'onnxruntime', 'sklearn', 'asyncio', 'pydantic', 'importlib.metadata'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

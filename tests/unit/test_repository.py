@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from inferd.control.repository import discover
-from inferd.control.resolve import make_plan
+from inferd.control.config import desired_state
 from inferd.control.resources import observe
+from inferd.control.sources.repository import Repository
+from inferd.control.sources.repository import discover as discover_files
 
 
 @pytest.fixture
@@ -21,6 +22,13 @@ def folder(tmp_path):
         return tmp_path
 
     return make
+
+
+def discover(paths: list[Path], overrides: dict, faults: list[str]) -> Repository:
+    """What is found; ``faults`` takes the messages."""
+    repository = discover_files(paths, overrides)
+    faults += [fault.message for fault in repository.faults]
+    return repository
 
 
 def found(*paths, overrides=None):
@@ -235,7 +243,7 @@ def test_a_link_is_called_what_it_is_called(tmp_path):
     assert (model.name, model.file.name, model.folder) == ("fraud", "fraud.onnx", tmp_path / "repo")
     (model,) = discover([tmp_path / "repo" / "first"], {}, faults).models
     assert (model.name, model.folder) == ("first", tmp_path / "repo" / "first")
-    assert make_plan([tmp_path / "repo" / "fraud.onnx"], {}, {}, observe()).models[0].file.name == "fraud.onnx"
+    assert desired_state([tmp_path / "repo" / "fraud.onnx"], {}, {}, observe()).models[0].file.name == "fraud.onnx"
 
 
 def test_a_link_in_a_folder_of_a_version_is_the_model(tmp_path):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from inferd.control.resolve import make_plan
+from inferd.control.config import desired_state
 from inferd.control.resources import Machine
 from inferd.errors import SpecError
 from inferd.spec.settings import ModelSpec, ServerSpec
@@ -18,10 +18,10 @@ def python_model(tmp_path):
 
 
 def test_a_plan_leaves_nothing_open(python_model):
-    plan = make_plan([python_model], {}, {"replicas": 2, "pin": True}, MACHINE)
-    (model,) = plan.models
-    assert plan.gateway["gateway_threads"] == 1
-    assert plan.gateway["port"] == 8000
+    desired = desired_state([python_model], {}, {"replicas": 2, "pin": True}, MACHINE)
+    (model,) = desired.models
+    assert desired.gateway["gateway_threads"] == 1
+    assert desired.gateway["port"] == 8000
     assert model.threads == 2
     assert model.settings["pin_cpus"] == [[0, 1], [2, 3]]
     assert model.settings["env"]["OMP_NUM_THREADS"] == "2"
@@ -30,13 +30,13 @@ def test_a_plan_leaves_nothing_open(python_model):
 
 
 def test_free_ports_are_taken_only_where_none_is_given(python_model):
-    assert make_plan([python_model], {}, {}, MACHINE, ports_free=True).server.port == 0
-    assert make_plan([python_model], {"port": 7}, {}, MACHINE, ports_free=True).server.port == 7
+    assert desired_state([python_model], {}, {}, MACHINE, ports_free=True).server.port == 0
+    assert desired_state([python_model], {"port": 7}, {}, MACHINE, ports_free=True).server.port == 7
 
 
 def test_faults_of_every_path_are_raised_together(tmp_path):
     with pytest.raises(SpecError) as raised:
-        make_plan([tmp_path / "a.onnx", tmp_path / "b.onnx"], {}, {}, MACHINE)
+        desired_state([tmp_path / "a.onnx", tmp_path / "b.onnx"], {}, {}, MACHINE)
     assert len(raised.value.faults) == 2
 
 
@@ -44,30 +44,30 @@ def test_one_name_for_two_models_is_a_fault(tmp_path):
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text("")
     with pytest.raises(SpecError, match="'name' was given for 2 models"):
-        make_plan([tmp_path / "a.py", tmp_path / "b.py"], {}, {"name": "x"}, MACHINE)
+        desired_state([tmp_path / "a.py", tmp_path / "b.py"], {}, {"name": "x"}, MACHINE)
 
 
 def test_what_must_not_run_twice_is_not_hedged(python_model):
     hedged = {"hedge_budget": 0.05}
-    (model,) = make_plan([python_model], {}, hedged, MACHINE).models
+    (model,) = desired_state([python_model], {}, hedged, MACHINE).models
     assert (model.settings["hedge_budget"], model.settings["ejection"]) == (0.05, True)
     with pytest.raises(SpecError, match="retry_on_worker_loss: false forbids\nhelp: leave one of the two out"):
-        make_plan([python_model], {}, {**hedged, "retry_on_worker_loss": False}, MACHINE)
+        desired_state([python_model], {}, {**hedged, "retry_on_worker_loss": False}, MACHINE)
 
 
 def test_what_must_not_run_twice_is_not_verified(python_model):
     verified = {"batching": "verify", "batch_tolerance_relative": 0.5}
-    (model,) = make_plan([python_model], {}, verified, MACHINE).models
+    (model,) = desired_state([python_model], {}, verified, MACHINE).models
     tolerance = {"absolute": 1e-5, "relative": 0.5}
     assert model.settings["comparison"] == {"verify": True, "tolerance": tolerance}
     with pytest.raises(SpecError, match="retry_on_worker_loss: false forbids\nhelp: leave one of the two out"):
-        make_plan([python_model], {}, {**verified, "retry_on_worker_loss": False}, MACHINE)
+        desired_state([python_model], {}, {**verified, "retry_on_worker_loss": False}, MACHINE)
 
 
 def test_every_setting_has_a_use(python_model):
     """A setting that is declared and never read would be a promise that nobody keeps."""
     here = Path(__file__).parents[2] / "python/inferd"
-    code = "\n".join(file.read_text() for part in ("control", "runtimes") for file in (here / part).glob("*.py"))
+    code = "\n".join(file.read_text() for part in ("control", "runtimes") for file in (here / part).rglob("*.py"))
     for spec in (ServerSpec, ModelSpec):
         for name in spec.__struct_fields__:
             assert f'"{name}"' in code or f"spec.{name}" in code, name
@@ -85,8 +85,8 @@ def test_stages_share_what_stands_beside_their_model(tmp_path):
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "1" / "model.py").write_text(STAGED)
     (tmp_path / "m" / "model.yaml").write_text("optional: {text: a}\nlabels: {y: [a]}\nwarmup: [{rows: 2}]\n")
-    plan = make_plan([tmp_path / "m"], {}, {}, MACHINE)
-    first, middle, last = (model.settings for model in plan.models)
+    desired = desired_state([tmp_path / "m"], {}, {}, MACHINE)
+    first, middle, last = (model.settings for model in desired.models)
     assert [one["optional"] for one in (first, middle, last)] == [{"text": "a"}, {}, {}]
     assert [list(one["labels"]) for one in (first, middle, last)] == [[], [], ["y"]]
     assert [len(one["samples"]) for one in (first, middle, last)] == [1, 0, 0]
@@ -109,7 +109,7 @@ def test_a_request_that_is_none_is_told_with_what_would_be(tmp_path, text, words
     (tmp_path / "m" / "1" / "model.py").write_text("")
     (tmp_path / "m" / "model.yaml").write_text("warmup: [{file: r.json}]\nlabels: {y: labels}\n")
     with pytest.raises(SpecError) as raised:
-        make_plan([tmp_path / "m"], {}, {}, MACHINE)
+        desired_state([tmp_path / "m"], {}, {}, MACHINE)
     labels, sample = raised.value.faults
     assert words in sample
     assert "'datatype'" in sample or '"datatype"' in sample
@@ -118,7 +118,7 @@ def test_a_request_that_is_none_is_told_with_what_would_be(tmp_path, text, words
 
 def test_the_largest_batch_follows_the_objective_where_none_is_given(python_model):
     def rows(given):
-        (model,) = make_plan([python_model], {}, given, MACHINE).models
+        (model,) = desired_state([python_model], {}, given, MACHINE).models
         assert model.spec.batch_rows_max == model.settings["batch_rows_max"] == model.settings["load"]["batch_rows_max"]
         return model.settings["batch_rows_max"]
 

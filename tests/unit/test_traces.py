@@ -1,6 +1,6 @@
 import pytest
 
-from inferd.control.traces import read_traces
+from inferd.control.simulation.traces import read_traces
 from inferd.errors import SpecError
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferd.control.declared import Declared, differences
-from inferd.control.repository import discover
-from inferd.control.triton import read_folder
+from inferd.control.declarations import Declared, differences
+from inferd.control.sources.repository import Repository
+from inferd.control.sources.repository import discover as discover_files
+from inferd.control.sources.triton import read_folder
 from inferd.spec.samples import Sample, SampleInput
 from inferd.spec.triton.mapping import reshapes_of
 from inferd.spec.triton.meaning import MAPPED, REFUSED, WITHOUT_EFFECT, _decisive
@@ -23,6 +24,13 @@ from inferd.spec.values import Sequences, State, Versions
 from inferd.types import Signature, TensorSpec
 
 TENSORS = 'input { name: "x" data_type: TYPE_FP32 dims: 4 }\noutput { name: "y" data_type: TYPE_STRING dims: 1 }\n'
+
+
+def discover(paths: list[Path], overrides: dict, faults: list[str]) -> Repository:
+    """What is found; ``faults`` takes the messages."""
+    repository = discover_files(paths, overrides)
+    faults += [fault.message for fault in repository.faults]
+    return repository
 
 
 def read(folder: Path, text: str) -> tuple[dict[str, Any], list[str], list[str]]:

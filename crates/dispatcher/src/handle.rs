@@ -62,6 +62,11 @@ impl ModelHandle {
         self.model().map_or(1, |shared| shared.settings.version)
     }
 
+    /// The number of the load among all of this process, as events have it; 0 for a pipeline.
+    pub fn generation(&self) -> u64 {
+        self.model().map_or(0, |shared| shared.events.generation())
+    }
+
     /// The settings that a model was loaded with; `None` for a pipeline.
     pub fn settings(&self) -> Option<&ModelSettings> {
         self.model().map(|shared| &shared.settings)

@@ -10,6 +10,7 @@ mod backoff;
 mod cache;
 mod company;
 mod effort;
+mod events;
 mod explain;
 mod flight;
 mod handle;
@@ -36,6 +37,7 @@ mod task;
 mod ticket;
 mod worker;
 
+pub use events::{Event, Events, GenerationState, Happening, Received};
 pub use handle::ModelHandle;
 pub use inferd_transport::Spawner;
 pub use moderation::Moderation;

@@ -15,6 +15,7 @@ use inferd_types::{Clock, Error, ErrorKind, InferRequest, InferResponse, Signatu
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::{self, Cache};
+use crate::events::GenerationEvents;
 use crate::inbox::{Inbox, Refused};
 use crate::interior::Interior;
 use crate::observer::ModelObserver;
@@ -100,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) settings: ModelSettings,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) observer: Arc<dyn ModelObserver>,
+    pub(crate) events: GenerationEvents,
     /// `None`: every request is run.
     cache: Option<Arc<Cache>>,
     /// The state as a number, so that the hot path reads one byte.
@@ -118,7 +120,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(settings: ModelSettings, observer: Arc<dyn ModelObserver>, clock: Clock) -> Shared {
+    pub(crate) fn new(
+        settings: ModelSettings,
+        observer: Arc<dyn ModelObserver>,
+        events: GenerationEvents,
+        clock: Clock,
+    ) -> Shared {
         // The queue's own bound is in the scheduler; what waits here is what one turn of the reactor brings.
         let inbox = Arc::new(Inbox::new(settings.queue_rows_max.max(64)));
         let cache = settings.cache_max_bytes.map(|max_bytes| {
@@ -132,6 +139,7 @@ impl Shared {
             settings,
             inbox,
             observer,
+            events,
             state: AtomicU8::new(LOADING),
             reason: ArcSwap::default(),
             loaded: OnceLock::new(),
@@ -300,6 +308,7 @@ impl Shared {
     }
 
     pub(crate) fn set_state(&self, state: ModelState) {
+        self.events.state(&state);
         let number = match state {
             ModelState::Loading => LOADING,
             ModelState::Ready => READY,

@@ -38,6 +38,7 @@ async fn of_model(model: &ModelHandle) -> Value {
         "answered": { "ok": statistics.success.count, "error": statistics.fail.count },
         "name": model.name(),
         "version": model.version(),
+        "generation": model.generation(),
         "state": state,
         "reason": reason,
         "signature": model.signature().as_deref(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use inferd_dispatcher::{Moderation, Registry, Spawner};
+use inferd_dispatcher::{ModelHandle, Moderation, Registry, Spawner};
 use inferd_gateway::{Gateway, Metrics};
 use inferd_types::settings::{GatewaySettings, ModelSettings, PipelineSettings};
 use inferd_types::{Clock, Error, ErrorKind, Result};
@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use crate::errors::{raise, raise_unreadable};
+use crate::events;
 use crate::logging::{self, LogSettings};
 use crate::runtime::{Threads, wait_on};
 
@@ -78,7 +79,7 @@ impl DataPlane {
             .map_err(|error| raise_unreadable("the model's settings", &error))?;
         let registry = self.running.registry.clone();
         let model = self.wait(py, async move { registry.load(settings).await })?.map_err(raise)?;
-        Ok(json!({ "signature": model.signature().as_deref(), "facts": model.facts() }).to_string())
+        Ok(loaded(&model))
     }
 
     /// Serve a pipeline over models that are loaded.
@@ -87,7 +88,7 @@ impl DataPlane {
             .map_err(|error| raise_unreadable("the pipeline's settings", &error))?;
         let registry = self.running.registry.clone();
         let pipeline = self.wait(py, async move { registry.load_pipeline(settings) })?.map_err(raise)?;
-        Ok(json!({ "signature": pipeline.signature().as_deref(), "facts": pipeline.facts() }).to_string())
+        Ok(loaded(&pipeline))
     }
 
     /// Drain one model version and forget it.
@@ -101,6 +102,13 @@ impl DataPlane {
         self.running.gateway.set_ready(ready);
     }
 
+    /// Wait until something happened to a model, at most ``timeout_s``; events as JSON, or None after the end.
+    fn events(&self, py: Python<'_>, timeout_s: f64) -> PyResult<Option<String>> {
+        let within = seconds(timeout_s)?;
+        let events = self.running.registry.events().clone();
+        Ok(py.detach(|| events.wait(within)).map(|received| events::to_json(&received)))
+    }
+
     /// Models, states, replicas, profiles and what the schedulers know, as JSON.
     fn status(&self, py: Python<'_>) -> PyResult<String> {
         let registry = self.running.registry.clone();
@@ -109,8 +117,7 @@ impl DataPlane {
 
     /// Admit nothing more and answer what was admitted; returns how many were not answered in time.
     fn drain(&self, py: Python<'_>, within_s: f64) -> PyResult<usize> {
-        let within = Duration::try_from_secs_f64(within_s)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let within = seconds(within_s)?;
         let gateway = self.running.gateway.clone();
         self.wait(py, async move { gateway.drain(within).await.unanswered })
     }
@@ -141,6 +148,7 @@ impl DataPlane {
             running.registry.shutdown().await;
             running.spawner.close().await;
         });
+        self.running.registry.events().close();
         logging::flush(LOG_END_MAX);
     }
 }
@@ -149,6 +157,16 @@ impl Drop for DataPlane {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What was loaded, for Python.
+fn loaded(model: &ModelHandle) -> String {
+    let (signature, facts) = (model.signature(), model.facts());
+    json!({ "signature": signature.as_deref(), "facts": facts, "generation": model.generation() }).to_string()
+}
+
+fn seconds(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 fn start(settings: Settings) -> Result<DataPlane> {

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 mod data_plane;
 mod errors;
+mod events;
 mod logging;
 mod runtime;
 mod simulate;

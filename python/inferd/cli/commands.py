@@ -16,12 +16,12 @@ import click
 
 from inferd.cli import show
 from inferd.cli.flags import given_by, setting_flags
-from inferd.control.traces import FORMS
+from inferd.control.simulation.traces import FORMS
 from inferd.errors import InferdError, SpecError
 from inferd.spec.units import parse_duration
 
 if TYPE_CHECKING:
-    from inferd.control.resolve import Plan
+    from inferd.control.desired import DesiredState
     from inferd.control.resources import Machine
 
 __all__ = ["app", "run"]
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 128 + 2
     except BrokenPipeError:
-        # Whoever read it has seen enough. What is left in the buffer goes nowhere, not into a second error.
+        # The reader has gone. What is left in the buffer is discarded, so that it causes no second error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + signal.SIGPIPE
     return status if isinstance(status, int) else 0
@@ -82,12 +82,12 @@ def serve(paths: tuple[Path, ...], **flags: Any) -> int:
 
     PATH is a model's file (.onnx, .py with a model class, and others), a folder of models (files, or
     <name>/<version>/model.onnx, with a config.pbtxt of Triton or without), or an inferd.yaml. NAMESPACE=PATH serves its
-    models as NAMESPACE.MODEL. Flags stand above what files say, and hold for every model.
+    models as NAMESPACE.MODEL. Flags override configuration files, and hold for every model.
     """
-    from inferd.cli.serving import serve_until_told
+    from inferd.cli.serving import serve_until_signal
 
-    plan, machine = _plan(paths, flags)
-    return serve_until_told(plan, machine)
+    desired, machine = _desired(paths, flags)
+    return serve_until_signal(desired, machine)
 
 
 @app.command()
@@ -110,8 +110,8 @@ def check(paths: tuple[Path, ...], deep: bool, **flags: Any) -> None:
     """
     from inferd.cli.checking import report
 
-    plan, machine = _plan(paths, flags)
-    report(plan, machine, deep=deep)
+    desired, machine = _desired(paths, flags)
+    report(desired, machine, deep=deep)
 
 
 @app.command()
@@ -180,7 +180,7 @@ def simulate_load(paths: tuple[Path, ...], traces: tuple[str, ...], **options: A
         duration_s = None if own["duration"] is None else parse_duration(own.pop("duration"), unit_needed=True)
     except ValueError as fault:
         raise SpecError([f"--duration: {fault}"]) from None
-    plan, machine = _plan(paths, options)
+    desired, machine = _desired(paths, options)
     chosen = Options(
         traces,
         own["profile"],
@@ -191,13 +191,13 @@ def simulate_load(paths: tuple[Path, ...], traces: tuple[str, ...], **options: A
         own["plot"],
         own["json_file"],
     )
-    return run(plan, machine, chosen)
+    return run(desired, machine, chosen)
 
 
-def _plan(paths: tuple[Path, ...], flags: dict[str, Any]) -> tuple[Plan, Machine]:
-    from inferd.control.resolve import make_plan
+def _desired(paths: tuple[Path, ...], flags: dict[str, Any]) -> tuple[DesiredState, Machine]:
+    from inferd.control.config import desired_state
     from inferd.control.resources import observe
 
     machine = observe()
     server, model = given_by(flags)
-    return make_plan([Path(os.path.normpath(path)) for path in paths], server, model, machine), machine
+    return desired_state([Path(os.path.normpath(path)) for path in paths], server, model, machine), machine

@@ -1,6 +1,6 @@
 """What a person reads: progress, tables, errors.
 
-Reads plans and events, hands on text. Knows nothing of how they came about.
+Reads what is wanted and how loading goes, hands on text. Knows nothing of how they came about.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from inferd.spec.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from inferd.control.control_plane import Progress
     from inferd.control.dataplane import Loaded
-    from inferd.control.resolve import Plan, PlannedModel
-    from inferd.control.supervisor import Event
+    from inferd.control.desired import DesiredState, ResolvedModel
     from inferd.errors import InferdError
     from inferd.types import Signature, TensorSpec
 
 __all__ = [
     "address_lines",
     "curl_line",
+    "desired_table",
     "error_text",
-    "event_line",
     "left_out",
     "note_lines",
     "pipeline_table",
-    "plan_table",
+    "progress_line",
     "serving_table",
     "table",
 ]
@@ -45,10 +45,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def pipeline_table(plan: Plan, loaded: Mapping[str, Loaded]) -> str:
+def pipeline_table(desired: DesiredState, loaded: Mapping[str, Loaded]) -> str:
     """The pipelines: what each takes, its steps, what it gives."""
     rows = [("PIPELINE", "STEPS", "INPUTS", "OUTPUTS", "SLO")]
-    for pipeline in plan.pipelines:
+    for pipeline in desired.pipelines:
         signature = loaded[pipeline["name"]].signature
         steps = ", ".join(map(_step, pipeline["steps"]))
         slo = pipeline["slo"]
@@ -57,10 +57,10 @@ def pipeline_table(plan: Plan, loaded: Mapping[str, Loaded]) -> str:
     return table(rows)
 
 
-def serving_table(plan: Plan, loaded: Mapping[tuple[str, int], Loaded]) -> str:
+def serving_table(desired: DesiredState, loaded: Mapping[tuple[str, int], Loaded]) -> str:
     """What is served, and why requests are batched or not."""
     rows = [("MODEL", "VERSION", "RUNTIME", "INPUTS", "OUTPUTS", "REPLICAS", "SLO", "BATCHING")]
-    for model in plan.models:
+    for model in desired.models:
         ready = loaded[model.name, model.version]
         signature = ready.signature
         rows.append(
@@ -82,7 +82,7 @@ def serving_table(plan: Plan, loaded: Mapping[tuple[str, int], Loaded]) -> str:
 _DECIDED = {"analysis": "proven", "probe": "probed"}
 
 
-def _batching(model: PlannedModel, signature: Signature) -> str:
+def _batching(model: ResolvedModel, signature: Signature) -> str:
     if not signature.batched:
         return f"off: {signature.batching_off}"
     by = None if signature.verdict is None else signature.verdict.by
@@ -108,7 +108,7 @@ def note_lines(notes: Sequence[str]) -> str:
     return "\n".join(f"note: {note}" for note in notes)
 
 
-def plan_table(plan: Plan, unread: Mapping[tuple[str, int], str]) -> str:
+def desired_table(desired: DesiredState, unread: Mapping[tuple[str, int], str]) -> str:
     """What would be served, and how it was checked; ``unread``: what became of models that were not loaded."""
     rows = [("MODEL", "VERSION", "FILE", "REPLICAS", "SLO", "BATCHING", "CHECKED")]
     rows += [
@@ -121,17 +121,17 @@ def plan_table(plan: Plan, unread: Mapping[tuple[str, int], str]) -> str:
             model.spec.batching,
             unread.get((model.name, model.version), "loaded"),
         )
-        for model in plan.models
+        for model in desired.models
     ]
     return table(rows)
 
 
-def event_line(event: Event) -> str:
+def progress_line(progress: Progress) -> str:
     """One line of progress."""
-    name = f"{event.model.name} {event.model.version}"
-    if event.error is not None:
+    name = f"{progress.model.name} {progress.model.version}"
+    if progress.error is not None:
         return f"failed   {name}"
-    return f"ready    {name}" if event.loaded is not None else f"loading  {name}"
+    return f"ready    {name}" if progress.loaded is not None else f"loading  {name}"
 
 
 def address_lines(addresses: Mapping[str, str], *, docs: bool) -> str:
@@ -176,12 +176,12 @@ def _tensors(specs: Sequence[TensorSpec]) -> str:
     return ", ".join(map(str, specs))
 
 
-def _replicas(model: PlannedModel) -> str:
+def _replicas(model: ResolvedModel) -> str:
     threads = "1 thread" if model.threads == 1 else f"{model.threads} threads"
     device = "" if model.spec.device == "cpu" else f" on {model.spec.device}"
     return f"{model.spec.replicas} × {threads}{device}"
 
 
-def _slo(model: PlannedModel) -> str:
+def _slo(model: ResolvedModel) -> str:
     slo = model.spec.slo
     return "-" if slo is None else f"p{slo.percentile:g} {format_duration(slo.latency_s)}"

@@ -1,6 +1,6 @@
 """``inferd simulate`` from its options to its tables: what a load would do to a server.
 
-Reads options and a plan, drives simulations, prints. Knows nothing of how a load is simulated.
+Reads options and the desired state, drives simulations, prints. Knows nothing of how a load is simulated.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from inferd.cli.show import table
-from inferd.control.simulation import find_replicas, make_scenario, read_profile, simulate
-from inferd.control.traces import read_traces
+from inferd.control.simulation.scenario import find_replicas, make_scenario, read_profile, simulate
+from inferd.control.simulation.traces import read_traces
 from inferd.spec.units import format_duration
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from inferd.control.resolve import Plan
+    from inferd.control.desired import DesiredState
     from inferd.control.resources import Machine
 
 __all__ = ["Options", "report_tables", "run"]
@@ -42,9 +42,9 @@ class Options(NamedTuple):
     json: Path | None
 
 
-def run(plan: Plan, machine: Machine, options: Options) -> int:
+def run(desired: DesiredState, machine: Machine, options: Options) -> int:
     """Simulate, print, write what was asked for; the exit status."""
-    scenario = make_scenario(plan, read_profile(options.profile), machine)
+    scenario = make_scenario(desired, read_profile(options.profile), machine)
     # Who serves one pipeline asks about it, not about the models that it is made of.
     pipelines, models = ([one["name"] for one in scenario[kind]] for kind in ("pipelines", "models"))
     usual = next((names[0] for names in (pipelines, models) if len(names) == 1), None)

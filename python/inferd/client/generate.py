@@ -13,7 +13,7 @@ import numpy as np
 
 from inferd import errors
 from inferd.client.exchange import Exchange, InferCall
-from inferd.client.rest import HttpRequest, error_for, model_path
+from inferd.client.http import HttpRequest, error_for, model_path
 from inferd.client.tensors import Result, array_of, flat_array
 
 if TYPE_CHECKING:

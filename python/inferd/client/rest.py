@@ -6,39 +6,20 @@ Reads calls, hands on requests of HTTP and what their answers mean. Sends nothin
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
+from typing import Any
 
 import numpy as np
 
 from inferd import errors
 from inferd.client.exchange import Exchange, InferCall
+from inferd.client.generate import stream
+from inferd.client.http import HttpAnswer, HttpRequest, error_of, model_path
 from inferd.client.tensors import Result, array_of
 from inferd.types import DATATYPES
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["HttpAnswer", "HttpRequest", "Rest", "error_for", "error_of", "model_path"]
+__all__ = ["Rest"]
 
 _HEADER = "Inference-Header-Content-Length"
-
-
-class HttpRequest(NamedTuple):
-    """One request."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes | None
-
-
-class HttpAnswer(NamedTuple):
-    """Its answer, read to the end."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Rest:
@@ -112,15 +93,7 @@ class Rest:
 
     def stream(self, call: InferCall) -> Exchange:
         """One inference with any number of answers."""
-        from inferd.client.generate import stream
-
         return stream(call)
-
-
-def model_path(model: str, version: str) -> str:
-    """Where a model, or one version of it, is."""
-    name = quote(model, safe="")
-    return f"v2/models/{name}/versions/{quote(version, safe='')}" if version else f"v2/models/{name}"
 
 
 def _get(path: str) -> Exchange:
@@ -184,39 +157,3 @@ def _from_json(tensor: dict[str, Any]) -> np.ndarray:
         array[:] = [element.encode() if isinstance(element, str) else element for element in flat]
         return array.reshape(tensor["shape"])
     return np.asarray(tensor["data"], dtype=DATATYPES[tensor["datatype"]]).reshape(tensor["shape"])
-
-
-_CLASSES: dict[int, type[errors.InferdError]] = {
-    400: errors.InvalidInput,
-    401: errors.Unauthenticated,
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    405: errors.InvalidInput,
-    408: errors.DeadlineMissed,
-    413: errors.InvalidInput,
-    415: errors.InvalidInput,
-    422: errors.InvalidInput,
-    429: errors.RateLimited,
-    499: errors.Cancelled,
-    500: errors.ModelFailed,
-    501: errors.Unimplemented,
-    502: errors.Unavailable,
-    503: errors.Unavailable,
-    504: errors.DeadlineMissed,
-}
-
-
-def error_for(status: int, message: str, retry_after_s: float | None = None) -> errors.InferdError:
-    """The exception for a status."""
-    kind = _CLASSES.get(status, errors.InternalError if status >= 500 else errors.InvalidInput)
-    return kind(message or f"HTTP {status}", retry_after_s=retry_after_s)
-
-
-def error_of(answer: HttpAnswer) -> errors.InferdError:
-    """The exception for an answer that is an error."""
-    try:
-        message = json.loads(answer.body)["error"]
-    except (ValueError, KeyError, TypeError):
-        message = answer.body[:200].decode(errors="replace")
-    after = answer.headers.get("Retry-After", "")
-    return error_for(answer.status, str(message), float(after) if after.isdigit() else None)

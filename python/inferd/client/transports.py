@@ -10,8 +10,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from inferd.client.grpc import GrpcRequest, error_of, messages, method_path
-from inferd.client.rest import HttpAnswer
-from inferd.client.rest import error_of as http_error_of
+from inferd.client.http import HttpAnswer
+from inferd.client.http import error_of as http_error_of
 from inferd.errors import DeadlineMissed, InferdError, InternalError, NotFound, Unavailable
 
 if TYPE_CHECKING:

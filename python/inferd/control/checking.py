@@ -1,7 +1,7 @@
-"""Whether what a plan names can be served, found out without serving it.
+"""Whether what is wanted can be served, found out without serving it.
 
-Reads a :class:`Plan`, loads models in workers as the server does, hands on what came of each. Two depths: without the
-code of the models (what libraries read is loaded; what is Python is read as text), and with it.
+Reads a :class:`DesiredState`, loads models in workers as the server does, hands on what came of each. Two depths:
+without the code of the models (what libraries read is loaded; what is Python is read as text), and with it.
 Knows nothing of terminals.
 """
 
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from inferd.control.control_plane import ControlPlane, Progress
 from inferd.control.dataplane import refuse_ports
-from inferd.control.supervisor import Supervisor, not_started
+from inferd.control.loading.loader import not_started
 from inferd.errors import InferdError, ModelFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from inferd.control.dataplane import Loaded
-    from inferd.control.resolve import Plan, PlannedModel
+    from inferd.control.desired import DesiredState, ResolvedModel
     from inferd.control.resources import Machine
-    from inferd.control.supervisor import Event
     from inferd.types import Signature
 
 __all__ = ["Checked", "check", "check_deeply"]
@@ -39,7 +39,9 @@ class Checked(NamedTuple):
     """Why the others were not."""
 
 
-def check(plan: Plan, machine: Machine, on_event: Callable[[Event], None] = lambda _: None) -> Checked:
+def check(
+    desired: DesiredState, machine: Machine, on_progress: Callable[[Progress], object] = lambda _: None
+) -> Checked:
     """Load what runs no code of a model's author, and read the rest.
 
     A model of a library is loaded once, in a worker, and runs its probe and warm-up. Of a model in Python the sources
@@ -49,52 +51,56 @@ def check(plan: Plan, machine: Machine, on_event: Callable[[Event], None] = lamb
     Raises:
         ModelFailed: with every model that can't be served and every pipeline whose steps don't fit.
     """
-    unread = {(model.name, model.version): why for model in plan.models if (why := _why_unread(model)) is not None}
-    faults = _problems([model for model in plan.models if (model.name, model.version) in unread])
-    safe = [_once(model) for model in plan.models if (model.name, model.version) not in unread]
+    unread = {(model.name, model.version): why for model in desired.models if (why := _why_unread(model)) is not None}
+    faults = _problems([model for model in desired.models if (model.name, model.version) in unread])
+    safe = [_once(model) for model in desired.models if (model.name, model.version) not in unread]
     known = {model.name for model in safe}
-    whole = [one for one in plan.pipelines if all(name in known for step in one["steps"] for name, _ in step["models"])]
-    supervisor = Supervisor(plan._replace(models=safe, pipelines=whole), machine, on_event, listening=False)
+    whole = [
+        one for one in desired.pipelines if all(name in known for step in one["steps"] for name, _ in step["models"])
+    ]
+    control = ControlPlane(desired._replace(models=safe, pipelines=whole), machine, on_progress, listening=False)
     details = []
     try:
-        supervisor.load()
+        control.load()
     except InferdError as fault:
         faults.append(str(fault))
         details += [fault.detail] if fault.detail else []
     finally:
-        supervisor.close()
+        control.close()
     if not details and not faults:
-        signatures = {name: loaded.signature for (name, _), loaded in supervisor.loaded.items()}
-        for pipeline in plan.pipelines:
+        signatures = {name: loaded.signature for (name, _), loaded in control.loaded.items()}
+        for pipeline in desired.pipelines:
             faults += [] if pipeline in whole else _misfits(pipeline, signatures)
     if faults:
         raise ModelFailed("\n".join(faults), detail="\n".join(details) or None)
-    return Checked(supervisor.loaded, supervisor.pipelines, unread)
+    return Checked(control.loaded, control.pipelines, unread)
 
 
-def check_deeply(plan: Plan, machine: Machine, on_event: Callable[[Event], None] = lambda _: None) -> Checked:
-    """Load every model as the server would, its code included, and every pipeline; nobody is listened to.
+def check_deeply(
+    desired: DesiredState, machine: Machine, on_progress: Callable[[Progress], object] = lambda _: None
+) -> Checked:
+    """Load every model as the server would, its code included, and every pipeline, without listening.
 
     Raises:
         InferdError: what the server would say.
     """
-    refuse_ports(plan.gateway)
-    supervisor = Supervisor(plan, machine, on_event, listening=False)
+    refuse_ports(desired.gateway)
+    control = ControlPlane(desired, machine, on_progress, listening=False)
     try:
-        supervisor.load()
-        return Checked(supervisor.loaded, supervisor.pipelines, {})
+        control.load()
+        return Checked(control.loaded, control.pipelines, {})
     finally:
-        supervisor.close()
+        control.close()
 
 
-def _why_unread(model: PlannedModel) -> str | None:
+def _why_unread(model: ResolvedModel) -> str | None:
     """Why loading the model would run code that its author wrote."""
     if model.settings["load"].get("runtime") == "python":
         return "parsed"
     return "not loaded: trusted_sha256" if model.spec.trusted_sha256 is not None else None
 
 
-def _once(model: PlannedModel) -> PlannedModel:
+def _once(model: ResolvedModel) -> ResolvedModel:
     """The model with one replica, served by its library: whether it can be loaded does not depend on more."""
     settings = {**model.settings, "replicas": 1, "running_max": None, "pin_cpus": model.settings["pin_cpus"][:1]}
     return model._replace(spec=msgspec.structs.replace(model.spec, replicas=1, faster=False), settings=settings)
@@ -103,7 +109,7 @@ def _once(model: PlannedModel) -> PlannedModel:
 # -- sources of Python ----------------------------------------------------------------------------------------------
 
 
-def _problems(models: list[PlannedModel]) -> list[str]:
+def _problems(models: list[ResolvedModel]) -> list[str]:
     """What is wrong with the sources of ``models``, in the words of the server."""
     faults = []
     for model in models:
@@ -114,10 +120,10 @@ def _problems(models: list[PlannedModel]) -> list[str]:
     return faults
 
 
-def _problem(model: PlannedModel) -> str | None:
+def _problem(model: ResolvedModel) -> str | None:
     """Ask the interpreter that would run the model."""
     zygote: list[str] = model.settings["launch"]["zygote"]["command"]
-    # The same interpreter with the same flags: what stands before the module's name.
+    # The same interpreter with the same flags: what precedes the module's name.
     command = [*zygote[: zygote.index("-m")], "-m", "inferd.runtimes.examine"]
     failed = not_started(model)
     try:
@@ -137,8 +143,8 @@ def _problem(model: PlannedModel) -> str | None:
     try:
         (problem,) = json.loads(ended.stdout)
     except ValueError:
-        said = ended.stderr.strip().rpartition("\n")[2][:500] or f"it ended with status {ended.returncode}"
-        return f"{failed}\n{said}"
+        output = ended.stderr.strip().rpartition("\n")[2][:500] or f"it ended with status {ended.returncode}"
+        return f"{failed}\n{output}"
     return None if problem is None else f"model '{model.name}' could not be loaded: {problem}"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd import _native
 from inferd._native import __version__, flush_streams, write_stream
+from inferd.control import events
 from inferd.errors import InferdError, InvalidInput
 from inferd.types import Signature
 
@@ -26,7 +27,8 @@ def simulate(scenario: dict[str, Any], progress: Callable[[float], object] | Non
 
     Args:
         scenario: ``Scenario`` of the crate ``simulator``.
-        progress: told now and then what share of the simulated time has passed; what it raises ends the simulation.
+        progress: called now and then with the share of the simulated time that has passed; what it raises ends the
+            simulation.
 
     Raises:
         InvalidInput: the scenario makes no sense.
@@ -40,6 +42,8 @@ class Loaded(NamedTuple):
 
     signature: Signature
     facts: dict[str, str]
+    generation: int = 0
+    """Which load it is, as events have it; 0 for a pipeline."""
 
 
 class DataPlane:
@@ -60,8 +64,8 @@ class DataPlane:
             raise _with_remedy(fault, gateway) from None
 
     @classmethod
-    def deaf(cls, gateway: dict[str, Any], log: dict[str, Any]) -> DataPlane:
-        """A data plane that nobody can connect to: to load models, and to serve none.
+    def without_listeners(cls, gateway: dict[str, Any], log: dict[str, Any]) -> DataPlane:
+        """A data plane that accepts no connections: to load models without serving them.
 
         It takes a free port of the loopback interface, since it knows no other way to start, and gives it up at once.
         """
@@ -80,8 +84,7 @@ class DataPlane:
         Args:
             settings: ``ModelSettings`` of the crate ``types``.
         """
-        loaded = json.loads(self._native.load(json.dumps(settings)))
-        return Loaded(Signature.from_json(loaded["signature"]), loaded["facts"])
+        return _loaded(self._native.load(json.dumps(settings)))
 
     def load_pipeline(self, settings: dict[str, Any]) -> Loaded:
         """Serve a pipeline over models that are loaded.
@@ -92,19 +95,28 @@ class DataPlane:
         Raises:
             InvalidInput: its steps don't fit each other; every fault with its step and tensor.
         """
-        loaded = json.loads(self._native.load_pipeline(json.dumps(settings)))
-        return Loaded(Signature.from_json(loaded["signature"]), loaded["facts"])
+        return _loaded(self._native.load_pipeline(json.dumps(settings)))
 
     def unload(self, name: str, version: int) -> None:
         """Drain one model version and forget it."""
         self._native.unload(name, version)
 
     def set_ready(self, ready: bool) -> None:
-        """What ``/v2/health/ready`` says."""
+        """Set what ``/v2/health/ready`` answers."""
         self._native.set_ready(ready)
 
+    def events(self, timeout_s: float) -> list[events.Event] | None:
+        """Wait until something happened, at most ``timeout_s`` seconds, and take it. For one reader.
+
+        Returns:
+            What happened since the last call, in order: nothing when the time is over, None once the data plane is
+            closed and everything was read.
+        """
+        text = self._native.events(timeout_s)
+        return None if text is None else events.decode(text)
+
     def status(self) -> dict[str, Any]:
-        """``{"models": [{name, version, state, replicas, profile, explain}, …]}``."""
+        """``{"models": [{name, version, generation, state, reason, replicas, profile, explain, …}, …]}``."""
         status: dict[str, Any] = json.loads(self._native.status())
         return status
 
@@ -119,6 +131,11 @@ class DataPlane:
     def close(self) -> None:
         """End every worker and thread, now."""
         self._native.close()
+
+
+def _loaded(text: str) -> Loaded:
+    loaded = json.loads(text)
+    return Loaded(Signature.from_json(loaded["signature"]), loaded["facts"], loaded["generation"])
 
 
 def refuse_ports(gateway: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READ_AT_START", "Machine", "cpu_quota", "observe", "pin", "share_threads", "worker_environment"]
 
-# What a worker gets without being asked: where programs, libraries and scratch space are, how text is read, which GPUs
+# What a worker always gets: where programs, libraries and scratch space are, how text is read, which GPUs
 # it may see. No credentials are ever in these.
 _HANDED_ON = (
     "CUDA_VISIBLE_DEVICES",

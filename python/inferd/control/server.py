@@ -10,9 +10,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inferd.control.resolve import make_plan
+from inferd.control.config import desired_state
+from inferd.control.control_plane import ControlPlane
 from inferd.control.resources import observe
-from inferd.control.supervisor import Supervisor
 from inferd.errors import InferdError, SpecError
 from inferd.spec.convert import Source, read_settings
 from inferd.spec.declare import settings_of
@@ -70,12 +70,12 @@ class Server:
         if faults:
             raise SpecError(faults)
         self._machine = observe()
-        self._plan = make_plan(
+        self._desired = desired_state(
             [Path(path) for path in paths], server, model, self._machine, pipelines=steps, ports_free=True
         )
-        for note in self._plan.notes:
+        for note in self._desired.notes:
             logging.getLogger("inferd").warning(note)
-        self._supervisor: Supervisor | None = None
+        self._control: ControlPlane | None = None
 
     def __enter__(self) -> Server:
         self.start()
@@ -88,21 +88,21 @@ class Server:
 
     def start(self) -> None:
         """Start, and return when every model is warm."""
-        if self._supervisor is not None:
+        if self._control is not None:
             raise InferdError("the server is running")
-        supervisor = Supervisor(self._plan, self._machine)
+        control = ControlPlane(self._desired, self._machine)
         try:
-            supervisor.load()
+            control.load()
         except BaseException:
-            supervisor.close()
+            control.close()
             raise
-        self._supervisor = supervisor
+        self._control = control
 
     def stop(self) -> None:
         """Answer what was admitted and end. Does nothing where the server does not run."""
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.stop()
+        control, self._control = self._control, None
+        if control is not None:
+            control.stop()
 
     @property
     def address(self) -> str:
@@ -124,14 +124,14 @@ class Server:
     def models(self) -> list[ModelInfo]:
         """What is served, by name and version."""
         loaded = {**self._running.loaded, **{(name, 1): one for name, one in self._running.pipelines.items()}}
-        return [ModelInfo(*key, *one) for key, one in sorted(loaded.items())]
+        return [ModelInfo(*key, one.signature, one.facts) for key, one in sorted(loaded.items())]
 
     def status(self) -> dict[str, Any]:
         """States, replicas and what the scheduler knows, of every model."""
         return self._running.data_plane.status()
 
     @property
-    def _running(self) -> Supervisor:
-        if self._supervisor is None:
+    def _running(self) -> ControlPlane:
+        if self._control is None:
             raise InferdError("the server does not run\nhelp: use it in a with block, or call start()")
-        return self._supervisor
+        return self._control

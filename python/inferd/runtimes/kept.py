@@ -1,8 +1,9 @@
 """The files of a model as they were when the server first read them, for workers that start later.
 
-Reads what :mod:`inferd.control.keep` wrote down and holds open, hands on the folder to load from: the user's own while
-nothing in it changed, else a *view* of what it was, made of the kept bytes. Runs in workers; also in those that start
-without ``site`` and import nothing of inferd, so that it imports only what every interpreter has started with.
+Reads what :mod:`inferd.control.loading.snapshots` wrote down and holds open, hands on the folder to load from: the
+user's own while nothing in it changed, else a *view* of what it was, made of the kept bytes. Runs in workers; also in
+those that start without ``site`` and import nothing of inferd, so that it imports only what every interpreter has
+started with.
 Knows nothing of formats and frameworks.
 """
 

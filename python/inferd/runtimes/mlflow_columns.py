@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import InvalidInput
-from inferd.runtimes.mlflow_rows import Rows
+from inferd.runtimes.mlflow_base import Rows
 from inferd.runtimes.tables import MATRIX, texts_of
 from inferd.types import DATATYPES, InputSchema, TensorSpec
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from inferd.runtimes.base import Batch, Runtime
+    from inferd.runtimes.mlflow_base import Part
     from inferd.runtimes.mlflow_folder import Column
-    from inferd.runtimes.mlflow_rows import Part
 
 __all__ = ["Columns"]
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import ModelFailed
+from inferd.runtimes.mlflow_base import Rows
+from inferd.runtimes.mlflow_columns import Columns
 from inferd.runtimes.signatures import datatype_of, declared
 from inferd.runtimes.tables import MATRIX, texts_of
-from inferd.types import DATATYPES, InputSchema, TensorSpec
+from inferd.types import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,40 +24,7 @@ if TYPE_CHECKING:
     from inferd.runtimes.base import Batch, Runtime
     from inferd.runtimes.mlflow_folder import Signed, Tensor
 
-__all__ = ["Part", "Rows", "rows_of"]
-
-
-Part = tuple["np.ndarray | None", Any]
-"""Places of rows in their batch (None: all of them, in order), and what the model gets of them."""
-
-
-class Rows:
-    """How rows come in and are handed on."""
-
-    inputs: Sequence[TensorSpec] = ()
-    schemas: Sequence[InputSchema] = ()
-    defaults: Mapping[str, np.ndarray] = {}
-    """What a row of an input is where a request leaves it out."""
-    facts: Mapping[str, str] = {}
-    ignored: Sequence[str] = ()
-    """Columns that frames of clients may have besides."""
-
-    def of(self, batch: Batch) -> Any:
-        """What the model gets. Nothing of it is the batch's own memory."""
-        raise NotImplementedError
-
-    def parts(self, batch: Batch) -> list[Part]:
-        """The same, in parts that the model gets one after the other."""
-        return [(None, self.of(batch))]
-
-    def example(self, folder: Path, saved: Mapping[str, Any]) -> Batch:  # noqa: ARG002 (not all of them read it)
-        """Plausible rows.
-
-        Args:
-            folder: the model's.
-            saved: what ``MLmodel`` says of the input example that the model was logged with.
-        """
-        return {spec.name: _made_up(spec) for spec in self.inputs}
+__all__ = ["rows_of"]
 
 
 def rows_of(signed: Signed, settings: dict[str, Any], native: Runtime | None) -> Rows:
@@ -64,8 +33,6 @@ def rows_of(signed: Signed, settings: dict[str, Any], native: Runtime | None) ->
     Raises:
         ModelFailed: none of them says.
     """
-    from inferd.runtimes.mlflow_columns import Columns
-
     inputs = declared(settings, "inputs")
     if inputs is not None:
         return _Declared(inputs)
@@ -146,12 +113,3 @@ class _Native(Rows):
     def example(self, folder: Path, saved: Mapping[str, Any]) -> Batch:
         """The library's own, or made up."""
         return self._native.example or super().example(folder, saved)
-
-
-def _made_up(spec: TensorSpec) -> np.ndarray:
-    shape = [1 if dim < 0 else dim for dim in spec.shape]
-    if spec.datatype == "BYTES":
-        found = np.empty(shape, dtype=object)
-        found[...] = b"text"
-        return found
-    return np.zeros(shape, DATATYPES[spec.datatype])

@@ -34,6 +34,8 @@ class ModelEntry(NamedTuple):
     place: str
     namespace: str | None = None
     """What stands before the names of its models, with a dot."""
+    faults: tuple[str, ...] = ()
+    """What is wrong with the entry."""
 
 
 class ServerFile(NamedTuple):
@@ -84,12 +86,14 @@ def _entry(entry: Any, position: int, file: FilePath, source: Source, faults: li
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         faults.append(f"{source.at(path)}: a model needs its path; write - path: model.onnx")
         return None
-    given = read_settings(ModelSpec, entry, source, faults, path=path, besides=("path", "namespace"))
+    own: list[str] = []
+    given = read_settings(ModelSpec, entry, source, own, path=path, besides=("path", "namespace"))
     namespace = entry.get("namespace")
     if namespace is not None and not (isinstance(namespace, str) and re.fullmatch(NAME_PATTERN, namespace)):
-        faults.append(f"{source.at((*path, 'namespace'))}: namespace: {namespace!r} does not match {NAME_PATTERN}")
+        own.append(f"{source.at((*path, 'namespace'))}: namespace: {namespace!r} does not match {NAME_PATTERN}")
         namespace = None
-    return ModelEntry(file.parent / entry["path"], given, source.at(path), namespace)
+    faults.extend(own)
+    return ModelEntry(file.parent / entry["path"], given, source.at(path), namespace, tuple(own))
 
 
 def _load(file: FilePath, faults: list[str]) -> tuple[dict[str, Any] | None, Source]:

@@ -115,7 +115,9 @@ class Zygote:
         self._children[pidfd] = _Worker(pid, request["mark"])
         self._poll.register(pidfd, select.POLLIN)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))
-        self._gateway.sendmsg([json.dumps({"pid": pid}).encode()], [rights])
+        # A gateway that has gone is noticed by the next poll.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._gateway.sendmsg([json.dumps({"pid": pid}).encode()], [rights])
         return True
 
     def _reap(self, pidfd: int) -> None:

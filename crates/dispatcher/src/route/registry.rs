@@ -15,12 +15,13 @@ use tokio::sync::oneshot;
 
 use super::{RouteTable, Routes, Rules};
 use crate::effort::Effort;
+use crate::events::Events;
 use crate::handle::{Kind, ModelHandle};
 use crate::inbox::Command;
 use crate::moderation::Moderation;
 use crate::observer::Observer;
 use crate::pipeline::Pipeline;
-use crate::shared::Shared;
+use crate::shared::{ModelState, Shared};
 use crate::task::Task;
 use crate::worker::Processes;
 
@@ -45,6 +46,7 @@ struct Inner {
     moderation: Moderation,
     effort: Effort,
     observer: Arc<dyn Observer>,
+    events: Events,
 }
 
 /// What only those who change the table need.
@@ -74,6 +76,7 @@ impl Registry {
             spawner,
             moderation,
             observer,
+            events: Events::new(clock),
         }))
     }
 
@@ -106,19 +109,26 @@ impl Registry {
         replaces: bool,
     ) -> Result<(ModelHandle, Option<ModelHandle>)> {
         let observer = self.0.observer.model(&settings.name, settings.version);
-        let shared = Arc::new(Shared::new(settings, observer, self.0.clock));
+        let events = self.0.events.generation(&settings.name, settings.version);
+        let shared = Arc::new(Shared::new(settings, observer, events, self.0.clock));
         let handle = ModelHandle::new(Kind::Model(shared.clone()));
         self.announce(&handle, replaces)?;
+        shared.set_state(ModelState::Loading);
         // Whoever waits may go away: the model is then loaded all the same, or forgotten by this.
         let (registry, loading) = (self.clone(), handle.clone());
         let task = self.0.runtime.spawn(async move {
+            let since = shared.events.now();
             let result = match registry.run(shared.clone()).await {
                 Ok(()) => registry.put_behind(&loading),
                 Err(error) => Err(error),
             };
-            if result.is_err() {
-                registry.forget(&loading);
-                end(&shared).await;
+            match &result {
+                Ok(_) => shared.events.loaded(since),
+                Err(error) => {
+                    registry.forget(&loading);
+                    end(&shared).await;
+                    shared.events.gone(Some(error.message().to_owned()));
+                }
             }
             result
         });
@@ -140,6 +150,7 @@ impl Registry {
             let _held = tokio::time::timeout(within, released).await;
             close_cache(&shared);
             end(&shared).await;
+            shared.events.gone(None);
             registry.changing().retired.retain(|one| !Arc::ptr_eq(one, &shared));
         });
     }
@@ -188,6 +199,9 @@ impl Registry {
             Kind::Pipeline(pipeline) => pipeline.drain().await,
         }
         self.forget(&handle);
+        if let Some(shared) = handle.model() {
+            shared.events.gone(None);
+        }
         Ok(())
     }
 
@@ -214,6 +228,11 @@ impl Registry {
     /// Every version, also those that load or drain, by name and number.
     pub fn models(&self) -> Vec<ModelHandle> {
         self.0.table.load().by_version().cloned().collect()
+    }
+
+    /// What happens to the models.
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 
     /// Admits nothing more in any model, answers what was admitted, and ends all workers `within` this time.

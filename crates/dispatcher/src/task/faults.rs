@@ -262,6 +262,7 @@ impl<L: Launcher> Task<L> {
             Exit::Status(_) | Exit::Unknown => LossReason::Exit,
         };
         self.shared.observer.worker_lost(reason);
+        self.shared.events.worker_lost(replica.index, replica.worker.pid(), reason);
         let settings = &self.shared.settings;
         tracing::warn!(
             model = %settings.name,

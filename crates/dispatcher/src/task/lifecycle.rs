@@ -396,6 +396,7 @@ impl<L: Launcher> Task<L> {
             }
         }
         statuses.sort_by_key(|status| status.index);
+        self.shared.events.replicas(&self.shared.replicas.load(), &statuses);
         self.shared.replicas.store(std::sync::Arc::new(statuses));
         self.shared.observer.replicas(counts);
     }

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::Task;
 use crate::effort::Effort;
+use crate::events::{Events, GenerationEvents};
 use crate::handle::{Kind, ModelHandle};
 use crate::moderation::{Moderated, Moderation};
 use crate::shared::Shared;
@@ -287,13 +288,18 @@ async fn load_moderated(
     clock: Clock,
     moderation: &Moderation,
 ) -> (ModelHandle, Fakes) {
-    let shared = Arc::new(Shared::new(settings, Arc::new(()), clock));
+    let shared = Arc::new(Shared::new(settings, Arc::new(()), events(), clock));
     let (loaded, is_loaded) = oneshot::channel();
     let moderated = moderation.enter(Doorbell::new().unwrap());
     let task = Task::new(shared.clone(), clock, fakes.clone(), moderated, Effort::new(1), loaded).unwrap();
     tokio::spawn(task.run());
     is_loaded.await.unwrap().unwrap();
     (ModelHandle::new(Kind::Model(shared)), fakes)
+}
+
+/// Events that nobody reads.
+fn events() -> GenerationEvents {
+    Events::new(Clock::start()).generation("m", 1)
 }
 
 fn moderated() -> Moderated {
@@ -439,7 +445,7 @@ async fn who_could_not_be_handed_over_waits_for_the_next_worker() {
 #[tokio::test]
 async fn nobody_waits_for_a_task_that_is_gone() {
     let (shared, fakes) =
-        (Arc::new(Shared::new(settings(true), Arc::new(()), Clock::start())), Fakes::default());
+        (Arc::new(Shared::new(settings(true), Arc::new(()), events(), Clock::start())), Fakes::default());
     let (loaded, _is_loaded) = oneshot::channel();
     let mut task =
         Task::new(shared.clone(), Clock::start(), fakes, moderated(), Effort::new(1), loaded).unwrap();

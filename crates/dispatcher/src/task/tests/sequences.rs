@@ -81,7 +81,7 @@ async fn a_model_that_remembers_by_itself_has_one_replica() {
     let tells = |loaded: &mut LoadedModel| loaded.sequence = Some(SequenceSettings::default());
     let fakes = Fakes { tells: Some(tells), ..Fakes::default() };
     let settings = ModelSettings { replicas: 2, ..settings(true) };
-    let shared = Arc::new(Shared::new(settings, Arc::new(()), Clock::start()));
+    let shared = Arc::new(Shared::new(settings, Arc::new(()), events(), Clock::start()));
     let (loaded, is_loaded) = oneshot::channel();
     let task = Task::new(shared, Clock::start(), fakes, moderated(), Effort::new(1), loaded).unwrap();
     tokio::spawn(task.run());

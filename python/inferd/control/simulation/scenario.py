@@ -1,4 +1,4 @@
-"""A plan and measurements into a scenario of the simulator, and how many replicas hold the objectives.
+"""The desired state and measurements into a scenario of the simulator, and how many replicas hold the objectives.
 
 Reads what would be served and what ``inferd explain --json`` says of it, hands on scenarios and reports. Knows nothing
 of how a simulation runs or of how a report is shown.
@@ -10,14 +10,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from inferd.control import dataplane
-from inferd.control.profiles import ProfileCache
+from inferd.control.loading.profiles import ProfileCache
 from inferd.errors import InferdError, InvalidInput, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from inferd.control.resolve import Plan, PlannedModel
+    from inferd.control.desired import DesiredState, ResolvedModel
     from inferd.control.resources import Machine
 
 __all__ = ["find_replicas", "make_scenario", "read_profile", "simulate"]
@@ -39,8 +39,8 @@ def read_profile(file: Path | None) -> dict[str, dict[str, Any]]:
     if file is None:
         return {}
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        models = {str(model["name"]): dict(model) for model in told["models"]}
+        explained = json.loads(file.read_text(encoding="utf-8"))
+        models = {str(model["name"]): dict(model) for model in explained["models"]}
     except OSError as fault:
         raise SpecError([f"--profile {file}: {fault.strerror}"]) from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -48,7 +48,7 @@ def read_profile(file: Path | None) -> dict[str, dict[str, Any]]:
     return models
 
 
-def make_scenario(plan: Plan, profile: dict[str, dict[str, Any]], machine: Machine) -> Scenario:
+def make_scenario(desired: DesiredState, profile: dict[str, dict[str, Any]], machine: Machine) -> Scenario:
     """What would be served, as the simulator takes it; nothing comes to it yet.
 
     A model is as ``profile`` has measured it; one that is not in it, as it was measured when it was last served here.
@@ -57,12 +57,12 @@ def make_scenario(plan: Plan, profile: dict[str, dict[str, Any]], machine: Machi
         SpecError: a model was never measured; all of them are named.
     """
     faults: list[str] = []
-    unknown = profile.keys() - {model.name for model in plan.models}
+    unknown = profile.keys() - {model.name for model in desired.models}
     if profile and len(unknown) == len(profile):
         faults.append(f"the profile knows {', '.join(sorted(unknown))}; none of these is served")
     cache = ProfileCache(machine.cache / "profiles")
     models = []
-    for model in plan.models:
+    for model in desired.models:
         measured = _measured(model, profile.get(model.name), cache)
         if measured is None:
             faults.append(
@@ -73,11 +73,11 @@ def make_scenario(plan: Plan, profile: dict[str, dict[str, Any]], machine: Machi
             models.append(_model(model) | measured)
     if faults:
         raise SpecError(faults)
-    return {"models": models, "pipelines": [_pipeline(pipeline) for pipeline in plan.pipelines], "arrivals": []}
+    return {"models": models, "pipelines": [_pipeline(pipeline) for pipeline in desired.pipelines], "arrivals": []}
 
 
 def simulate(scenario: Scenario, progress: Callable[[float], object] | None = None) -> Report:
-    """What comes of ``scenario``; ``progress`` is told now and then what share of its time has passed.
+    """What comes of ``scenario``; ``progress`` is called now and then with the share of its time that has passed.
 
     Raises:
         SpecError: the scenario makes no sense.
@@ -96,7 +96,7 @@ def find_replicas(scenario: Scenario, on_try: Callable[[dict[str, int]], object]
 
     Args:
         scenario: what runs and what comes.
-        on_try: told how many replicas of each model are tried next.
+        on_try: called with how many replicas of each model are tried next.
 
     Raises:
         SpecError: nothing that comes has an objective.
@@ -147,8 +147,8 @@ def _holds(report: Report) -> bool:
     return all(target["holds"] is not False for target in report["targets"])
 
 
-def _model(model: PlannedModel) -> dict[str, Any]:
-    """What the plan says of a model."""
+def _model(model: ResolvedModel) -> dict[str, Any]:
+    """What is wanted of a model."""
     slo = model.spec.slo
     return {
         "name": model.name,
@@ -165,7 +165,7 @@ def _model(model: PlannedModel) -> dict[str, Any]:
 
 
 def _pipeline(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """A pipeline as the simulator takes it. Conditions count as met: how often they are, nobody has measured."""
+    """A pipeline as the simulator takes it. Conditions count as met: how often they are is not measured."""
     positions = {step["name"]: position for position, step in enumerate(pipeline["steps"])}
 
     def follows(step: dict[str, Any]) -> list[int]:
@@ -178,13 +178,13 @@ def _pipeline(pipeline: dict[str, Any]) -> dict[str, Any]:
     return {"name": pipeline["name"], "objective": pipeline["slo"], "steps": steps}
 
 
-def _measured(model: PlannedModel, told: dict[str, Any] | None, cache: ProfileCache) -> dict[str, Any] | None:
+def _measured(model: ResolvedModel, explained: dict[str, Any] | None, cache: ProfileCache) -> dict[str, Any] | None:
     """What was measured of a model."""
-    why = (told or {}).get("explain") or {}
-    if told is None or not why.get("curve"):
+    why = (explained or {}).get("explain") or {}
+    if explained is None or not why.get("curve"):
         curve = cache.find(model.file, model.spec.device, model.threads)
         return {"curve": sorted(curve)} if curve else None
-    batching = (told.get("signature") or {}).get("batching", "on")
+    batching = (explained.get("signature") or {}).get("batching", "on")
     points = {point["rows"]: point["mean_s"] for point in [*why["curve"], *why.get("measured", ())]}
     ratios = [ratio for ratio in why.get("recent_ratios", []) if ratio > 0]
     return {

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from inferd.control import keep
-from inferd.control.keep import Keeper
-from inferd.control.resolve import make_plan
+from inferd.control.config import desired_state
+from inferd.control.loading import snapshots
+from inferd.control.loading.snapshots import Snapshots
 from inferd.control.resources import Machine
 from inferd.runtimes.kept import Lost, entered, is_unchanged, located
 
@@ -23,10 +23,10 @@ TEXT = (
 
 
 @pytest.fixture
-def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapshots]:
     # Workers enter folders; this process goes back.
     monkeypatch.chdir(tmp_path)
-    held = Keeper([tmp_path / "scratch", tmp_path / "scratch2"])
+    held = Snapshots([tmp_path / "scratch", tmp_path / "scratch2"])
     (tmp_path / "scratch").mkdir()
     yield held
     held.close()
@@ -40,9 +40,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "m"
 
 
-def load(keeper: Keeper, file: Path, told: dict | None = None, **settings: object) -> dict:
+def load(keeper: Snapshots, file: Path, told: dict | None = None, **settings: object) -> dict:
     machine = Machine((0,), None, {}, file.parent / "cache")
-    (model,) = make_plan([file], {}, dict(settings), machine).models
+    (model,) = desired_state([file], {}, dict(settings), machine).models
     return keeper.launch(model, {**model.settings, "load": {**model.settings["load"], **(told or {})}})["load"]
 
 
@@ -50,7 +50,7 @@ def names(kept: dict) -> set[str]:
     return {file["name"] for file in kept["files"]}
 
 
-def test_a_class_is_kept_with_its_sources_and_what_they_name(keeper: Keeper, folder: Path) -> None:
+def test_a_class_is_kept_with_its_sources_and_what_they_name(keeper: Snapshots, folder: Path) -> None:
     (folder / "part").mkdir()
     (folder / "part" / "inner.py").write_text("WEIGHTS = 'named.bin'\n")
     for hidden in (".git", "__pycache__", "venv"):
@@ -58,7 +58,7 @@ def test_a_class_is_kept_with_its_sources_and_what_they_name(keeper: Keeper, fol
         (folder / hidden / "no.py").write_text("")
     (folder / "venv" / "pyvenv.cfg").write_text("")
     for name in ("named.bin", "told.bin", "other.bin"):
-        (folder / name).write_bytes(bytes(keep.COPIED_FILE_MAX + 1))
+        (folder / name).write_bytes(bytes(snapshots.COPIED_FILE_MAX + 1))
     (folder / "small.txt").write_text("1")
     (folder / "served.log").write_text("1")
     os.mkfifo(folder / "pipe")
@@ -69,7 +69,7 @@ def test_a_class_is_kept_with_its_sources_and_what_they_name(keeper: Keeper, fol
     assert is_unchanged(kept)
 
 
-def test_a_worker_enters_the_users_folder_until_a_file_changes(keeper: Keeper, folder: Path, capfd) -> None:
+def test_a_worker_enters_the_users_folder_until_a_file_changes(keeper: Snapshots, folder: Path, capfd) -> None:
     (folder / "small.txt").write_text("old")
     told = load(keeper, folder / "model.py")
     assert entered(told["kept"]) == str(folder)
@@ -90,7 +90,7 @@ def test_a_worker_enters_the_users_folder_until_a_file_changes(keeper: Keeper, f
     assert entered(told["kept"]) == view
 
 
-def test_the_same_bytes_are_no_change(keeper: Keeper, folder: Path, capfd) -> None:
+def test_the_same_bytes_are_no_change(keeper: Snapshots, folder: Path, capfd) -> None:
     told = load(keeper, folder / "model.py")
     (folder / "model.py").unlink()
     (folder / "model.py").write_text(TEXT)
@@ -101,12 +101,12 @@ def test_the_same_bytes_are_no_change(keeper: Keeper, folder: Path, capfd) -> No
 
 
 def test_bounds_of_files_bytes_and_descriptors_hold(
-    keeper: Keeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+    keeper: Snapshots, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keep, "FILES_MAX", 5)
-    monkeypatch.setattr(keep, "OPEN_MAX", 2)
-    monkeypatch.setattr(keep, "COPIED_FILE_MAX", 100)
-    monkeypatch.setattr(keep, "COPIED_MAX", 250)
+    monkeypatch.setattr(snapshots, "FILES_MAX", 5)
+    monkeypatch.setattr(snapshots, "OPEN_MAX", 2)
+    monkeypatch.setattr(snapshots, "COPIED_FILE_MAX", 100)
+    monkeypatch.setattr(snapshots, "COPIED_MAX", 250)
     (folder / "model.py").write_text("# f0 f1 f2\n")
     for number in range(3):
         (folder / f"f{number}").write_bytes(bytes(101))
@@ -121,10 +121,10 @@ def test_bounds_of_files_bytes_and_descriptors_hold(
     assert len(os.listdir("/proc/self/fd")) - before <= 3
 
 
-def test_a_folder_that_is_a_model_is_kept_whole(keeper: Keeper, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_a_model_is_kept_whole(keeper: Snapshots, folder: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     (whole / "onnx").mkdir(parents=True)
-    (whole / "onnx" / "model.onnx").write_bytes(bytes(keep.COPIED_FILE_MAX + 1))
+    (whole / "onnx" / "model.onnx").write_bytes(bytes(snapshots.COPIED_FILE_MAX + 1))
     (whole / "tokenizer.json").write_text("{}")
     told = load(keeper, folder / "model.py", {"file": str(whole), "runtime": "huggingface"})
     assert names(told["kept"]) == {"tokenizer.json", "onnx/model.onnx"}
@@ -133,13 +133,13 @@ def test_a_folder_that_is_a_model_is_kept_whole(keeper: Keeper, folder: Path, tm
     view = entered(told["kept"])
     assert located(told, view)["file"] == view == str(Path.cwd())
     assert Path("tokenizer.json").read_text() == "{}"
-    assert Path("onnx/model.onnx").stat().st_size == keep.COPIED_FILE_MAX + 1
+    assert Path("onnx/model.onnx").stat().st_size == snapshots.COPIED_FILE_MAX + 1
 
 
 def test_a_folder_that_is_a_model_and_too_much_to_keep_is_refused_once_it_changed(
-    keeper: Keeper, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keeper: Snapshots, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keep, "FILES_MAX", 2)
+    monkeypatch.setattr(snapshots, "FILES_MAX", 2)
     many = tmp_path / "many"
     many.mkdir()
     for number in range(4):
@@ -151,9 +151,9 @@ def test_a_folder_that_is_a_model_and_too_much_to_keep_is_refused_once_it_change
         entered(kept)
 
 
-def test_what_was_written_to_in_place_is_lost_if_it_was_too_large_to_be_copied(keeper: Keeper, folder: Path) -> None:
+def test_what_was_written_to_in_place_is_lost_if_it_was_too_large_to_be_copied(keeper: Snapshots, folder: Path) -> None:
     (folder / "model.py").write_text(TEXT + "# big.bin\n")
-    (folder / "big.bin").write_bytes(bytes(keep.COPIED_FILE_MAX + 1))
+    (folder / "big.bin").write_bytes(bytes(snapshots.COPIED_FILE_MAX + 1))
     kept = load(keeper, folder / "model.py")["kept"]
     with (folder / "big.bin").open("r+b") as opened:
         opened.write(b"x")
@@ -162,7 +162,7 @@ def test_what_was_written_to_in_place_is_lost_if_it_was_too_large_to_be_copied(k
         entered(kept)
 
 
-def test_a_place_without_room_is_passed_over(keeper: Keeper, folder: Path, tmp_path: Path) -> None:
+def test_a_place_without_room_is_passed_over(keeper: Snapshots, folder: Path, tmp_path: Path) -> None:
     kept = load(keeper, folder / "model.py")["kept"]
     (folder / "model.py").unlink()
     (tmp_path / "scratch").rmdir()
@@ -175,10 +175,10 @@ def test_a_place_without_room_is_passed_over(keeper: Keeper, folder: Path, tmp_p
 
 
 def test_a_file_that_changes_while_it_is_kept_is_read_again(
-    keeper: Keeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+    keeper: Snapshots, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "small.txt").write_text("0")
-    read, count = keep._Store.files, iter(range(3))
+    read, count = snapshots._Store.files, iter(range(3))
 
     def change(store: object) -> list:
         found = read(store)
@@ -187,14 +187,14 @@ def test_a_file_that_changes_while_it_is_kept_is_read_again(
             (folder / "small.txt").write_text("longer and longer")
         return found
 
-    monkeypatch.setattr(keep._Store, "files", change)
+    monkeypatch.setattr(snapshots._Store, "files", change)
     kept = load(keeper, folder / "model.py")["kept"]
     assert is_unchanged(kept)
     assert entered(kept) == str(folder)
 
 
 def test_what_killed_servers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    namespace, pid, started = keep._process(os.getpid())
+    namespace, pid, started = snapshots._process(os.getpid())
     token = "0" * 24
     mine, dead, reused, elsewhere, other = (
         tmp_path / f"inferd-{name}"
@@ -212,5 +212,5 @@ def test_what_killed_servers_left_is_removed_and_nothing_else(tmp_path: Path) ->
     (tmp_path / "kept").mkdir()
     link = tmp_path / f"inferd-{namespace}-4194305-{started}-{'1' * 24}"
     link.symlink_to(tmp_path / "kept")
-    Keeper([tmp_path]).close()
+    Snapshots([tmp_path]).close()
     assert set(tmp_path.iterdir()) == {mine, elsewhere, other, link, tmp_path / "kept"}

@@ -1,6 +1,6 @@
 """Models that are served from ONNX because that gives the same answers faster.
 
-Reads a planned model, hands on the launch that serves it best and a sentence that says why. What was found is kept
+Reads a resolved model, hands on the launch that serves it best and a sentence that says why. What was found is kept
 under the user's cache, by everything that decides it: a model is converted once on a machine. Nothing depends on the
 cache: where it can't be read or written, a model is converted at each start, for this server alone.
 Knows nothing of how models are converted and compared: :mod:`inferd.runtimes.faster` does, in a process of its own.
@@ -15,10 +15,8 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,13 +31,14 @@ from inferd.runtimes.trust import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from tempfile import TemporaryDirectory
 
-    from inferd.control.resolve import PlannedModel
+    from inferd.control.desired import ResolvedModel
 
 __all__ = ["Conversions", "served_by_library"]
 
 _PACKAGES = ("onnx", "onnxruntime", "numpy", "inferd")
-"""What decides beside the packages of a runtime."""
+"""Packages that decide besides those of a runtime."""
 
 
 class Conversions:
@@ -52,17 +51,17 @@ class Conversions:
     """
 
     def __init__(
-        self, cache: Path, convert: Callable[[PlannedModel, Path], tuple[Verdict, bool]] | None = None
+        self, cache: Path, convert: Callable[[ResolvedModel, Path], tuple[Verdict, bool]] | None = None
     ) -> None:
         self._kept = cache / "faster"
         self._convert = convert or _converted
-        self._own: list[tempfile.TemporaryDirectory[str]] = []
+        self._own: list[TemporaryDirectory[str]] = []
         self._adding = threading.Lock()
 
-    def launch(self, model: PlannedModel) -> dict[str, Any]:
+    def launch(self, model: ResolvedModel) -> dict[str, Any]:
         """``ModelSettings`` of the data plane, with the faster launch where there is one.
 
-        Whatever goes wrong is told in them as a fact, and the library serves.
+        A failure is recorded in them as a fact, and the library serves.
         """
         load, spec = model.settings["load"], model.spec
         if load.get("runtime") not in CONVERTIBLE or spec.python is not None:
@@ -79,12 +78,12 @@ class Conversions:
         except Exception as fault:  # noqa: BLE001 (a model is never lost for what would have made it faster)
             message = str(fault) if isinstance(fault, InferdError) else f"{type(fault).__name__}: {fault}"
             return served_by_library(model.settings, f"its conversion to ONNX failed ({' '.join(message.split())})")
-        told: dict[str, Any] = {"schemas": list(found.verdict.schemas), "facts": {"faster": found.verdict.why}}
+        extra: dict[str, Any] = {"schemas": list(found.verdict.schemas), "facts": {"faster": found.verdict.why}}
         # Rows alone were compared with rows in company. The worker's own probe knows no rows that tell them apart.
-        told["compared"] = True
+        extra["compared"] = True
         if found.verdict.ignored_columns:
-            told["ignored_columns"] = list(found.verdict.ignored_columns)
-        load = launch.load | told
+            extra["ignored_columns"] = list(found.verdict.ignored_columns)
+        load = launch.load | extra
         return {**model.settings, "launch": {launch.how: {"command": launch.command}}, "load": load}
 
     def close(self) -> None:
@@ -94,11 +93,13 @@ class Conversions:
                 with contextlib.suppress(OSError):
                     self._own.pop().cleanup()
 
-    def _found(self, model: PlannedModel) -> _Found:
+    def _found(self, model: ResolvedModel) -> _Found:
         folder = self._kept / _key(model)
         verdict = _read(folder)
         if verdict is not None:
             return _Found(verdict, folder)
+        import tempfile
+
         # Python removes it when this server ends, however that comes about.
         own = tempfile.TemporaryDirectory(prefix="inferd-", ignore_cleanup_errors=True)
         place = Path(own.name)
@@ -128,7 +129,7 @@ def served_by_library(settings: dict[str, Any], why: str) -> dict[str, Any]:
 # -- the conversion -------------------------------------------------------------------------------------------------
 
 
-def _converted(model: PlannedModel, folder: Path) -> tuple[Verdict, bool]:
+def _converted(model: ResolvedModel, folder: Path) -> tuple[Verdict, bool]:
     """Convert and compare in a process of its own."""
     request = {"load": model.settings["load"], "folder": str(folder), "tolerance": model.spec.faster_tolerance}
     try:
@@ -149,14 +150,14 @@ def _converted(model: PlannedModel, folder: Path) -> tuple[Verdict, bool]:
     if not ended.returncode:
         with contextlib.suppress(msgspec.MsgspecError):
             return msgspec.json.decode(ended.stdout, type=Verdict), True
-    said = ended.stderr.strip().rpartition("\n")[2][:200]
-    return Verdict("library", f"its conversion to ONNX ended with status {ended.returncode} ({said})"), False
+    output = ended.stderr.strip().rpartition("\n")[2][:200]
+    return Verdict("library", f"its conversion to ONNX ended with status {ended.returncode} ({output})"), False
 
 
 # -- what is kept ---------------------------------------------------------------------------------------------------
 
 
-def _key(model: PlannedModel) -> str:
+def _key(model: ResolvedModel) -> str:
     """Names everything that decides about a model."""
     load = {name: value for name, value in model.settings["load"].items() if name != "file"}
     packages = {name: _version(name) for name in (*CONVERTIBLE[load["runtime"]], *_PACKAGES)}
@@ -192,6 +193,9 @@ def _processor() -> str | None:
 
 
 def _version(package: str) -> str | None:
+    # Imported here: it takes a tenth of the time to start, and most servers convert nothing.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:
@@ -216,7 +220,9 @@ def _read(folder: Path) -> Verdict | None:
 
 
 def _keep(made: Path, folder: Path, verdict: Verdict) -> bool:
-    """Put what lies in ``made`` where the next server finds it; whether it is there now."""
+    """Move the content of ``made`` to where the next server finds it; whether it is there now."""
+    import tempfile
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as scratch:

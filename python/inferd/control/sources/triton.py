@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inferd.control.beside import SAMPLES_FOLDER
 from inferd.control.names import name_of
+from inferd.control.sources.sidecars import SAMPLES_FOLDER
 from inferd.spec.convert import read_settings
 from inferd.spec.settings import ModelSpec
 from inferd.spec.triton.ensemble import Wanted, read_ensemble
@@ -81,7 +81,7 @@ def read_folder(folder: FilePath, notes: list[str], faults: list[str]) -> Triton
 
 
 def settle(triton: TritonFolder, defaults: Given, own: Given, over: Given, notes: list[str]) -> Given:
-    """The settings of a model's folder: those of the later stand above those of the earlier.
+    """The settings of a model's folder: later ones override earlier ones.
 
     Args:
         triton: its ``config.pbtxt``; empty where there is none.
@@ -93,7 +93,7 @@ def settle(triton: TritonFolder, defaults: Given, own: Given, over: Given, notes
     given = defaults | triton.given | own | over
     for key in ("optional", "labels"):
         if key in triton.given:
-            # What a file says of one tensor takes nothing from what the other says of the next.
+            # Merged tensor by tensor, not replaced as a whole.
             given[key] = {**triton.given[key], **own.get(key, {}), **over.get(key, {})}
     optional = given.get("optional", {})
     for name, place in triton.undecided:

@@ -1,7 +1,7 @@
-"""Files of a folder that are models, those that belong to one, and those that are left out.
+"""Files of a folder that are models, those that belong to one, and those that are ignored.
 
-Reads folders and looks into files for the names of others, hands on what is served and what is to be said of the rest.
-Decides nothing of a model's own folder: what is served of it is told.
+Reads folders and looks into files for the names of others, hands on what is served and notes about the rest.
+Decides nothing of a model's own folder: what is served of it is an argument.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from inferd.spec.files import Given
 
-__all__ = ["Loose", "left_out", "loose_models"]
+__all__ = ["Standalone", "ignored_files", "standalone_models"]
 
 _UNKNOWN = "no model is known by the ending or the first bytes"
 _SCRIPT = "no class with load() and predict() is in it; name the file itself to serve it"
 _UNREAD = "settings stand in inferd.yaml, or in model.yaml in a model's folder"
 _SETTINGS = (".yaml", ".yml", ".pbtxt")
-# What people keep in every folder, and nobody takes for a model.
+# Files of every repository, which are no models.
 _HARMLESS = re.compile(
     r"(readme|license|licence|copying|notice|changelog|authors|makefile|dockerfile)(\..*)?"
     r"|requirements.*\.txt|pyproject\.toml|setup\.(py|cfg)|.*\.(md|rst|lock)",
@@ -40,17 +40,17 @@ _LOOKED_INTO_MAX = 64 << 20
 _NAMES_MAX = 10
 
 
-class Loose(NamedTuple):
-    """The files of a folder that stand for themselves."""
+class Standalone(NamedTuple):
+    """The files of a folder that are models by themselves."""
 
     models: list[Path]
     """Each a model."""
-    left_out: list[str]
+    ignored: list[str]
     """What else is there: names and why, for a message."""
 
 
-def loose_models(folder: Path, given: Given, read: Collection[Path] = ()) -> Loose:
-    """The models among the files of ``folder``, and what is said of the others.
+def standalone_models(folder: Path, given: Given, read: Collection[Path] = ()) -> Standalone:
+    """The models among the files of ``folder``, and notes about the others.
 
     Args:
         folder: of models.
@@ -69,13 +69,13 @@ def loose_models(folder: Path, given: Given, read: Collection[Path] = ()) -> Loo
     for file, reason in reasons.items():
         if not _belongs(file, models):
             by_reason.setdefault(reason, []).append(file.name)
-    return Loose(models, [f"{_listed(names)} left out: {reason}" for reason, names in by_reason.items()])
+    return Standalone(models, [f"{_listed(names)} left out: {reason}" for reason, names in by_reason.items()])
 
 
-def left_out(
+def ignored_files(
     folder: Path, versions: Mapping[int, Path], files: Mapping[int, Path | None], given: Given
 ) -> Iterator[str]:
-    """What is said of versions and files of a model that are not served.
+    """Notes about versions and files of a model that are not served.
 
     Args:
         folder: the model's.
@@ -106,14 +106,14 @@ def left_out(
 
 
 def _unread(folder: Path, place: Path) -> tuple[str, ...]:
-    """Names of files of settings that nobody reads in ``place``."""
+    """Names of settings files that are not read in ``place``."""
     misspelt = ("inferd.yaml", "inferd.yml", "model.yml")
     return misspelt if place == folder else (*misspelt, "model.yaml", "config.pbtxt")
 
 
 def _others(paths: Iterable[Path], chosen: Sequence[Path]) -> list[str]:
     """Models among ``paths`` that are not among, or part of, those that were ``chosen``."""
-    # What stands beside a class is loaded by it, for all that can be known.
+    # Files in the folder of a class may be loaded by it.
     by_class = all(file.suffix == ".py" for file in chosen)
     return [
         path.name
@@ -136,8 +136,8 @@ def _why_not(file: Path, given: Given) -> str | None:
         runtime(kind).compose(file, ModelSpec(**given), 1)
     except Forbidden as fault:
         return str(fault).replace("\nhelp: ", "; ")
-    except (InferdError, TypeError):
-        # What else is wrong with it is said when it is planned.
+    except (InferdError, OSError, TypeError):
+        # Its own fault, which is reported when the model is read.
         return None
     return None
 

@@ -1,6 +1,6 @@
 """Holds the files of models as they were when they were loaded, so that every worker loads the same bytes.
 
-Reads the files of a planned model, hands on the launch that lets workers find them again: while nothing changed they
+Reads the files of a resolved model, hands on the launch that lets workers find them again: while nothing changed they
 load from where the user has them, else from what is held here. Small files are copied into memory, large ones are held
 open: neither needs room on a disk, and all of it goes with this process. ADR 0030 says why.
 Knows nothing of how workers use it: :mod:`inferd.runtimes.kept` does.
@@ -29,9 +29,9 @@ from inferd.runtimes.kept import identity_of, is_unchanged
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from inferd.control.resolve import PlannedModel
+    from inferd.control.desired import ResolvedModel
 
-__all__ = ["Keeper"]
+__all__ = ["Snapshots"]
 
 COPIED_FILE_MAX = 1 << 20
 """Largest file that is copied, in bytes; larger ones are held open."""
@@ -52,22 +52,22 @@ _IN_MEMORY_MAX = 64 << 20
 
 _PREFIX = "inferd-"
 _NAME = re.compile(rf"{_PREFIX}(\d+)-(\d+)-(\d+)-[0-9a-f]{{24}}")
-# What a model writes beside itself is its own affair, and goes on where it is.
+# Files that a model writes into its folder are not snapshotted: it goes on writing the originals.
 _WRITTEN = re.compile(r".*(\.(log|out|err|pid|lock|tmp|swp|db|sqlite3?|pyc)|-(wal|shm|journal)|~)", re.IGNORECASE)
 _NO_MODULES = ("__pycache__", "node_modules", "site-packages")
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
 _LOOKED_INTO_MAX = 64 << 20
 
 
-class Keeper:
-    """What is held for the models of one server.
+class Snapshots:
+    """The files that are held for the models of one server.
 
     Args:
         places: folders in which workers may lay files out again, in this order. Nothing is there until one must.
     """
 
     def __init__(self, places: Sequence[Path]) -> None:
-        self._descriptors: list[int] = []
+        self._descriptors: dict[tuple[str, int], list[int]] = {}
         self._kept: dict[tuple[str, int], dict[str, Any]] = {}
         self._count = 0
         # Nobody can guess it, and make the folder first. Who made it is in it, for servers to come.
@@ -82,7 +82,7 @@ class Keeper:
         # The rest is for connections, arenas and pipes.
         self._descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
 
-    def launch(self, model: PlannedModel, settings: dict[str, Any]) -> dict[str, Any]:
+    def launch(self, model: ResolvedModel, settings: dict[str, Any]) -> dict[str, Any]:
         """``ModelSettings`` of the data plane whose workers load what is there now, whenever they start.
 
         Args:
@@ -94,9 +94,11 @@ class Keeper:
         file = Path(load["path"] if native else load["file"])
         about = load.get("triton")
         folder = Path(about["folder"]) if about else _folder_of(file, load)
-        kept = self._keep(file, folder, load)
-        told = "" if kept is None else marshal.dumps({**kept, "code": worker_side.__file__}).hex()
-        if kept is None or (native and len(told) > _ARGUMENT_MAX):
+        with self._adding:
+            held = self._descriptors.setdefault((model.name, model.version), [])
+        kept = self._keep(file, folder, load, held)
+        argument = "" if kept is None else marshal.dumps({**kept, "code": worker_side.__file__}).hex()
+        if kept is None or (native and len(argument) > _ARGUMENT_MAX):
             return settings
         self._kept[model.name, model.version] = kept
         # Each worker enters the folder that it finds: this one may be gone by then.
@@ -106,26 +108,36 @@ class Keeper:
         launch = settings["launch"]["exec"]
         return {
             **settings,
-            "launch": {"exec": {**launch, "command": [*launch["command"], told]}},
+            "launch": {"exec": {**launch, "command": [*launch["command"], argument]}},
             # In the folder that the worker enters. With its folder: weights are looked for there.
             "load": {**load, "path": f"./{file.name}"},
         }
 
-    def is_unchanged(self, model: PlannedModel) -> bool:
+    def is_unchanged(self, model: ResolvedModel) -> bool:
         """Whether the model's files are still those that were kept."""
         kept = self._kept.get((model.name, model.version))
         return kept is None or is_unchanged(kept)
 
+    def release(self, name: str, version: int) -> None:
+        """Let go of a model's files. No worker of it may be started afterwards."""
+        with self._adding:
+            self._kept.pop((name, version), None)
+            for descriptor in self._descriptors.pop((name, version), ()):
+                os.close(descriptor)
+
     def close(self) -> None:
         """Let go of everything. No worker may be started afterwards."""
+        for name, version in list(self._descriptors):
+            self.release(name, version)
         with self._adding:
-            for descriptor in self._descriptors:
-                os.close(descriptor)
-            self._descriptors.clear()
             for place in self._places:
                 shutil.rmtree(place, ignore_errors=True)
 
-    def _keep(self, file: Path, folder: Path, load: dict[str, Any]) -> dict[str, Any] | None:
+    def _open(self) -> int:
+        with self._adding:
+            return sum(map(len, self._descriptors.values()))
+
+    def _keep(self, file: Path, folder: Path, load: dict[str, Any], held: list[int]) -> dict[str, Any] | None:
         for _ in range(_TRIES):
             descriptors: list[int] = []
             try:
@@ -143,7 +155,7 @@ class Keeper:
             # Files that change all the time: a worker reads what it finds.
             return None
         with self._adding:
-            self._descriptors += descriptors
+            held += descriptors
             self._count += 1
             views = [str(place / str(self._count)) for place in self._places]
         files = kept["files"]
@@ -154,7 +166,7 @@ class Keeper:
         return {**kept, "views": views, "copies": copies, "server": os.getpid()}
 
     def _read(self, file: Path, folder: Path, load: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        store = _Store(descriptors, min(OPEN_MAX, self._descriptors_max - len(self._descriptors)))
+        store = _Store(descriptors, min(OPEN_MAX, self._descriptors_max - self._open()))
         is_class = load.get("runtime") == "python"
         words = json.dumps(load.get("parameters")).encode()
         live: list[tuple[str, str]] = []
@@ -275,7 +287,7 @@ def _folder_of(file: Path, load: dict[str, Any]) -> Path:
     if load.get("runtime") == "python" and file.parent.name.isdecimal():
         with contextlib.suppress(OSError):
             if b"TritonPythonModel" in file.read_bytes():
-                # What versions share stands beside them.
+                # What versions share is in the folder above them.
                 return file.parent.parent
     return file.parent
 
@@ -293,7 +305,7 @@ def _files(file: Path, folder: Path, load: dict[str, Any]) -> Iterator[tuple[str
         return
     yield str(file.relative_to(folder)), file
     if load.get("runtime") == "python":
-        yield from _beside_class(file, folder)
+        yield from _files_of_class(file, folder)
         return
     # Sidecars: m.bin beside m.xml, m.onnx.data and m.onnx_data beside m.onnx.
     names = [child.name for child in sorted(folder.iterdir()) if child != file]
@@ -305,7 +317,7 @@ def _files(file: Path, folder: Path, load: dict[str, Any]) -> Iterator[tuple[str
             yield name, folder / name
 
 
-def _beside_class(file: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+def _files_of_class(file: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """What a class in Python may import or open: sources first, since of others there may be any number."""
     version = file.parent if file.parent != folder else None
     inside = str(file.parent.relative_to(folder)) if version else ""
@@ -317,13 +329,13 @@ def _beside_class(file: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         for name, path in (_walk(real) if apart else ())
         if path.suffix == ".py"
     ]
-    beside = [
+    siblings = [
         (name, path)
         for name, path in _walk(folder)
         if not (name.partition("/")[0].isdecimal() and version and not path.is_relative_to(version))
     ]
     named = {str(file.relative_to(folder))}
-    for name, path in [*modules, *sorted(beside, key=lambda one: one[1].suffix != ".py")]:
+    for name, path in [*modules, *sorted(siblings, key=lambda one: one[1].suffix != ".py")]:
         if name not in named:
             named.add(name)
             yield name, path

@@ -1,6 +1,6 @@
 """Models with hooks: a file whose class has ``preprocess`` or ``postprocess`` is served as a pipeline of its stages.
 
-Reads a model's file as text, hands on the models and the pipeline that it stands for. Runs nothing of it: the file is
+Reads a model's file as text, hands on the models and the pipeline that it is served as. Runs nothing of it: the file is
 parsed, and only its workers import it.
 """
 
@@ -10,7 +10,7 @@ import ast
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from inferd.control.repository import Found
+    from inferd.control.sources.source import Found
 
 __all__ = ["Stages", "read_stages"]
 
@@ -31,7 +31,7 @@ class Stages(NamedTuple):
     """By stage, in the order in which requests pass them: the names of its method's arguments."""
 
     def models(self, found: Found) -> list[tuple[str, Found]]:
-        """What each stage is as a model of its own, by its name."""
+        """Each stage as a model of its own, by its name."""
         shared = {name: value for name, value in found.given.items() if name in _SHARED}
         edges = ("name", "slo", "priority_default", *_FIRST, *_LAST)
         own = {name: value for name, value in found.given.items() if name not in edges}

@@ -5,7 +5,6 @@ Reads text and files, hands on sources as the simulator takes them. Knows nothin
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +84,9 @@ def _process(form: str) -> dict[str, Any]:
 
 def _read_file(file: Path, target: str | None, known: list[str]) -> list[Source]:
     """The sources in a CSV file: one for each model that it names."""
+    # Imported here: every command imports this module for its forms.
+    import csv
+
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = [(reader_line, row) for reader_line, row in enumerate(csv.reader(lines), 1) if any(row)]

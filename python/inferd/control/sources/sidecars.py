@@ -1,6 +1,6 @@
-"""Files that stand beside a model: names of classes, and requests that warm it up.
+"""Files in a model's folder that are no model: names of classes, and requests that warm it up.
 
-Reads what the settings name, hands on what the data plane is told. Knows nothing of what the model takes and gives.
+Reads what the settings name, hands on settings of the data plane. Knows nothing of what the model takes and gives.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLES_FOLDER", "read_labels", "read_samples"]
 
 SAMPLES_FOLDER = "warmup"
-"""Where files of samples are, beside the versions."""
+"""The folder of sample files in a model's folder."""
 
 
 def read_labels(

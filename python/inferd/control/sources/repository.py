@@ -1,47 +1,35 @@
 """Paths into models and versions.
 
-Reads folders, hands on every model version that is to be served, with the settings that stand beside it.
+Reads folders, hands on every model version that is to be served, with the settings in its folder's files.
 Knows nothing of the machine and of defaults: what was not given is not filled in.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inferd.control.beside import SAMPLES_FOLDER
-from inferd.control.leftovers import left_out, loose_models
 from inferd.control.names import name_of, visible
-from inferd.control.triton import CONFIG_FILE, TritonFolder, check_versions, read_folder, settle
+from inferd.control.sources.ignored import ignored_files, standalone_models
+from inferd.control.sources.sidecars import SAMPLES_FOLDER
+from inferd.control.sources.source import Fault, Found
+from inferd.control.sources.triton import CONFIG_FILE, TritonFolder, check_versions, read_folder, settle
 from inferd.runtimes.registry import recognise
 from inferd.spec.files import Given, ModelEntry, load_model_file, load_server_file
 from inferd.spec.settings import NAME_PATTERN
 from inferd.spec.values import Versions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from inferd.spec.triton.ensemble import Wanted
 
-__all__ = ["Found", "Repository", "discover"]
+__all__ = ["Repository", "discover"]
 
 LAYOUT = "<name>/<version>/model.onnx (or model.py, model.ubj …), versions are 1, 2, 3 …"
 SERVER_FILE, MODEL_FILE = "inferd.yaml", "model.yaml"
-
-
-class Found(NamedTuple):
-    """One model version on disk."""
-
-    name: str
-    version: int
-    file: Path
-    given: Given
-    """What ``model.yaml`` and ``inferd.yaml`` set for it."""
-    place: str
-    """Where it was named, for messages."""
-    config: dict[str, Any] | None = None
-    """The ``config.pbtxt`` beside it."""
-    folder: Path = Path()
-    """Where what belongs to it is looked for: labels, samples."""
 
 
 class Repository(NamedTuple):
@@ -55,44 +43,105 @@ class Repository(NamedTuple):
     declared: dict[str, Given]
     """``inputs`` and ``outputs`` of pipelines that say what they are, by name."""
     notes: list[str]
-    """What is left out: files and versions that are not served, what has no effect; ``place: what and why``."""
+    """What is ignored: files and versions that are not served, what has no effect; ``place: what and why``."""
     wanted: list[Wanted]
     """Versions that steps ask for."""
+    faults: list[Fault]
 
 
-def discover(paths: list[Path], overrides: Given, faults: list[str]) -> Repository:
-    """Everything that ``paths`` name.
+def discover(paths: list[Path], overrides: Given) -> Repository:
+    """Everything that ``paths`` name. A fault of one model, of any kind, keeps no other from being found.
 
     Args:
         paths: model files, folders of models, or ``inferd.yaml`` files; ``NAMESPACE=PATH`` puts a namespace before the
             names of what is there.
-        overrides: settings of the command line, which stand above every file's.
-        faults: takes every fault.
+        overrides: settings of the command line, which override every file's.
     """
-    all_of_it = Repository([], {}, [], {}, [], [])
+    whole = Repository([], {}, [], {}, [], [], [])
     for path in paths:
         namespace, path_within = _namespace(path)
-        into = Repository([], all_of_it.server, [], {}, all_of_it.notes, [])
-        file = path_within / SERVER_FILE if (path_within / SERVER_FILE).exists() else path_within
-        if file.suffix in (".yaml", ".yml"):
-            read = load_server_file(file, faults)
-            into.server.update(read.server)
-            into.pipelines.extend(read.pipelines)
-            for entry in read.models:
-                part = into._replace(models=[], pipelines=[], declared={}, wanted=[])
-                _entry(entry, read.defaults, overrides, part, faults)
-                _gather(into, _named_within(entry.namespace, part))
-            if file != path_within:
-                into.notes.extend(_unlisted(file, [entry.path for entry in read.models]))
-        else:
-            _entry(ModelEntry(file, {}, str(path)), {}, overrides, into, faults)
-        _gather(all_of_it, _named_within(namespace, into))
-    _refuse_doubles(all_of_it.models, faults)
+        into = _part(whole)
+        with _isolated(str(path), into):
+            _path(path_within, str(path), overrides, into)
+        _gather(whole, _named_within(namespace, into))
+    _refuse_doubles(whole.models, whole.faults)
     served: dict[str, set[int]] = {}
-    for model in all_of_it.models:
+    for model in whole.models:
         served.setdefault(model.name, set()).add(model.version)
-    check_versions(all_of_it.wanted, served, faults)
-    return all_of_it
+    for step in whole.wanted:
+        faults: list[str] = []
+        check_versions([step], served, faults)
+        whole.faults.extend(Fault(message, (step.model,)) for message in faults)
+    return whole
+
+
+def _part(whole: Repository) -> Repository:
+    """A part of ``whole`` to be gathered. Server settings and notes are in one place already."""
+    return Repository([], whole.server, [], {}, whole.notes, [], [])
+
+
+def _path(path: Path, place: str, overrides: Given, into: Repository) -> None:
+    """What is at one path, which was named as ``place``."""
+    file = path / SERVER_FILE if (path / SERVER_FILE).exists() else path
+    if file.suffix not in (".yaml", ".yml"):
+        _entry(ModelEntry(file, {}, place), {}, overrides, into)
+        return
+    faults: list[str] = []
+    read = load_server_file(file, faults)
+    into.server.update(read.server)
+    into.pipelines.extend(read.pipelines)
+    parts = []
+    for entry in read.models:
+        part = _part(into)
+        with _isolated(entry.place, part):
+            _entry(entry, read.defaults, overrides, part)
+        parts.append(_named_within(entry.namespace, part))
+    owners = {
+        fault: _names(part) or (entry.path.stem,)
+        for entry, part in zip(read.models, parts, strict=True)
+        for fault in entry.faults
+    }
+    into.faults.extend(Fault(fault, owners.get(fault, ())) for fault in faults)
+    for part in parts:
+        _gather(into, part)
+    if file != path:
+        # A note is not worth a failure.
+        with contextlib.suppress(OSError):
+            into.notes.extend(_unlisted(file, [entry.path for entry in read.models]))
+
+
+def _names(part: Repository) -> tuple[str, ...]:
+    """What is served of it."""
+    names = [found.name for found in part.models] + [pipeline["name"] for pipeline in part.pipelines]
+    return tuple(dict.fromkeys(names))
+
+
+@contextlib.contextmanager
+def _isolated(place: str, into: Repository, label: str | None = None) -> Iterator[list[str]]:
+    """Keep what goes wrong inside the block to what is read there.
+
+    Args:
+        place: what is read, for messages.
+        into: takes the faults.
+        label: of the one model that is read. The faults are those of what the block adds to ``into``, else of this
+            name. None: several are read, and what is wrong is none of theirs.
+
+    Yields:
+        Where the block puts faults. What it raises is one more.
+    """
+    faults: list[str] = []
+    before = len(into.models), len(into.pipelines)
+    try:
+        yield faults
+    except OSError as fault:
+        faults.append(f"{place}: '{fault.filename}' can't be read: {fault.strerror}")
+    except Exception as fault:  # noqa: BLE001 (whatever it is, the others are sound)
+        faults.append(f"{place}: {type(fault).__name__}: {fault}")
+    names: tuple[str, ...] = ()
+    if label is not None:
+        added = into._replace(models=into.models[before[0] :], pipelines=into.pipelines[before[1] :])
+        names = _names(added) or (label,)
+    into.faults.extend(Fault(message, names) for message in faults)
 
 
 def _namespace(path: Path) -> tuple[str | None, Path]:
@@ -123,46 +172,55 @@ def _named_within(namespace: str | None, found: Repository) -> Repository:
         pipelines=[moved(pipeline) for pipeline in found.pipelines],
         declared={within(name): given for name, given in found.declared.items()},
         wanted=[step._replace(model=within(step.model)) for step in found.wanted],
+        faults=[fault._replace(models=tuple(map(within, fault.models))) for fault in found.faults],
     )
 
 
 def _gather(into: Repository, found: Repository) -> None:
-    """Server settings and notes are in one place already."""
     into.models.extend(found.models)
     into.pipelines.extend(found.pipelines)
     into.declared.update(found.declared)
     into.wanted.extend(found.wanted)
+    into.faults.extend(found.faults)
 
 
-def _entry(entry: ModelEntry, defaults: Given, overrides: Given, into: Repository, faults: list[str]) -> None:
+def _entry(entry: ModelEntry, defaults: Given, overrides: Given, into: Repository) -> None:
     path = entry.path
     over = entry.given | overrides
-    folders = []
+
+    def lone_file(file: Path, place: str) -> None:
+        with _isolated(place, into, over.get("name") or file.stem) as faults:
+            _lone_file(file, defaults | over, place, into, faults)
+
+    def model_folder(folder: Path, place: str) -> None:
+        with _isolated(place, into, over.get("name") or name_of(folder)) as faults:
+            _model_folder(folder, (defaults, over), place, into, faults)
+
     if not path.exists():
-        faults.append(
-            f"{entry.place}: there is no '{path}'" if entry.place != str(path) else f"{path}: no such file or folder"
-        )
+        what = f"there is no '{path}'" if entry.place != str(path) else "no such file or folder"
+        into.faults.append(Fault(f"{entry.place}: {what}", (path.stem,)))
     elif path.is_file() or _is_lone_folder(path):
-        _lone_file(path, defaults | over, entry.place, into, faults)
+        lone_file(path, entry.place)
     elif _is_model_folder(path):
-        _model_folder(path, (defaults, over), entry.place, into, faults)
+        model_folder(path, entry.place)
     else:
         folders = _model_folders(path)
-        # That it is named by it says that it was read.
+        # It named the folder, so it was read.
         read = [path / SERVER_FILE] if entry.place.startswith(f"{path / SERVER_FILE}:") else []
-        loose = loose_models(path, defaults | over, read)
-        into.notes.extend(f"{path}: {what}" for what in loose.left_out)
+        loose = standalone_models(path, defaults | over, read)
+        into.notes.extend(f"{path}: {what}" for what in loose.ignored)
         count = len(folders) + len(loose.models)
         if count == 0:
-            faults.append(
-                f"{path}: no models in this folder{_because(loose.left_out)}\nhelp: put them there as {LAYOUT}"
-            )
+            why = "".join(f"\n  {what}" for what in loose.ignored)
+            message = f"{path}: no models in this folder{why}\nhelp: put them there as {LAYOUT}"
+            into.faults.append(Fault(message, (path.stem,)))
         if "name" in over and count > 1:
-            faults.append(f"{entry.place}: 'name' was given for a folder of {count} models; name one model's folder")
+            message = f"{entry.place}: 'name' was given for a folder of {count} models; name one model's folder"
+            into.faults.append(Fault(message, (over["name"],)))
         for file in loose.models:
-            _lone_file(file, defaults | over, str(file), into, faults)
-    for folder in folders:
-        _model_folder(folder, (defaults, over), str(folder), into, faults)
+            lone_file(file, str(file))
+        for folder in folders:
+            model_folder(folder, str(folder))
 
 
 def _lone_file(file: Path, given: Given, place: str, into: Repository, faults: list[str]) -> None:
@@ -188,14 +246,14 @@ def _lone_file(file: Path, given: Given, place: str, into: Repository, faults: l
 def _model_folder(folder: Path, around: tuple[Given, Given], place: str, into: Repository, faults: list[str]) -> None:
     """Args: ``around``: the settings below and above those of the folder's own files."""
     defaults, over = around
-    beside = folder / MODEL_FILE
-    own = load_model_file(beside, faults) if beside.exists() else {}
+    settings_file = folder / MODEL_FILE
+    own = load_model_file(settings_file, faults) if settings_file.exists() else {}
     triton = TritonFolder({}, {})
     if (folder / CONFIG_FILE).exists():
         before = len(faults)
         triton = read_folder(folder, into.notes, faults)
         if triton.is_pipeline:
-            _pipeline_folder(beside, triton, own, over.get("name"), into, faults)
+            _pipeline_folder(settings_file, triton, own, over.get("name"), into, faults)
         if triton.is_pipeline or len(faults) > before:
             return
     given = settle(triton, defaults, own, over, into.notes)
@@ -207,7 +265,7 @@ def _model_folder(folder: Path, around: tuple[Given, Given], place: str, into: R
         there = ", ".join(map(str, sorted(numbers))) or "none"
         faults.append(f"{folder}: versions {sorted(missing)} are asked for; there are {there}")
     files = {number: _model_file(numbers[number], given, faults) for number in wanted}
-    into.notes.extend(left_out(folder, numbers, files, given))
+    into.notes.extend(ignored_files(folder, numbers, files, given))
     into.models.extend(
         Found(
             name,
@@ -224,11 +282,11 @@ def _model_folder(folder: Path, around: tuple[Given, Given], place: str, into: R
 
 
 def _pipeline_folder(
-    beside: Path, triton: TritonFolder, own: Given, name: str | None, into: Repository, faults: list[str]
+    settings_file: Path, triton: TritonFolder, own: Given, name: str | None, into: Repository, faults: list[str]
 ) -> None:
     """An ensemble. Only its name, objective and class are its own, the rest is its models'."""
     faults.extend(
-        f"{beside}: '{key}' has no effect on an ensemble; write it at the models of its steps"
+        f"{settings_file}: '{key}' has no effect on an ensemble; write it at the models of its steps"
         for key in own
         if key not in ("name", "slo", "priority_default")
     )
@@ -247,7 +305,7 @@ def _pipeline_folder(
 
 
 def _versions_in(folder: Path, given: Given, into: Repository, faults: list[str]) -> dict[int, Path]:
-    """The version folders by number. A model file beside no versions is version 1."""
+    """The version folders by number. Without version folders, the model's file is version 1."""
     numbers: dict[int, Path] = {}
     strange = []
     for child in visible(folder):
@@ -258,7 +316,7 @@ def _versions_in(folder: Path, given: Given, into: Repository, faults: list[str]
     if not numbers and _candidates(folder, given):
         return {1: folder}
     if strange and numbers and (folder / CONFIG_FILE).exists():
-        # As Triton has it: models keep labels and tools beside their versions.
+        # As Triton has it: folders of models also hold labels and tools.
         into.notes.append(f"{folder}: {', '.join(map(repr, strange))} is no version, and is passed over")
     elif strange:
         faults.append(
@@ -306,16 +364,12 @@ def _named_model(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if path.stem == "model"]
 
 
-def _because(left_out: list[str]) -> str:
-    return "".join(f"\n  {what}" for what in left_out)
-
-
 def _unlisted(file: Path, listed: list[Path]) -> list[str]:
-    """What is said of models beside an ``inferd.yaml`` that does not name them."""
+    """Notes about models in the folder of an ``inferd.yaml`` that does not name them."""
     folder = file.parent
     named = [path.absolute() for path in listed]
     models = [child for child in _model_folders(folder) if _is_lone_folder(child) or _is_model_folder(child)]
-    models += loose_models(folder, {}).models
+    models += standalone_models(folder, {}).models
     strange = sorted(child.name for child in models if not any(path.is_relative_to(child.absolute()) for path in named))
     if not strange or any(path.samefile(folder) for path in named if path.exists()):
         return []
@@ -347,13 +401,14 @@ def _version(name: str) -> bool:
     return name.isascii() and name.isdigit() and not name.startswith("0") and len(name) < 19
 
 
-def _refuse_doubles(models: list[Found], faults: list[str]) -> None:
+def _refuse_doubles(models: list[Found], faults: list[Fault]) -> None:
     seen: dict[tuple[str, int], Found] = {}
     for model in models:
         first = seen.setdefault((model.name, model.version), model)
         if first is not model:
-            faults.append(
+            message = (
                 f"{model.file}: model '{model.name}' version {model.version} is also {first.file}\n"
                 "help: give one of them another name: or another version folder, or keep repositories apart with"
                 " namespaces: inferd serve a=REPOSITORY b=REPOSITORY"
             )
+            faults.append(Fault(message, (model.name,)))

@@ -31,11 +31,11 @@ def differences(declared: Declared, signature: Signature) -> list[str]:
     """
     found = _tensors("input", declared.inputs or (), signature.inputs, declared.open_sizes)
     if declared.inputs:
-        said = {spec.name for spec in declared.inputs}
+        names = {spec.name for spec in declared.inputs}
         found += [
             f"the model takes input '{spec}', which is not declared"
             for spec in signature.inputs
-            if spec.name not in said
+            if spec.name not in names
         ]
     return found + _tensors("output", declared.outputs or (), signature.outputs, declared.open_sizes)
 
@@ -57,7 +57,7 @@ def _fits(declared: TensorSpec, real: TensorSpec, open_sizes: bool) -> bool:
         declared.datatype == real.datatype
         and len(declared.shape) == len(real.shape)
         and all(
-            size in (-1, said) or (open_sizes and said == -1)
-            for said, size in zip(declared.shape, real.shape, strict=True)
+            size in (-1, stated) or (open_sizes and stated == -1)
+            for stated, size in zip(declared.shape, real.shape, strict=True)
         )
     )

@@ -298,7 +298,7 @@ def test_a_matrix_of_text_names_row_and_column():
         ([datetime.date(2020, 1, 1)], "BYTES", "is date, not text"),
         (pd.Series(["\ud800"], dtype=object), "BYTES", "has no form in UTF-8"),
         ([0.5, "x"], "FP64", "row 1: column 'a': 'x' is str, not a number"),
-        ([1.0, 2.5], "INT64", "row 1: column 'a': 2.5 is no whole number in range; the model takes INT64"),
+        ([1.0, 2.5], "INT64", "row 1: column 'a': 2.5 is not an integer in range; the model takes INT64"),
         ([1, 300], "INT8", "row 1: column 'a': 300 is out of range; the model takes INT8"),
         ([0, 2], "BOOL", "row 1: column 'a': 2 is neither true nor false"),
         ([1.0, 1e39], "FP32", "row 1: column 'a': 1e+39 is out of range; the model takes FP32"),

@@ -101,7 +101,7 @@ def test_what_is_missing_goes_through_a_test_without_a_server():
             "Eva of Bern, None",
             "you of Rom, 3.0",
         ]
-        with pytest.raises(InvalidInput, match="'city' is not what the model takes"):
+        with pytest.raises(InvalidInput, match="'city' does not match the model's annotation"):
             model.predict(name=["Eva"], age=[1.0], city=[None])
 
 
@@ -129,7 +129,7 @@ def test_an_output_is_never_missing_text():
 @pytest.mark.parametrize(
     ("kind", "values", "words"),
     [
-        (list[int], [1.5], "1.5 is no whole number in range"),
+        (list[int], [1.5], "1.5 is not an integer in range"),
         (list[int], [2**63], "9223372036854775808 is out of range"),
         (list[int], [None], "is missing"),
         (list[bool], [2], "neither true nor false"),

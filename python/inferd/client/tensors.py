@@ -14,7 +14,7 @@ import numpy as np
 
 from inferd.client.tables import values_of
 from inferd.errors import InvalidInput
-from inferd.exact import Misfit, exact, is_missing
+from inferd.exact import ConversionError, cast_exact, is_missing
 from inferd.types import DATATYPES, MISSING, TensorSpec
 
 if TYPE_CHECKING:
@@ -94,15 +94,15 @@ def numbers_of(value: Any, spec: TensorSpec, place: Place) -> np.ndarray:
     array = values_of(value)
     wanted = _BF16_SENT_AS if spec.datatype == "BF16" else np.dtype(DATATYPES[spec.datatype]).newbyteorder("<")
     try:
-        return exact(array, wanted)
-    except Misfit as misfit:
-        said = "a value" if misfit.value is None else _shown(misfit.value)
-        text = f"{said} {misfit.why}; the model takes {spec.datatype}"
-        if misfit.value is None:
+        return cast_exact(array, wanted)
+    except ConversionError as error:
+        said = "a value" if error.value is None else _shown(error.value)
+        text = f"{said} {error.why}; the model takes {spec.datatype}"
+        if error.value is None:
             text += "\nhelp: it has no missing value; fill it in, or drop the row"
-        elif "not a number" in misfit.why:
-            text += _remedy(misfit.value)
-        raise place.fault(misfit.index, text) from None
+        elif "not a number" in error.why:
+            text += _remedy(error.value)
+        raise place.fault(error.index, text) from None
 
 
 def _shown(value: Any) -> str:

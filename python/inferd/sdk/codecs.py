@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.exact import as_array, exact
+from inferd.exact import as_array, cast_exact
 from inferd.types import DATATYPES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class _Arrays(NamedTuple):
             return array
         if array.dtype.kind in "OSU" or not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
             raise ModelFailed(f"{array.dtype} was returned where {self.dtype} is annotated")
-        return exact(array, self.dtype)
+        return cast_exact(array, self.dtype)
 
     def sample(self, rows: int) -> Sequence[Any]:
         shape = (rows, *(3 if dim < 0 else dim for dim in self.shape))
@@ -146,7 +146,7 @@ class _Numbers(NamedTuple):
         return [None if math.isnan(value) else value for value in values] if self.missing else values
 
     def encode(self, values: Any) -> np.ndarray:
-        return exact(as_array(values), np.dtype(self.dtype))
+        return cast_exact(as_array(values), np.dtype(self.dtype))
 
     def sample(self, rows: int) -> Sequence[Any]:
         return [np.dtype(self.dtype).type(row).item() for row in range(rows)]

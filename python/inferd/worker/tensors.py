@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import ModelFailed
-from inferd.exact import Misfit, exact
+from inferd.exact import ConversionError, cast_exact
 from inferd.types import DATATYPES, MISSING
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def _checked(outputs: dict[str, Any], spec: TensorSpec, rows: int | None) -> np.
 
 def _exactly(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     try:
-        return exact(array, _DTYPES[spec.datatype])
-    except Misfit as misfit:
+        return cast_exact(array, _DTYPES[spec.datatype])
+    except ConversionError as error:
         raise ModelFailed(
-            f"output '{spec.name}' is {misfit.value} at {list(misfit.index)}, which {misfit.why} as {spec.datatype}"
+            f"output '{spec.name}' is {error.value} at {list(error.index)}, which {error.why} as {spec.datatype}"
         ) from None

@@ -73,7 +73,7 @@ def test_nan_is_a_number_to_a_model_that_did_not_ask():
 
 @pytest.mark.parametrize("kind", [list[str], str, list[bytes], list[dict], list[Any], list[Point]])
 def test_none_never_reaches_a_model_that_did_not_ask(kind):
-    with pytest.raises(InvalidInput, match=r"row 1: this is not .*: it is missing"):
+    with pytest.raises(InvalidInput, match=r"row 1: not .*: the value is missing"):
         call_of(kind)({"x": texts(b"{}" if "dict" in str(kind) or "Any" in str(kind) else b'{"x": 1}', None)})
 
 
@@ -119,7 +119,7 @@ def test_an_output_is_never_missing_text():
     def predict(x: list[str]) -> list[str | None]:
         return [None for _ in x]
 
-    with pytest.raises(ModelFailed, match="gave None for a row of 'output'"):
+    with pytest.raises(ModelFailed, match="returned None in a row of 'output'"):
         Call(predict)({"x": texts(b"a")})
     with pytest.raises(ModelFailed, match="is NoneType, not bytes or str"):
         pack_bytes(texts(b"a", None))
@@ -186,5 +186,5 @@ def test_an_array_of_what_the_protocol_does_not_have_is_refused(dtype):
     def predict(x) -> list[str]: ...
 
     predict.__annotations__["x"] = Annotated[NDArray[dtype], Shape(2)]
-    with pytest.raises(ModelFailed, match="no datatype of the protocol"):
+    with pytest.raises(ModelFailed, match="unsupported dtype"):
         Call(predict)

@@ -216,7 +216,10 @@ def test_a_first_state_from_a_file_and_other_marks_than_0_and_1_are_faults(tmp_p
     marks = SEQUENCES.replace("int32_false_true: [ 0, 1 ]", "int32_false_true: [ 1, 0 ]")
     text = marks.replace("zero_data: true", 'data_file: "first"')
     _, _, faults = read(tmp_path, text)
-    assert ["'START': values [1, 0] are not supported" in faults[0], "'IN': data_file is not supported" in faults[1]] == [True, True], faults
+    assert [
+        "'START': values [1, 0] are not supported" in faults[0],
+        "'IN': data_file is not supported" in faults[1],
+    ] == [True, True], faults
 
 
 BESIDE = """max_batch_size: 4

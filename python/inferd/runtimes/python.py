@@ -37,9 +37,9 @@ from typing import TYPE_CHECKING, Any
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python
 from inferd.runtimes.sources import import_source, places_of_modules, prefer
-from inferd.sdk.arrays import handed
+from inferd.sdk.arrays import copy_or_view
 from inferd.sdk.constants import constants_of
-from inferd.sdk.streams import each, is_generator
+from inferd.sdk.streams import is_generator, iterate
 from inferd.types import InputSchema, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -137,12 +137,12 @@ class PythonRuntime:
 
     def stream(self, batch: Batch) -> Generator[Batch]:
         """Run a ``predict`` that yields."""
-        with each(self._model.predict(self._handed(batch))) as responses:
+        with iterate(self._model.predict(self._handed(batch))) as responses:
             for outputs in responses:
                 yield _named(outputs, "yielded")
 
     def _handed(self, batch: Batch) -> Batch:
-        return {name: handed(array, zero_copy=self._zero_copy) for name, array in batch.items()}
+        return {name: copy_or_view(array, zero_copy=self._zero_copy) for name, array in batch.items()}
 
     def close(self) -> None:
         """Call the class's own ``close``, where it has one."""

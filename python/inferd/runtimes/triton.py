@@ -19,9 +19,9 @@ import numpy as np
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Takes
 from inferd.runtimes.sources import import_source, places_of_modules
-from inferd.sdk.arrays import handed
+from inferd.sdk.arrays import copy_or_view
 from inferd.sdk.constants import constants_of
-from inferd.sdk.context import Contexts, settle
+from inferd.sdk.context import Contexts, freeze
 from inferd.spec.triton.sequences import hidden_tensors
 from inferd.types import Signature, TensorSpec
 
@@ -138,7 +138,7 @@ class TritonRuntime:
         try:
             return self._execute_each(contexts, batch, told)
         finally:
-            settle(told)
+            freeze(told)
 
     def _execute_each(self, contexts: Contexts, batch: Batch, told: Sequence[Context]) -> Batch:
         rows = len(told)
@@ -155,7 +155,9 @@ class TritonRuntime:
 
     def _request(self, batch: Batch, context: Context | None = None) -> Any:
         # Their own, as there: a model may write into its inputs and keep them.
-        inputs = [self._utils.Tensor(name, handed(array, zero_copy=self._zero_copy)) for name, array in batch.items()]
+        inputs = [
+            self._utils.Tensor(name, copy_or_view(array, zero_copy=self._zero_copy)) for name, array in batch.items()
+        ]
         names = [spec.name for spec in self.signature.outputs]
         return self._utils.InferenceRequest(inputs=inputs, requested_output_names=names, context=context)
 

@@ -47,7 +47,7 @@ class Padding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sequence state: ``output`` becomes an input of the next request; ``shape`` is that of the first, batch included."""
+    """Sequence state: ``output`` becomes an input of the next request; ``shape`` is the first one's, batch included."""
 
     output: str
     shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] | None = None

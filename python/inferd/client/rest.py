@@ -1,6 +1,6 @@
-"""The protocol over HTTP: JSON heads with binary tensors behind them.
+"""The protocol over HTTP: JSON with binary tensor data.
 
-Reads calls, hands on requests of HTTP and what their answers mean. Sends nothing.
+Reads calls, hands on HTTP requests and response parsers. Sends nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from inferd.types import DATATYPES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HttpAnswer", "HttpRequest", "Rest", "error_for", "error_of", "model_path"]
+__all__ = ["HttpRequest", "HttpResponse", "Rest", "error_for", "error_of", "model_path"]
 
 _HEADER = "Inference-Header-Content-Length"
 
 
 class HttpRequest(NamedTuple):
-    """One request."""
+    """An HTTP request."""
 
     method: str
     path: str
@@ -33,8 +33,8 @@ class HttpRequest(NamedTuple):
     body: bytes | None
 
 
-class HttpAnswer(NamedTuple):
-    """Its answer, read to the end."""
+class HttpResponse(NamedTuple):
+    """A complete HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,41 +42,41 @@ class HttpAnswer(NamedTuple):
 
 
 class Rest:
-    """Calls as requests of HTTP."""
+    """Encodes calls as HTTP requests."""
 
     describes_columns = True
-    """Whether metadata has the columns of inputs and what they take."""
+    """Whether metadata includes input schemas."""
 
     def live(self) -> Exchange:
-        """Whether the server runs."""
+        """Query whether the server is live."""
         return _yes_or_no("v2/health/live")
 
     def ready(self) -> Exchange:
-        """Whether the server takes requests."""
+        """Query whether the server is ready."""
         return _yes_or_no("v2/health/ready")
 
     def model_ready(self, model: str, version: str) -> Exchange:
-        """Whether a model takes requests."""
+        """Query whether a model is ready."""
         return _yes_or_no(f"{model_path(model, version)}/ready")
 
     def server_metadata(self) -> Exchange:
-        """What the server is."""
+        """Query the server's metadata."""
         return _get("v2")
 
     def metadata(self, model: str, version: str) -> Exchange:
-        """What a model takes and gives."""
+        """Query a model's metadata."""
         return _get(model_path(model, version))
 
     def config(self, model: str, version: str) -> Exchange:
-        """A model's configuration."""
+        """Query a model's configuration."""
         return _get(f"{model_path(model, version)}/config")
 
     def statistics(self, model: str, version: str) -> Exchange:
-        """What a model did so far."""
+        """Query a model's statistics."""
         return _get(f"{model_path(model, version)}/stats")
 
     def infer(self, call: InferCall) -> Exchange:
-        """One inference."""
+        """Run one inference."""
         head: dict[str, Any] = {
             "inputs": [
                 {
@@ -96,11 +96,11 @@ class Rest:
         else:
             parameters["binary_data_output"] = True
 
-        def request(left_s: float | None) -> HttpRequest:
+        def request(remaining_s: float | None) -> HttpRequest:
             timed = dict(parameters)
             headers = dict(call.headers)
-            if left_s is not None:
-                timed["timeout"] = max(1, int(left_s * 1e6))
+            if remaining_s is not None:
+                timed["timeout"] = max(1, int(remaining_s * 1e6))
             if timed:
                 head["parameters"] = timed
             text = json.dumps(head).encode()
@@ -111,14 +111,14 @@ class Rest:
         return Exchange(request, _read_result)
 
     def stream(self, call: InferCall) -> Exchange:
-        """One inference with any number of answers."""
+        """Run one inference with any number of responses."""
         from inferd.client.generate import stream
 
         return stream(call)
 
 
 def model_path(model: str, version: str) -> str:
-    """Where a model, or one version of it, is."""
+    """Return the URL path of a model, or of one version."""
     name = quote(model, safe="")
     return f"v2/models/{name}/versions/{quote(version, safe='')}" if version else f"v2/models/{name}"
 
@@ -128,34 +128,34 @@ def _get(path: str) -> Exchange:
 
 
 def _yes_or_no(path: str) -> Exchange:
-    # 400 is what Triton says of a model that is not ready.
-    def read(answer: HttpAnswer) -> bool:
-        if answer.status not in (200, 400, 404, 503):
-            raise error_of(answer)
-        return answer.status == 200
+    # Triton responds with 400 for a model that is not ready.
+    def read(response: HttpResponse) -> bool:
+        if response.status not in (200, 400, 404, 503):
+            raise error_of(response)
+        return response.status == 200
 
     return Exchange(lambda _: HttpRequest("GET", path, {}, None), read)
 
 
-def _read_json(answer: HttpAnswer) -> Any:
-    if answer.status != 200:
-        raise error_of(answer)
+def _read_json(response: HttpResponse) -> Any:
+    if response.status != 200:
+        raise error_of(response)
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except ValueError as fault:
-        raise errors.InternalError(f"the server's answer is not JSON: {fault}") from None
+        raise errors.InternalError(f"the server's response is not JSON: {fault}") from None
 
 
-def _read_result(answer: HttpAnswer) -> Result:
-    if answer.status != 200:
-        raise error_of(answer)
-    length = answer.headers.get(_HEADER)
-    split = len(answer.body) if length is None else int(length)
+def _read_result(response: HttpResponse) -> Result:
+    if response.status != 200:
+        raise error_of(response)
+    length = response.headers.get(_HEADER)
+    split = len(response.body) if length is None else int(length)
     try:
-        head = json.loads(answer.body[:split])
-        outputs = _outputs(head["outputs"], memoryview(answer.body)[split:])
+        head = json.loads(response.body[:split])
+        outputs = _outputs(head["outputs"], memoryview(response.body)[split:])
     except (ValueError, KeyError, TypeError) as fault:
-        raise errors.InternalError(f"the server's answer is not one of the protocol: {fault!r}") from None
+        raise errors.InternalError(f"invalid response from the server: {fault!r}") from None
     return Result(
         outputs,
         head.get("model_name", ""),
@@ -207,16 +207,16 @@ _CLASSES: dict[int, type[errors.InferdError]] = {
 
 
 def error_for(status: int, message: str, retry_after_s: float | None = None) -> errors.InferdError:
-    """The exception for a status."""
+    """Return the exception for an HTTP status."""
     kind = _CLASSES.get(status, errors.InternalError if status >= 500 else errors.InvalidInput)
     return kind(message or f"HTTP {status}", retry_after_s=retry_after_s)
 
 
-def error_of(answer: HttpAnswer) -> errors.InferdError:
-    """The exception for an answer that is an error."""
+def error_of(response: HttpResponse) -> errors.InferdError:
+    """Return the exception for an error response."""
     try:
-        message = json.loads(answer.body)["error"]
+        message = json.loads(response.body)["error"]
     except (ValueError, KeyError, TypeError):
-        message = answer.body[:200].decode(errors="replace")
-    after = answer.headers.get("Retry-After", "")
-    return error_for(answer.status, str(message), float(after) if after.isdigit() else None)
+        message = response.body[:200].decode(errors="replace")
+    after = response.headers.get("Retry-After", "")
+    return error_for(response.status, str(message), float(after) if after.isdigit() else None)

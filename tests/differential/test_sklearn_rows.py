@@ -30,7 +30,7 @@ from inferd.runtimes import sklearn
 from inferd.runtimes.sklearn_answers import Answers
 from inferd.runtimes.sklearn_independent import independent
 from inferd.spec.settings import ModelSpec
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +129,7 @@ def served(estimator: Any, folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         load = sklearn.compose(folder / "model.skops", ModelSpec(batch_rows_max=32), 1).load
-        return earned_signature(sklearn.load(load), load)
+        return decide_batching(sklearn.load(load), load)
 
 
 TRAPS = {

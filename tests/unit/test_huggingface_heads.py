@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inferd.errors import ModelFailed
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 from outside import texts
 from outside.hub import BERT, SENTENCES, ask, classifier, logits, make, served, settings_of, sigmoid, softmax
 from outside.texts import Encoder
@@ -114,4 +114,4 @@ def test_logits_of_tokens_are_served_raw_and_say_where_the_text_ends(tmp_path):
         assert not found["logits"][row, length:].any()
     assert [spec.shape for spec in model.signature.outputs] == [(-1, -1, 3), (-1, -1)]
     assert "attention_mask says where logits have tokens" in model.facts["answers"]
-    assert earned_signature(model, settings_of(tmp_path)).batching_off is not None
+    assert decide_batching(model, settings_of(tmp_path)).batching_off is not None

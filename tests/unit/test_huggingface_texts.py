@@ -11,7 +11,7 @@ from tokenizers import normalizers
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes import huggingface
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 from outside import texts
 from outside.hub import (
     BERT,
@@ -172,7 +172,7 @@ def test_a_model_without_a_mask_gets_rows_of_equal_length_together(inputs, tmp_p
     wanted = [encoder.run(*encoder.tokens(text))["last_hidden_state"].mean(axis=0) for text in rows]
     np.testing.assert_allclose(ask(model, *rows)["embedding"], wanted, rtol=1e-5, atol=1e-6)
     assert "rows of equal length run together: the model takes no attention_mask" in model.facts["batches"]
-    assert earned_signature(model, settings_of(tmp_path)).batching_off is None
+    assert decide_batching(model, settings_of(tmp_path)).batching_off is None
 
 
 def test_a_mask_that_the_graph_does_not_heed_is_found_out(tmp_path):
@@ -202,7 +202,7 @@ def test_a_model_quantized_as_it_runs_gets_each_row_alone(tmp_path):
     alone = np.concatenate([ask(model, text, text_pair=[None])["scores"] for text in SENTENCES])
     assert np.array_equal(together, alone)
     assert "each row runs alone" in model.facts["batches"]
-    assert earned_signature(model, settings_of(tmp_path)).batching_off is None
+    assert decide_batching(model, settings_of(tmp_path)).batching_off is None
 
 
 def test_a_tokenizer_without_a_padding_token_is_no_obstacle_where_there_is_a_mask(tmp_path):

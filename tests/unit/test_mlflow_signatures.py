@@ -23,7 +23,7 @@ from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes import mlflow as folders
 from inferd.runtimes.trust import digest
 from inferd.spec.settings import ModelSpec
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 
 if TYPE_CHECKING:
     pass
@@ -221,7 +221,7 @@ def test_the_rows_that_a_model_was_logged_with_are_its_example(tmp_path):
     folder = function(tmp_path / "m", refuse, infer_signature(frame), input_example=frame.head(2))
     model = served(folder, trusted=True)
     assert model.example["city"].tolist() == [b"Oslo", b"Rome"]
-    assert earned_signature(
+    assert decide_batching(
         model, {"batching": "auto", "batch_rows_max": 8, "tolerance": {"absolute": 0, "relative": 0}}
     ).batched
 

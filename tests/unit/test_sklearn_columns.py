@@ -42,7 +42,7 @@ from inferd.runtimes import sklearn, sklearn_answers
 from inferd.runtimes.sklearn_files import untrusted
 from inferd.spec.settings import ModelSpec
 from inferd.types import TensorSpec
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 
 ROWS = 60
 FP64_MAX = float(np.finfo(np.float64).max)
@@ -164,7 +164,7 @@ def test_categories_give_the_type_in_which_each_is_its_own(served, categories, d
     batch = model.example
     (sent,) = batch.values()
     assert model.predict(batch)["transformed"].shape == (len(sent), 1)
-    assert earned_signature(model, {"batching": "auto", "batch_rows_max": 4, "tolerance": TOLERANCE}).batched
+    assert decide_batching(model, {"batching": "auto", "batch_rows_max": 4, "tolerance": TOLERANCE}).batched
 
 
 TOLERANCE = {"absolute": 0.0, "relative": 0.0}

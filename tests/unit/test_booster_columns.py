@@ -15,7 +15,7 @@ import pytest
 import xgboost
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import in_python
+from inferd.runtimes.base import python_launch
 from inferd.runtimes.registry import recognise, runtime
 from inferd.spec.settings import ModelSpec
 from inferd.types import InputSchema, TensorSpec
@@ -32,7 +32,7 @@ def random():
 def load(file, **settings):
     """The model as a worker has it."""
     name = recognise(file)
-    return runtime(name).load(in_python(name, name, file, ModelSpec(**settings), 1).load)
+    return runtime(name).load(python_launch(name, name, file, ModelSpec(**settings), 1).load)
 
 
 def texts(*values):

@@ -167,7 +167,7 @@ def test_a_batch_is_answered_in_the_signatures_order():
         ("class A:\n  def load(self): ...\n  def predict(self, b): ...\nclass B(A): ...", {}, "2 classes"),
         ("class A:\n  def load(self): ...\n  def predict(self, b): ...", {"class": "C"}, "no class 'C'"),
         ("class A:\n  def predict(self, b): ...", {"class": "A"}, "lacks load"),
-        ("class A:\n  def load(self): ...\n  def predict(self, b): ...", {}, "does not say what the inputs are"),
+        ("class A:\n  def load(self): ...\n  def predict(self, b): ...", {}, "declares no inputs"),
         (
             "class A:\n  inputs=[('x','F',[1])]\n  def load(self): ...\n  def predict(self, b): ...",
             {},

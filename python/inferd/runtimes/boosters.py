@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.signatures import declared, outputs_seen, with_declared
+from inferd.runtimes.signatures import declared, observed_outputs, with_declared
 from inferd.runtimes.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class BoosterRuntime:
         # Made-up values are no categories, and may be refused.
         self.example = self._row if any(column.categories for column in table.columns) else None
         inputs = inputs or table.inputs
-        self.signature = with_declared(settings, inputs, outputs_seen(self.predict(self._row)))
+        self.signature = with_declared(settings, inputs, observed_outputs(self.predict(self._row)))
         schemas = self._asked(table).schemas
         self.schemas = [replace(schemas[0], input=inputs[0].name)] if table.matrix else schemas
 

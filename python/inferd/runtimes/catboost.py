@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, python_launch, require
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,7 +49,7 @@ def claims(path: Path) -> bool:
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the model in ``file`` is started."""
     require("catboost", "catboost", spec)
-    return in_python("catboost", PLATFORM, file, spec, threads)
+    return python_launch("catboost", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:
@@ -120,7 +120,7 @@ class CatboostBooster:
         """The rows under the names that the library checks."""
         import pandas as pd
 
-        from inferd.runtimes.tables import texts_of
+        from inferd.runtimes.tables import decode_texts
 
         columns: dict[str, Any] = {}
         for place, (name, column) in enumerate(zip(self._names, table.columns, strict=True)):
@@ -128,7 +128,7 @@ class CatboostBooster:
             if place in self._lengths:
                 columns[name] = list(values)
             elif column.datatype == "BYTES":
-                columns[name] = texts_of(values.reshape(-1), None, column.name)
+                columns[name] = decode_texts(values.reshape(-1), None, column.name)
             else:
                 columns[name] = values.reshape(-1)
         return pd.DataFrame(columns)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, python_launch, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
             f"'{file.name}' has several ONNX models: {names}\n"
             f"help: choose one in model.yaml: runtime: huggingface and file: {graphs[0].relative_to(folder).as_posix()}"
         )
-    launch = in_python("huggingface", PLATFORM, file, spec, threads)
+    launch = python_launch("huggingface", PLATFORM, file, spec, threads)
     launch.load["graph"] = str(graphs[0])
     return launch
 
@@ -159,10 +159,10 @@ class HuggingfaceRuntime:
 
     def _outputs(self, seen: Batch) -> tuple[TensorSpec, ...]:
         """What one run showed, but for the lengths of texts."""
-        from inferd.runtimes.signatures import outputs_seen
+        from inferd.runtimes.signatures import observed_outputs
         from inferd.types import TensorSpec
 
-        specs = outputs_seen(seen)
+        specs = observed_outputs(seen)
         if "attention_mask" not in self._answers.added:
             return specs
         axes = {**self._graph.token_axes, "attention_mask": (1,)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, python_launch, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -45,7 +45,7 @@ def claims(path: Path) -> bool:
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the booster in ``file`` is started."""
     require("lightgbm", "lightgbm", spec)
-    return in_python("lightgbm", PLATFORM, file, spec, threads)
+    return python_launch("lightgbm", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:

@@ -9,7 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, python_launch, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ def claims(path: Path) -> bool:
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the model in ``file`` is started."""
     require("ai_edge_litert", "litert", spec)
-    return in_python("litert", PLATFORM, file, spec, threads)
+    return python_launch("litert", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:
@@ -71,7 +71,7 @@ class LitertRuntime:
 
         from ai_edge_litert.interpreter import Interpreter
 
-        from inferd.runtimes.signatures import chosen_signature, made_up, narrowed
+        from inferd.runtimes.signatures import chosen_signature, synthetic_inputs, with_declared_sizes
 
         self._interpreter = Interpreter(model_path=settings["file"], num_threads=settings["threads"])
         self.facts = {"runtime": f"ai-edge-litert {version('ai-edge-litert')}"}
@@ -89,11 +89,11 @@ class LitertRuntime:
         outputs = [_described(name, detail) for name, detail in self._outputs.items()]
         self.facts |= {**said, **_quantised({**self._inputs, **self._outputs})}
         rows_free = self._resizes(inputs)
-        runs = [self._tried(made_up(inputs, rows=1, fill=fill)) for fill in (None, 0, 1)]
+        runs = [self._tried(synthetic_inputs(inputs, rows=1, fill=fill)) for fill in (None, 0, 1)]
         self._check_reset(runs)
         outputs = _as_seen(outputs, [run for run in runs if run is not None])
         with_rows = _with_rows if rows_free else lambda spec: spec
-        self.signature = narrowed(settings, map(with_rows, inputs), map(with_rows, outputs))
+        self.signature = with_declared_sizes(settings, map(with_rows, inputs), map(with_rows, outputs))
 
     def predict(self, batch: Batch) -> Batch:
         """The model's answers.
@@ -141,11 +141,11 @@ class LitertRuntime:
         """Whether two rows go in and two come out, of each tensor, and each is what it is alone."""
         import numpy as np
 
-        from inferd.runtimes.signatures import made_up
+        from inferd.runtimes.signatures import synthetic_inputs
 
         if not all(spec.shape and spec.shape[0] in (1, -1) for spec in inputs):
             return False
-        rows = made_up(map(_with_rows, inputs), rows=2)
+        rows = synthetic_inputs(map(_with_rows, inputs), rows=2)
         together = self._tried(rows)
         if together is None or any(array.ndim == 0 or len(array) != 2 for array in together.values()):
             return False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, python_launch, require
 from inferd.runtimes.mlflow_folder import (
     PYTHON_FUNCTION,
     Column,
@@ -82,7 +82,7 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
         return launch
     for package in ("pandas", _PACKAGES[content.library][0]):
         require(package, "mlflow" if package == "pandas" else _PACKAGES[content.library][1], spec)
-    launch = in_python("mlflow", PLATFORM, file, spec, threads)
+    launch = python_launch("mlflow", PLATFORM, file, spec, threads)
     launch.load["mlflow"] = {
         "content": content._asdict(),
         "signature": {
@@ -155,12 +155,12 @@ class MlflowRuntime:
 
     def _outputs(self, example: Batch, settings: dict[str, Any]) -> tuple[TensorSpec, ...]:
         """What one run shows, where nothing is declared."""
-        from inferd.runtimes.signatures import outputs_seen
+        from inferd.runtimes.signatures import observed_outputs
 
         if settings["signature"]["outputs"] is not None:
             return ()
         try:
-            return outputs_seen(self.predict(example))
+            return observed_outputs(self.predict(example))
         except InvalidInput as fault:
             raise ModelFailed(
                 f"rows of the signature's types that were made up are refused: {fault}\n"

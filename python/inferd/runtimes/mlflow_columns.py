@@ -14,7 +14,7 @@ import numpy as np
 
 from inferd.errors import InvalidInput
 from inferd.runtimes.mlflow_rows import Rows
-from inferd.runtimes.tables import MATRIX, texts_of
+from inferd.runtimes.tables import MATRIX, decode_texts
 from inferd.types import DATATYPES, InputSchema, TensorSpec
 
 if TYPE_CHECKING:
@@ -183,13 +183,13 @@ def _series(name: str, column: Column, values: np.ndarray) -> Any:
     import pandas as pd
 
     if column.depth:
-        lists = texts_of(values, None, name) if values.dtype == object else values
+        lists = decode_texts(values, None, name) if values.dtype == object else values
         return pd.Series([row.tolist() for row in lists], dtype=object)
     if column.type in _DATATYPES:
         return pd.Series(values.copy())
     if column.type == "binary":
         return pd.Series(list(values), dtype=object)
-    texts = texts_of(values, None, name)
+    texts = decode_texts(values, None, name)
     if column.type == "string":
         # As pandas makes a column of text, whatever is missing in it.
         return pd.Series(texts, dtype=pd.Series(["a"]).dtype)
@@ -274,9 +274,9 @@ def _example(column: Column, known: list[Any] | None) -> np.ndarray:
         except (ValueError, TypeError, OverflowError):
             pass
     if _datatype(column) == "BYTES":
-        made_up = {"string": b"text", "binary": b"text", "datetime": _DATE.encode()}
+        synthetic_inputs = {"string": b"text", "binary": b"text", "datetime": _DATE.encode()}
         found = np.empty((1,) * (1 + column.depth), dtype=object)
-        found[...] = made_up.get(column.type) or json.dumps(_value(column.inner)).encode()
+        found[...] = synthetic_inputs.get(column.type) or json.dumps(_value(column.inner)).encode()
         return found
     return np.zeros((1,) * (1 + column.depth), _dtype(column))
 

@@ -1,7 +1,7 @@
-"""ONNX models: how their native worker is started.
+"""ONNX models: how to start their native worker.
 
-Reads the model's settings, hands on a command and what the worker loads. The loop over batches is the Rust crate
-``onnx``; this file imports neither the ``onnxruntime`` package nor ``onnx``, it only finds the library.
+Reads the model's settings, hands on a command and load settings. The worker is the Rust crate ``onnx``. Imports neither
+``onnxruntime`` nor ``onnx``: it only locates the library. Knows nothing of graphs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ TAKES = Takes(
     " labels. What is left out is named in `left_out`.",
 )
 
-# The smallest way into the extension module: `site` and the package's own imports would cost more than the model.
-# SIGINT and SIGTERM are for the gateway: a terminal and systemd send them to every process, and a worker that ended
-# by itself would take its batch with it. It ends when its channel does.
-# Where the server keeps the model's files it adds what it knows of them: while all are the same, the worker enters
-# their folder; else what :mod:`inferd.runtimes.kept` makes of them, which is read only then.
+# Loads the extension module directly: `site` and the package's own imports would take longer than the model.
+# Ignores SIGINT and SIGTERM: a terminal and systemd send them to every process, and a worker that exited would fail its
+# batch. It exits when its channel closes.
+# For kept files the server appends their records: if they are unchanged, the worker enters their folder; else it runs
+# :mod:`inferd.runtimes.kept`, which is only read then.
 _WORKER = """\
 import sys, _signal
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
@@ -67,12 +67,12 @@ sys.exit(native.run_onnx_worker(int(sys.argv[-1])))
 
 
 def claims(path: Path) -> bool:
-    """``.onnx`` files."""
+    """Claims ``.onnx`` files."""
     return path.is_file() and path.suffix == ".onnx"
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker for the ONNX model ``file`` is started."""
+    """Return how to start a worker for the ONNX model ``file``."""
     runtime = library(cuda=spec.device != "cpu")
     return Launch(
         platform=PLATFORM,
@@ -95,10 +95,13 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
 
 
 def library(*, cuda: bool) -> Path:
-    """The shared library inside the ``onnxruntime`` package of this environment.
+    """Return the shared library in this environment's ``onnxruntime`` package.
 
     Args:
-        cuda: whether it must be able to use a GPU.
+        cuda: whether it must support CUDA.
+
+    Raises:
+        NotFound: it is not installed, or has no CUDA support.
     """
     found = find_spec("onnxruntime")
     folders = list(found.submodule_search_locations or []) if found else []
@@ -116,5 +119,5 @@ def library(*, cuda: bool) -> Path:
 def _native() -> Path:
     found = find_spec("inferd._native")
     if found is None or found.origin is None:
-        raise NotFound("the native part of inferd is not there\nhelp: reinstall inferd, or run make in its sources")
+        raise NotFound("the native module of inferd is missing\nhelp: reinstall inferd, or run make in its sources")
     return Path(found.origin)

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, head, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, head, python_launch, require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def claims(path: Path) -> bool:
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the network in ``file`` is started."""
     require("openvino", "openvino", spec)
-    return in_python("openvino", PLATFORM, file, spec, threads)
+    return python_launch("openvino", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:
@@ -63,7 +63,7 @@ class OpenvinoRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import openvino
 
-        from inferd.runtimes.signatures import narrowed
+        from inferd.runtimes.signatures import with_declared_sizes
 
         self._openvino = openvino
         self._core = openvino.Core()
@@ -83,7 +83,7 @@ class OpenvinoRuntime:
         outputs = [_described(port) for port in self._request.model_outputs]
         self.facts = {"runtime": f"openvino {openvino.get_version().partition('-')[0]}"}
         # One tensor may be several outputs, under the one name that it has.
-        self.signature = narrowed(settings, inputs, {spec.name: spec for spec in outputs}.values())
+        self.signature = with_declared_sizes(settings, inputs, {spec.name: spec for spec in outputs}.values())
         # By position: a tensor need not have a name that OpenVINO takes.
         self._inputs = {spec.name: (position, spec.datatype) for position, spec in enumerate(inputs)}
         self._outputs = {spec.name: (position, spec.datatype) for position, spec in enumerate(outputs)}
@@ -114,9 +114,9 @@ class OpenvinoRuntime:
 
     def _tried(self, inputs: list[TensorSpec]) -> dict[int, Any] | None:
         """Zeros that the network can be run with; ``None``: it can't be."""
-        from inferd.runtimes.signatures import made_up
+        from inferd.runtimes.signatures import synthetic_inputs
 
-        zeros = made_up(inputs, rows=1, fill=0)
+        zeros = synthetic_inputs(inputs, rows=1, fill=0)
         tensors = {at: self._tensor(zeros[spec.name], spec.datatype, spec.name) for at, spec in enumerate(inputs)}
         try:
             self._request.infer(tensors)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InferdError, InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, python_launch, require
 from inferd.runtimes.sklearn_files import PICKLES, read
 from inferd.runtimes.trust import refuse_untrusted
 
@@ -64,7 +64,7 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     else:
         require("skops", "sklearn", spec)
     require("sklearn", "sklearn", spec)
-    return in_python("sklearn", PLATFORM, file, spec, threads)
+    return python_launch("sklearn", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:
@@ -90,7 +90,7 @@ class SklearnRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import sklearn
 
-        from inferd.runtimes.signatures import declared, outputs_seen
+        from inferd.runtimes.signatures import declared, observed_outputs
         from inferd.runtimes.sklearn_answers import Answers
         from inferd.runtimes.sklearn_columns import features_of
         from inferd.runtimes.sklearn_rows import rows_of
@@ -115,7 +115,7 @@ class SklearnRuntime:
             self.example = self._examples()
         # What the library warns of at load is logged; of rows it would at every request.
         warnings.filterwarnings("ignore", module=r"sklearn(\.|$)")
-        self.signature = Signature(self._rows.inputs, outputs or outputs_seen(seen))
+        self.signature = Signature(self._rows.inputs, outputs or observed_outputs(seen))
         self.independent = self._independent(seen)
         self.schemas: Sequence[InputSchema] = self._rows.schemas
         self.ignored_columns: Sequence[str] = self._rows.ignored

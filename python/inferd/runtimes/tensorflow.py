@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, python_launch, require
 from inferd.runtimes.trust import digest, refuse_untrusted
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     if file.is_file() and "signature" in spec.parameters:
         raise ModelFailed("a model of Keras has no signatures\nhelp: take parameters: signature away")
     require("tensorflow", "tensorflow", spec)
-    return in_python("tensorflow", PLATFORM, file, spec, threads)
+    return python_launch("tensorflow", PLATFORM, file, spec, threads)
 
 
 def _code_in(file: Path) -> str | None:
@@ -116,7 +116,7 @@ class TensorflowRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import tensorflow as tf
 
-        from inferd.runtimes.signatures import chosen_signature, narrowed
+        from inferd.runtimes.signatures import chosen_signature, with_declared_sizes
 
         tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -133,7 +133,7 @@ class TensorflowRuntime:
             self._model = _keras(path, settings["trusted_sha256"])
             self._function = _traced(tf, self._model)
         self._tf = tf
-        self.signature = narrowed(
+        self.signature = with_declared_sizes(
             settings,
             [_described(name, spec) for name, spec in self._function.inputs.items()],
             [_described(name, spec) for name, spec in self._function.outputs.items()],

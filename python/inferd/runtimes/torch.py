@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import Forbidden, InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, python_launch, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
             "as ONNX; weights alone belong into safetensors, beside a model class in Python"
         )
     require("torch", "torch", spec)
-    return in_python("torch", PLATFORM, file, spec, threads)
+    return python_launch("torch", PLATFORM, file, spec, threads)
 
 
 def _is_script(file: Path) -> bool:
@@ -88,7 +88,7 @@ class TorchRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import torch
 
-        from inferd.runtimes.signatures import declared, narrowed
+        from inferd.runtimes.signatures import declared, with_declared_sizes
 
         torch.set_num_threads(settings["threads"])
         file = Path(settings["file"])
@@ -107,7 +107,7 @@ class TorchRuntime:
             self._positional, self._by_name = _arguments(self._program, inputs)
         self._dtypes = {spec.name: self._dtype_of(spec) for spec in inputs}
         found = self._found_outputs(inputs)
-        self.signature = narrowed(settings, inputs, found or declared(settings, "outputs") or ())
+        self.signature = with_declared_sizes(settings, inputs, found or declared(settings, "outputs") or ())
 
     def predict(self, batch: Batch) -> Batch:
         """The program's answers.
@@ -156,23 +156,23 @@ class TorchRuntime:
 
         ``None``: made-up inputs don't run, and the settings say what the outputs are.
         """
-        from inferd.runtimes.signatures import made_up, outputs_between, outputs_seen
+        from inferd.runtimes.signatures import observed_outputs, outputs_of_runs, synthetic_inputs
 
         reason: BaseException
         for sizes in (((2, 3), (3, 5)), ((1, 1),)):
             try:
-                runs = [self._run(made_up(inputs, *pair)) for pair in sizes]
+                runs = [self._run(synthetic_inputs(inputs, *pair)) for pair in sizes]
             except InvalidInput as fault:
                 reason = fault.__cause__ or fault
                 continue
             for fill in (0, 1):
                 with contextlib.suppress(InvalidInput):
-                    runs.append(self._run(made_up(inputs, *sizes[0], fill)))
+                    runs.append(self._run(synthetic_inputs(inputs, *sizes[0], fill)))
             left_out = [name for name, value in leaves(runs[0]) if value is None]
             if left_out:
                 self.facts["left_out"] = ", ".join(f"'{name}' is None" for name in left_out)
             batches = [dict(named(run, self._declared)) for run in runs]
-            specs = outputs_between(batches) if len(sizes) == 2 else outputs_seen(batches[0])
+            specs = outputs_of_runs(batches) if len(sizes) == 2 else observed_outputs(batches[0])
             values = (value for _, value in leaves(runs[0]) if value is not None)
             return tuple(_of_tensor(spec, value) for spec, value in zip(specs, values, strict=True))
         if self._declared:

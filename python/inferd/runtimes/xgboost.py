@@ -11,7 +11,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, python_launch, require
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -52,7 +52,7 @@ def claims(path: Path) -> bool:
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
     """How a worker for the booster in ``file`` is started."""
     require("xgboost", "xgboost", spec)
-    return in_python("xgboost", PLATFORM, file, spec, threads)
+    return python_launch("xgboost", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:

@@ -398,7 +398,7 @@ LIBRARIES = {
     ),
     "LightGBM": (saved_lightgbm, True, "analysis", "trees answer row by row"),
     "CatBoost": (saved_catboost, True, "analysis", "trees answer row by row"),
-    "a pipeline": (scaled, True, "analysis", "Pipeline answers row by row, as does all that is in it"),
+    "a pipeline": (scaled, True, "analysis", "Pipeline and all its parts answer row by row"),
     "neighbours": (neighbours, True, "probe", "no proof"),
     "drawn by chance": (drawn, False, "probe", ""),
     "logged in MLflow": (logged, True, "analysis", "trees answer row by row"),

@@ -108,7 +108,7 @@ class HuggingfaceRuntime:
 
         from inferd.runtimes.huggingface_config import Folder
         from inferd.runtimes.huggingface_graph import Graph
-        from inferd.runtimes.huggingface_heads import answers_of
+        from inferd.runtimes.huggingface_heads import outputs_of
         from inferd.runtimes.huggingface_text import Texts
         from inferd.runtimes.signatures import with_declared
         from inferd.types import InputSchema, TensorSpec
@@ -117,7 +117,7 @@ class HuggingfaceRuntime:
         folder = Folder(_folder_of(Path(settings["file"])), settings["parameters"])
         self._graph = Graph(file, settings["threads"], folder.position_offset)
         self._texts = Texts(folder, self._graph.width)
-        self._answers = answers_of(folder, self._graph, self._texts)
+        self._answers = outputs_of(folder, self._graph, self._texts)
         per_token = "attention_mask" in self._answers.added
         self._graph.settle(self._texts, self._answers, per_token=per_token, tolerance=settings["tolerance"])
         paired = self._answers.pairs

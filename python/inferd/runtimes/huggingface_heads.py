@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from inferd.runtimes.huggingface_graph import Graph
     from inferd.runtimes.huggingface_text import Texts
 
-__all__ = ["Answers", "answers_of"]
+__all__ = ["Answers", "outputs_of"]
 
 Pairs = Literal["none", "optional", "required"]
 
@@ -49,7 +49,7 @@ class Answers(Protocol):
         ...
 
 
-def answers_of(folder: Folder, graph: Graph, texts: Texts) -> Answers:
+def outputs_of(folder: Folder, graph: Graph, texts: Texts) -> Answers:
     """What the folder's files say of the graph's outputs.
 
     Raises:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from inferd.errors import InferdError, InvalidInput, ModelFailed
-from inferd.runtimes.mlflow_answers import answers_of
 from inferd.runtimes.mlflow_folder import PYTHON_FUNCTION
+from inferd.runtimes.mlflow_outputs import outputs_of
 from inferd.runtimes.registry import runtime
 from inferd.runtimes.trust import digest, refuse_untrusted
 from inferd.types import DATATYPES
@@ -135,9 +135,9 @@ class _Sklearn(_Library):
     """scikit-learn, and what has its interface: LightGBM's classifiers."""
 
     def __init__(self, content: Content, signed: Signed, settings: dict[str, Any]) -> None:
-        from inferd.runtimes.sklearn_answers import Answers
         from inferd.runtimes.sklearn_files import read
         from inferd.runtimes.sklearn_independent import independent
+        from inferd.runtimes.sklearn_outputs import Outputs
 
         super().__init__(content, signed, settings)
         # Without its signature the types of a column may not be known.
@@ -154,11 +154,11 @@ class _Sklearn(_Library):
         numbers = all(column.type in _NUMBERS for column in signed.columns)
         numbers &= all(np.dtype(tensor.dtype).kind in "bfiu" for tensor in signed.tensors)
         self.independent = independent(estimator) if self._plain and numbers else None
-        self._function = Answers(estimator) if self._plain else getattr(estimator, content.method)
+        self._function = Outputs(estimator) if self._plain else getattr(estimator, content.method)
 
     def _answers(self, rows: Any) -> Batch:
         if not self._plain:
-            return answers_of(self._function(rows), self._names)
+            return outputs_of(self._function(rows), self._names)
         found = self._function(rows)
         usual = "probabilities" if self._content.method == "predict_proba" else next(iter(found))
         first = {self._called(usual): found.pop(usual)}
@@ -294,7 +294,7 @@ class _Onnx(_Library):
             if kind == "tensor(float)" and feeds[name].dtype == np.float64:
                 feeds[name] = feeds[name].astype(np.float32)
         found = self._session.run(self._outputs, feeds)
-        return answers_of(dict(zip(self._outputs, found, strict=True)), self._names)
+        return outputs_of(dict(zip(self._outputs, found, strict=True)), self._names)
 
 
 class _Function(_Library):
@@ -321,7 +321,7 @@ class _Function(_Library):
             # Before its reason MLflow puts the rows, which may be those of several requests.
             reason = fault.message.rpartition("Error: ")[2]
             raise InvalidInput(f"the model can't use this input: {reason}") from fault
-        return answers_of(found, self._names)
+        return outputs_of(found, self._names)
 
 
 class _Unsigned:

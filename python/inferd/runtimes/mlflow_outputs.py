@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from inferd.runtimes.base import Batch
 
-__all__ = ["answers_of"]
+__all__ = ["outputs_of"]
 
 LONE = "prediction"
 """The only output of a model that names none."""
 
 
-def answers_of(found: Any, names: Sequence[str | None]) -> Batch:
+def outputs_of(found: Any, names: Sequence[str | None]) -> Batch:
     """Outputs by name.
 
     Args:

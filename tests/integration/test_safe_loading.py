@@ -150,9 +150,9 @@ FOREIGN = {"module": "os", "class_name": "function", "config": "system", "regist
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        (LAMBDA, "holds a lambda layer"),
-        (INSIDE, "holds a lambda layer"),
-        (ACTIVATION, "holds a lambda layer"),
+        (LAMBDA, "contains a lambda layer"),
+        (INSIDE, "contains a lambda layer"),
+        (ACTIVATION, "contains a lambda layer"),
         (FOREIGN, "names code of 'os'"),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_keras_file_that_is_vouched_for_or_without_code_goes_on_to_tensorflow(
 
 def test_a_keras_file_that_is_no_archive_is_told_so(tmp_path, cache):
     (tmp_path / "model.keras").write_bytes(b"\x89HDF\r\n\x1a\n")
-    assert "no archive of Keras" in refusal(tmp_path / "model.keras")
+    assert "not a Keras archive" in refusal(tmp_path / "model.keras")
 
 
 def test_code_in_a_hugging_face_folder_is_never_run(tmp_path, mark, cache):

@@ -130,8 +130,8 @@ def test_several_columns_of_a_matrix_have_the_names_of_the_signature(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda rows: pd.DataFrame({"s": ["x", None]}), "no text in row 1"),
-        (lambda rows: pd.to_datetime(pd.Series(["2020-01-01", None])), "no date in row 1"),
+        (lambda rows: pd.DataFrame({"s": ["x", None]}), "missing text in row 1"),
+        (lambda rows: pd.to_datetime(pd.Series(["2020-01-01", None])), "missing date in row 1"),
         (lambda rows: rows["a"].to_numpy() * 1j, "complex128"),
     ],
 )

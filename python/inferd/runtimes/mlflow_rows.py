@@ -1,7 +1,7 @@
-"""Rows of a request as MLflow hands them to a model.
+"""Convert batches to the input that MLflow passes to a model.
 
-Reads a signature, hands on the inputs that clients see, and each batch as what MLflow's enforcement of that signature
-would make of it. Worker side only. Knows nothing of what the model does with it; columns are in ``mlflow_columns``.
+Reads a signature, hands on the inputs that clients see, and each batch as MLflow's enforcement of that signature
+converts it. Worker side only. Knows nothing of the model; columns are in ``mlflow_columns``.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ __all__ = ["Part", "Rows", "rows_of"]
 
 
 Part = tuple["np.ndarray | None", Any]
-"""Places of rows in their batch (None: all of them, in order), and what the model gets of them."""
+"""Indices of rows in their batch (None: all, in order), and the model's input for them."""
 
 
 class Rows:
-    """How rows come in and are handed on."""
+    """The inputs of a model and their conversion."""
 
     inputs: Sequence[TensorSpec] = ()
     schemas: Sequence[InputSchema] = ()
     defaults: Mapping[str, np.ndarray] = {}
-    """What a row of an input is where a request leaves it out."""
+    """Value of a row of an optional input that a request omits."""
     facts: Mapping[str, str] = {}
     ignored: Sequence[str] = ()
-    """Columns that frames of clients may have besides."""
+    """Further columns that data frames may have."""
 
     def of(self, batch: Batch) -> Any:
-        """What the model gets. Nothing of it is the batch's own memory."""
+        """Convert a batch; copies its memory."""
         raise NotImplementedError
 
     def parts(self, batch: Batch) -> list[Part]:
-        """The same, in parts that the model gets one after the other."""
+        """Convert a batch in parts that the model gets one after the other."""
         return [(None, self.of(batch))]
 
     def example(self, folder: Path, saved: Mapping[str, Any]) -> Batch:  # noqa: ARG002 (not all of them read it)
-        """Plausible rows.
+        """Return plausible rows.
 
         Args:
             folder: the model's.
-            saved: what ``MLmodel`` says of the input example that the model was logged with.
+            saved: the entry of ``MLmodel`` for the input example that the model was logged with.
         """
-        return {spec.name: _made_up(spec) for spec in self.inputs}
+        return {spec.name: _synthetic(spec) for spec in self.inputs}
 
 
 def rows_of(signed: Signed, settings: dict[str, Any], native: Runtime | None) -> Rows:
-    """The rows that the model takes, by what the settings declare, else by its signature, else by its own file.
+    """Return the model's rows, by the settings, else its signature, else its own file.
 
     Raises:
-        ModelFailed: none of them says.
+        ModelFailed: none of them describes the inputs.
     """
     from inferd.runtimes.mlflow_columns import Columns
 
@@ -77,12 +77,12 @@ def rows_of(signed: Signed, settings: dict[str, Any], native: Runtime | None) ->
         return _Native(native)
     raise ModelFailed(
         "the model was logged without a signature\n"
-        "help: log it with mlflow.models.infer_signature, or write inputs: in model.yaml"
+        "help: log it with mlflow.models.infer_signature, or set inputs: in model.yaml"
     )
 
 
 class _Tensors(Rows):
-    """Arrays: one where the signature names none, else a dict of them by name."""
+    """Arrays: a single unnamed one, or a dict by name."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._tensors = tensors
@@ -91,7 +91,7 @@ class _Tensors(Rows):
         )
 
     def of(self, batch: Batch) -> Any:
-        """The array, or the arrays by name."""
+        """Return the array, or the arrays by name."""
         pairs = zip(self.inputs, self._tensors, strict=True)
         arrays = {spec.name: _array(one, batch[spec.name]) for spec, one in pairs}
         return arrays[self.inputs[0].name] if self._tensors[0].name is None else arrays
@@ -108,7 +108,7 @@ def _array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
 
 
 class _Declared(Rows):
-    """Inputs that only ``model.yaml`` tells of: a frame of those that are columns, else arrays."""
+    """Inputs of ``model.yaml``: a frame if all are columns, else arrays."""
 
     facts: Mapping[str, str] = {"signature": "inputs are those of model.yaml"}
 
@@ -117,7 +117,7 @@ class _Declared(Rows):
         self._columns = all(len(spec.shape) == 1 for spec in inputs)
 
     def of(self, batch: Batch) -> Any:
-        """The data frame, the only array, or the arrays by name."""
+        """Return the data frame, the only array, or the arrays by name."""
         import pandas as pd
 
         arrays = {spec.name: _plain(spec.name, batch[spec.name]) for spec in self.inputs}
@@ -131,7 +131,7 @@ def _plain(name: str, values: np.ndarray) -> np.ndarray:
 
 
 class _Native(Rows):
-    """The inputs that a library's own runtime found; it gets the batch itself."""
+    """The inputs of a library's own runtime, which takes the batch itself."""
 
     def __init__(self, native: Runtime) -> None:
         self._native = native
@@ -140,15 +140,15 @@ class _Native(Rows):
         self.ignored = getattr(native, "ignored_columns", ())
 
     def of(self, batch: Batch) -> Any:
-        """The batch."""
+        """Return the batch."""
         return batch
 
     def example(self, folder: Path, saved: Mapping[str, Any]) -> Batch:
-        """The library's own, or made up."""
+        """Return the library's example, or a generated one."""
         return self._native.example or super().example(folder, saved)
 
 
-def _made_up(spec: TensorSpec) -> np.ndarray:
+def _synthetic(spec: TensorSpec) -> np.ndarray:
     shape = [1 if dim < 0 else dim for dim in spec.shape]
     if spec.datatype == "BYTES":
         found = np.empty(shape, dtype=object)

@@ -35,7 +35,7 @@ class InferCall(NamedTuple):
     id: str
     parameters: Mapping[str, Any]
     headers: Mapping[str, str]
-    gives: Sequence[TensorSpec] = ()
+    output_specs: Sequence[TensorSpec] = ()
     """The model's outputs, from its metadata."""
 
 

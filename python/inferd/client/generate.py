@@ -32,7 +32,7 @@ def stream(call: InferCall) -> Exchange:
         InvalidInput: an input can't be encoded as JSON.
     """
     values = {tensor.name: _plain(tensor) for tensor in call.inputs}
-    specs = {spec.name: spec for spec in call.gives}
+    specs = {spec.name: spec for spec in call.output_specs}
 
     def request(remaining_s: float | None) -> HttpRequest:
         parameters = dict(call.parameters)

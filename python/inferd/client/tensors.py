@@ -96,8 +96,8 @@ def numbers_of(value: Any, spec: TensorSpec, location: Location) -> np.ndarray:
     try:
         return cast_exact(array, wanted)
     except ConversionError as error:
-        said = "a value" if error.value is None else _shown(error.value)
-        text = f"{said} {error.why}; the model takes {spec.datatype}"
+        subject = "a value" if error.value is None else _shown(error.value)
+        text = f"{subject} {error.why}; the model takes {spec.datatype}"
         if error.value is None:
             text += "\nhelp: the model accepts no missing value; fill it in, or drop the row"
         elif "not a number" in error.why:

@@ -158,12 +158,12 @@ class HuggingfaceRuntime:
     def close(self) -> None:
         """Nothing to release."""
 
-    def _outputs(self, seen: Batch) -> tuple[TensorSpec, ...]:
+    def _outputs(self, outputs: Batch) -> tuple[TensorSpec, ...]:
         """Return specifications of one run's outputs, text lengths dynamic."""
         from inferd.runtimes.signatures import observed_outputs
         from inferd.types import TensorSpec
 
-        specs = observed_outputs(seen)
+        specs = observed_outputs(outputs)
         if "attention_mask" not in self._postprocessor.added:
             return specs
         axes = {**self._graph.token_axes, "attention_mask": (1,)}

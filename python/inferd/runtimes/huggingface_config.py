@@ -191,8 +191,8 @@ class Folder:
         """
         architectures = self.config.get("architectures") or []
         classifies = any(str(name).endswith("ForSequenceClassification") for name in architectures)
-        says = named and any(self.config.get(key) is not None for key in ("id2label", "num_labels", "problem_type"))
-        if not (classifies or says or self.is_cross_encoder):
+        declares = named and any(self.config.get(key) is not None for key in ("id2label", "num_labels", "problem_type"))
+        if not (classifies or declares or self.is_cross_encoder):
             return None
         return Head(self._function(classes), self._labels(classes))
 

@@ -28,7 +28,7 @@ TAKES = Takes(
     categories="Their texts or numbers, or codes; unknown ones count as missing.",
     missing="Missing numbers and categories are accepted.",
     names="Those of the data frame, blanks as `_`; none of arrays.",
-    outputs="FP64 `prediction` as `Booster.predict` gives it.",
+    outputs="FP64 `prediction` as `Booster.predict` returns it.",
     parameters={"category_columns": "categorical columns of the frame, if the file does not identify them"},
 )
 
@@ -134,11 +134,11 @@ def _places(
         return sorted(map(names.index, chosen))
     if not lists:
         return []
-    seen = booster.dump_model(num_iteration=1)["feature_infos"]
+    feature_infos = booster.dump_model(num_iteration=1)["feature_infos"]
 
     def fits(index: int, categories: Sequence[Any]) -> bool:
         # A column of one value has no entry.
-        codes = seen.get(names[index], {"values": [], "min_value": 0, "max_value": 0})
+        codes = feature_infos.get(names[index], {"values": [], "min_value": 0, "max_value": 0})
         values = codes["values"] or [codes["min_value"], codes["max_value"]]
         lowest = -1 if codes["values"] else 0
         return all(value == int(value) and lowest <= value < max(1, len(categories)) for value in values)
@@ -148,7 +148,7 @@ def _places(
     if first == last and len(first) == len(lists):
         return first
     split = booster.params.get("categorical_feature") or [
-        index for index, name in enumerate(names) if seen.get(name, {}).get("values")
+        index for index, name in enumerate(names) if feature_infos.get(name, {}).get("values")
     ]
     if len(split) == len(lists) and all(map(fits, split, lists)):
         assumed = shortened(names[index] for index in split)

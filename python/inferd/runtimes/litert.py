@@ -216,12 +216,12 @@ def _with_observed_shapes(outputs: list[TensorSpec], runs: list[Batch]) -> list[
     """Correct output shapes by runs: operators with data-dependent sizes have none in the file."""
     from inferd.types import TensorSpec
 
-    seen = []
+    corrected = []
     for spec in outputs:
         shapes = [run[spec.name].shape for run in runs]
         if any(len(shape) != len(spec.shape) for shape in shapes):
             sizes = (-1,) * len(shapes[0])
         else:
             sizes = tuple(s if all(shape[at] == s for shape in shapes) else -1 for at, s in enumerate(spec.shape))
-        seen.append(TensorSpec(spec.name, spec.datatype, sizes))
-    return seen
+        corrected.append(TensorSpec(spec.name, spec.datatype, sizes))
+    return corrected

@@ -56,8 +56,8 @@ class Columns(Rows):
         self._labels: list[Any] = [
             index if column.name is None else column.name for index, column in enumerate(columns)
         ]
-        lone = [MATRIX] if len(columns) == 1 and numbered[0] else None
-        self.names = lone or [str(label) for label in self._labels]
+        single = [MATRIX] if len(columns) == 1 and numbered[0] else None
+        self.names = single or [str(label) for label in self._labels]
         kinds = {column.type for column in columns}
         scalars = not any(column.depth for column in columns)
         self._matrix = len(kinds) == 1 and kinds <= set(_NUMBERS) and scalars and all(one.required for one in columns)

@@ -294,8 +294,8 @@ class _Onnx(_Library):
         self.rejections = (*self.rejections, onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument)
 
     def _predict(self, rows: Any) -> Batch:
-        lone = len(self._inputs) == 1
-        feeds = {name: rows.to_numpy() if lone else rows[name].to_numpy() for name in self._inputs}
+        single = len(self._inputs) == 1
+        feeds = {name: rows.to_numpy() if single else rows[name].to_numpy() for name in self._inputs}
         for name, kind in self._inputs.items():
             if kind == "tensor(float)" and feeds[name].dtype == np.float64:
                 feeds[name] = feeds[name].astype(np.float32)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["outputs_of"]
 
-LONE = "prediction"
+_DEFAULT_NAME = "prediction"
 """The output of a model with a single unnamed one."""
 
 
@@ -40,12 +40,12 @@ def outputs_of(found: Any, names: Sequence[str | None]) -> Batch:
     if hasattr(found, "columns"):
         return {str(name): _array(found[name], str(name)) for name in found.columns}
     named = [name for name in names if name is not None]
-    array = _array(found, LONE)
+    array = _array(found, _DEFAULT_NAME)
     if array.ndim == 2 and 1 < len(named) == len(names) == array.shape[1]:
         return {name: array[:, index] for index, name in enumerate(named)}
     own = getattr(found, "name", None)
-    lone = named[0] if len(named) == len(names) == 1 else own if isinstance(own, str) else LONE
-    return {lone: array}
+    single = named[0] if len(named) == len(names) == 1 else own if isinstance(own, str) else _DEFAULT_NAME
+    return {single: array}
 
 
 def _array(found: Any, name: str) -> np.ndarray:

@@ -23,11 +23,11 @@ PLATFORM = "onnx_onnxruntime"
 TAKES = Takes(
     title="ONNX",
     types="The file's own, every type of the protocol.",
-    categories="What the graph makes of texts and integers.",
+    categories="Up to the graph: texts and integers.",
     missing="NaN reaches the graph as it is. A text can't be missing.",
     names="Those of the graph.",
     outputs="Every tensor; a map of a fixed set of classes (`ZipMap`) is a tensor whose classes are its"
-    " labels. What is left out is named in `left_out`.",
+    " labels. Omitted ones are named in `left_out`.",
 )
 
 # Loads the extension module directly: `site` and the package's own imports would take longer than the model.

@@ -65,9 +65,9 @@ TAKES = Takes(
     title="Python",
     types="Annotations of the method, or `inputs` of a class of arrays; every type of the protocol. BF16 are"
     " arrays of UINT16 that hold its bits.",
-    categories="What the class makes of texts and integers.",
-    missing="NaN in an array is NaN. What is missing is `None` where an annotation says so (`list[str |"
-    " None]`); else it is refused with its row.",
+    categories="Up to the class: texts and integers.",
+    missing="NaN in an array is NaN. Missing values are `None` where annotated (`list[str |"
+    " None]`); else they are refused with their row.",
     names="Those of the method's arguments, or of `inputs`.",
     outputs="Keys of the returned dictionary, else `output`; typed by the annotation, `outputs`, or a run on"
     " the example.",

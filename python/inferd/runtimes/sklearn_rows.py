@@ -230,18 +230,18 @@ def _with_features(features: Features, used: list[int], columns: list[Column], *
 
 
 def _declared(features: Features | None, declared: tuple[TensorSpec, ...]) -> Rows:
-    lone = declared[0] if len(declared) == 1 else None
-    if lone is not None and len(lone.shape) == 2:
-        return _declared_matrix(features, lone)
+    single = declared[0] if len(declared) == 1 else None
+    if single is not None and len(single.shape) == 2:
+        return _declared_matrix(features, single)
     if any(len(spec.shape) != 1 for spec in declared):
-        if lone is None:
+        if single is None:
             raise ModelFailed("several inputs are declared, not each of one column\nhelp: give each the shape [-1]")
         return Rows(declared, None)
     by_name = {} if features is None else {one.name: (index, one) for index, one in enumerate(features.features)}
     if features is None or features.documents:
-        if lone is None:
+        if single is None:
             raise ModelFailed("the model takes one array of texts or labels\nhelp: declare one input of shape [-1]")
-        column = _column_of(lone, next(iter(by_name.values()), (0, None))[1])
+        column = _column_of(single, next(iter(by_name.values()), (0, None))[1])
         return Rows(declared, Table([column], matrix=False), (0,), 1, "documents")
     unknown = [spec.name for spec in declared if spec.name not in by_name]
     if unknown and len(declared) != len(by_name):

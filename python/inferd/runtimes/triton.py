@@ -36,7 +36,7 @@ __all__ = ["CLASS", "UTILS", "TritonRuntime", "is_triton", "no_triton_class"]
 TAKES = Takes(
     title="Triton's Python backend",
     types="As `config.pbtxt` has them: every type of the protocol. BF16 are arrays of UINT16 that hold its bits.",
-    categories="What the class makes of texts and integers.",
+    categories="Up to the class: texts and integers.",
     missing="NaN in an array is NaN. A text can't be missing.",
     names="As `config.pbtxt` has them.",
     outputs="As `config.pbtxt` has them. `TritonError` with `INVALID_ARG` refuses a request.",
@@ -133,19 +133,19 @@ class TritonRuntime:
     def _execute_sequences(self, contexts: Contexts, batch: Batch) -> Batch:
         """Run each row as a separate request: rows belong to different sequences."""
         rows = len(batch[contexts.name]) if self._rows_max else 1
-        rows_contexts = contexts.decode(batch, rows)
+        row_contexts = contexts.decode(batch, rows)
         try:
-            return self._execute_each(contexts, batch, rows_contexts)
+            return self._execute_each(contexts, batch, row_contexts)
         finally:
-            freeze(rows_contexts)
+            freeze(row_contexts)
 
-    def _execute_each(self, contexts: Contexts, batch: Batch, rows_contexts: Sequence[Context]) -> Batch:
-        rows = len(rows_contexts)
-        seen = {name: array for name, array in batch.items() if name not in contexts.controls}
-        rowwise = [{name: array[row : row + 1] for name, array in seen.items()} for row in range(rows)]
+    def _execute_each(self, contexts: Contexts, batch: Batch, row_contexts: Sequence[Context]) -> Batch:
+        rows = len(row_contexts)
+        visible = {name: array for name, array in batch.items() if name not in contexts.controls}
+        rowwise = [{name: array[row : row + 1] for name, array in visible.items()} for row in range(rows)]
         requests = [
             self._request(inputs, context)
-            for inputs, context in zip(rowwise if self._rows_max else [seen], rows_contexts, strict=True)
+            for inputs, context in zip(rowwise if self._rows_max else [visible], row_contexts, strict=True)
         ]
         responses = self._responses(requests)
         if not self._rows_max:

@@ -30,7 +30,7 @@ TAKES = Takes(
     categories="Their texts or numbers if the file has them, else their codes; unknown ones are refused.",
     missing="Missing numbers and categories are accepted.",
     names="Those of the data frame; none of arrays.",
-    outputs="FP32 `prediction` as `Booster.predict` gives it.",
+    outputs="FP32 `prediction` as `Booster.predict` returns it.",
 )
 
 

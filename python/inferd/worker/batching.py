@@ -66,10 +66,10 @@ def _probe(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
     except NotIndependent as finding:
         return False, Verdict("probe", str(finding))
     except Exception as fault:  # noqa: BLE001 (a model may raise anything on generated input)
-        said = f" ({str(fault).partition(chr(10))[0]})" if isinstance(fault, InferdError) else ""
+        message = f" ({str(fault).partition(chr(10))[0]})" if isinstance(fault, InferdError) else ""
         return load["batching"] == "verify", Verdict(
             "probe",
-            f"the probe failed with {type(fault).__name__}{said}; give the class an example, or set batching: on",
+            f"the probe failed with {type(fault).__name__}{message}; give the class an example, or set batching: on",
         )
     why = f"each of {found.rows} rows gave in {found.batches} batches what it gave alone (a probe, no proof"
     return True, Verdict("probe", f"{why}; {found.incomplete})" if found.incomplete else f"{why})", found.rows)

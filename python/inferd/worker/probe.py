@@ -148,29 +148,29 @@ class _Probe:
     def found(self) -> Finding:
         generator, first = self._first_row()
         rows = generator.each()
-        lone = [_Result(next(rows), first)]
-        self._row_elements = sum(array.size for array in lone[0].row.batch.values())
+        results = [_Result(next(rows), first)]
+        self._row_elements = sum(array.size for array in results[0].row.batch.values())
         # Not counted: in many libraries the first run completes loading.
         self._clock.start()
-        self._run_alone(rows, lone)
-        if len(lone) < 2:
+        self._run_alone(rows, results)
+        if len(results) < 2:
             raise Undecided(
                 "the model takes only one of the rows that were made up, so a probe shows nothing; give the class"
                 " an example of several rows, or set batching: on if rows are independent"
             )
-        self._check_repeatable(lone)
-        self._check_shapes(lone)
+        self._check_repeatable(results)
+        self._check_shapes(results)
         batches = 0
-        for members in self._batches(len(lone)):
+        for members in self._batches(len(results)):
             if batches >= 2 and not self._has_time_for(members):
                 # A smaller batch may fit.
                 self._incomplete = self._incomplete or "the model is slow"
                 continue
-            self._check_batch([lone[index] for index in members])
+            self._check_batch([results[index] for index in members])
             batches += 1
-        self._check_outputs_vary(lone)
-        self._check_rejected(lone)
-        return Finding(len(lone), batches, self._incomplete)
+        self._check_outputs_vary(results)
+        self._check_rejected(results)
+        return Finding(len(results), batches, self._incomplete)
 
     def _first_row(self) -> tuple[RowGenerator, list[np.ndarray]]:
         """Return a generator whose ordinary row the model accepts, and the outputs of that row."""
@@ -187,14 +187,14 @@ class _Probe:
                 fault = fault if tried else error
         raise fault
 
-    def _run_alone(self, rows: Iterator[Row], lone: list[_Result]) -> None:
+    def _run_alone(self, rows: Iterator[Row], results: list[_Result]) -> None:
         """Run each row alone, within a quarter of the budget: the rest is for the batches."""
         magnitude = None
         for row in rows:
-            if len(lone) > 1 and self._bounds.once:
+            if len(results) > 1 and self._bounds.once:
                 self._incomplete = "it runs five times only, as retry_on_worker_loss is false"
                 return
-            if len(lone) > 1 and self._clock.spent > self._bounds.seconds / 4:
+            if len(results) > 1 and self._clock.spent > self._bounds.seconds / 4:
                 self._incomplete = "the model is slow"
                 return
             if magnitude is not None and row.magnitude >= magnitude:
@@ -203,7 +203,7 @@ class _Probe:
                 # There is one run for a second row: use one that the model is likely to accept.
                 continue
             try:
-                lone.append(_Result(row, self._alone(row)))
+                results.append(_Result(row, self._alone(row)))
             except Exception:
                 if self._bounds.once:
                     raise
@@ -217,8 +217,8 @@ class _Probe:
                     # Run time grows with the numbers, e.g. a count or a delay: skip larger ones.
                     magnitude = row.magnitude
 
-    def _check_repeatable(self, lone: Sequence[_Result]) -> None:
-        for index, one in enumerate(lone):
+    def _check_repeatable(self, results: Sequence[_Result]) -> None:
+        for index, one in enumerate(results):
             if self._bounds.once and index:
                 return
             if index > 1 and self._clock.spent > self._bounds.seconds / 2:
@@ -229,15 +229,15 @@ class _Probe:
             if name is not None:
                 raise NotIndependent(f"output '{name}' differs from run to run for the same row")
 
-    def _check_shapes(self, lone: Sequence[_Result]) -> None:
+    def _check_shapes(self, results: Sequence[_Result]) -> None:
         for index, spec in enumerate(self._specs):
-            if len({one.outputs[index].shape for one in lone}) > 1:
+            if len({one.outputs[index].shape for one in results}) > 1:
                 raise NotIndependent(f"the shape of output '{spec.name}' depends on the data")
 
-    def _check_outputs_vary(self, lone: Sequence[_Result]) -> None:
+    def _check_outputs_vary(self, results: Sequence[_Result]) -> None:
         for index, spec in enumerate(self._specs):
-            first = lone[0].outputs[index]
-            if not all(close(first, one.outputs[index], spec, self._bounds.tolerance).all() for one in lone):
+            first = results[0].outputs[index]
+            if not all(close(first, one.outputs[index], spec, self._bounds.tolerance).all() for one in results):
                 return
         raise Undecided(
             "the model answers every made-up row alike, so a probe shows nothing; give the class an example, or"
@@ -285,12 +285,12 @@ class _Probe:
                     f"output '{name}' of a row changes when other rows run with it ({_describe(members, index)})"
                 )
 
-    def _check_rejected(self, lone: Sequence[_Result]) -> None:
+    def _check_rejected(self, results: Sequence[_Result]) -> None:
         """Fail if the model accepts a row in a batch that it rejects alone: it imputes from the other rows."""
         for row in self._rejected[:_REJECTED_MAX]:
             if not self._has_time_for([0, 0, 0]):
                 return
-            rows = (lone[0].row, row, lone[1].row)
+            rows = (results[0].row, row, results[1].row)
             batch = {name: np.concatenate([one.batch[name] for one in rows]) for name in row.batch}
             try:
                 self._run(batch, len(rows))

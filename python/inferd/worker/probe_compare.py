@@ -25,7 +25,7 @@ _DECISIVE = (np.zeros(1), np.full(1, 0.5))
 
 def difference(
     specs: Sequence[TensorSpec],
-    lone: Sequence[np.ndarray],
+    alone: Sequence[np.ndarray],
     together: Sequence[np.ndarray],
     tolerance: Mapping[str, float],
 ) -> str | None:
@@ -33,11 +33,11 @@ def difference(
 
     Args:
         specs: of the outputs.
-        lone: outputs of the row alone, each of shape ``(1, *item_shape)``.
+        alone: outputs of the row alone, each of shape ``(1, *item_shape)``.
         together: its outputs in a batch, in the same shapes.
         tolerance: ``absolute`` and ``relative``.
     """
-    pairs = list(zip(specs, lone, together, strict=True))
+    pairs = list(zip(specs, alone, together, strict=True))
     scores = [_numbers(one, spec) for spec, one, _ in pairs if _is_float(spec)]
     for spec, one, other in pairs:
         if one.shape != other.shape:

@@ -20,7 +20,7 @@ _ROWS = 2048
 _EDGE_ROWS_MAX = 16384
 _CELLS_MAX = 1 << 22
 """Maximum cells of one matrix: 32 MiB in FP64."""
-_LONE_COLUMNS = 256
+_SINGLE_COLUMNS_MAX = 256
 """Wider matrices have NaN and infinity in groups of columns."""
 
 _FP32_MAX = float(np.finfo(np.float32).max)
@@ -55,7 +55,7 @@ def probes(points: list[np.ndarray], x: TensorSpec, schema: InputSchema) -> Iter
     with np.errstate(over="ignore"):
         for name, rows in generator.kinds():
             yield Probe([name], rows.astype(dtype))
-        names, rows = generator.lone()
+        names, rows = generator.rejectable()
         for begin in range(0, len(rows), generator.rows_max):
             part = slice(begin, begin + generator.rows_max)
             yield Probe(names[part], rows[part].astype(dtype))
@@ -127,12 +127,12 @@ class _Generator:
         rows[np.arange(len(rows)), indices] = self._random.choice(self._notable, len(rows))
         return rows
 
-    def lone(self) -> tuple[list[str], np.ndarray]:
+    def rejectable(self) -> tuple[list[str], np.ndarray]:
         """Return names and rows of values that libraries may reject, in each column alone and in all."""
         values = {"NaN": np.nan, "infinity": np.inf, "-infinity": -np.inf}
         if self._dtype == np.float64:
             values |= {"1e39": 1e39, "-1e39": -1e39}
-        groups = np.array_split(np.arange(self._columns), min(self._columns, _LONE_COLUMNS))
+        groups = np.array_split(np.arange(self._columns), min(self._columns, _SINGLE_COLUMNS_MAX))
         groups = [*groups, np.arange(self._columns)]
         named = [self._named(group) for group in groups]
         rows = np.repeat(self._near_points(2)[:1], len(values) * len(groups), axis=0)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["try_onnx"]
 
 _RUNS_S = 0.15
-_LONE_ROWS = 64
+_SINGLE_ROWS = 64
 _TOLERANCE_MAX = 0.01
 """A greater tolerance is not proposed: the models differ."""
 _NO_OUTPUT = "no output of the converted model corresponds to the library's"
@@ -224,7 +224,7 @@ class _Trial:
 
     def _compare_alone(self, conversion: _Conversion) -> None:
         """Compare rows run alone with the library's batch: in service, requests share runs."""
-        rows = self._usual[:_LONE_ROWS]
+        rows = self._usual[:_SINGLE_ROWS]
         if not conversion.comparison.fault:
             alone = [conversion.run(rows[index : index + 1]) for index in range(len(rows))]
             together = {name: np.concatenate([one[name] for one in alone]) for name in alone[0]}
@@ -251,7 +251,7 @@ class _Trial:
         each = len(probe.names) > 1
         names = [name for name, through in zip(probe.names, kept, strict=True) if through] if each else probe.names
         # Row by row, which takes time: a sample of each kind suffices.
-        rows = rows if each else rows[:_LONE_ROWS]
+        rows = rows if each else rows[:_SINGLE_ROWS]
         accepted = []
         for index in range(len(rows)):
             row = rows[index : index + 1]

@@ -30,11 +30,11 @@ def kind_of(config: Config, faults: list[str]) -> str | None:
     values = config.values
     if "ensemble_scheduling" in values:
         return "pipeline"
-    said = [name for name in ("backend", "platform") if values[name]]
-    kinds = {_RUNTIMES.get(values[name]) for name in said}
+    named = [name for name in ("backend", "platform") if values[name]]
+    kinds = {_RUNTIMES.get(values[name]) for name in named}
     if len(kinds) > 1 or None in kinds:
-        place = config.source.at((said[0],))
-        what = " and ".join(f"{name} '{values[name]}'" for name in said)
+        place = config.source.at((named[0],))
+        what = " and ".join(f"{name} '{values[name]}'" for name in named)
         faults.append(
             f"{place}: unsupported {what}\n"
             'help: export the model to ONNX (backend: "onnxruntime"), or run its framework from a model.py (backend: '

@@ -1,27 +1,27 @@
-"""The exceptions that inferd raises. One root, built-ins where they fit.
+"""The exceptions that inferd raises. One root class; built-in bases where they fit.
 
-Read by everything; imports nothing of inferd. Knows nothing of HTTP statuses and gRPC codes: the table of error
-kinds in the data plane turns a kind into those, and into one of these classes.
+Read by every package; imports nothing of inferd. Knows nothing of HTTP statuses and gRPC codes: the data plane's table
+of error kinds maps a kind to those and to one of these classes.
 
 ::
 
     InferdError
-    ├── SpecError (ValueError)              the settings or the model folder are wrong; every fault at once
-    ├── InvalidInput (ValueError)           the request is wrong in itself
+    ├── SpecError (ValueError)              the settings or the model folder are invalid; reports every fault at once
+    ├── InvalidInput (ValueError)           the request itself is invalid
     ├── NotFound (LookupError)              no such model or version
-    ├── Unauthenticated (PermissionError)   the caller did not say who it is
-    ├── Forbidden (PermissionError)         the caller may not do this
-    ├── Unavailable                         the same call may succeed a little later
-    │   ├── RateLimited                     asked more often than allowed
-    │   ├── Overloaded                      more work than can be done in time
-    │   ├── NotReady                        the model is known, no replica is ready
-    │   ├── Draining                        the server is about to stop
-    │   └── WorkerLost                      the worker died and the request could not be run again
-    ├── DeadlineMissed (TimeoutError)       the caller's timeout passed
-    ├── Cancelled                           the caller went away
-    ├── ModelFailed (RuntimeError)          the model raised an error, or could not be loaded
-    ├── Unimplemented (NotImplementedError) the protocol has it, this server does not
-    └── InternalError (RuntimeError)        a fault of inferd
+    ├── Unauthenticated (PermissionError)   credentials are missing or invalid
+    ├── Forbidden (PermissionError)         the caller lacks permission
+    ├── Unavailable                         transient; retrying the same call may succeed
+    │   ├── RateLimited                     the caller exceeds its rate limit
+    │   ├── Overloaded                      more load than can be served in time
+    │   ├── NotReady                        the model exists, no replica is ready
+    │   ├── Draining                        the server is shutting down
+    │   └── WorkerLost                      the worker died and the request could not be retried
+    ├── DeadlineMissed (TimeoutError)       the caller's timeout expired
+    ├── Cancelled                           the caller cancelled or disconnected
+    ├── ModelFailed (RuntimeError)          the model raised an error or could not be loaded
+    ├── Unimplemented (NotImplementedError) part of the protocol that this server does not implement
+    └── InternalError (RuntimeError)        a bug in inferd
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ __all__ = [
 
 
 class InferdError(Exception):
-    """The root of every exception of inferd.
+    """Root of every exception of inferd.
 
     Args:
-        message: what failed, for whoever asked; ends with the remedy where there is one.
-        detail: what only the operator may read, a traceback for instance.
-        retry_after_s: seconds after which trying again is worth it; ``None`` where that is not known.
+        message: what failed, in words safe to show a client; ends with the remedy where there is one.
+        detail: for operators only, e.g. a traceback.
+        retry_after_s: seconds to wait before a retry; ``None`` if unknown.
     """
 
     def __init__(self, message: str, *, detail: str | None = None, retry_after_s: float | None = None) -> None:
@@ -67,10 +67,10 @@ class InferdError(Exception):
 
 
 class SpecError(InferdError, ValueError):
-    """The settings or the model folder are wrong.
+    """The settings or the model folder are invalid.
 
     Args:
-        faults: every fault that was found, each ``place: what is wrong``.
+        faults: every fault found, each ``place: what is wrong``.
     """
 
     def __init__(self, faults: list[str]) -> None:
@@ -79,13 +79,13 @@ class SpecError(InferdError, ValueError):
 
 
 class InvalidInput(InferdError, ValueError):
-    """The request is wrong in itself. A model's ``predict`` may raise it; the client then reads the message.
+    """The request itself is invalid. A model's ``predict`` may raise it; the client sees the message.
 
     Args:
         message: what is wrong.
-        detail: as for every error.
-        retry_after_s: as for every error.
-        row: the row that is wrong, from 0; None: the whole request.
+        detail: see :class:`InferdError`.
+        retry_after_s: see :class:`InferdError`.
+        row: index of the invalid row; ``None``: the whole request.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class InvalidInput(InferdError, ValueError):
         return self.message if self.row is None else f"row {self.row}: {self.message}"
 
     def at_row(self, row: int) -> InvalidInput:
-        """The same, of the row ``row`` unless it names one."""
+        """Return this error with ``row`` set, unless it already names a row."""
         return self if self.row is not None else InvalidInput(self.message, detail=self.detail, row=row)
 
 
@@ -112,52 +112,52 @@ class NotFound(InferdError, LookupError):
 
 
 class Unauthenticated(InferdError, PermissionError):
-    """The caller did not say who it is."""
+    """The caller's credentials are missing or invalid."""
 
 
 class Forbidden(InferdError, PermissionError):
-    """The caller may not do this."""
+    """The caller lacks permission."""
 
 
 class Unavailable(InferdError):
-    """The same call may succeed a little later."""
+    """Transient: retrying the same call may succeed."""
 
 
 class RateLimited(Unavailable):
-    """The caller asks more often than it may."""
+    """The caller exceeds its rate limit."""
 
 
 class Overloaded(Unavailable):
-    """There is more work than can be done in time."""
+    """There is more load than can be served in time."""
 
 
 class NotReady(Unavailable):
-    """The model is known but no replica is ready."""
+    """The model exists but no replica is ready."""
 
 
 class Draining(Unavailable):
-    """The server is about to stop."""
+    """The server is shutting down."""
 
 
 class WorkerLost(Unavailable):
-    """The worker that ran the request died and it may not or could not be run again."""
+    """The worker that ran the request died and the request was not, or could not be, retried."""
 
 
 class DeadlineMissed(InferdError, TimeoutError):
-    """The caller's timeout passed, or is shorter than the model ever takes."""
+    """The caller's timeout expired, or is shorter than the model's minimum latency."""
 
 
 class Cancelled(InferdError):
-    """The caller went away before the answer."""
+    """The caller cancelled or disconnected before the response."""
 
 
 class ModelFailed(InferdError, RuntimeError):
-    """The model raised an error, or could not be loaded."""
+    """The model raised an error or could not be loaded."""
 
 
 class Unimplemented(InferdError, NotImplementedError):
-    """The protocol has it, this server does not."""
+    """Part of the protocol that this server does not implement."""
 
 
 class InternalError(InferdError, RuntimeError):
-    """A fault of inferd."""
+    """A bug in inferd."""

@@ -1,10 +1,10 @@
-"""Numbers in another type, none of which changes in silence.
+"""Lossless conversion of numbers between dtypes.
 
-Reads arrays of numbers, or of Python's objects, hands on arrays of the dtype that is wanted or the first value that has
-no place in it. Knows nothing of tensors: where a value is, is an index.
+Reads arrays of numbers or of Python objects, hands on arrays of the wanted dtype, or the first value that it can't
+represent. Knows nothing of tensors: a value's position is an index.
 
-Only fractions may be rounded: a float64 becomes a float32 as it does everywhere. An integer that would be rounded, a
-fraction where whole numbers are wanted and a number out of range are misfits.
+Only fractions may be rounded: float64 to float32 is allowed. An integer that would be rounded, a fraction where
+integers are wanted and a number out of range raise :class:`ConversionError`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Misfit", "as_array", "exact", "is_missing"]
+__all__ = ["ConversionError", "as_array", "cast_exact", "is_missing"]
 
 
-class Misfit(ValueError):
-    """A value that the wanted type has no place for.
+class ConversionError(ValueError):
+    """A value that the wanted dtype can't represent.
 
     Args:
-        index: where it is in the array.
-        value: as it is there; ``None``: it is missing.
-        why: what is wrong with it, to be read after the value.
+        index: the value's index in the array.
+        value: the value; ``None`` if it is missing.
+        why: what is wrong with it; follows the value in a message.
     """
 
     def __init__(self, index: tuple[int, ...], value: Any, why: str) -> None:
@@ -36,7 +36,7 @@ class Misfit(ValueError):
 
 
 def is_missing(value: Any) -> bool:
-    """Whether ``value`` stands for no value: ``None``, NaN, NaT or ``pandas.NA``."""
+    """Whether ``value`` is missing: ``None``, NaN, NaT or ``pandas.NA``."""
     if value is None:
         return True
     if isinstance(value, float | np.floating):
@@ -45,20 +45,20 @@ def is_missing(value: Any) -> bool:
         return value.is_nan()
     if isinstance(value, np.datetime64 | np.timedelta64):
         return bool(np.isnat(value))
-    # Known by their names: pandas need not be there.
+    # Matched by name: pandas may not be installed.
     return type(value).__name__ in ("NAType", "NaTType")
 
 
 def as_array(value: Any) -> np.ndarray:
-    """An array of what numpy takes for one, its values unchanged.
+    """Convert an array-like to an array without changing its values.
 
     Raises:
-        ValueError: it is none, its rows being of different lengths for instance.
-        TypeError: as before.
+        ValueError: the rows differ in length, or the value is no array-like.
+        TypeError: the value is no array-like.
     """
     array = np.asarray(value)
     if isinstance(value, list | tuple) and _may_be_changed(array):
-        # Numpy makes one type of them all: of integers beside fractions floats, of numbers beside text text.
+        # numpy promotes mixed types: integers among floats to floats, numbers among text to text.
         return np.array(value, dtype=object)
     return array
 
@@ -69,15 +69,15 @@ def _may_be_changed(array: np.ndarray) -> bool:
     return array.dtype.kind in "SU"
 
 
-def exact(array: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
-    """``array`` in the type ``wanted``: a number or truth values.
+def cast_exact(array: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
+    """Convert ``array`` to the dtype ``wanted`` without loss.
 
     Args:
-        array: numbers, truth values, or objects that are such; of any shape. Missing values become NaN.
-        wanted: of kind ``b``, ``i``, ``u`` or ``f``.
+        array: numbers, booleans, or objects that are such; of any shape. Missing values become NaN.
+        wanted: a dtype of kind ``b``, ``i``, ``u`` or ``f``.
 
     Raises:
-        Misfit: a value has no place in it.
+        ConversionError: ``wanted`` can't represent a value.
     """
     if array.dtype == wanted:
         return array
@@ -87,7 +87,7 @@ def exact(array: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
         array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
         value = array.flat[0].item() if array.size else None
-        raise Misfit((0,) * array.ndim, value, f"is {_called(array.dtype)}, not a number")
+        raise ConversionError((0,) * array.ndim, value, f"is {_called(array.dtype)}, not a number")
     with np.errstate(all="ignore"):
         cast = array.astype(wanted)
     bad, why = _changed(array, cast)
@@ -95,7 +95,7 @@ def exact(array: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
         index = tuple(int(at) for at in np.argwhere(bad)[0])
         value = array[index].item()
         missing = is_missing(value) and wanted.kind != "f"
-        raise Misfit(index, None if missing else value, "is missing" if missing else why)
+        raise ConversionError(index, None if missing else value, "is missing" if missing else why)
     return cast
 
 
@@ -105,7 +105,7 @@ def _called(dtype: np.dtype[Any]) -> str:
 
 
 def _changed(array: np.ndarray, cast: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """Which values of ``cast`` are not those of ``array``, and why; None: none can be."""
+    """Return a mask of the values that ``cast`` changed, and why; None: no value can change."""
     if cast.dtype.kind == "b":
         return (array != 0) & (array != 1), "is neither true nor false"
     if array.dtype.kind == "b":
@@ -121,12 +121,12 @@ def _infinite(array: np.ndarray, cast: np.ndarray) -> tuple[np.ndarray | None, s
 
 
 def _outside(array: np.ndarray, limits: np.iinfo[Any]) -> tuple[np.ndarray | None, str]:
-    """Which numbers are no integers within ``limits``."""
+    """Return a mask of the numbers that are not integers within ``limits``."""
     if array.dtype.kind == "f":
         whole = np.isfinite(array) & (np.floor(array) == array)
-        # The upper limit itself may be no float; the number after it is one.
+        # The upper limit may not be representable as a float; the number after it, a power of two, is.
         inside = whole & (array >= float(limits.min)) & (array < float(limits.max + 1))
-        return ~inside, "is no whole number in range"
+        return ~inside, "is not an integer in range"
     own = np.iinfo(array.dtype)
     low, high = max(own.min, limits.min), min(own.max, limits.max)
     if (low, high) == (own.min, own.max):
@@ -135,17 +135,17 @@ def _outside(array: np.ndarray, limits: np.iinfo[Any]) -> tuple[np.ndarray | Non
 
 
 def _rounded(array: np.ndarray, wanted: np.dtype[Any]) -> tuple[np.ndarray | None, str]:
-    """Which integers a float of type ``wanted`` does not hold."""
+    """Return a mask of the integers that a float of dtype ``wanted`` can't represent."""
     limits = np.finfo(wanted)
     digits = limits.nmant + 1
     if np.iinfo(array.dtype).bits - (array.dtype.kind == "i") <= digits:
         return None, ""
     negative = array < 0
-    # Of the least integer, too, which has no positive counterpart.
+    # ``~`` handles the least integer, which has no positive counterpart.
     magnitude = np.where(negative, ~array, array).astype(np.uint64) + negative
     if not magnitude.size or magnitude.max() <= 2**digits:
         return None, ""
-    # A float holds what has so many binary digits before its trailing zeros.
+    # A float represents an integer exactly if its significant bits, without trailing zeros, fit the mantissa.
     trailing = np.maximum(magnitude & (~magnitude + np.uint64(1)), np.uint64(1))
     rounded = magnitude // trailing >= np.uint64(2**digits)
     if float(limits.max) < 2.0**64:
@@ -165,18 +165,18 @@ def _of_objects(array: np.ndarray, wanted: np.dtype[Any]) -> np.ndarray:
             except (OverflowError, ValueError) as fault:
                 why = str(fault) if isinstance(fault, ValueError) else "is out of range"
         index = tuple(int(at) for at in np.unravel_index(position, array.shape))
-        raise Misfit(index, value if number is not None else None, why)
+        raise ConversionError(index, value if number is not None else None, why)
     return found
 
 
 def _number(value: Any) -> tuple[Any, str]:
-    """``value`` as one of Python's numbers, None where it is missing; and what else it is."""
+    """Return ``value`` as a Python number (None if missing), or what it is instead."""
     if is_missing(value):
         return None, ""
     if isinstance(value, int | np.integer | np.bool_):
         return int(value), ""
     if isinstance(value, Decimal):
-        # Whole ones are whole numbers: keys of databases, say.
+        # Whole decimals, e.g. database keys, become integers.
         small = value.is_finite() and value.adjusted() < 40
         return int(value) if small and value == value.to_integral_value() else float(value), ""
     if isinstance(value, Real):
@@ -185,11 +185,11 @@ def _number(value: Any) -> tuple[Any, str]:
 
 
 def _scalar(number: Any, wanted: np.dtype[Any]) -> Any:
-    """One number in the type ``wanted``.
+    """Convert one number to the dtype ``wanted``.
 
     Raises:
-        ValueError: it has no place there; the message says why.
-        OverflowError: it is far out of range.
+        ValueError: ``wanted`` can't represent it; the message says why.
+        OverflowError: it is out of range.
     """
     if wanted.kind == "f":
         if number is None:
@@ -208,7 +208,7 @@ def _scalar(number: Any, wanted: np.dtype[Any]) -> Any:
             raise ValueError("is neither true nor false")
         return bool(number)
     if isinstance(number, float) and not number.is_integer():
-        raise ValueError("is no whole number in range")
+        raise ValueError("is not an integer in range")
     limits = np.iinfo(wanted)
     if not limits.min <= number <= limits.max:
         raise OverflowError

@@ -1,6 +1,6 @@
-"""Run a model without a server: in this process, through the same annotations, checks and stages as in a worker.
+"""Run a model without a server: in this process, with the annotations, checks and stages that a worker uses.
 
-Reads a class or a file, hands on plain values. Knows nothing of HTTP and batching between callers.
+Reads a class or a file, hands on plain values. Knows nothing of HTTP and of batching across requests.
 
 >>> from inferd import Model
 >>> class Shout(Model):
@@ -35,36 +35,36 @@ __all__ = ["LoadedModel", "loaded"]
 
 
 class LoadedModel:
-    """A model whose stages are all loaded in this process. Made by :func:`loaded`."""
+    """A model with all its stages loaded in this process. Created by :func:`loaded`."""
 
     def __init__(self, model_class: type[Model], parameters: dict[str, Any]) -> None:
-        # An instance for each stage, as in workers: what hooks keep in self does not reach predict.
+        # One instance per stage, as in workers: state that hooks keep in self does not reach predict.
         self._stages = [StageRuntime(model_class(), stage, parameters) for stage in stages_of(model_class)]
 
     @property
     def signature(self) -> Signature:
-        """What clients send and get."""
+        """The inputs that clients send and the outputs they receive."""
         inputs = tuple(column.spec for column in self._stages[0].call.inputs)
         return Signature(inputs, self._stages[-1].signature.outputs)
 
     def predict(self, **inputs: Any) -> Any:
-        """Answer rows as a server would.
+        """Run a batch as a server would.
 
         Args:
-            inputs: by name, in the form that the first stage's annotations say, all rows together. Where methods take a
-                :class:`~inferd.Context`, a list of those may stand under its name; without it nothing came along.
+            inputs: by name, in the form that the first stage annotates, all rows together. Where a method takes a
+                :class:`~inferd.Context`, its argument may be a list of those; by default it is empty.
 
         Returns:
             The values of the only output, or a dict by output name.
 
         Raises:
-            InvalidInput: inputs that have no default are missing, some are unknown or of different lengths, or the
-                model refused a row.
-            ModelFailed: the model gave something else than was annotated.
+            InvalidInput: an input without a default is missing, an input is unknown, lengths differ, or the model
+                rejected a row.
+            ModelFailed: the model returned a type other than annotated.
         """
         first, last = self._stages[0], self._stages[-1]
         if last.streams:
-            raise ModelFailed("predict() streams, and this has one answer\nhelp: ask a server for generate_stream")
+            raise ModelFailed("predict() streams, which loaded() does not support\nhelp: use a server")
         contexts = {stage.call.contexts.name for stage in self._stages if stage.call.contexts} & inputs.keys()
         given = {name: inputs.pop(name) for name in contexts}
         wanted = [column.name for column in first.call.inputs]
@@ -80,7 +80,7 @@ class LoadedModel:
         for stage in self._stages:
             arrays = checked_outputs(stage.predict(batch | given), stage.signature, next(iter(rows)))
             batch = {spec.name: array for spec, array in zip(stage.signature.outputs, arrays, strict=True)}
-        # Copies: a model may give the same memory for the next request.
+        # Copy: a model may reuse its output memory for the next request.
         values = {column.name: column.codec.decode(batch[column.name].copy()) for column in last.call.outputs}
         return values[OUTPUT] if list(values) == [OUTPUT] else values
 
@@ -94,19 +94,19 @@ def _encoded(column: Column, values: Any) -> Any:
     try:
         return column.codec.encode(values)
     except (TypeError, ValueError) as fault:
-        raise InvalidInput(f"'{column.name}' is not what the model takes: {fault}") from fault
+        raise InvalidInput(f"'{column.name}' does not match the model's annotation: {fault}") from fault
 
 
 @contextmanager
 def loaded(model: type[Model] | str | os.PathLike[str], **parameters: Any) -> Iterator[LoadedModel]:
-    """A model, ready to be asked, until the ``with`` block ends.
+    """Load a model for the length of the ``with`` block.
 
     Args:
-        model: a class, or the file that it is in.
+        model: a class, or the path of the file that defines it.
         parameters: arguments for ``load``.
 
     Raises:
-        ModelFailed: there is no model in the file, or it could not be loaded.
+        ModelFailed: the file defines no model, or it could not be loaded.
     """
     if isinstance(model, str | os.PathLike):
         file = Path(model)

@@ -1,7 +1,7 @@
-"""What users hold: tensors' descriptions and signatures.
+"""Tensor specifications and model signatures, as users see them.
 
-Reads and writes the JSON form that the data plane speaks; hands on plain frozen values.
-Knows nothing of numpy: a description needs no array.
+Reads and writes the data plane's JSON form; hands on plain frozen values. Knows nothing of numpy: a specification needs
+no array.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DATATYPES = {
     "FP16": "float16",
     "FP32": "float32",
     "FP64": "float64",
-    # numpy has no bfloat16: the upper half of a binary32, as its bits.
+    # numpy has no bfloat16: the upper 16 bits of a binary32.
     "BF16": "uint16",
     # Arrays of ``bytes`` objects.
     "BYTES": "object",
@@ -34,7 +34,7 @@ DATATYPES = {
 """The protocol's datatypes, each with the numpy dtype that a Python model sees."""
 
 MISSING = 0xFFFF_FFFF
-"""The length of a BYTES element that is missing. Only inputs whose schema takes missing values may have any."""
+"""Length that marks a BYTES element as missing. Valid only for inputs whose schema allows missing values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class TensorSpec:
     Args:
         name: the name that clients use.
         datatype: the protocol's name of the element type, e.g. ``"FP32"``.
-        shape: the dimensions, the batch dimension included where there is one; -1 stands for any size.
+        shape: the dimensions, including the batch dimension where there is one; -1 matches any size.
 
     Raises:
         InvalidInput: the datatype is unknown, or a dimension is below -1.
@@ -57,7 +57,7 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if self.datatype not in DATATYPES:
             known = ", ".join(DATATYPES)
-            raise InvalidInput(f"tensor '{self.name}': unknown datatype '{self.datatype}'; one of {known} is expected")
+            raise InvalidInput(f"tensor '{self.name}': unknown datatype '{self.datatype}'; use one of {known}")
         object.__setattr__(self, "shape", tuple(self.shape))
         if any(dim < -1 for dim in self.shape):
             raise InvalidInput(
@@ -65,7 +65,7 @@ class TensorSpec:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The form that crosses to the data plane."""
+        """Return the data plane's JSON form."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
     def __str__(self) -> str:
@@ -75,14 +75,13 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class InputSchema:
-    """What an input of a model of tables takes, beside its type.
+    """Constraints on an input of a tabular model, in addition to its datatype.
 
     Args:
         input: the input's name.
-        columns: the names of the columns of dimension 1, in their order; empty where they have none.
-        missing: whether a missing value (NaN of numbers, null of text) is a value to the model.
-        largest: the greatest magnitude that the model takes; what is greater, infinity too, is refused. ``None``:
-            anything.
+        columns: names of the columns along dimension 1, in order; empty if unnamed.
+        missing: whether the model accepts missing values (NaN in numbers, null in text).
+        largest: the greatest magnitude accepted; greater values, including infinity, are refused. ``None``: no limit.
     """
 
     input: str
@@ -91,7 +90,7 @@ class InputSchema:
     largest: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The form that crosses to the data plane."""
+        """Return the data plane's JSON form."""
         return {
             "input": self.input,
             "columns": list(self.columns),
@@ -102,12 +101,12 @@ class InputSchema:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the decision whether requests may share a run rests on.
+    """The evidence for whether requests may share a run.
 
     Args:
-        by: who decided: ``setting``, ``shapes``, ``analysis`` (a proof), ``probe`` or ``traffic``.
-        why: in words for the operator.
-        rows: how many were compared, alone and in company; 0 where none were.
+        by: source of the decision: ``setting``, ``shapes``, ``analysis`` (a proof), ``probe`` or ``traffic``.
+        why: the reason, for operators.
+        rows: number of rows compared alone and batched; 0 if none were.
     """
 
     by: str
@@ -115,7 +114,7 @@ class Verdict:
     rows: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The form that crosses to the data plane."""
+        """Return the data plane's JSON form."""
         return {"by": self.by, "why": self.why, "rows": self.rows}
 
 
@@ -124,11 +123,11 @@ class Signature:
     """The inputs and outputs of one model version.
 
     Args:
-        inputs: what a request carries, each once.
-        outputs: what an answer carries.
-        batching_off: why requests never share a run of the model; ``None`` where they may.
+        inputs: tensors of a request.
+        outputs: tensors of a response.
+        batching_off: why requests never share a run of the model; ``None`` if they may.
         decoupled: whether a request gets any number of responses instead of one.
-        verdict: what that rests on, where it is known.
+        verdict: the evidence for ``batching_off``, if known.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -139,11 +138,11 @@ class Signature:
 
     @property
     def batched(self) -> bool:
-        """Whether dimension 0 of every input and output counts rows."""
+        """Whether dimension 0 of every input and output is the batch dimension."""
         return self.batching_off is None
 
     def to_json(self) -> dict[str, Any]:
-        """The form that crosses to the data plane."""
+        """Return the data plane's JSON form."""
         return {
             "inputs": [spec.to_json() for spec in self.inputs],
             "outputs": [spec.to_json() for spec in self.outputs],
@@ -153,7 +152,7 @@ class Signature:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Signature:
-        """The value that :meth:`to_json` gave."""
+        """Parse the value returned by :meth:`to_json`."""
         batching = value["batching"]
         verdict = value.get("extras", {}).get("verdict")
         return cls(

@@ -24,7 +24,7 @@ from inferd.runtimes.registry import recognise, runtime
 from inferd.sdk.codecs import Shape
 from inferd.sdk.runtime import StageRuntime
 from inferd.spec.settings import ModelSpec
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 
 from .python_traps import CHANGES, TRAPS, Arrays, Centres, Lone, Table
 
@@ -47,7 +47,7 @@ def decided(kind: Any, **settings: Any) -> Signature:
     else:
         about = {"file": __file__, "signature": {"inputs": None, "outputs": None}, "parameters": {}}
         made = PythonRuntime(about, kind)
-    return earned_signature(made, {**LOAD, **settings})
+    return decide_batching(made, {**LOAD, **settings})
 
 
 # -- traps -------------------------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ LIBRARIES = {
     ),
     "LightGBM": (saved_lightgbm, True, "analysis", "trees answer row by row"),
     "CatBoost": (saved_catboost, True, "analysis", "trees answer row by row"),
-    "a pipeline": (scaled, True, "analysis", "Pipeline answers row by row, as does all that is in it"),
+    "a pipeline": (scaled, True, "analysis", "Pipeline and all its parts answer row by row"),
     "neighbours": (neighbours, True, "probe", "no proof"),
     "drawn by chance": (drawn, False, "probe", ""),
     "logged in MLflow": (logged, True, "analysis", "trees answer row by row"),
@@ -413,7 +413,7 @@ def test_a_model_of_a_library_is_batched_by_what_is_known_of_its_kind(name: str,
     spec = ModelSpec(batch_rows_max=32)
     load = runtime(recognise(file)).compose(file, spec, 1).load
     with warnings.catch_warnings():
-        signature = earned_signature(runtime(load["runtime"]).load(load), load)
+        signature = decide_batching(runtime(load["runtime"]).load(load), load)
     assert (signature.batched, signature.verdict.by) == (batched, by)
     assert words in signature.verdict.why
 

@@ -27,10 +27,10 @@ from sklearn.svm import SVC
 
 from differential.test_sklearn_estimators import data, kinds, made
 from inferd.runtimes import sklearn
-from inferd.runtimes.sklearn_answers import Answers
 from inferd.runtimes.sklearn_independent import independent
+from inferd.runtimes.sklearn_outputs import Outputs
 from inferd.spec.settings import ModelSpec
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def strangers(rows: Any) -> Any:
 
 def mixes(estimator: Any, rows: Any) -> str | None:
     """The output of a row that changes in company; ``None``: none does, as far as rows are answered alone."""
-    answers = Answers(estimator)
+    answers = Outputs(estimator)
     able, lone = [], []
     for row in range(len(rows)):
         try:
@@ -129,7 +129,7 @@ def served(estimator: Any, folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         load = sklearn.compose(folder / "model.skops", ModelSpec(batch_rows_max=32), 1).load
-        return earned_signature(sklearn.load(load), load)
+        return decide_batching(sklearn.load(load), load)
 
 
 TRAPS = {

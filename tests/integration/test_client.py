@@ -144,7 +144,7 @@ def test_nobody_there_is_unavailable_with_the_remedy(scheme, kind):
         port = taken.getsockname()[1]
     retry = inferd.Retry(tries_max=2, backoff_s=0.001)
     with kind(f"{scheme}://127.0.0.1:{port}", retry=retry) as client:
-        with pytest.raises(inferd.Unavailable, match="see that a server runs there"):
+        with pytest.raises(inferd.Unavailable, match="check that a server runs there"):
             client.infer("four", [[1, 2, 3, 4]], timeout_s=20)
 
 

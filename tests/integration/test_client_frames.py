@@ -133,7 +133,7 @@ def test_columns_go_where_their_names_say_in_any_order(client):
 
 
 def test_missing_and_foreign_columns_are_listed(client):
-    with pytest.raises(inferd.InvalidInput, match="'age' missing, 'years' foreign"):
+    with pytest.raises(inferd.InvalidInput, match="'age' missing, 'years' unexpected"):
         client.infer("weighs", FRAME.rename(columns={"age": "years"}))
 
 

@@ -267,10 +267,10 @@ def chunk(data):
 @pytest.mark.parametrize(
     ("answer", "before", "error", "words"),
     [
-        (EVENTS + chunk(b'data: {"y": 1}\n\n'), 1, inferd.Unavailable, "no answer"),
+        (EVENTS + chunk(b'data: {"y": 1}\n\n'), 1, inferd.Unavailable, "no response"),
         (EVENTS + chunk(b'data: {"y": 1}\n\ndata: {"error": "bad"}\n\n') + chunk(b""), 1, inferd.ModelFailed, "bad"),
-        (EVENTS + chunk(b"data: nothing\n\n") + chunk(b""), 0, inferd.InternalError, "not one of the protocol"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 0, inferd.InternalError, "no stream of events"),
+        (EVENTS + chunk(b"data: nothing\n\n") + chunk(b""), 0, inferd.InternalError, "invalid event"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 0, inferd.InternalError, "not an event stream"),
         (b"HTTP/1.1 503 -\r\nContent-Length: 16\r\n\r\n" + b'{"error":"busy"}', 0, inferd.Unavailable, "busy"),
     ],
 )

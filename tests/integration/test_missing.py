@@ -213,7 +213,7 @@ def test_schemas_must_be_of_inputs_that_there_are(tmp_path, monkeypatch) -> None
         ('InputSchema("y")', "schema for input 'y'"),
         ('InputSchema("x", columns=("a",))', "names 1 columns"),
         ('InputSchema("x", largest=-1.0)', "greatest magnitude"),
-        ('"x"', "is no InputSchema"),
+        ('"x"', "is not an InputSchema"),
     ]:
         file = tables.table(tmp_path / "wrong.py", inputs, schemas=[schema])
         with pytest.raises(inferd.InferdError, match=says):

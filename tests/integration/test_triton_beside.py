@@ -151,7 +151,7 @@ def test_warm_up_requests_are_run_as_the_configuration_has_them(triton: Inferd, 
     assert noted[-3:-1] == ['[["", "", ""], [0, 0, 0]]'] * 2
     assert noted[-1] in [f'[["kept", "kept"], [{number}, {number}]]' for number in (0, 1)]
     printed = triton.output()
-    assert "noting/config.pbtxt:21: warm-up sample 'none' has batch_size 0, which runs nothing" in printed
+    assert "noting/config.pbtxt:21: warm-up sample 'none' has batch_size 0 and is not run" in printed
     assert "'warmup' is no version" not in printed
 
 
@@ -175,7 +175,7 @@ def test_a_python_model_says_no_default_and_model_yaml_does(
     [
         ("labels.txt", "none.txt", "factor/config.pbtxt:8: there is no '"),
         ('input_data_file: "text"', 'input_data_file: "none"', "noting/config.pbtxt:16: there is no '"),
-        ("dims: [ 1 ] zero_data", "dims: [ -1 ] zero_data", "input 'text' has dims [-1]; write sizes"),
+        ("dims: [ 1 ] zero_data", "dims: [ -1 ] zero_data", "input 'text' has dynamic dims [-1]; write fixed sizes"),
     ],
 )
 def test_what_is_not_there_is_told_with_its_line(tmp_path: Path, old: str, new: str, words: str) -> None:

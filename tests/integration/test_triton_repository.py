@@ -301,9 +301,9 @@ def test_the_configuration_that_clients_read_is_the_files(
 def test_what_has_no_effect_is_printed_with_its_line(triton: Inferd) -> None:
     printed = triton.output()
     for expected in (
-        "four/config.pbtxt:9: 'dynamic_batching.preferred_batch_size' has no effect here: derived",
-        "four/config.pbtxt:9: 'dynamic_batching.max_queue_delay_microseconds' has no effect here: derived",
-        "four/config.pbtxt:10: 'optimization' has no effect here",
+        "four/config.pbtxt:9: 'dynamic_batching.preferred_batch_size' has no effect: batch sizes follow",
+        "four/config.pbtxt:9: 'dynamic_batching.max_queue_delay_microseconds' has no effect: batch sizes follow",
+        "four/config.pbtxt:10: 'optimization' has no effect",
         "'tools' is no version",
     ):
         assert expected in printed, printed
@@ -312,7 +312,7 @@ def test_what_has_no_effect_is_printed_with_its_line(triton: Inferd) -> None:
 
 def test_a_server_in_python_logs_what_has_no_effect(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
     inferd.Server(repository)
-    assert sum("has no effect here" in record.message for record in caplog.records) == 4
+    assert sum("has no effect" in record.message for record in caplog.records) == 4
 
 
 def check(*arguments: object) -> tuple[int, str]:

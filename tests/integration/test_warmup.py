@@ -98,9 +98,9 @@ def test_a_sample_that_fails_ends_the_load(tmp_path: Path, warmup: str, words: s
     ("warmup", "words"),
     [
         ("[{file: other.json}]", "m/1: warm-up sample 'other.json': '"),
-        ("[{rows: 0}]", "model.yaml:2: warmup: sample 1: rows: 0 is no number from 1 on"),
-        ("[{row: 2}]", "model.yaml:2: warmup: sample 1: unknown key 'row'; known are name, file"),
-        ("often", "model.yaml:2: warmup: 'often' is no warm-up; write true, false, or a list"),
+        ("[{rows: 0}]", "model.yaml:2: warmup: sample 1: rows: 0 is not a positive integer"),
+        ("[{row: 2}]", "model.yaml:2: warmup: sample 1: unknown key 'row'; known keys: name, file"),
+        ("often", "model.yaml:2: warmup: 'often' is not a warm-up; write true, false, or a list"),
     ],
 )
 def test_what_is_wrong_with_samples_is_told_with_its_place(tmp_path: Path, warmup: str, words: str) -> None:

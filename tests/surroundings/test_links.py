@@ -404,7 +404,7 @@ def test_a_large_file_that_is_written_to_in_place_is_refused_and_said(
         for name, gone in (("alone", "model.onnx"), ("apart", "weights.bin"), ("named", "large.bin")):
             refused = ask(server, name)
             assert refused.status_code == 503, refused.text
-            reason = f"'{made[name].folder / gone}' was written to after the model was loaded, and what it held is gone"
+            reason = f"'{made[name].folder / gone}' was overwritten in place after the model was loaded; its loaded content is gone"
             wait_for(lambda reason=reason: reason in server.log(), reason)
 
 
@@ -460,5 +460,5 @@ def test_where_nothing_can_be_laid_out_a_changed_model_is_refused_and_an_unchang
         assert answer(server, "unchanged") == 111111
         refused = ask(server, "changed")
         assert refused.status_code == 503, refused.text
-        wait_for(lambda: "can't be laid out again" in server.log(), "the reason")
-        assert "make room in TMPDIR" in server.log()
+        wait_for(lambda: "their kept content can't be written" in server.log(), "the reason")
+        assert "free space in TMPDIR" in server.log()

@@ -20,7 +20,7 @@ def test_settings_are_printed_as_markdown_and_as_a_schema(capsys):
         (["serve"], "PATH"),
         (["check", "absent.onnx"], "no such file"),
         (["check", "x", "--slo", "20"], "20ms"),
-        (["check", "x", "--port", "99999"], "the most is 65535"),
+        (["check", "x", "--port", "99999"], "the maximum is 65535"),
         (["check", "x", "--replica", "2"], "--replicas"),
         (["nothing"], "nothing"),
     ],

@@ -17,9 +17,9 @@ from inferd.client.core import parse_url, sequence_parameters
 from inferd.client.exchange import InferCall
 from inferd.client.frames import tensors_of
 from inferd.client.grpc import Grpc
+from inferd.client.metadata import ModelMetadata
 from inferd.client.rest import Rest
 from inferd.client.retry import Budget, Retry, pause_s
-from inferd.client.sides import Sides
 from inferd.client.tensors import array_of, flat_array
 from inferd.client.transports import HttpTransport
 from inferd.types import DATATYPES, TensorSpec
@@ -28,7 +28,7 @@ X = TensorSpec("x", "FP32", (-1, 2))
 
 
 def takes(*specs):
-    return Sides(list(specs), schemas={})
+    return ModelMetadata(list(specs), schemas={})
 
 
 @given(
@@ -62,7 +62,7 @@ def test_numbers_take_the_type_that_is_wanted():
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ({"z": [1]}, "no input"),
+        ({"z": [1]}, "unknown input"),
         ({"x": ["a"]}, "not a number"),
         ({"x": np.array([object()])}, "is object, not a number"),
     ],
@@ -80,8 +80,8 @@ def test_several_inputs_need_names():
 DEFAULT = Retry()
 
 
-def pause(fault=None, *, retry=DEFAULT, budget=None, tried=1, left_s=None, random=0.5):
-    return pause_s(retry, budget or Budget(retry), fault or Overloaded("busy"), tried, left_s, lambda: random)
+def pause(fault=None, *, retry=DEFAULT, budget=None, tried=1, remaining_s=None, random=0.5):
+    return pause_s(retry, budget or Budget(retry), fault or Overloaded("busy"), tried, remaining_s, lambda: random)
 
 
 def test_only_what_may_pass_is_tried_again():
@@ -99,7 +99,7 @@ def test_pauses_grow_and_are_drawn_from_all_of_their_range():
 
 def test_the_servers_word_and_the_deadline_bound_the_pause():
     assert pause(Overloaded("busy", retry_after_s=3)) == 3
-    assert pause(Overloaded("busy", retry_after_s=3), left_s=2) is None
+    assert pause(Overloaded("busy", retry_after_s=3), remaining_s=2) is None
 
 
 def test_a_client_spends_no_more_retries_than_its_calls_earn():
@@ -149,10 +149,10 @@ def test_a_flat_list_has_the_shape_that_the_model_says(value, datatype, shape, f
 def test_a_sequence_is_three_parameters_of_the_protocol_over_http_and_grpc():
     parameters = sequence_parameters(7, start=True, end=False)
     call = InferCall("m", "", tensors_of([[1, 2]], takes(X)), (), "", parameters, {})
-    request = Rest().infer(call).what(None)
+    request = Rest().infer(call).build(None)
     sent = json.loads(request.body[: int(request.headers["Inference-Header-Content-Length"])])["parameters"]
     assert sent == {"sequence_id": 7, "sequence_start": True, "sequence_end": False, "binary_data_output": True}
-    message = Grpc().infer(call).what(None).message
+    message = Grpc().infer(call).build(None).message
     assert message.parameters["sequence_id"].int64_param == 7
     assert message.parameters["sequence_start"].bool_param
     assert not message.parameters["sequence_end"].bool_param

@@ -13,14 +13,14 @@ import pyarrow as pa
 import pytest
 
 from inferd import InvalidInput
-from inferd.client.core import Core, Question
+from inferd.client.core import Core, InferRequest
 from inferd.client.exchange import InferCall
 from inferd.client.frames import tensors_of
 from inferd.client.generate import stream as generate
 from inferd.client.grpc import messages
-from inferd.client.http import HttpAnswer
+from inferd.client.http import HttpResponse
+from inferd.client.metadata import ConfigNeeded, ModelMetadata
 from inferd.client.retry import Retry
-from inferd.client.sides import ConfigNeeded, Sides
 from inferd.client.tensors import array_of
 from inferd.errors import InferdError, NotFound, Unimplemented
 from inferd.types import InputSchema, TensorSpec
@@ -28,27 +28,27 @@ from inferd.types import InputSchema, TensorSpec
 
 def matrix(*columns, datatype="FP64", missing=True, ignored=()):
     spec = TensorSpec("x", datatype, (-1, len(columns)))
-    return Sides([spec], schemas={"x": InputSchema("x", columns, missing)}, ignored=frozenset(ignored))
+    return ModelMetadata([spec], schemas={"x": InputSchema("x", columns, missing)}, ignored=frozenset(ignored))
 
 
 def columns(missing=True, ignored=(), optional=(), platform="", **datatypes):
     specs = [TensorSpec(name, datatype, (-1,)) for name, datatype in datatypes.items()]
     schemas = {name: InputSchema(name, missing=missing) for name in datatypes}
-    return Sides(specs, (), platform, schemas, frozenset(ignored), frozenset(optional))
+    return ModelMetadata(specs, (), platform, schemas, frozenset(ignored), frozenset(optional))
 
 
 def unnamed(*shape, datatype="FP64", name="x"):
-    return Sides([TensorSpec(name, datatype, shape)], schemas={})
+    return ModelMetadata([TensorSpec(name, datatype, shape)], schemas={})
 
 
-def sent(inputs, sides):
+def sent(inputs, model):
     """The arrays that are sent, by input."""
-    return {one.name: array_of(one.datatype, one.shape, one.raw) for one in tensors_of(inputs, sides)}
+    return {one.name: array_of(one.datatype, one.shape, one.raw) for one in tensors_of(inputs, model)}
 
 
-def refused(inputs, sides):
+def refused(inputs, model):
     with pytest.raises(InvalidInput) as raised:
-        tensors_of(inputs, sides)
+        tensors_of(inputs, model)
     return raised.value
 
 
@@ -65,9 +65,9 @@ OF_EVERY_LIBRARY = {
 
 
 def test_a_value_goes_to_the_only_input_that_a_request_must_bring():
-    sides = columns(text="BYTES", pair="BYTES", optional=["pair"])
-    assert list(sent(["a", "b"], sides)) == ["text"]
-    assert "give a dict by name" in str(refused(["a", "b"], columns(text="BYTES", pair="BYTES")))
+    model = columns(text="BYTES", pair="BYTES", optional=["pair"])
+    assert list(sent(["a", "b"], model)) == ["text"]
+    assert "pass a dict by name" in str(refused(["a", "b"], columns(text="BYTES", pair="BYTES")))
 
 
 @pytest.mark.parametrize("table", OF_EVERY_LIBRARY.values(), ids=OF_EVERY_LIBRARY)
@@ -86,7 +86,7 @@ def test_a_frame_of_one_type_goes_where_its_names_say():
 
 def test_a_frame_for_an_input_is_its_columns_by_name():
     assert sent({"x": FRAME}, matrix("a", "b"))["x"].tolist() == [[1.5, 3], [2.5, 4]]
-    assert "'a' missing, 'z' foreign" in str(refused({"x": FRAME.rename(columns={"a": "z"})}, matrix("a", "b")))
+    assert "'a' missing, 'z' unexpected" in str(refused({"x": FRAME.rename(columns={"a": "z"})}, matrix("a", "b")))
 
 
 def test_a_series_is_one_row():
@@ -99,7 +99,7 @@ def test_a_series_is_one_row():
     mixed = pd.Series({"city": "Rome", "age": 2**53 + 1})
     assert sent(mixed, columns(age="INT64", city="BYTES"))["age"].tolist() == [2**53 + 1]
     assert sent(pd.Series([1.0, 2]), unnamed(-1, 2))["x"].tolist() == [[1, 2]]
-    assert "'a', 'b' missing, '0', '1' foreign" in str(refused(pd.Series([1.0, 2]), matrix("a", "b")))
+    assert "'a', 'b' missing, '0', '1' unexpected" in str(refused(pd.Series([1.0, 2]), matrix("a", "b")))
 
 
 def test_a_series_for_an_input_of_one_value_a_row_is_a_column():
@@ -113,16 +113,16 @@ def test_a_dict_of_single_values_is_one_row():
 
 def test_missing_and_foreign_columns_are_listed_together():
     fault = str(refused(FRAME.rename(columns={"a": "A"}), matrix("a", "b", "c")))
-    assert "'a', 'c' missing, 'A' foreign" in fault
+    assert "'a', 'c' missing, 'A' unexpected" in fault
     assert "help: the model takes 'a', 'b', 'c', in any order" in fault
     fault = str(refused(FRAME.rename(columns={"a": "A"}), columns(a="FP64", b="INT64")))
-    assert "'a' missing, 'A' foreign" in fault
-    assert "'c' missing, none foreign" in str(
+    assert "'a' missing, 'A' unexpected" in fault
+    assert "'c' missing, none unexpected" in str(
         refused({"b": FRAME["b"], "a": FRAME["a"]}, columns(a="FP64", b="FP64", c="FP64"))
     )
-    assert "'a' missing, 'z' foreign" in str(refused({"b": [1], "z": [1]}, columns(a="FP64", b="FP64")))
+    assert "'a' missing, 'z' unexpected" in str(refused({"b": [1], "z": [1]}, columns(a="FP64", b="FP64")))
     wide = pd.DataFrame(np.zeros((1, 50)), columns=[f"c{n}" for n in range(50)])
-    assert "and 30 more foreign" in str(refused(wide, matrix("a")))
+    assert "and 30 more unexpected" in str(refused(wide, matrix("a")))
 
 
 def test_columns_that_the_model_does_not_read_are_dropped():
@@ -130,7 +130,7 @@ def test_columns_that_the_model_does_not_read_are_dropped():
     assert sent(frame, matrix("a", "b", ignored=["id"]))["x"].shape == (2, 2)
     assert set(sent(frame, columns(a="FP64", b="FP64", ignored=["id"]))) == {"a", "b"}
     assert set(sent(frame, columns(a="FP64", b="FP64", ignored=["*"]))) == {"a", "b"}
-    assert "'id' foreign" in str(refused(frame, columns(a="FP64", b="FP64")))
+    assert "'id' unexpected" in str(refused(frame, columns(a="FP64", b="FP64")))
 
 
 def test_an_input_with_a_default_may_be_missing():
@@ -139,10 +139,10 @@ def test_an_input_with_a_default_may_be_missing():
 
 def test_doubles_are_named_and_those_that_are_dropped_do_not_matter():
     frame = pd.DataFrame([[1.0, 2, 3]], columns=["a", "b", "a"])
-    assert "columns 'a' are there more than once" in str(refused(frame, matrix("a", "b")))
+    assert "duplicate columns 'a'" in str(refused(frame, matrix("a", "b")))
     frame.columns = ["a", "b", 1]
     frame["1"] = 4.0
-    assert "columns '1' are there more than once" in str(refused(frame, matrix("a", "b", "1")))
+    assert "duplicate columns '1'" in str(refused(frame, matrix("a", "b", "1")))
     assert sent(frame, matrix("a", "b", ignored=["1"]))["x"].tolist() == [[1, 2]]
 
 
@@ -165,24 +165,24 @@ def test_a_model_without_names_takes_as_many_columns_as_it_has():
     assert sent(FRAME.rename(columns={"a": "x"}), unnamed(-1, 2))["x"].tolist() == [[3, 1.5], [4, 2.5]]
     assert sent(FRAME[["a"]], unnamed(-1))["x"].tolist() == [1.5, 2.5]
     fault = str(refused(FRAME, unnamed(-1, 3)))
-    assert "2 columns were given for 'x'" in fault
+    assert "2 columns for 'x'" in fault
     assert "x: FP64[?, 3]" in fault
-    assert "'a' foreign" in str(refused(FRAME.rename(columns={"b": "x"}), unnamed(-1)))
+    assert "'a' unexpected" in str(refused(FRAME.rename(columns={"b": "x"}), unnamed(-1)))
 
 
 def test_the_name_of_a_lone_column_is_held_to():
-    assert "'city' missing, 'town' foreign" in str(refused(pd.DataFrame({"town": ["x"]}), columns(city="BYTES")))
+    assert "'city' missing, 'town' unexpected" in str(refused(pd.DataFrame({"town": ["x"]}), columns(city="BYTES")))
 
 
 def test_a_model_of_several_inputs_takes_columns_by_their_names():
-    sides = Sides([TensorSpec("a", "FP32", (-1, 1)), TensorSpec("v", "FP32", (-1, 3))], schemas={})
+    model = ModelMetadata([TensorSpec("a", "FP32", (-1, 1)), TensorSpec("v", "FP32", (-1, 3))], schemas={})
     frame = pd.DataFrame({"v": [[1, 2, 3], [4, 5, 6]], "a": [1, 2]})
-    assert {name: array.tolist() for name, array in sent(frame, sides).items()} == {
+    assert {name: array.tolist() for name, array in sent(frame, model).items()} == {
         "a": [[1], [2]],
         "v": [[1, 2, 3], [4, 5, 6]],
     }
     frame["v"] = [[1], [1, 2]]
-    assert "column 'v': its rows are arrays of different shapes" in str(refused(frame, sides))
+    assert "column 'v': rows are arrays of different shapes" in str(refused(frame, model))
 
 
 INTEGERS = [2**53 + 1, 5]
@@ -279,7 +279,7 @@ def test_missing_text_is_sent_as_such_to_a_model_that_takes_it(column):
         columns(a="BYTES", missing=False),
     )
     assert fault.row == 1
-    assert "'a': the text is missing, which the model does not take" in str(fault)
+    assert "'a': the text is missing, which the model does not accept" in str(fault)
 
 
 def test_a_matrix_of_text_names_row_and_column():
@@ -296,9 +296,9 @@ def test_a_matrix_of_text_names_row_and_column():
         (["x", True], "BYTES", "row 1: column 'a': True is bool, not text"),
         ([1, 2], "BYTES", "row 0: column 'a': 1 is int, not text\nhelp: .astype(str)"),
         ([datetime.date(2020, 1, 1)], "BYTES", "is date, not text"),
-        (pd.Series(["\ud800"], dtype=object), "BYTES", "has no form in UTF-8"),
+        (pd.Series(["\ud800"], dtype=object), "BYTES", "can't be encoded as UTF-8"),
         ([0.5, "x"], "FP64", "row 1: column 'a': 'x' is str, not a number"),
-        ([1.0, 2.5], "INT64", "row 1: column 'a': 2.5 is no whole number in range; the model takes INT64"),
+        ([1.0, 2.5], "INT64", "row 1: column 'a': 2.5 is not an integer in range; the model takes INT64"),
         ([1, 300], "INT8", "row 1: column 'a': 300 is out of range; the model takes INT8"),
         ([0, 2], "BOOL", "row 1: column 'a': 2 is neither true nor false"),
         ([1.0, 1e39], "FP32", "row 1: column 'a': 1e+39 is out of range; the model takes FP32"),
@@ -347,27 +347,29 @@ def test_bytes_of_every_kind_are_bytes():
 
 @pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
 def test_rows_of_different_lengths_are_no_array(datatype):
-    assert "is no array" in str(refused({"x": [np.zeros((2, 2)), np.zeros((2, 3))]}, unnamed(-1, 2, datatype=datatype)))
+    assert "is not an array" in str(
+        refused({"x": [np.zeros((2, 2)), np.zeros((2, 3))]}, unnamed(-1, 2, datatype=datatype))
+    )
 
 
 def test_what_is_not_known_yet_is_asked_for_only_where_it_matters():
-    sides = Sides([TensorSpec("a", "FP64", (-1,)), TensorSpec("t", "BYTES", (-1,))])
-    assert set(sent({"a": [1, None], "t": ["x", "y"]}, sides)) == {"a", "t"}
+    model = ModelMetadata([TensorSpec("a", "FP64", (-1,)), TensorSpec("t", "BYTES", (-1,))])
+    assert set(sent({"a": [1, None], "t": ["x", "y"]}, model)) == {"a", "t"}
     for inputs in (pd.DataFrame({"a": [1.0], "t": ["x"]}), {"a": [1], "t": [None]}, {"q": [1]}):
         with pytest.raises(ConfigNeeded):
-            tensors_of(inputs, sides)
+            tensors_of(inputs, model)
 
 
 class Server:
-    """A server of one model ``m``, which answers what it got. Refuses columns that are not its own."""
+    """A server of one model ``m``, which responses what it got. Refuses columns that are not its own."""
 
-    def __init__(self, sides, *, described=True):
-        self.sides = sides
+    def __init__(self, model, *, described=True):
+        self.model = model
         self.described = described
         self.asked = []
 
-    def serve(self, sides):
-        self.sides = sides
+    def serve(self, model):
+        self.model = model
 
     def __call__(self, request):
         if hasattr(request, "path"):
@@ -382,12 +384,12 @@ class Server:
             head = json.loads(request.body[:length])
             refusal = self._refusal({one["name"]: one["parameters"].get("columns") for one in head["inputs"]})
             if refusal:
-                return HttpAnswer(400, {}, json.dumps({"error": refusal}).encode())
+                return HttpResponse(400, {}, json.dumps({"error": refusal}).encode())
             text = json.dumps({"model_name": "m", "outputs": head["inputs"]}).encode()
             headers = {"Inference-Header-Content-Length": str(len(text))}
-            return HttpAnswer(200, headers, text + request.body[length:])
+            return HttpResponse(200, headers, text + request.body[length:])
         body = self._config() if kind == "config" else self._metadata(schemas=self.described)
-        return HttpAnswer(200, {}, json.dumps(body).encode())
+        return HttpResponse(200, {}, json.dumps(body).encode())
 
     def _grpc(self, request):
         self.asked.append(request.method.removeprefix("Model").lower())
@@ -398,14 +400,14 @@ class Server:
             if not self.described:
                 raise Unimplemented("not here")
             config = self._config()
-            answer = messages()["inference.ModelConfigResponse"]()
-            answer.config.name = "m"
+            response = messages()["inference.ModelConfigResponse"]()
+            response.config.name = "m"
             for one in config["input"]:
-                answer.config.input.add(**one)
-            answer.config.parameters["input_schemas"].string_value = config["parameters"]["input_schemas"][
+                response.config.input.add(**one)
+            response.config.parameters["input_schemas"].string_value = config["parameters"]["input_schemas"][
                 "string_value"
             ]
-            return answer
+            return response
         sent = request.message
         refusal = self._refusal(
             {
@@ -415,44 +417,44 @@ class Server:
         )
         if refusal:
             raise InvalidInput(refusal)
-        answer = messages()["inference.ModelInferResponse"](model_name="m")
+        response = messages()["inference.ModelInferResponse"](model_name="m")
         for one in sent.inputs:
-            answer.outputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
-        answer.raw_output_contents.extend(sent.raw_input_contents)
-        return answer
+            response.outputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
+        response.raw_output_contents.extend(sent.raw_input_contents)
+        return response
 
     def _refusal(self, columns):
-        known = {spec.name for spec in self.sides.inputs}
+        known = {spec.name for spec in self.model.inputs}
         if columns.keys() - known:
             return "no such input"
         for name, text in columns.items():
-            schema = self.sides.schemas.get(name)
+            schema = self.model.schemas.get(name)
             if text is not None and tuple(json.loads(text)) != (schema.columns if schema else ()):
                 return "other columns"
         return None
 
     def _metadata(self, *, schemas):
-        inputs = [{"name": one.name, "datatype": one.datatype, "shape": one.shape} for one in self.sides.inputs]
+        inputs = [{"name": one.name, "datatype": one.datatype, "shape": one.shape} for one in self.model.inputs]
         if not schemas:
             return {"name": "m", "inputs": inputs}
         for one in inputs:
-            if one["name"] in self.sides.schemas:
+            if one["name"] in self.model.schemas:
                 one["parameters"] = self._fields(one["name"])
-        return {"name": "m", "inputs": inputs, "parameters": {"ignored_columns": sorted(self.sides.ignored)}}
+        return {"name": "m", "inputs": inputs, "parameters": {"ignored_columns": sorted(self.model.ignored)}}
 
     def _config(self):
         described = {
-            "inputs": {name: self._fields(name) for name in self.sides.schemas},
-            "ignored_columns": sorted(self.sides.ignored),
+            "inputs": {name: self._fields(name) for name in self.model.schemas},
+            "ignored_columns": sorted(self.model.ignored),
         }
-        optional = self.sides.optional or ()
+        optional = self.model.optional or ()
         return {
-            "input": [{"name": one.name, "optional": one.name in optional} for one in self.sides.inputs],
+            "input": [{"name": one.name, "optional": one.name in optional} for one in self.model.inputs],
             "parameters": {"input_schemas": {"string_value": json.dumps(described)}},
         }
 
     def _fields(self, name):
-        fields = self.sides.schemas[name].to_json()
+        fields = self.model.schemas[name].to_json()
         return {key: value for key, value in fields.items() if key != "input" and value not in ([], None)}
 
 
@@ -466,22 +468,22 @@ class Asking:
     def infer(self, inputs, **about):
         return self._drive(self.core.infer(self._question(inputs, **about)))
 
-    def prepared(self, inputs):
-        return self._drive(self.core.prepared(self._question(inputs), streams=True))
+    def prepare(self, inputs):
+        return self._drive(self.core.prepare(self._question(inputs), streams=True))
 
     def _question(self, inputs, **about):
-        return Question("m", inputs, None, (), None, "", {}, {}, **about)
+        return InferRequest("m", inputs, None, (), None, "", {}, {}, **about)
 
     def _drive(self, steps):
         try:
             step = next(steps)
             while True:
                 try:
-                    answer = self.server(step.exchange.what(None))
+                    response = self.server(step.exchange.build(None))
                 except InferdError as fault:
                     step = steps.throw(fault)
                 else:
-                    step = steps.send(answer)
+                    step = steps.send(response)
         except StopIteration as end:
             return end.value
 
@@ -511,7 +513,7 @@ def test_a_configuration_is_read_only_where_a_frame_is_sent():
 
 
 def test_a_server_that_says_nothing_of_columns_is_asked_by_name_all_the_same(connect):
-    client = connect(Server(Sides(columns(a="FP64", b="FP64").inputs, schemas={}), described=False))
+    client = connect(Server(ModelMetadata(columns(a="FP64", b="FP64").inputs, schemas={}), described=False))
     assert {name: array.tolist() for name, array in client.infer(FRAME).outputs.items()} == {
         "a": [1.5, 2.5],
         "b": [3, 4],
@@ -524,7 +526,7 @@ def test_a_column_that_may_be_left_out_is_known_from_the_configuration(connect):
     server = Server(columns(a="FP64", b="FP64", optional=["b"]))
     client = connect(server)
     assert client.infer(FRAME[["a"]]).outputs.keys() == {"a"}
-    with pytest.raises(InvalidInput, match="'a' missing, none foreign"):
+    with pytest.raises(InvalidInput, match="'a' missing, none unexpected"):
         client.infer(FRAME[["b"]])
 
 
@@ -578,10 +580,10 @@ def test_a_stream_of_a_frame_follows_what_the_model_takes_now(connect):
     client = connect(server)
     client.infer(FRAME)
     server.serve(matrix("b", "a"))
-    (tensor,) = client.prepared(FRAME).inputs
+    (tensor,) = client.prepare(FRAME).inputs
     assert array_of(tensor.datatype, tensor.shape, tensor.raw).tolist() == [[3, 1.5], [4, 2.5]]
     asked = len(server.asked)
-    client.prepared({"x": np.zeros((1, 2))})
+    client.prepare({"x": np.zeros((1, 2))})
     assert len(server.asked) == asked
 
 
@@ -596,7 +598,7 @@ def test_a_model_that_is_gone_is_not_found(connect):
 
 def test_a_stream_over_http_writes_what_is_missing_as_null():
     tensors = tensors_of(pd.DataFrame({"t": ["x", None], "a": [1.5, None]}), columns(t="BYTES", a="FP64"))
-    request = generate(InferCall("m", "", tensors, (), "", {}, {})).what(None)
+    request = generate(InferCall("m", "", tensors, (), "", {}, {})).build(None)
     assert json.loads(request.body) == {"t": ["x", None], "a": [1.5, None]}
     tensors = tensors_of({"a": [np.inf]}, columns(a="FP64"))
     with pytest.raises(InvalidInput, match="infinity"):

@@ -107,7 +107,7 @@ ARCHITECTURE = {
     "use_cache": True,
 }
 ADDED = {
-    str(place): {
+    str(index): {
         "content": token,
         "lstrip": False,
         "normalized": False,
@@ -115,7 +115,7 @@ ADDED = {
         "single_word": False,
         "special": True,
     }
-    for place, token in enumerate(texts.SPECIAL)
+    for index, token in enumerate(texts.SPECIAL)
 }
 BERT_FAST = {
     "added_tokens_decoder": ADDED,
@@ -274,7 +274,7 @@ FAMOUS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             "config": {
                 "architectures": ["RobertaForSequenceClassification"],
-                "id2label": {str(place): f"emotion {place}" for place in range(28)},
+                "id2label": {str(index): f"emotion {index}" for index in range(28)},
                 "max_position_embeddings": 514,
                 "model_type": "roberta",
                 "pad_token_id": 1,
@@ -282,13 +282,13 @@ FAMOUS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             },
             "tokenizer_config": ROBERTA,
         },
-        {"tokens_max": 512, "function": "sigmoid", "labels": tuple(f"emotion {place}" for place in range(28))},
+        {"tokens_max": 512, "function": "sigmoid", "labels": tuple(f"emotion {index}" for index in range(28))},
     ),
     "sentence-transformers/sentence-t5-base": (
         {
             "config": {"architectures": ["T5EncoderModel"], "model_type": "t5", "n_positions": 512, "pad_token_id": 0},
             "tokenizer_config": {
-                "additional_special_tokens": [f"<extra_id_{place}>" for place in range(100)],
+                "additional_special_tokens": [f"<extra_id_{index}>" for index in range(100)],
                 "eos_token": "</s>",
                 "extra_ids": 100,
                 "model_max_length": 512,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inferd.errors import ModelFailed
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 from outside import texts
 from outside.hub import BERT, SENTENCES, ask, classifier, logits, make, served, settings_of, sigmoid, softmax
 from outside.texts import Encoder
@@ -45,19 +45,19 @@ def test_logits_become_what_the_configuration_says(kind, tmp_path):
     rows = [encoder.tokens(text, pair) for text, pair in zip(SENTENCES, pairs["text_pair"], strict=True)]
     wanted = function(np.array([encoder.run(*row)["logits"] for row in rows]))
     np.testing.assert_allclose(found["scores"], wanted, rtol=1e-5, atol=1e-6)
-    assert "filled up, and masked" in model.facts["batches"]
+    assert "padded and masked" in model.facts["batches"]
     assert ("label" in found) == (classes > 1)
     if classes > 1:
-        names = config.get("id2label") or {str(place): f"LABEL_{place}" for place in range(classes)}
-        assert found["label"].tolist() == [names[str(place)].encode() for place in wanted.argmax(axis=1)]
+        names = config.get("id2label") or {str(index): f"LABEL_{index}" for index in range(classes)}
+        assert found["label"].tolist() == [names[str(index)].encode() for index in wanted.argmax(axis=1)]
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"id2label": {"0": "a", "2": "c"}}, "names the classes [0, 2], but the model has 3"),
-        ({"id2label": {"0": "a", "1": "b"}}, "names the classes [0, 1]"),
-        ({"num_labels": 3, "problem_type": "ordinal"}, "problem_type 'ordinal' is not known"),
+        ({"id2label": {"0": "a", "2": "c"}}, "has the classes [0, 2], but the model has 3"),
+        ({"id2label": {"0": "a", "1": "b"}}, "has the classes [0, 1]"),
+        ({"num_labels": 3, "problem_type": "ordinal"}, "unknown problem_type 'ordinal'"),
         ({"num_labels": 3, "sbert_ce_default_activation_function": "own.Softplus"}, "'own.Softplus'"),
     ],
 )
@@ -91,7 +91,7 @@ def test_logits_that_nothing_calls_a_classifiers_are_served_as_they_are(tmp_path
     encoder = classifier(2)
     model = served(make(tmp_path, encoder, "logits"))
     np.testing.assert_allclose(ask(model, *SENTENCES)["logits"], logits(encoder, SENTENCES), rtol=1e-5, atol=1e-6)
-    assert "as the graph gives them" in model.facts["answers"]
+    assert "of the graph, unchanged" in model.facts["answers"]
 
 
 def test_a_lone_vector_is_no_classifiers_although_the_configuration_names_classes(tmp_path):
@@ -113,5 +113,5 @@ def test_logits_of_tokens_are_served_raw_and_say_where_the_text_ends(tmp_path):
         np.testing.assert_allclose(found["logits"][row, :length], wanted, rtol=1e-5, atol=1e-6)
         assert not found["logits"][row, length:].any()
     assert [spec.shape for spec in model.signature.outputs] == [(-1, -1, 3), (-1, -1)]
-    assert "attention_mask says where logits have tokens" in model.facts["answers"]
-    assert earned_signature(model, settings_of(tmp_path)).batching_off is not None
+    assert "attention_mask marks the tokens of logits" in model.facts["answers"]
+    assert decide_batching(model, settings_of(tmp_path)).batching_off is not None

@@ -159,7 +159,7 @@ def test_a_graph_that_makes_the_embedding_itself_is_taken_at_its_word(tmp_path):
     model = served(make(tmp_path, encoder, "last_hidden_state", "sentence_embedding", modules=lines))
     wanted = [encoder.run(*encoder.tokens(text))["sentence_embedding"] for text in SENTENCES]
     np.testing.assert_allclose(ask(model, *SENTENCES)["embedding"], wanted, rtol=1e-5, atol=1e-6)
-    assert "which the graph makes" in model.facts["answers"]
+    assert "sentence_embedding of the graph" in model.facts["answers"]
     assert "last_hidden_state" in model.facts["left_out"]
 
 
@@ -186,11 +186,11 @@ def test_prompts_without_a_default_are_left_to_a_setting(encoder, tmp_path):
     plain = ask(served(folder), "a bird , fast")["embedding"]
     assert ask(served(folder, prompt_name="passage"), "fast")["embedding"] == pytest.approx(plain)
     assert ask(served(folder, prompt="a bird , "), "fast")["embedding"] == pytest.approx(plain)
-    with pytest.raises(ModelFailed, match=r"no prompt 'none'\nhelp: .*'passage', 'query'"):
+    with pytest.raises(ModelFailed, match=r"unknown prompt 'none'\nhelp: .*'passage', 'query'"):
         served(folder, prompt_name="none")
 
 
 def test_a_function_that_is_none_of_those_is_refused(tmp_path):
     folder = make(tmp_path, classifier(2), "logits", config={**BERT, "num_labels": 2})
-    with pytest.raises(ModelFailed, match=r"'relu'\nhelp: one of softmax, sigmoid, none"):
+    with pytest.raises(ModelFailed, match=r"'relu'\nhelp: softmax, sigmoid, none"):
         served(folder, function_to_apply="relu")

@@ -11,7 +11,7 @@ from tokenizers import normalizers
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes import huggingface
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 from outside import texts
 from outside.hub import (
     BERT,
@@ -63,11 +63,11 @@ CONTRADICTIONS = {
         {**BERT_TOKENS, "added_tokens_decoder": {"9": {"content": "[SEP]", "special": True}}},
         "is token 9",
     ),
-    "an end that is not put": (texts.word_level(), {"add_eos_token": True, "eos_token": "the"}, "does not put 'the'"),
+    "an end that is not put": (texts.word_level(), {"add_eos_token": True, "eos_token": "the"}, "does not add 'the'"),
     "an end that is put": (
         texts.wordpiece(),
         {**BERT_TOKENS, "tokenizer_class": "LlamaTokenizer", "add_eos_token": False, "eos_token": "[SEP]"},
-        "puts '[SEP]'",
+        "adds '[SEP]'",
     ),
 }
 
@@ -148,7 +148,7 @@ def test_what_tokenizer_json_itself_cuts_and_fills_up_is_overruled(encoder, tmp_
 
 def test_texts_longer_than_any_attention_are_refused_where_no_file_limits_them(encoder, tmp_path):
     model = served(make(tmp_path, encoder, config={}, tokenizer_config={}))
-    with pytest.raises(InvalidInput, match=r"row 1: .*9002 tokens; at most 8192"):
+    with pytest.raises(InvalidInput, match=r"row 1: .*9002 tokens; the maximum is 8192"):
         ask(model, "a", "the " * 9000)
     assert "8192" in model.facts["tokens"]
 
@@ -172,7 +172,7 @@ def test_a_model_without_a_mask_gets_rows_of_equal_length_together(inputs, tmp_p
     wanted = [encoder.run(*encoder.tokens(text))["last_hidden_state"].mean(axis=0) for text in rows]
     np.testing.assert_allclose(ask(model, *rows)["embedding"], wanted, rtol=1e-5, atol=1e-6)
     assert "rows of equal length run together: the model takes no attention_mask" in model.facts["batches"]
-    assert earned_signature(model, settings_of(tmp_path)).batching_off is None
+    assert decide_batching(model, settings_of(tmp_path)).batching_off is None
 
 
 def test_a_mask_that_the_graph_does_not_heed_is_found_out(tmp_path):
@@ -182,7 +182,7 @@ def test_a_mask_that_the_graph_does_not_heed_is_found_out(tmp_path):
     model = padded(folder)
     wanted = [encoder.run(*encoder.tokens(text))["last_hidden_state"].mean(axis=0) for text in SENTENCES]
     np.testing.assert_allclose(ask(model, *SENTENCES)["embedding"], wanted, rtol=1e-5, atol=1e-6)
-    assert "filling up changes answers" in model.facts["batches"]
+    assert "padding changes the outputs" in model.facts["batches"]
 
 
 def unheeded(file: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_model_quantized_as_it_runs_gets_each_row_alone(tmp_path):
     alone = np.concatenate([ask(model, text, text_pair=[None])["scores"] for text in SENTENCES])
     assert np.array_equal(together, alone)
     assert "each row runs alone" in model.facts["batches"]
-    assert earned_signature(model, settings_of(tmp_path)).batching_off is None
+    assert decide_batching(model, settings_of(tmp_path)).batching_off is None
 
 
 def test_a_tokenizer_without_a_padding_token_is_no_obstacle_where_there_is_a_mask(tmp_path):

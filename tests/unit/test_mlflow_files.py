@@ -197,7 +197,7 @@ def test_parameters_of_the_signature_have_their_defaults_and_the_operators_value
     same(found["prediction"], theirs(folder, FRAME))
     labelled = served(folder, parameters={"output_margin": False})
     assert set(labelled.predict(sent(labelled, FRAME))["prediction"].tolist()) == {0, 1}
-    with pytest.raises(ModelFailed, match=r"'margin' is no parameter.*\nhelp: it has 'output_margin'"):
+    with pytest.raises(ModelFailed, match=r"'margin': not in the model's signature.*\nhelp: it has 'output_margin'"):
         served(folder, parameters={"margin": False})
 
 
@@ -290,5 +290,5 @@ def test_a_file_outside_of_the_folder_is_nobodys(tmp_path):
     def outside(description: dict[str, Any]) -> None:
         description["flavors"] = {"lightgbm": {"data": "../model.lgb"}}
 
-    with pytest.raises(ModelFailed, match="no flavor that can be served"):
+    with pytest.raises(ModelFailed, match="no supported flavor"):
         served(edited(folder, outside))

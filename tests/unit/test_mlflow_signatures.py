@@ -23,7 +23,7 @@ from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes import mlflow as folders
 from inferd.runtimes.trust import digest
 from inferd.spec.settings import ModelSpec
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 
 if TYPE_CHECKING:
     pass
@@ -92,9 +92,9 @@ def test_every_type_of_a_column_reaches_the_function_as_mlflow_gives_it(tmp_path
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("when", b"yesterday", r"row 1: column 'when' holds 'yesterday'"),
+        ("when", b"yesterday", r"row 1: column 'when': invalid value 'yesterday'"),
         ("when", b"2020-01-01T00:00:00+02:00", "without a time zone"),
-        ("object", b"{", r"row 1: column 'object' holds '\{'"),
+        ("object", b"{", r"row 1: column 'object': invalid value '\{'"),
         ("text", b"\xff", "row 1 of column 'text': the text is not UTF-8"),
         ("object", b'{"l": []}', "Missing required properties"),
     ],
@@ -121,7 +121,7 @@ def test_a_column_that_a_request_leaves_out_is_another_thing_than_missing_values
     folder = function(tmp_path / "m", lambda rows, _: [",".join(map(str, rows))] * len(rows), ModelSignature(schema))
     model = served(folder, trusted=True)
     assert sorted(model.defaults) == ["c", "s"]
-    assert model.facts["optional"].startswith("n can't be missing")
+    assert model.facts["optional"].startswith("n must be sent")
     whole = pd.DataFrame({"a": [1.0, 2.0], "c": [np.nan, np.nan], "s": [None, "x"], "n": [1, 2]})
     for columns in (list(whole), ["a", "n"], ["a", "c", "n"], ["n", "s", "a"]):
         found = model.predict(sent(model, whole[columns]))["prediction"]
@@ -221,7 +221,7 @@ def test_the_rows_that_a_model_was_logged_with_are_its_example(tmp_path):
     folder = function(tmp_path / "m", refuse, infer_signature(frame), input_example=frame.head(2))
     model = served(folder, trusted=True)
     assert model.example["city"].tolist() == [b"Oslo", b"Rome"]
-    assert earned_signature(
+    assert decide_batching(
         model, {"batching": "auto", "batch_rows_max": 8, "tolerance": {"absolute": 0, "relative": 0}}
     ).batched
 

@@ -85,14 +85,14 @@ def test_a_file_and_python_mean_the_same(tmp_path: Path) -> None:
     [
         ("slo:", "slow:", "inferd.yaml:5: unknown setting 'slow'; did you mean 'slo'?"),
         ("name: both", "name: a/b", "inferd.yaml:4: name: 'a/b' does not match"),
-        ("  - name: both\n    slo", "  - slo", "inferd.yaml:4: 'name' is missing: The pipeline's name in every path."),
+        ("  - name: both\n    slo", "  - slo", "inferd.yaml:4: 'name' is missing: The pipeline's name in URLs."),
         ("{x: image}", "{}", "inferd.yaml:9: inputs: write NAME: tensor for each"),
-        ("first.y, image", "frist.y, image", "'frist.y' is of a step 'frist' that there is not; did you mean 'first'?"),
-        ("name: second", "name: first", "inferd.yaml:10: there are two steps 'first'; rename one"),
+        ("first.y, image", "frist.y, image", "'frist.y' refers to unknown step 'frist'; did you mean 'first'?"),
+        ("name: second", "name: first", "inferd.yaml:10: duplicate step name 'first'; rename one"),
         ("equals: 3", "is: 3", "inferd.yaml:10: when: unknown test 'is'"),
-        ("equals: 3", "above: high", "when: above: 'high' is no number"),
-        ("old: 9", "old: -1", "inferd.yaml:8: model: the share of 'old' is -1"),
-        ("[second.z, first.y]", "image", "inferd.yaml:11: output 'result' is 'image', an input"),
+        ("equals: 3", "above: high", "when: above: 'high' is not a number"),
+        ("old: 9", "old: -1", "inferd.yaml:8: model: weight of 'old': -1"),
+        ("[second.z, first.y]", "image", "inferd.yaml:11: output 'result': 'image' is an input"),
         ("optional: true", "optinal: true", "inferd.yaml:10: unknown setting 'optinal'; did you mean 'optional'?"),
     ],
 )
@@ -109,7 +109,7 @@ def test_every_fault_is_found_at_once(tmp_path: Path) -> None:
 
 def test_no_steps_and_no_list_say_what_to_write(tmp_path: Path) -> None:
     assert read("models: [a.onnx]\npipelines: {name: x}\n", tmp_path)[1] == [
-        "inferd.yaml:2: pipelines: a list is expected; write - name: NAME and its steps under it"
+        "inferd.yaml:2: pipelines: expected a list; write - name: NAME and its steps under it"
     ]
     _, faults = read("models: [a.onnx]\npipelines:\n  - {name: x, outputs: {y: a.b}}\n", tmp_path)
     assert "inferd.yaml:3: a pipeline needs steps; write steps: and under it - name: NAME" in faults

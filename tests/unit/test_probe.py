@@ -9,9 +9,9 @@ from inferd import TensorSpec
 from inferd.sdk.constants import constants_of
 from inferd.types import InputSchema, Signature
 from inferd.worker import probe_texts
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 from inferd.worker.probe_compare import difference
-from inferd.worker.probe_rows import Rows, recipes
+from inferd.worker.probe_rows import RowGenerator, recipes
 
 TOLERANCE = {"absolute": 1e-5, "relative": 1e-3}
 FP32, LABEL = TensorSpec("y", "FP32", (-1, 3)), TensorSpec("label", "INT64", (-1,))
@@ -84,7 +84,7 @@ def test_another_shape_is_a_difference():
     ],
 )
 def test_words_of_the_code_are_put_into_texts_of_each_kind(example, wanted):
-    assert probe_texts.holding(example, ["one", "two"], 17) == wanted
+    assert probe_texts.containing(example, ["one", "two"], 17) == wanted
 
 
 THRESHOLD = 1234.5
@@ -117,7 +117,7 @@ class Runtime:
 
 
 def made(runtime, samples=(), **how):
-    return list(Rows(runtime, next(recipes(runtime)), samples, **how).each())
+    return list(RowGenerator(runtime, next(recipes(runtime)), samples, **how).each())
 
 
 def test_rows_are_the_same_every_time_and_each_is_unlike_the_others():
@@ -146,7 +146,7 @@ def test_an_index_stays_within_what_is_known_where_a_library_could_end_the_proce
     example = {"ids": np.array([[5, 40, 2, 1], [3, 3, 3, 3]])}
     assert max(row.batch["ids"].max() for row in made(Runtime(ids, example))) == 40
     assert max(row.batch["ids"].max() for row in made(Runtime(ids))) <= 9
-    assert max(row.batch["ids"].max() for row in made(Runtime(ids), wild=True)) > 100
+    assert max(row.batch["ids"].max() for row in made(Runtime(ids), unbounded=True)) > 100
     assert min(row.batch["ids"].min() for row in made(Runtime(ids))) == 0
 
 
@@ -183,7 +183,7 @@ def test_a_moment_in_which_the_machine_was_busy_does_not_make_the_probe_see_less
     load = {"batching": "auto", "batch_rows_max": 8, "tolerance": TOLERANCE}
     quiet = Runtime([("x", "FP32", (-1, 3))])
     quiet.predict = lambda batch: {"y": batch["x"]}
-    assert earned_signature(runtime, load).verdict.rows == earned_signature(quiet, load).verdict.rows > 10
+    assert decide_batching(runtime, load).verdict.rows == decide_batching(quiet, load).verdict.rows > 10
 
 
 def test_a_model_that_takes_few_rows_is_told_what_to_set():
@@ -194,5 +194,5 @@ def test_a_model_that_takes_few_rows_is_told_what_to_set():
     runtime = Runtime([("x", "FP32", (-1, 3))])
     runtime.predict = predict
     load = {"batching": "auto", "batch_rows_max": 32, "tolerance": TOLERANCE}
-    assert "where it takes fewer, set batch_rows_max" in earned_signature(runtime, load).batching_off
-    assert earned_signature(runtime, {**load, "batch_rows_max": 2}).batched
+    assert "where it takes fewer, set batch_rows_max" in decide_batching(runtime, load).batching_off
+    assert decide_batching(runtime, {**load, "batch_rows_max": 2}).batched

@@ -126,7 +126,7 @@ def test_what_is_left_out_of_a_folder_is_said_with_the_reason(tmp_path):
         notes[2],
         ".: 'train.py' is left out: no class with load() and predict() is in it; name the file itself to serve it",
     ]
-    assert notes[2].startswith(".: 'old.pkl' is left out: 'old.pkl' is a pickle: loading it runs whatever code")
+    assert notes[2].startswith(".: 'old.pkl' is left out: 'old.pkl' is a pickle: loading it executes any code")
     assert "set trusted_sha256: " in notes[2]
 
 

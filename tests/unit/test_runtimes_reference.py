@@ -29,7 +29,7 @@ def test_settings_that_a_runtime_does_not_read_end_the_load(name: str) -> None:
         takes.check(ModelSpec(parameters={"anything": 1}))
         return
     takes.check(ModelSpec(parameters=dict.fromkeys(takes.parameters, "value")))
-    with pytest.raises(ModelFailed, match="does not read parameters: anything"):
+    with pytest.raises(ModelFailed, match="does not support parameters: anything"):
         takes.check(ModelSpec(parameters={"anything": 1}))
-    with pytest.raises(ModelFailed, match="does not read class: Mine"):
+    with pytest.raises(ModelFailed, match="does not support class: Mine"):
         takes.check(ModelSpec(class_="Mine"))

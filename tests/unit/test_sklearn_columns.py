@@ -38,11 +38,11 @@ from sklearn.preprocessing import (
 from sklearn.svm import LinearSVC
 
 from inferd.errors import Forbidden, InvalidInput, ModelFailed
-from inferd.runtimes import sklearn, sklearn_answers
+from inferd.runtimes import sklearn, sklearn_outputs
 from inferd.runtimes.sklearn_files import untrusted
 from inferd.spec.settings import ModelSpec
 from inferd.types import TensorSpec
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 
 ROWS = 60
 FP64_MAX = float(np.finfo(np.float64).max)
@@ -164,7 +164,7 @@ def test_categories_give_the_type_in_which_each_is_its_own(served, categories, d
     batch = model.example
     (sent,) = batch.values()
     assert model.predict(batch)["transformed"].shape == (len(sent), 1)
-    assert earned_signature(model, {"batching": "auto", "batch_rows_max": 4, "tolerance": TOLERANCE}).batched
+    assert decide_batching(model, {"batching": "auto", "batch_rows_max": 4, "tolerance": TOLERANCE}).batched
 
 
 TOLERANCE = {"absolute": 0.0, "relative": 0.0}
@@ -258,9 +258,9 @@ def test_a_column_that_only_users_code_reads_is_named_with_the_lines_that_declar
     estimator = make_pipeline(fill, steps, Ridge()).fit(table()[["city", "age"]], kinds())
     with pytest.raises(ModelFailed) as raised:
         served(estimator, pickled=True)
-    assert "the types of columns 'city', 'age' can't be read from the model" in str(raised.value)
+    assert "unknown types of columns 'city', 'age'" in str(raised.value)
     assert "methodcaller" in str(raised.value)
-    assert '  - {name: "city", datatype: FP64, shape: [-1]}  # BYTES where it is text' in str(raised.value)
+    assert '  - {name: "city", datatype: FP64, shape: [-1]}  # BYTES for text' in str(raised.value)
     declared = (TensorSpec("city", "BYTES", (-1,)), TensorSpec("age", "FP64", (-1,)))
     model = served(estimator, pickled=True, inputs=declared)
     assert inputs(model) == {"city": "BYTES[-1]", "age": "FP64[-1]"}
@@ -273,7 +273,7 @@ def test_known_columns_are_in_the_lines_with_their_types(served):
     steps = of((ignoring(), ["city"]), ("passthrough", ["plan"]))
     with pytest.raises(ModelFailed) as raised:
         served(steps.fit(table()))
-    assert "the type of column 'plan' can't be read from the model: it only goes to the output" in str(raised.value)
+    assert "unknown type of column 'plan': it only goes to the output" in str(raised.value)
     assert '  - {name: "city", datatype: BYTES, shape: [-1]}\n' in str(raised.value)
 
 
@@ -313,7 +313,7 @@ def test_a_booster_with_pandas_categories_is_sent_to_its_own_file(served):
 
 def test_declared_inputs_must_be_the_models_columns(served):
     estimator = LinearRegression().fit(table()[["age", "income"]], kinds())
-    with pytest.raises(ModelFailed, match="inputs: declares 'size', and the model has the columns age, income"):
+    with pytest.raises(ModelFailed, match="unknown columns in inputs: 'size'; the model has age, income"):
         served(estimator, inputs=(TensorSpec("size", "FP64", (-1,)),))
     model = served(estimator, inputs=(TensorSpec("income", "FP32", (-1,)), TensorSpec("age", "FP32", (-1,))))
     row = {"income": np.array([9.0], np.float32), "age": np.array([5.0], np.float32)}
@@ -376,8 +376,8 @@ def test_one_column_of_a_matrix_may_refuse_what_the_others_take(served):
 
 def test_the_number_of_runs_does_not_grow_with_the_columns(served, monkeypatch):
     asked = []
-    answers = sklearn_answers.Answers.answers
-    monkeypatch.setattr(sklearn_answers.Answers, "answers", lambda *args: asked.append(1) or answers(*args))
+    answers = sklearn_outputs.Outputs.accepts
+    monkeypatch.setattr(sklearn_outputs.Outputs, "accepts", lambda *args: asked.append(1) or answers(*args))
     names = [f"c{place}" for place in range(40)]
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(ROWS, 40)), columns=names)
     steps = of(*((make_pipeline(SimpleImputer(), StandardScaler()), [name]) for name in names))
@@ -420,7 +420,7 @@ def test_steps_that_write_into_their_input_do_not_change_the_second_answer(serve
 
 
 def test_a_sparse_answer_that_is_too_large_is_refused_with_the_rows_that_fit(served, monkeypatch):
-    monkeypatch.setattr(sklearn_answers, "_DENSE_MAX_BYTES", 8 * 1024)
+    monkeypatch.setattr(sklearn_outputs, "_DENSE_MAX_BYTES", 8 * 1024)
     model = served(HashingVectorizer(n_features=256))
     text = np.array([b"a b"] * 5, object)
     assert model.predict({"text": text[:4]})["transformed"].shape == (4, 256)
@@ -434,11 +434,11 @@ def test_a_sparse_answer_that_is_too_large_is_refused_with_the_rows_that_fit(ser
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
-        (DBSCAN().fit(np.ones((4, 1))), "holds DBSCAN, which describes the rows that it was fitted with"),
+        (DBSCAN().fit(np.ones((4, 1))), "contains DBSCAN, which has neither predict"),
         (LocalOutlierFactor(2).fit(np.ones((9, 1))), "novelty=True"),
         (DictVectorizer().fit([{"a": 1}]), "DictVectorizer takes dictionaries"),
-        (make_pipeline(StandardScaler(), Ridge()), "holds Pipeline, which is not fitted"),
-        ({"model": 1}, "holds dict, which is no estimator"),
+        (make_pipeline(StandardScaler(), Ridge()), "contains Pipeline, which is not fitted"),
+        ({"model": 1}, "contains dict, which is not an estimator"),
     ],
 )
 def test_what_can_not_be_served_says_why(served, estimator, message):

@@ -85,7 +85,7 @@ def test_a_worker_enters_the_users_folder_until_a_file_changes(keeper: Snapshots
     assert Path(located(told, view)["file"]).read_text() == TEXT
     warning = capfd.readouterr().err
     assert f"warning: 'small.txt' in {folder} has changed since the model was loaded" in warning
-    assert "serves what was loaded then" in warning
+    assert "serves the loaded version" in warning
     # Once for all workers.
     assert entered(told["kept"]) == view
 
@@ -147,7 +147,7 @@ def test_a_folder_that_is_a_model_and_too_much_to_keep_is_refused_once_it_change
     kept = load(keeper, folder / "model.py", {"file": str(many), "runtime": "mlflow"})["kept"]
     assert entered(kept) == str(many)
     (many / "f0").unlink()
-    with pytest.raises(Lost, match="too many or too large to be kept: 'f2', 'f3'"):
+    with pytest.raises(Lost, match="exceed the limits for kept files: 'f2', 'f3'"):
         entered(kept)
 
 
@@ -158,7 +158,7 @@ def test_what_was_written_to_in_place_is_lost_if_it_was_too_large_to_be_copied(k
     with (folder / "big.bin").open("r+b") as opened:
         opened.write(b"x")
     os.utime(folder / "big.bin", (1, 1))
-    with pytest.raises(Lost, match=r"(?s)big.bin' was written to after .* renaming others over them"):
+    with pytest.raises(Lost, match=r"(?s)big.bin' was overwritten in place after .* renaming new ones over them"):
         entered(kept)
 
 

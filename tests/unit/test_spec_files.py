@@ -44,12 +44,12 @@ def test_all_faults_are_reported_together_each_with_its_line(write):
     by_line = dict(fault.removeprefix(f"{file}:").split(": ", 1) for fault in faults)
     assert "did you mean 'port'" in by_line["2"]
     assert "expected int" in by_line["3"]
-    assert "the least is 1024" in by_line["4"]
-    assert "belongs to one model" in by_line["6"]
-    assert "needs its path" in by_line["11"]
+    assert "the minimum is 1024" in by_line["4"]
+    assert "applies to one model only" in by_line["6"]
+    assert "needs a path" in by_line["11"]
     assert "did you mean 'models'" in by_line["12"]
-    assert any("there twice" in fault for fault in faults)
-    assert any("the most is 256" in fault for fault in faults)
+    assert any("duplicate key" in fault for fault in faults)
+    assert any("the maximum is 256" in fault for fault in faults)
     assert len(faults) == 8
 
 
@@ -200,15 +200,15 @@ def test_what_stands_beside_a_model_is_read_as_it_is_written(write):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("optional: [top]", "optional: ['top'] are no values by name; write {top: 5}"),
-        ("optional: {day: 2024-01-01}", "optional: 'day': datetime.date(2024, 1, 1) is no number"),
-        ("optional: {x: .nan}", "optional: 'x': nan is no number"),
+        ("optional: [top]", "optional: ['top'] is not a mapping of names to values; write {top: 5}"),
+        ("optional: {day: 2024-01-01}", "optional: 'day': datetime.date(2024, 1, 1) is not a number"),
+        ("optional: {x: .nan}", "optional: 'x': nan is not a number"),
         ("labels: {y: 5}", "labels: expected"),
-        ("warmup: [a]", "warmup: 'a' is no sample; write true, false, or a list"),
-        ("warmup: []", "warmup: [] is no warm-up"),
-        ("warmup: [{file: a, inputs: {x: 1}}]", "sample 1: a sample has inputs or a file"),
-        ("warmup: [{inputs: [x]}]", "sample 1: inputs: ['x'] are no values by name"),
-        ("warmup: [{rows: 1}, {count: true}]", "sample 2: count: True is no number from 1 on"),
+        ("warmup: [a]", "warmup: 'a' is not a warm-up request; write true, false, or a list"),
+        ("warmup: []", "warmup: [] is not a warm-up"),
+        ("warmup: [{file: a, inputs: {x: 1}}]", "sample 1: expected either inputs or a file"),
+        ("warmup: [{inputs: [x]}]", "sample 1: inputs: ['x'] is not a mapping of names to values"),
+        ("warmup: [{rows: 1}, {count: true}]", "sample 2: count: True is not a positive integer"),
     ],
 )
 def test_what_is_wrong_beside_a_model_is_told(write, text, words):

@@ -224,7 +224,10 @@ def test_a_first_state_from_a_file_and_other_marks_than_0_and_1_are_faults(tmp_p
     marks = SEQUENCES.replace("int32_false_true: [ 0, 1 ]", "int32_false_true: [ 1, 0 ]")
     text = marks.replace("zero_data: true", 'data_file: "first"')
     _, _, faults = read(tmp_path, text)
-    assert ["'START' is told by [1, 0]" in faults[0], "'IN' is read from a file" in faults[1]] == [True, True], faults
+    assert [
+        "'START': values [1, 0] are not supported" in faults[0],
+        "'IN': data_file is not supported" in faults[1],
+    ] == [True, True], faults
 
 
 BESIDE = """max_batch_size: 4
@@ -264,7 +267,7 @@ def test_an_ensemble_has_defaults_and_labels_from_its_steps(tmp_path: Path) -> N
     assert faults == []
     assert notes.pop(0).endswith("/a: version 1 is left out: versions: latest serves 2")
     assert [note.split("config.pbtxt:")[1] for note in notes] == [
-        f"{line}: '{field}' has no effect here: a pipeline has it from the models of its steps"
+        f"{line}: '{field}' has no effect: a pipeline takes it from its steps' models"
         for line, field in ((3, "input.optional"), (4, "output.label_filename"))
     ]
 
@@ -293,7 +296,7 @@ def test_a_reshape_has_as_many_elements_as_dims(tmp_path: Path) -> None:
     assert reshapes_of(config.values) == {"inputs": {"x": shapes}, "outputs": {}}
     _, _, faults = read(tmp_path, text.replace("2, -1, 3", "2, 3"))
     assert len(faults) == 1
-    assert "config.pbtxt:1: input 'x' is [-1, 6] for clients and [2, 3] for the model" in faults[0]
+    assert "config.pbtxt:1: input 'x': element counts of dims [-1, 6] and reshape [2, 3] differ" in faults[0]
 
 
 @pytest.mark.parametrize("head", ["backend: 'python'", "ensemble_scheduling { }"])
@@ -315,14 +318,14 @@ def test_what_is_not_supported_is_told_once_with_its_line(tmp_path: Path, field:
     assert len(told) == 1
     assert silent == []
     assert told[0].startswith(f"{tmp_path}/m/config.pbtxt:3: '{field}' ")
-    assert "has no effect here: " in told[0] or ("is not supported: " in told[0] and "\nhelp: " in told[0])
+    assert "has no effect: " in told[0] or ("is not supported: " in told[0] and "\nhelp: " in told[0])
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("instance_group { gpus: [ 0, 1 ] }", "'cuda:1' has no effect here: all replicas of a model run on one device"),
-        ('parameters { key: "a" value: { string_value: "1" } }', "parameter 'a' has no effect here"),
+        ("instance_group { gpus: [ 0, 1 ] }", "'cuda:1' has no effect: all replicas of a model run on one device"),
+        ('parameters { key: "a" value: { string_value: "1" } }', "parameter 'a' has no effect"),
         (
             'backend: "python" parameters { key: "EXECUTION_ENV_PATH" value: { string_value: "e" } }',
             "python: in model.yaml",
@@ -348,12 +351,12 @@ def test_values_that_have_no_effect_are_told(tmp_path: Path, text: str, words: s
         ("input {\n data_type: TYPE_FP33 }", 2, "no value named TYPE_FP33"),
         ("input {", 1, 'Expected "}"'),
         ("dynamic_batching { }\nsequence_batching { }", 2, "another member of oneof"),
-        ("\nbackend: 'tensorrt'", 2, "backend 'tensorrt' is not served"),
+        ("\nbackend: 'tensorrt'", 2, "unsupported backend 'tensorrt'"),
         ("\nplatform: 'pytorch_libtorch'", 2, "run its framework from a model.py"),
-        ("backend: 'python' platform: 'onnxruntime_onnx'", 1, "is not served"),
+        ("backend: 'python' platform: 'onnxruntime_onnx'", 1, "unsupported backend 'python' and platform"),
         ("\ndefault_model_filename: 'a/b/c.onnx'", 2, "does not match"),
         ("\ndefault_model_filename: '../b.onnx'", 2, "does not match"),
-        ("\ninstance_group { count: 999 }", 2, "the most is 256"),
+        ("\ninstance_group { count: 999 }", 2, "the maximum is 256"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, line: int, words: str) -> None:
@@ -444,9 +447,9 @@ def test_an_ensemble_is_a_pipeline_whose_tensors_are_named_by_their_steps(tmp_pa
             'value: "between" } output',
             'value: "betwen" } output',
             8,
-            "needs 'betwen', which is no input of the ensemble",
+            "no input or step provides tensor 'betwen'",
         ),
-        ('output { name: "OUT"', 'output { name: "UOT"', 4, "no step gives output 'UOT'; did you mean 'OUT'?"),
+        ('output { name: "OUT"', 'output { name: "UOT"', 4, "no step provides output 'UOT'; did you mean 'OUT'?"),
         ("model_version: 2", "model_version: 1", 6, "asks for version 1 of 'a', and gets 2"),
     ],
 )
@@ -469,7 +472,7 @@ def test_settings_of_an_ensemble_that_belong_to_models_are_told(tmp_path: Path) 
     ]
     assert found.notes == [
         f"{tmp_path}/a: version 1 is left out: versions: latest serves 2",
-        f"{tmp_path}/e/config.pbtxt:11: 'instance_group' has no effect here: a pipeline runs nothing; write it at its models",
+        f"{tmp_path}/e/config.pbtxt:11: 'instance_group' has no effect on a pipeline; set it on its models",
     ]
 
 

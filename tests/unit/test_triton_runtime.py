@@ -129,12 +129,12 @@ def test_inputs_belong_to_the_model(make: Make) -> None:
         ("pb.InferenceResponse(error='a text')", ModelFailed, "a text"),
         ("1, 2", ModelFailed, "2 responses for 1 request"),
         ("None", ModelFailed, "NoneType, not an InferenceResponse"),
-        ("pb.Tensor('y', x).to_dlpack()", ModelFailed, "to_dlpack() is not there in inferd\nhelp: use as_numpy()"),
+        ("pb.Tensor('y', x).to_dlpack()", ModelFailed, "to_dlpack() is not supported by inferd\nhelp: use as_numpy()"),
         ("pb.Tensor.from_dlpack('y', x)", ModelFailed, "tensor.cpu().numpy()"),
         ("requests[0].get_response_sender()", ModelFailed, "decoupled"),
         ("requests[0].exec()", ModelFailed, "InferenceRequest.exec()"),
         ("pb.InferenceRequest(model_name='a').exec()", ModelFailed, "ensemble_scheduling in config.pbtxt"),
-        ("pb.MetricFamily(name='a')", ModelFailed, "triton_python_backend_utils.MetricFamily is not there"),
+        ("pb.MetricFamily(name='a')", ModelFailed, "triton_python_backend_utils.MetricFamily is not supported"),
     ],
 )
 def test_what_fails_or_is_not_there_is_said(make: Make, response: str, kind: type[Exception], words: str) -> None:
@@ -169,7 +169,7 @@ def test_a_model_without_a_configuration_completes_it(make: Make) -> None:
 @pytest.mark.parametrize(
     ("body", "config", "words"),
     [
-        (answer("x"), None, "nothing says what the inputs of 'model.py' are\nhelp: write input [ { name:"),
+        (answer("x"), None, "'model.py' declares no inputs\nhelp: write input [ { name:"),
         ("    pass\n", CONFIG, "has no class TritonPythonModel with execute()"),
         (COMPLETE.replace("return config", "return None") + answer("x"), None, "did not return the configuration"),
         (COMPLETE + answer("x"), {**CONFIG, "max_batch_size": 8}, "max_batch_size is 8 in config.pbtxt"),
@@ -185,7 +185,7 @@ def test_a_model_without_a_configuration_completes_it(make: Make) -> None:
             COMPLETE.replace("set_max_batch_size(4)", "set_model_transaction_policy({'decoupled': True})")
             + answer("x"),
             None,
-            "A decoupled model is not there",
+            "A decoupled model is not supported",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.python import import_file, load
 from inferd.types import DATATYPES, Signature, TensorSpec
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 from inferd.worker.loop import answer
 from inferd.worker.probe_rows import sample
 from inferd.worker.tensors import as_array, checked_outputs, pack_bytes, unpack_bytes
@@ -89,7 +89,7 @@ def test_outputs_that_are_not_as_declared_fail_and_say_how(outputs, words):
 
 
 def test_batching_is_earned_by_rows_that_do_not_mix():
-    assert earned_signature(FakeRuntime(lambda batch: {"y": batch["x"] * 2}), LOAD).batched
+    assert decide_batching(FakeRuntime(lambda batch: {"y": batch["x"] * 2}), LOAD).batched
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_batching_is_earned_by_rows_that_do_not_mix():
     ],
 )
 def test_batching_that_is_not_earned_is_off_and_the_reason_is_told(runtime, words):
-    assert words in earned_signature(runtime, LOAD).batching_off
+    assert words in decide_batching(runtime, LOAD).batching_off
 
 
 def test_the_setting_stands_above_the_probe():
     mixes = FakeRuntime(lambda batch: {"y": batch["x"] - batch["x"].mean()})
-    assert earned_signature(mixes, {**LOAD, "batching": "on"}).batched
-    assert earned_signature(FakeRuntime(None), {**LOAD, "batching": "off"}).batching_off == "batching: off"
+    assert decide_batching(mixes, {**LOAD, "batching": "on"}).batched
+    assert decide_batching(FakeRuntime(None), {**LOAD, "batching": "off"}).batching_off == "batching: off"
 
 
 @pytest.mark.parametrize("datatype", DATATYPES)
@@ -167,7 +167,7 @@ def test_a_batch_is_answered_in_the_signatures_order():
         ("class A:\n  def load(self): ...\n  def predict(self, b): ...\nclass B(A): ...", {}, "2 classes"),
         ("class A:\n  def load(self): ...\n  def predict(self, b): ...", {"class": "C"}, "no class 'C'"),
         ("class A:\n  def predict(self, b): ...", {"class": "A"}, "lacks load"),
-        ("class A:\n  def load(self): ...\n  def predict(self, b): ...", {}, "does not say what the inputs are"),
+        ("class A:\n  def load(self): ...\n  def predict(self, b): ...", {}, "declares no inputs"),
         (
             "class A:\n  inputs=[('x','F',[1])]\n  def load(self): ...\n  def predict(self, b): ...",
             {},

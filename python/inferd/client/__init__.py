@@ -1,4 +1,4 @@
-"""Ask any server of the Open Inference Protocol: numpy in, numpy out, over HTTP or gRPC.
+"""Client for any server of the Open Inference Protocol: numpy in, numpy out, over HTTP or gRPC.
 
-Knows nothing of inferd's own server: what is not in the protocol is not used.
+Knows nothing of inferd's own server: uses only what the protocol defines.
 """

@@ -1,6 +1,6 @@
-"""The client for asyncio.
+"""The asyncio client.
 
-Reads calls, drives :class:`inferd.client.core.Core` over a transport. Decides nothing itself.
+Reads calls, drives :class:`inferd.client.core.Core` over a transport. Makes no decisions itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from inferd.client.core import Core, Question, ends_s, left_s, parse_url, sequence_parameters
+from inferd.client.core import Core, InferRequest, deadline_after, parse_url, remaining, sequence_parameters
 from inferd.client.exchange import Pause
 from inferd.client.retry import Retry
 from inferd.client.transports import AsyncGrpcTransport, AsyncHttpTransport
@@ -26,15 +26,15 @@ __all__ = ["AsyncClient"]
 
 
 class AsyncClient:
-    """Ask a server of the Open Inference Protocol from asyncio: every method of :class:`inferd.Client`, awaited.
+    """Asyncio client of an Open Inference Protocol server: every method of :class:`inferd.Client`, awaited.
 
     Args:
         url: ``http://host:port``, ``https://host:port`` or ``grpc://host:port``.
-        retry: what to do about failures that may pass.
+        retry: policy for transient failures.
 
     Raises:
-        NotFound: the package that the scheme needs is not installed.
-        InvalidInput: the URL is none.
+        NotFound: a package that the scheme needs is not installed.
+        InvalidInput: the URL is invalid.
     """
 
     def __init__(self, url: str, *, retry: Retry = Retry()) -> None:  # noqa: B008 (it is frozen)
@@ -70,11 +70,11 @@ class AsyncClient:
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Result:
-        """One inference: arguments, result and errors are those of :meth:`inferd.Client.infer`."""
+        """Run one inference: arguments, result and errors are those of :meth:`inferd.Client.infer`."""
         sequence = sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
-        about = (request_id, parameters or {}, headers or {}, sequence, priority)
-        question = Question(model, inputs, version, outputs, ends_s(timeout_s), *about)
-        result: Result = await self._drive(self._core.infer(question))
+        extra = (request_id, parameters or {}, headers or {}, sequence, priority)
+        request = InferRequest(model, inputs, version, outputs, deadline_after(timeout_s), *extra)
+        result: Result = await self._drive(self._core.infer(request))
         return result
 
     async def stream(  # noqa: PLR0913
@@ -89,54 +89,54 @@ class AsyncClient:
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Result]:
-        """Every answer to one request, as they come; closing the iterator cancels the rest.
+        """Stream the responses to one request; closing the iterator cancels the rest.
 
-        Arguments, answers and errors are those of :meth:`inferd.Client.stream`. Leaving ``async for`` does not close
-        what it iterates over: ``async with contextlib.aclosing(client.stream(...)) as answers`` does.
+        Arguments, responses and errors are those of :meth:`inferd.Client.stream`. Leaving ``async for`` does not close
+        the iterator: use ``async with contextlib.aclosing(client.stream(...)) as responses``.
         """
-        about = (request_id, parameters or {}, headers or {})
-        question = Question(model, inputs, version, outputs, ends_s(timeout_s), *about)
-        call = await self._drive(self._core.prepared(question, streams=True))
+        extra = (request_id, parameters or {}, headers or {})
+        request = InferRequest(model, inputs, version, outputs, deadline_after(timeout_s), *extra)
+        call = await self._drive(self._core.prepare(request, streams=True))
         exchange = self._core.protocol.stream(call)
-        async with contextlib.aclosing(self._transport.stream(exchange, left_s(question.ends_s))) as answers:
-            async for answer in answers:
-                left_s(question.ends_s)
-                yield exchange.read(answer)
+        async with contextlib.aclosing(self._transport.stream(exchange, remaining(request.deadline_s))) as responses:
+            async for response in responses:
+                remaining(request.deadline_s)
+                yield exchange.read(response)
 
     async def live(self) -> bool:
-        """Whether the server runs."""
-        return bool(await self._drive(self._core.once(self._core.protocol.live(), None)))
+        """Return whether the server is live."""
+        return bool(await self._drive(self._core.call(self._core.protocol.live(), None)))
 
     async def ready(self) -> bool:
-        """Whether the server has loaded its models and takes requests."""
-        return bool(await self._drive(self._core.once(self._core.protocol.ready(), None)))
+        """Return whether the server is ready: its models are loaded and it accepts requests."""
+        return bool(await self._drive(self._core.call(self._core.protocol.ready(), None)))
 
     async def model_ready(self, model: str, version: str | int = "") -> bool:
-        """Whether a model takes requests."""
+        """Return whether a model is ready."""
         return bool(await self._drive(self._core.model_ready(model, str(version))))
 
     async def server_metadata(self) -> dict[str, Any]:
-        """Name, version and extensions of the server."""
+        """Return the server's name, version and extensions."""
         return await self._plain(self._core.protocol.server_metadata())
 
     async def metadata(self, model: str, version: str | int = "") -> dict[str, Any]:
-        """Inputs and outputs of a model."""
+        """Return a model's inputs and outputs."""
         return await self._plain(self._core.protocol.metadata(model, str(version)))
 
     async def config(self, model: str, version: str | int = "") -> dict[str, Any]:
-        """A model's configuration, as Triton's extension describes it."""
+        """Return a model's configuration, as Triton's extension defines it."""
         return await self._plain(self._core.protocol.config(model, str(version)))
 
     async def statistics(self, model: str = "", version: str | int = "") -> dict[str, Any]:
-        """What a model did so far."""
+        """Return a model's statistics."""
         return await self._plain(self._core.protocol.statistics(model, str(version)))
 
     async def _plain(self, exchange: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = await self._drive(self._core.once(exchange, None))
-        return answer
+        response: dict[str, Any] = await self._drive(self._core.call(exchange, None))
+        return response
 
     async def _drive(self, steps: Steps) -> Any:
-        """Do what ``steps`` ask for until they have their result."""
+        """Carry out ``steps`` until they return."""
         try:
             step = next(steps)
             while True:
@@ -145,10 +145,10 @@ class AsyncClient:
                     step = steps.send(None)
                     continue
                 try:
-                    answer = await self._transport.send(step.exchange, step.left_s)
+                    response = await self._transport.send(step.exchange, step.remaining_s)
                 except InferdError as fault:
                     step = steps.throw(fault)
                 else:
-                    step = steps.send(answer)
+                    step = steps.send(response)
         except StopIteration as end:
             return end.value

@@ -1,6 +1,6 @@
-"""The client that waits.
+"""The blocking client.
 
-Reads calls, drives :class:`inferd.client.core.Core` over a transport. Decides nothing itself.
+Reads calls, drives :class:`inferd.client.core.Core` over a transport. Makes no decisions itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from inferd.client.core import Core, Question, ends_s, left_s, parse_url, sequence_parameters
+from inferd.client.core import Core, InferRequest, deadline_after, parse_url, remaining, sequence_parameters
 from inferd.client.exchange import Pause
 from inferd.client.retry import Retry
 from inferd.client.transports import GrpcTransport, HttpTransport
@@ -26,18 +26,18 @@ __all__ = ["Client"]
 
 
 class Client:
-    """Ask a server of the Open Inference Protocol. May be used by many threads.
+    """Client of an Open Inference Protocol server. Thread-safe.
 
     >>> with inferd.Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP
     ...     client.infer("fraud", {"x": payments}, timeout_s=0.1)["y"]
 
     Args:
         url: ``http://host:port``, ``https://host:port`` or ``grpc://host:port``.
-        retry: what to do about failures that may pass.
+        retry: policy for transient failures.
 
     Raises:
-        NotFound: the package that the scheme needs is not installed.
-        InvalidInput: the URL is none.
+        NotFound: a package that the scheme needs is not installed.
+        InvalidInput: the URL is invalid.
     """
 
     def __init__(self, url: str, *, retry: Retry = Retry()) -> None:  # noqa: B008 (it is frozen)
@@ -73,40 +73,39 @@ class Client:
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Result:
-        """One inference.
+        """Run one inference.
 
         Args:
             model: its name.
-            inputs: arrays or lists by name, of shape ``(rows, *item_shape)``; of a model of one input, its value; or a
-                data frame of pandas, polars or pyarrow, a dict of columns, or a pandas series as one row. Columns are
-                taken by their names where the model has names, in whatever order they come; an index is not read.
-                Values take the model's types where they stay what they are: fractions are rounded to FP32, whole
-                numbers never. ``None``, NaN and ``pandas.NA`` are missing: NaN of numbers; of text what the model
-                takes for missing, or an error. Integers are no text, except to CatBoost, to which 1 and "1" are
-                one category.
+            inputs: arrays or lists by name, of shape ``(rows, *item_shape)``; for a model with one input, its value; or
+                a data frame of pandas, polars or pyarrow, a dict of columns, or a pandas series as one row. Columns are
+                matched by name, in any order, where the model has column names; an index is ignored. Values are
+                converted to the model's types without loss, except that fractions may be rounded to FP32. ``None``, NaN
+                and ``pandas.NA`` are missing: NaN in numbers; in text a missing value where the model accepts one, else
+                an error. Integers are not text, except for CatBoost, where 1 and "1" are the same category.
             version: one version; None: the server's choice.
-            outputs: those that are wanted; none named: all.
-            timeout_s: deadline over all tries. The server is told how much of it is left.
-            priority: class of the request; 0 is served first.
-            sequence_id: the sequence that the request belongs to; such a request is never tried again.
-            sequence_start: it is the first of its sequence.
-            sequence_end: it is the last of its sequence.
-            request_id: comes back with the answer.
-            parameters: further parameters of the request.
+            outputs: requested outputs; empty: all.
+            timeout_s: deadline over all attempts. The server receives the remaining time.
+            priority: priority of the request; 0 is served first.
+            sequence_id: the sequence that the request belongs to; such a request is never retried.
+            sequence_start: whether it is the first of its sequence.
+            sequence_end: whether it is the last of its sequence.
+            request_id: returned with the response.
+            parameters: further request parameters.
             headers: HTTP headers or gRPC metadata.
 
         Raises:
-            InvalidInput: inputs that don't fit, or that the model refused; of columns it lists those that are missing
-                and those that the model has not, of a value it names row and column.
+            InvalidInput: inputs don't match, or the model rejected them; lists missing and unexpected columns, or names
+                the row and column of a value.
             NotFound: no such model.
-            Unavailable: the server can't be reached or is overloaded, and so it stayed while there were tries left.
-            DeadlineMissed: ``timeout_s`` passed.
+            Unavailable: the server is unreachable or overloaded, also after retries.
+            DeadlineMissed: ``timeout_s`` expired.
             ModelFailed: the model raised an error.
         """
         sequence = sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
-        about = (request_id, parameters or {}, headers or {}, sequence, priority)
-        question = Question(model, inputs, version, outputs, ends_s(timeout_s), *about)
-        result: Result = self._drive(self._core.infer(question))
+        extra = (request_id, parameters or {}, headers or {}, sequence, priority)
+        request = InferRequest(model, inputs, version, outputs, deadline_after(timeout_s), *extra)
+        result: Result = self._drive(self._core.infer(request))
         return result
 
     def stream(  # noqa: PLR0913
@@ -121,67 +120,67 @@ class Client:
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Generator[Result]:
-        """Every answer to one request, as they come; closing the iterator cancels the rest.
+        """Stream the responses to one request; closing the iterator cancels the rest.
 
-        Over HTTP these are server-sent events, which write tensors as JSON: an answer's shape is that of the model's
-        metadata, the last free dimension taking what there is and other free ones being 1.
+        Over HTTP these are server-sent events with tensors as JSON: an output's shape follows the model's metadata,
+        with the last dynamic dimension inferred and any other dynamic dimension 1.
 
         Args:
             model: its name.
             inputs: as for :meth:`infer`.
             version: one version; None: the server's choice.
-            outputs: those that are wanted; none named: all.
-            timeout_s: deadline over all answers. The server is told how much of it is left.
-            request_id: comes back with every answer.
-            parameters: further parameters of the request.
+            outputs: requested outputs; empty: all.
+            timeout_s: deadline over all responses. The server receives the remaining time.
+            request_id: returned with every response.
+            parameters: further request parameters.
             headers: HTTP headers or gRPC metadata.
 
         Raises:
-            InferdError: as for :meth:`infer`, also after some answers; nothing is tried again.
+            InferdError: as for :meth:`infer`, also after the first responses; nothing is retried.
         """
-        about = (request_id, parameters or {}, headers or {})
-        question = Question(model, inputs, version, outputs, ends_s(timeout_s), *about)
-        call = self._drive(self._core.prepared(question, streams=True))
+        extra = (request_id, parameters or {}, headers or {})
+        request = InferRequest(model, inputs, version, outputs, deadline_after(timeout_s), *extra)
+        call = self._drive(self._core.prepare(request, streams=True))
         exchange = self._core.protocol.stream(call)
-        with contextlib.closing(self._transport.stream(exchange, left_s(question.ends_s))) as answers:
-            for answer in answers:
-                left_s(question.ends_s)
-                yield exchange.read(answer)
+        with contextlib.closing(self._transport.stream(exchange, remaining(request.deadline_s))) as responses:
+            for response in responses:
+                remaining(request.deadline_s)
+                yield exchange.read(response)
 
     def live(self) -> bool:
-        """Whether the server runs."""
-        return bool(self._drive(self._core.once(self._core.protocol.live(), None)))
+        """Return whether the server is live."""
+        return bool(self._drive(self._core.call(self._core.protocol.live(), None)))
 
     def ready(self) -> bool:
-        """Whether the server has loaded its models and takes requests."""
-        return bool(self._drive(self._core.once(self._core.protocol.ready(), None)))
+        """Return whether the server is ready: its models are loaded and it accepts requests."""
+        return bool(self._drive(self._core.call(self._core.protocol.ready(), None)))
 
     def model_ready(self, model: str, version: str | int = "") -> bool:
-        """Whether a model takes requests."""
+        """Return whether a model is ready."""
         return bool(self._drive(self._core.model_ready(model, str(version))))
 
     def server_metadata(self) -> dict[str, Any]:
-        """Name, version and extensions of the server."""
+        """Return the server's name, version and extensions."""
         return self._plain(self._core.protocol.server_metadata())
 
     def metadata(self, model: str, version: str | int = "") -> dict[str, Any]:
-        """Inputs and outputs of a model."""
+        """Return a model's inputs and outputs."""
         return self._plain(self._core.protocol.metadata(model, str(version)))
 
     def config(self, model: str, version: str | int = "") -> dict[str, Any]:
-        """A model's configuration, as Triton's extension describes it."""
+        """Return a model's configuration, as Triton's extension defines it."""
         return self._plain(self._core.protocol.config(model, str(version)))
 
     def statistics(self, model: str = "", version: str | int = "") -> dict[str, Any]:
-        """What a model did so far."""
+        """Return a model's statistics."""
         return self._plain(self._core.protocol.statistics(model, str(version)))
 
     def _plain(self, exchange: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._drive(self._core.once(exchange, None))
-        return answer
+        response: dict[str, Any] = self._drive(self._core.call(exchange, None))
+        return response
 
     def _drive(self, steps: Steps) -> Any:
-        """Do what ``steps`` ask for until they have their result."""
+        """Carry out ``steps`` until they return."""
         try:
             step = next(steps)
             while True:
@@ -190,10 +189,10 @@ class Client:
                     step = steps.send(None)
                     continue
                 try:
-                    answer = self._transport.send(step.exchange, step.left_s)
+                    response = self._transport.send(step.exchange, step.remaining_s)
                 except InferdError as fault:
                     step = steps.throw(fault)
                 else:
-                    step = steps.send(answer)
+                    step = steps.send(response)
         except StopIteration as end:
             return end.value

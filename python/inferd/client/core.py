@@ -1,6 +1,6 @@
-"""What both clients do, without waiting for anything: generators that ask their driver to send and to pause.
+"""The logic that both clients share, free of I/O: generators that ask their driver to send and to pause.
 
-Reads arguments of calls, hands on results. The blocking client and that of asyncio differ in their drivers alone.
+Reads arguments of calls, hands on results. Knows nothing of sockets and event loops: only the drivers differ.
 """
 
 from __future__ import annotations
@@ -13,77 +13,77 @@ from urllib.parse import urlsplit
 from inferd.client.exchange import InferCall, Pause, Send
 from inferd.client.frames import tensors_of
 from inferd.client.grpc import Grpc
+from inferd.client.metadata import ConfigNeeded, parse_metadata, with_config
 from inferd.client.rest import Rest
 from inferd.client.retry import Budget, Retry, pause_s
-from inferd.client.sides import ConfigNeeded, sides_of, with_config
 from inferd.errors import DeadlineMissed, InferdError, InvalidInput, NotFound, Unimplemented
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from inferd.client.exchange import Exchange
-    from inferd.client.sides import Sides
+    from inferd.client.metadata import ModelMetadata
 
     Steps = Generator[Send | Pause, Any, Any]
 
-__all__ = ["Core", "Question", "ends_s", "left_s", "parse_url", "sequence_parameters"]
+__all__ = ["Core", "InferRequest", "deadline_after", "parse_url", "remaining", "sequence_parameters"]
 
 
 def parse_url(url: str) -> tuple[str, str]:
-    """``http``, ``https`` or ``grpc``, and what follows; without a scheme it is HTTP.
+    """Split a URL into ``http``, ``https`` or ``grpc``, and the address; the default scheme is HTTP.
 
     Raises:
-        InvalidInput: the scheme is another one.
+        InvalidInput: the scheme is unknown or the address is empty.
     """
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in ("http", "https", "grpc") or not parts.netloc:
-        raise InvalidInput(f"'{url}' is no server\nhelp: http://127.0.0.1:8000, or grpc://127.0.0.1:8000")
+        raise InvalidInput(f"invalid URL '{url}'\nhelp: use http://127.0.0.1:8000 or grpc://127.0.0.1:8000")
     return parts.scheme, parts.netloc if parts.scheme == "grpc" else f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def ends_s(timeout_s: float | None) -> float | None:
-    """The deadline of a call that begins now, on the monotonic clock; None: there is none."""
+def deadline_after(timeout_s: float | None) -> float | None:
+    """Return the deadline of a call that starts now, on the monotonic clock; None: no deadline."""
     return None if timeout_s is None else time.monotonic() + timeout_s
 
 
-def left_s(ends_s: float | None) -> float | None:
-    """Seconds until a deadline on the monotonic clock; None: there is none.
+def remaining(deadline_s: float | None) -> float | None:
+    """Return the seconds until a deadline on the monotonic clock; None: no deadline.
 
     Raises:
-        DeadlineMissed: it has passed.
+        DeadlineMissed: it has expired.
     """
-    if ends_s is None:
+    if deadline_s is None:
         return None
-    left = ends_s - time.monotonic()
+    left = deadline_s - time.monotonic()
     if left <= 0:
-        raise DeadlineMissed("the deadline passed before the answer was there; allow more time with timeout_s")
+        raise DeadlineMissed("the deadline expired before the response arrived; increase timeout_s")
     return left
 
 
 def sequence_parameters(sequence_id: int | str | None, *, start: bool, end: bool) -> dict[str, Any]:
-    """The parameters of the protocol for a request of a sequence; none where it is of none.
+    """Return the protocol's parameters for a request of a sequence; empty without one.
 
     Raises:
-        InvalidInput: a sequence begins or ends that has no id.
+        InvalidInput: ``start`` or ``end`` without an id.
     """
     if sequence_id is None:
         if start or end:
             raise InvalidInput(
-                "a sequence that starts or ends has an id\nhelp: sequence_id=1, or any other number but 0"
+                "sequence_start and sequence_end need a sequence_id\nhelp: sequence_id=1, or any other number except 0"
             )
         return {}
     return {"sequence_id": sequence_id, "sequence_start": start, "sequence_end": end}
 
 
-class Question(NamedTuple):
-    """One call, as the user has it."""
+class InferRequest(NamedTuple):
+    """The arguments of one call."""
 
     model: str
     inputs: Any
     version: str | int | None
     outputs: Sequence[str]
-    ends_s: float | None
-    """When its deadline is, on the monotonic clock."""
+    deadline_s: float | None
+    """On the monotonic clock."""
     request_id: str
     parameters: Mapping[str, Any]
     headers: Mapping[str, str]
@@ -92,125 +92,127 @@ class Question(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """The model and its version, empty where it is the server's choice."""
+        """The model and its version, empty if the server chooses."""
         return self.model, "" if self.version is None else str(self.version)
 
 
 class Core:
-    """Everything but sending and sleeping."""
+    """Everything except sending and sleeping."""
 
     def __init__(self, scheme: str, retry: Retry) -> None:
         self.protocol: Rest | Grpc = Grpc() if scheme == "grpc" else Rest()
         self._retry = retry
         self._budget = Budget(retry)
-        self._sides: dict[tuple[str, str], Sides] = {}
+        self._models: dict[tuple[str, str], ModelMetadata] = {}
 
-    def once(self, exchange: Exchange, timeout_s: float | None) -> Steps:
-        """A call that is tried again where that may help."""
-        return (yield from self._tried(exchange, ends_s(timeout_s)))
+    def call(self, exchange: Exchange, timeout_s: float | None) -> Steps:
+        """Make one call, with retries."""
+        return (yield from self._retried(exchange, deadline_after(timeout_s)))
 
     def model_ready(self, model: str, version: str) -> Steps:
-        """Whether a model takes requests; one that is not there does not."""
+        """Return whether a model is ready; False if it does not exist."""
         try:
-            return (yield from self._tried(self.protocol.model_ready(model, version), None))
+            return (yield from self._retried(self.protocol.model_ready(model, version), None))
         except NotFound:
             return False
 
-    def infer(self, question: Question) -> Steps:
-        """One inference: what the model takes, where it is not known yet, then the call itself."""
-        known = question.key in self._sides
-        call = yield from self.prepared(question)
+    def infer(self, request: InferRequest) -> Steps:
+        """Run one inference; fetches the model's metadata first unless it is cached."""
+        known = request.key in self._models
+        call = yield from self.prepare(request)
         self._budget.earn()
         try:
-            # A model that remembers would count a request twice that was lost on the way back.
-            return (yield from self._tried(self.protocol.infer(call), question.ends_s, once=bool(question.sequence)))
+            # A stateful model would apply a request twice if its response was lost.
+            return (
+                yield from self._retried(self.protocol.infer(call), request.deadline_s, once=bool(request.sequence))
+            )
         except (InvalidInput, NotFound):
-            if question.sequence:
-                self._sides.pop(question.key, None)
+            if request.sequence:
+                self._models.pop(request.key, None)
                 raise
-            if not known or not (yield from self._was_replaced(question)):
+            if not known or not (yield from self._metadata_changed(request)):
                 raise
-        call = yield from self.prepared(question)
-        return (yield from self._tried(self.protocol.infer(call), question.ends_s))
+        call = yield from self.prepare(request)
+        return (yield from self._retried(self.protocol.infer(call), request.deadline_s))
 
-    def prepared(self, question: Question, *, streams: bool = False) -> Steps:
-        """The call, its tensors being what the model takes.
+    def prepare(self, request: InferRequest, *, streams: bool = False) -> Steps:
+        """Convert the inputs to the model's tensors.
 
         Args:
-            question: what is asked.
-            streams: whether it is asked for once only, and over HTTP in a form that has no names of columns: a data
-                frame is put in order by what the model takes now.
+            request: the call's arguments.
+            streams: whether the call can't be repeated and, over HTTP, carries no column names: a data frame is then
+                ordered by freshly fetched metadata.
         """
-        known = question.key in self._sides
+        known = request.key in self._models
         try:
-            tensors, sides = yield from self._tensors(question)
+            tensors, model = yield from self._tensors(request)
         except InvalidInput:
-            if not known or not (yield from self._was_replaced(question)):
+            if not known or not (yield from self._metadata_changed(request)):
                 raise
-            tensors, sides = yield from self._tensors(question)
+            tensors, model = yield from self._tensors(request)
         else:
             by_column = any(tensor.columns is not None for tensor in tensors)
-            if streams and known and by_column and (yield from self._was_replaced(question)):
-                tensors, sides = yield from self._tensors(question)
-        extra = {} if question.priority is None else {"priority": question.priority}
+            if streams and known and by_column and (yield from self._metadata_changed(request)):
+                tensors, model = yield from self._tensors(request)
+        extra = {} if request.priority is None else {"priority": request.priority}
         return InferCall(
-            *question.key,
+            *request.key,
             tensors,
-            question.outputs,
-            question.request_id,
-            {**question.parameters, **question.sequence, **extra},
-            question.headers,
-            sides.outputs,
+            request.outputs,
+            request.request_id,
+            {**request.parameters, **request.sequence, **extra},
+            request.headers,
+            model.outputs,
         )
 
-    def _tensors(self, question: Question) -> Steps:
-        """What is sent, and the description that it follows."""
-        key = question.key
-        # Looked up once: other threads may take it out.
-        sides = self._sides.get(key)
-        if sides is None:
-            sides = self._sides[key] = yield from self._described(question)
+    def _tensors(self, request: InferRequest) -> Steps:
+        """Return the tensors, and the metadata that they follow."""
+        key = request.key
+        # Read once: another thread may remove it.
+        model = self._models.get(key)
+        if model is None:
+            model = self._models[key] = yield from self._fetch_metadata(request)
         try:
-            return tensors_of(question.inputs, sides), sides
+            return tensors_of(request.inputs, model), model
         except ConfigNeeded:
-            sides = self._sides[key] = yield from self._configured(question, sides)
-        return tensors_of(question.inputs, sides), sides
+            model = self._models[key] = yield from self._fetch_config(request, model)
+        return tensors_of(request.inputs, model), model
 
-    def _described(self, question: Question) -> Steps:
-        metadata = yield from self._tried(self.protocol.metadata(*question.key), question.ends_s)
-        return sides_of(metadata, complete=self.protocol.describes_columns)
+    def _fetch_metadata(self, request: InferRequest) -> Steps:
+        metadata = yield from self._retried(self.protocol.metadata(*request.key), request.deadline_s)
+        return parse_metadata(metadata, complete=self.protocol.describes_columns)
 
-    def _configured(self, question: Question, sides: Sides) -> Steps:
+    def _fetch_config(self, request: InferRequest, model: ModelMetadata) -> Steps:
         try:
-            config = yield from self._tried(self.protocol.config(*question.key), question.ends_s)
+            config = yield from self._retried(self.protocol.config(*request.key), request.deadline_s)
         except (NotFound, Unimplemented):
-            # Not every server has this extension.
+            # The extension is optional.
             config = {}
-        return with_config(sides, config)
+        return with_config(model, config)
 
-    def _was_replaced(self, question: Question) -> Steps:
-        """Whether the model takes something else than it did when it was last described; it is described anew."""
-        before = self._sides.pop(question.key, None)
+    def _metadata_changed(self, request: InferRequest) -> Steps:
+        """Fetch the metadata again and return whether it changed."""
+        before = self._models.pop(request.key, None)
         try:
-            now = yield from self._described(question)
+            now = yield from self._fetch_metadata(request)
             if before is not None and before.optional is not None:
-                now = yield from self._configured(question, now)
+                now = yield from self._fetch_config(request, now)
         except InferdError:
-            # What is wrong is said already.
+            # The original error is reported.
             return False
-        self._sides[question.key] = now
+        self._models[request.key] = now
         return before is not None and before != now
 
-    def _tried(self, exchange: Exchange, ends_s: float | None, *, once: bool = False) -> Steps:
-        tried = 0
+    def _retried(self, exchange: Exchange, deadline_s: float | None, *, once: bool = False) -> Steps:
+        attempts = 0
         while True:
-            left = left_s(ends_s)
-            tried += 1
+            left = remaining(deadline_s)
+            attempts += 1
             try:
                 return exchange.read((yield Send(exchange, left)))
             except InferdError as fault:
-                left = None if ends_s is None else ends_s - time.monotonic()
-                pause = None if once else pause_s(self._retry, self._budget, fault, tried, left, random.random)
+                left = None if deadline_s is None else deadline_s - time.monotonic()
+                pause = None if once else pause_s(self._retry, self._budget, fault, attempts, left, random.random)
                 if pause is None:
                     raise
             yield Pause(pause)

@@ -1,4 +1,4 @@
-"""What a call to a server is, whatever carries it: something to send, and how its answer is read.
+"""Requests and response parsers, independent of the transport.
 
 Knows nothing of sockets: transports send, the client decides when.
 """
@@ -19,14 +19,14 @@ __all__ = ["Exchange", "InferCall", "Pause", "Send"]
 class Exchange(NamedTuple):
     """One call."""
 
-    what: Any
-    """What the transport sends: a function of the seconds that are left (None: any number)."""
+    build: Any
+    """Builds the transport's request from the remaining seconds (None: no deadline)."""
     read: Callable[[Any], Any]
-    """The value in the transport's answer; raises one of :mod:`inferd.errors`."""
+    """Parses the transport's response; raises one of :mod:`inferd.errors`."""
 
 
 class InferCall(NamedTuple):
-    """One inference, before it is put into the words of a protocol."""
+    """One inference, before encoding in a protocol."""
 
     model: str
     version: str
@@ -35,18 +35,18 @@ class InferCall(NamedTuple):
     id: str
     parameters: Mapping[str, Any]
     headers: Mapping[str, str]
-    gives: Sequence[TensorSpec] = ()
-    """What the model says of its outputs."""
+    output_specs: Sequence[TensorSpec] = ()
+    """The model's outputs, from its metadata."""
 
 
 class Send(NamedTuple):
-    """The client asks its driver to send this and to hand back the answer."""
+    """Asks the driver to send this and return the response."""
 
     exchange: Exchange
-    left_s: float | None
+    remaining_s: float | None
 
 
 class Pause(NamedTuple):
-    """The client asks its driver to wait."""
+    """Asks the driver to wait."""
 
     seconds: float

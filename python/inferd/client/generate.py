@@ -1,7 +1,7 @@
-"""A request whose answers come as server-sent events: the generate extension of the protocol.
+"""Streaming over HTTP: the protocol's generate extension, with server-sent events.
 
-Reads calls, hands on requests of HTTP and what each event means. Sends nothing. The extension writes tensors as JSON,
-answers without their shapes: those follow from the model's metadata.
+Reads calls, hands on HTTP requests and event parsers. Sends nothing. The extension writes tensors as JSON without
+shapes, which are taken from the model's metadata.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 __all__ = ["stream"]
 
-# What an event has besides outputs.
+# Fields of an event that are not outputs.
 _HEAD = ("id", "model_name", "model_version", "parameters")
 
 
 def stream(call: InferCall) -> Exchange:
-    """One request; its answers are the data of events, one by one.
+    """Return the exchange for one request; each response is the data of one event.
 
     Raises:
-        InvalidInput: an input can't be written as JSON.
+        InvalidInput: an input can't be encoded as JSON.
     """
     values = {tensor.name: _plain(tensor) for tensor in call.inputs}
-    specs = {spec.name: spec for spec in call.gives}
+    specs = {spec.name: spec for spec in call.output_specs}
 
-    def request(left_s: float | None) -> HttpRequest:
+    def request(remaining_s: float | None) -> HttpRequest:
         parameters = dict(call.parameters)
-        if left_s is not None:
-            parameters["timeout"] = max(1, int(left_s * 1e6))
+        if remaining_s is not None:
+            parameters["timeout"] = max(1, int(remaining_s * 1e6))
         head: dict[str, Any] = {"id": call.id} if call.id else {}
         if parameters:
             head["parameters"] = parameters
@@ -58,7 +58,7 @@ def stream(call: InferCall) -> Exchange:
         except (ValueError, TypeError) as fault:
             if isinstance(fault, errors.InferdError):
                 raise
-            raise errors.InternalError(f"the server's event is not one of the protocol: {fault!r}") from None
+            raise errors.InternalError(f"invalid event from the server: {fault!r}") from None
         wanted = {name: outputs[name] for name in call.outputs if name in outputs} if call.outputs else outputs
         return Result(
             wanted,
@@ -73,22 +73,22 @@ def stream(call: InferCall) -> Exchange:
 
 def _plain(tensor: Tensor) -> Any:
     if tensor.datatype == "BF16":
-        raise errors.InvalidInput(f"input '{tensor.name}' is BF16, which JSON can't carry\nhelp: stream over grpc://")
+        raise errors.InvalidInput(f"input '{tensor.name}': BF16 can't be sent as JSON\nhelp: stream over grpc://")
     array = array_of(tensor.datatype, tensor.shape, tensor.raw)
     if tensor.datatype == "BYTES":
         try:
             texts = [None if element is None else element.decode() for element in array.reshape(-1)]
         except UnicodeDecodeError:
             raise errors.InvalidInput(
-                f"input '{tensor.name}' is not UTF-8, which JSON can't carry\nhelp: stream over grpc://"
+                f"input '{tensor.name}': text that is not UTF-8 can't be sent as JSON\nhelp: stream over grpc://"
             ) from None
         return np.array(texts, dtype=object).reshape(tensor.shape).tolist()
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         if np.isinf(array).any():
             raise errors.InvalidInput(
-                f"input '{tensor.name}' has infinity, which JSON can't carry\nhelp: stream over grpc://"
+                f"input '{tensor.name}': infinity can't be sent as JSON\nhelp: stream over grpc://"
             )
-        # As JSON has what is missing.
+        # JSON null represents a missing value.
         present = array.astype(object)
         present[np.isnan(array)] = None
         return present.tolist()

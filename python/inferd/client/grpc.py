@@ -1,7 +1,7 @@
 """The protocol over gRPC.
 
-Reads calls, hands on messages and what their answers mean. Sends nothing. Messages are made at run time from the one
-description of the protocol that the data plane has, too: there is no generated code.
+Reads calls, hands on messages and response parsers. Sends nothing. Message classes are built at run time from the data
+plane's protocol description: there is no generated code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Grpc", "GrpcRequest", "error_of", "messages", "method_path"]
 
 _SERVICE = "inference.GRPCInferenceService"
-# Numbers of grpc-status.
+# gRPC status codes.
 _CLASSES: dict[int, type[errors.InferdError]] = {
     1: errors.Cancelled,
     3: errors.InvalidInput,
@@ -37,7 +37,7 @@ _CLASSES: dict[int, type[errors.InferdError]] = {
 
 
 class GrpcRequest(NamedTuple):
-    """One call of a method."""
+    """A call of one method."""
 
     method: str
     message: Any
@@ -46,13 +46,13 @@ class GrpcRequest(NamedTuple):
 
 @cache
 def messages() -> dict[str, Any]:
-    """The protocol's messages by name."""
+    """Return the protocol's message classes by name."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     from inferd import _native
 
     described = descriptor_pb2.FileDescriptorSet.FromString(_native.PROTOCOL)
-    # A pool of its own: other clients in this process may have registered messages of the same names.
+    # A separate pool: other clients in this process may have registered the same names.
     pool = descriptor_pool.DescriptorPool()
     for file in described.file:
         pool.Add(file)
@@ -61,64 +61,64 @@ def messages() -> dict[str, Any]:
 
 
 def method_path(method: str) -> str:
-    """As HTTP/2 has it."""
+    """Return the HTTP/2 path of a method."""
     return f"/{_SERVICE}/{method}"
 
 
 def error_of(code: int, message: str) -> errors.InferdError:
-    """The exception for a status."""
+    """Return the exception for a gRPC status."""
     return _CLASSES.get(code, errors.InternalError)(message or f"gRPC status {code}")
 
 
 class Grpc:
-    """Calls as messages."""
+    """Encodes calls as messages."""
 
     describes_columns = False
-    """The messages of metadata have no place for what inputs take beside their types; a configuration's have."""
+    """Whether metadata includes input schemas. gRPC metadata has no field for them; the configuration has."""
 
     def live(self) -> Exchange:
-        """Whether the server runs."""
-        return _call("ServerLive", {}, lambda answer: bool(answer.live))
+        """Query whether the server is live."""
+        return _call("ServerLive", {}, lambda response: bool(response.live))
 
     def ready(self) -> Exchange:
-        """Whether the server takes requests."""
-        return _call("ServerReady", {}, lambda answer: bool(answer.ready))
+        """Query whether the server is ready."""
+        return _call("ServerReady", {}, lambda response: bool(response.ready))
 
     def model_ready(self, model: str, version: str) -> Exchange:
-        """Whether a model takes requests."""
-        return _call("ModelReady", {"name": model, "version": version}, lambda answer: bool(answer.ready))
+        """Query whether a model is ready."""
+        return _call("ModelReady", {"name": model, "version": version}, lambda response: bool(response.ready))
 
     def server_metadata(self) -> Exchange:
-        """What the server is."""
+        """Query the server's metadata."""
         return _call("ServerMetadata", {}, _plain)
 
     def metadata(self, model: str, version: str) -> Exchange:
-        """What a model takes and gives."""
+        """Query a model's metadata."""
         return _call("ModelMetadata", {"name": model, "version": version}, _described)
 
     def config(self, model: str, version: str) -> Exchange:
-        """A model's configuration."""
-        return _call("ModelConfig", {"name": model, "version": version}, lambda answer: _plain(answer)["config"])
+        """Query a model's configuration."""
+        return _call("ModelConfig", {"name": model, "version": version}, lambda response: _plain(response)["config"])
 
     def statistics(self, model: str, version: str) -> Exchange:
-        """What a model did so far."""
+        """Query a model's statistics."""
         return _call("ModelStatistics", {"name": model, "version": version}, _plain)
 
     def infer(self, call: InferCall) -> Exchange:
-        """One inference."""
+        """Run one inference."""
         metadata = tuple((name.lower(), value) for name, value in call.headers.items())
         return Exchange(lambda left_s: GrpcRequest("ModelInfer", _message(call, left_s), metadata), _read_result)
 
     def stream(self, call: InferCall) -> Exchange:
-        """One inference with any number of answers."""
+        """Run one inference with any number of responses."""
         metadata = tuple((name.lower(), value) for name, value in call.headers.items())
         return Exchange(
             lambda left_s: GrpcRequest("ModelStreamInfer", _message(call, left_s), metadata), _read_streamed
         )
 
 
-def _message(call: InferCall, left_s: float | None) -> Any:
-    """``ModelInferRequest`` for a call with so much time left."""
+def _message(call: InferCall, remaining_s: float | None) -> Any:
+    """Return the ``ModelInferRequest`` of a call with the remaining time."""
     request = messages()["inference.ModelInferRequest"](model_name=call.model, model_version=call.version, id=call.id)
     for tensor in call.inputs:
         added = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
@@ -128,8 +128,8 @@ def _message(call: InferCall, left_s: float | None) -> Any:
     for name in call.outputs:
         request.outputs.add(name=name)
     parameters = dict(call.parameters)
-    if left_s is not None:
-        parameters["timeout"] = max(1, int(left_s * 1e6))
+    if remaining_s is not None:
+        parameters["timeout"] = max(1, int(remaining_s * 1e6))
     for name, value in parameters.items():
         _set_parameter(request.parameters[name], value)
     return request
@@ -146,24 +146,24 @@ def _set_parameter(parameter: Any, value: Any) -> None:
         parameter.string_param = str(value)
 
 
-def _read_result(answer: Any) -> Result:
-    """The arrays of a ``ModelInferResponse``."""
+def _read_result(response: Any) -> Result:
+    """Return the result of a ``ModelInferResponse``."""
     outputs = {}
-    for position, tensor in enumerate(answer.outputs):
-        if len(answer.raw_output_contents) <= position:
-            raise errors.InternalError(f"the server sent output '{tensor.name}' in a form that is not read")
-        outputs[tensor.name] = array_of(tensor.datatype, tuple(tensor.shape), answer.raw_output_contents[position])
-    parameters = {name: _parameter(value) for name, value in answer.parameters.items()}
-    return Result(outputs, answer.model_name, answer.model_version, answer.id, parameters)
+    for position, tensor in enumerate(response.outputs):
+        if len(response.raw_output_contents) <= position:
+            raise errors.InternalError(f"the server sent output '{tensor.name}' without raw contents")
+        outputs[tensor.name] = array_of(tensor.datatype, tuple(tensor.shape), response.raw_output_contents[position])
+    parameters = {name: _parameter(value) for name, value in response.parameters.items()}
+    return Result(outputs, response.model_name, response.model_version, response.id, parameters)
 
 
-def _read_streamed(answer: Any) -> Result:
-    """One answer of a stream: a result, or an error with its code where the server says it."""
-    if answer.error_message:
-        parameters = answer.infer_response.parameters
+def _read_streamed(response: Any) -> Result:
+    """Return one response of a stream; raises the error that it carries, with its status if given."""
+    if response.error_message:
+        parameters = response.infer_response.parameters
         code = parameters["status"].int64_param if "status" in parameters else 13
-        raise error_of(code, answer.error_message)
-    return _read_result(answer.infer_response)
+        raise error_of(code, response.error_message)
+    return _read_result(response.infer_response)
 
 
 def _parameter(value: Any) -> Any:
@@ -179,7 +179,7 @@ def _call(method: str, fields: dict[str, str], read: Callable[[Any], Any]) -> Ex
 
 
 def _described(message: Any) -> dict[str, Any]:
-    """Metadata as JSON has it: dimensions are numbers, where protobuf's own mapping makes them text."""
+    """Return metadata as JSON with numeric dimensions; protobuf's own mapping makes them text."""
     plain = _plain(message)
     for tensor in (*plain.get("inputs", ()), *plain.get("outputs", ())):
         tensor["shape"] = [int(dim) for dim in tensor.get("shape", ())]

@@ -1,6 +1,6 @@
-"""Requests and answers of HTTP, and which exception a status is.
+"""HTTP requests and responses, and the exception for each status.
 
-Knows nothing of what is asked, and sends nothing.
+Sends nothing; knows nothing of what is called.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from inferd import errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HttpAnswer", "HttpRequest", "error_for", "error_of", "model_path"]
+__all__ = ["HttpRequest", "HttpResponse", "error_for", "error_of", "model_path"]
 
 
 class HttpRequest(NamedTuple):
-    """One request."""
+    """An HTTP request."""
 
     method: str
     path: str
@@ -26,8 +26,8 @@ class HttpRequest(NamedTuple):
     body: bytes | None
 
 
-class HttpAnswer(NamedTuple):
-    """Its answer, read to the end."""
+class HttpResponse(NamedTuple):
+    """A complete HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -35,7 +35,7 @@ class HttpAnswer(NamedTuple):
 
 
 def model_path(model: str, version: str) -> str:
-    """Where a model, or one version of it, is."""
+    """Return the URL path of a model, or of one version."""
     name = quote(model, safe="")
     return f"v2/models/{name}/versions/{quote(version, safe='')}" if version else f"v2/models/{name}"
 
@@ -61,16 +61,16 @@ _CLASSES: dict[int, type[errors.InferdError]] = {
 
 
 def error_for(status: int, message: str, retry_after_s: float | None = None) -> errors.InferdError:
-    """The exception for a status."""
+    """Return the exception for an HTTP status."""
     kind = _CLASSES.get(status, errors.InternalError if status >= 500 else errors.InvalidInput)
     return kind(message or f"HTTP {status}", retry_after_s=retry_after_s)
 
 
-def error_of(answer: HttpAnswer) -> errors.InferdError:
-    """The exception for an answer that is an error."""
+def error_of(response: HttpResponse) -> errors.InferdError:
+    """Return the exception for an error response."""
     try:
-        message = json.loads(answer.body)["error"]
+        message = json.loads(response.body)["error"]
     except (ValueError, KeyError, TypeError):
-        message = answer.body[:200].decode(errors="replace")
-    after = answer.headers.get("Retry-After", "")
-    return error_for(answer.status, str(message), float(after) if after.isdigit() else None)
+        message = response.body[:200].decode(errors="replace")
+    after = response.headers.get("Retry-After", "")
+    return error_for(response.status, str(message), float(after) if after.isdigit() else None)

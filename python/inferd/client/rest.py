@@ -1,6 +1,6 @@
-"""The protocol over HTTP: JSON heads with binary tensors behind them.
+"""The protocol over HTTP: JSON with binary tensor data.
 
-Reads calls, hands on requests of HTTP and what their answers mean. Sends nothing.
+Reads calls, hands on HTTP requests and response parsers. Sends nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from inferd import errors
 from inferd.client.exchange import Exchange, InferCall
 from inferd.client.generate import stream
-from inferd.client.http import HttpAnswer, HttpRequest, error_of, model_path
+from inferd.client.http import HttpRequest, HttpResponse, error_of, model_path
 from inferd.client.tensors import Result, array_of
 from inferd.types import DATATYPES
 
@@ -23,41 +23,41 @@ _HEADER = "Inference-Header-Content-Length"
 
 
 class Rest:
-    """Calls as requests of HTTP."""
+    """Encodes calls as HTTP requests."""
 
     describes_columns = True
-    """Whether metadata has the columns of inputs and what they take."""
+    """Whether metadata includes input schemas."""
 
     def live(self) -> Exchange:
-        """Whether the server runs."""
+        """Query whether the server is live."""
         return _yes_or_no("v2/health/live")
 
     def ready(self) -> Exchange:
-        """Whether the server takes requests."""
+        """Query whether the server is ready."""
         return _yes_or_no("v2/health/ready")
 
     def model_ready(self, model: str, version: str) -> Exchange:
-        """Whether a model takes requests."""
+        """Query whether a model is ready."""
         return _yes_or_no(f"{model_path(model, version)}/ready")
 
     def server_metadata(self) -> Exchange:
-        """What the server is."""
+        """Query the server's metadata."""
         return _get("v2")
 
     def metadata(self, model: str, version: str) -> Exchange:
-        """What a model takes and gives."""
+        """Query a model's metadata."""
         return _get(model_path(model, version))
 
     def config(self, model: str, version: str) -> Exchange:
-        """A model's configuration."""
+        """Query a model's configuration."""
         return _get(f"{model_path(model, version)}/config")
 
     def statistics(self, model: str, version: str) -> Exchange:
-        """What a model did so far."""
+        """Query a model's statistics."""
         return _get(f"{model_path(model, version)}/stats")
 
     def infer(self, call: InferCall) -> Exchange:
-        """One inference."""
+        """Run one inference."""
         head: dict[str, Any] = {
             "inputs": [
                 {
@@ -77,11 +77,11 @@ class Rest:
         else:
             parameters["binary_data_output"] = True
 
-        def request(left_s: float | None) -> HttpRequest:
+        def request(remaining_s: float | None) -> HttpRequest:
             timed = dict(parameters)
             headers = dict(call.headers)
-            if left_s is not None:
-                timed["timeout"] = max(1, int(left_s * 1e6))
+            if remaining_s is not None:
+                timed["timeout"] = max(1, int(remaining_s * 1e6))
             if timed:
                 head["parameters"] = timed
             text = json.dumps(head).encode()
@@ -92,7 +92,7 @@ class Rest:
         return Exchange(request, _read_result)
 
     def stream(self, call: InferCall) -> Exchange:
-        """One inference with any number of answers."""
+        """Run one inference with any number of responses."""
         return stream(call)
 
 
@@ -101,34 +101,34 @@ def _get(path: str) -> Exchange:
 
 
 def _yes_or_no(path: str) -> Exchange:
-    # 400 is what Triton says of a model that is not ready.
-    def read(answer: HttpAnswer) -> bool:
-        if answer.status not in (200, 400, 404, 503):
-            raise error_of(answer)
-        return answer.status == 200
+    # Triton responds with 400 for a model that is not ready.
+    def read(response: HttpResponse) -> bool:
+        if response.status not in (200, 400, 404, 503):
+            raise error_of(response)
+        return response.status == 200
 
     return Exchange(lambda _: HttpRequest("GET", path, {}, None), read)
 
 
-def _read_json(answer: HttpAnswer) -> Any:
-    if answer.status != 200:
-        raise error_of(answer)
+def _read_json(response: HttpResponse) -> Any:
+    if response.status != 200:
+        raise error_of(response)
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except ValueError as fault:
-        raise errors.InternalError(f"the server's answer is not JSON: {fault}") from None
+        raise errors.InternalError(f"the server's response is not JSON: {fault}") from None
 
 
-def _read_result(answer: HttpAnswer) -> Result:
-    if answer.status != 200:
-        raise error_of(answer)
-    length = answer.headers.get(_HEADER)
-    split = len(answer.body) if length is None else int(length)
+def _read_result(response: HttpResponse) -> Result:
+    if response.status != 200:
+        raise error_of(response)
+    length = response.headers.get(_HEADER)
+    split = len(response.body) if length is None else int(length)
     try:
-        head = json.loads(answer.body[:split])
-        outputs = _outputs(head["outputs"], memoryview(answer.body)[split:])
+        head = json.loads(response.body[:split])
+        outputs = _outputs(head["outputs"], memoryview(response.body)[split:])
     except (ValueError, KeyError, TypeError) as fault:
-        raise errors.InternalError(f"the server's answer is not one of the protocol: {fault!r}") from None
+        raise errors.InternalError(f"invalid response from the server: {fault!r}") from None
     return Result(
         outputs,
         head.get("model_name", ""),

@@ -1,6 +1,6 @@
-"""Whether and when to try again.
+"""Decide whether and when to retry.
 
-Reads failures and the clock's readings, hands on pauses. Sends nothing, sleeps never.
+Reads failures and remaining times, hands on pauses. Knows nothing of transports and clocks.
 """
 
 from __future__ import annotations
@@ -19,27 +19,24 @@ __all__ = ["Budget", "Retry", "pause_s"]
 
 
 class Retry(NamedTuple):
-    """What a client does about failures that may pass: an overloaded server, a lost connection.
-
-    Only those are tried again; a request that is wrong stays wrong.
-    """
+    """Policy for transient failures: an overloaded server, a lost connection. Other failures are not retried."""
 
     tries_max: int = 3
-    """Most tries of one call, the first one included. 1: never again."""
+    """Maximum attempts per call, the first included. 1: no retries."""
     budget: float = 0.1
-    """Retries for each call, on average over calls: a server in trouble gets a tenth more work, not three times
-    as much. The idea is that of Finagle's retry budgets."""
+    """Retries per call, on average: adds at most a tenth to the load of a failing server, instead of tripling it.
+    Source: Finagle's retry budgets."""
     budget_reserve: float = 10.0
-    """Retries that a client may make before it has made calls to earn them, and the most that it can save up."""
+    """Initial balance of the retry budget, in retries, and its maximum."""
     backoff_s: float = 0.05
-    """The first pause is up to this long, each further one up to twice as long as the one before. The length is drawn
-    at random from all of that ("full jitter": M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog)."""
+    """Upper bound of the first pause, doubled with each attempt. The pause is drawn uniformly below the bound ("full
+    jitter": M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog)."""
     backoff_max_s: float = 2.0
-    """Longest pause."""
+    """Maximum of that bound."""
 
 
 class Budget:
-    """What is left of the retries of one client. May be shared by threads."""
+    """The retry budget of one client. Thread-safe."""
 
     def __init__(self, retry: Retry) -> None:
         self._retry = retry
@@ -47,12 +44,12 @@ class Budget:
         self._lock = threading.Lock()
 
     def earn(self) -> None:
-        """A call was made."""
+        """Credit one call."""
         with self._lock:
             self._left = min(self._left + self._retry.budget, self._retry.budget_reserve)
 
     def spend(self) -> bool:
-        """Whether one more retry is allowed, which it then is."""
+        """Debit one retry; return whether the budget allows it."""
         with self._lock:
             if self._left < 1:
                 return False
@@ -64,25 +61,25 @@ def pause_s(
     retry: Retry,
     budget: Budget,
     fault: InferdError,
-    tried: int,
-    left_s: float | None,
+    attempts: int,
+    remaining_s: float | None,
     random: Callable[[], float],
 ) -> float | None:
-    """Seconds to wait before trying again; None: don't.
+    """Return the seconds to wait before a retry; None: do not retry.
 
     Args:
-        retry: the client's settings.
-        budget: spent from where a retry is worth it.
-        fault: why the last try failed.
-        tried: how often the call was tried.
-        left_s: until the caller's deadline; None: no deadline.
-        random: gives numbers in [0, 1).
+        retry: the client's policy.
+        budget: debited if the call is retried.
+        fault: the failure of the last attempt.
+        attempts: number of attempts so far.
+        remaining_s: seconds until the deadline; None: no deadline.
+        random: returns numbers in [0, 1).
     """
-    if not isinstance(fault, Unavailable) or tried >= retry.tries_max:
+    if not isinstance(fault, Unavailable) or attempts >= retry.tries_max:
         return None
-    pause = random() * min(retry.backoff_s * 2 ** (tried - 1), retry.backoff_max_s)
+    pause = random() * min(retry.backoff_s * 2 ** (attempts - 1), retry.backoff_max_s)
     if fault.retry_after_s is not None:
         pause = max(pause, fault.retry_after_s)
-    if left_s is not None and pause >= left_s:
+    if remaining_s is not None and pause >= remaining_s:
         return None
     return pause if budget.spend() else None

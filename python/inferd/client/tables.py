@@ -1,7 +1,7 @@
-"""Data frames of any library as columns with names.
+"""Read data frames of any library as named columns.
 
-Reads what users hold (pandas, polars, pyarrow, records of numpy, dicts), hands on :class:`Table` and arrays of plain
-values. Each is known by what it has: none of the libraries need be there. Knows nothing of models.
+Reads what users pass (pandas, polars, pyarrow, numpy records, dicts), hands on :class:`Table` and arrays of plain
+values. Detects each library by attributes: none needs to be installed. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "is_column", "is_row", "row_of", "table_of", "table_of_dict", "values_of"]
 
-# Below, taking columns out of a frame takes longer than its values do as objects.
+# Up to this many rows, converting the whole frame to objects is faster than extracting columns.
 _FEW_ROWS = 32
 
 
 class Table(NamedTuple):
-    """Columns, each with a name. Rows have none: an index is not read."""
+    """Named columns. Row labels (an index) are ignored."""
 
     names: list[str]
     column: Callable[[int], Any]
-    """The column at a position, as :func:`values_of` takes it."""
+    """Returns the column at a position, in a form that :func:`values_of` accepts."""
     matrix: Callable[[], np.ndarray] | None = None
-    """All of it as one array, where that is faster than column by column and no value changes."""
+    """Returns all columns as one array, if that is faster than column by column and lossless."""
     levels: int = 1
-    """How many names each column has."""
+    """Number of levels of the column names."""
 
 
 def table_of(value: Any) -> Table | None:
-    """``value`` as a table, if it is a data frame."""
+    """Return ``value`` as a table if it is a data frame, else None."""
     if hasattr(value, "columns") and hasattr(value, "iloc"):
         names = [str(name) for name in value.columns]
         levels = getattr(value.columns, "nlevels", 1)
@@ -56,7 +56,7 @@ def table_of(value: Any) -> Table | None:
 
 
 def table_of_dict(columns: Mapping[Any, Any]) -> Table:
-    """Columns by name; single values are one row."""
+    """Return a dict of columns as a table; scalars are one row."""
     values = list(columns.values())
     return Table([str(name) for name in columns], lambda at: _atleast_1d(values[at]))
 
@@ -67,7 +67,7 @@ def is_row(value: Any) -> bool:
 
 
 def row_of(series: Any) -> Table:
-    """One row, its index the names of the columns."""
+    """Return a series as one row; its index holds the column names."""
     plain = _plain(series.dtype)
     values = series.to_numpy() if plain else series.to_numpy(dtype=object)
     levels = getattr(series.index, "nlevels", 1)
@@ -76,18 +76,18 @@ def row_of(series: Any) -> Table:
 
 
 def is_column(value: Any) -> bool:
-    """Whether ``value`` is a column of a data frame, alone."""
+    """Whether ``value`` is a single column of a data frame."""
     return any(hasattr(value, method) for method in ("isna", "null_count", "to_pylist")) and table_of(value) is None
 
 
 def values_of(column: Any) -> np.ndarray:
-    """The values of a column, a list or an array.
+    """Return the values of a column, a list or an array.
 
     Returns:
-        An array of numbers, or one of objects in which what is missing is so by :func:`inferd.exact.is_missing`.
+        An array of numbers, or of objects in which :func:`inferd.exact.is_missing` detects missing values.
 
     Raises:
-        InvalidInput: it is no array, its rows being of different lengths for instance.
+        InvalidInput: it can't be converted to an array, e.g. because its rows differ in length.
     """
     if isinstance(column, np.ma.MaskedArray):
         return _unmasked(column)
@@ -102,7 +102,7 @@ def values_of(column: Any) -> np.ndarray:
     try:
         return as_array(column)
     except (TypeError, ValueError) as fault:
-        raise InvalidInput(f"{type(column).__name__} is no array: {fault}") from None
+        raise InvalidInput(f"{type(column).__name__} is not an array: {fault}") from None
 
 
 def _of_pandas(column: Any) -> Any:
@@ -111,12 +111,12 @@ def _of_pandas(column: Any) -> Any:
     kind = getattr(column.dtype, "numpy_dtype", None)
     if isinstance(kind, np.dtype) and kind.kind in "biuf" and not column.isna().any():
         return column.to_numpy(dtype=kind)
-    # Integers with missing ones among them are no floats, which would round the large ones.
+    # Nullable integers as floats would round large values.
     return column.to_numpy(dtype=object)
 
 
 def _plain(*dtypes: Any) -> bool:
-    """Whether all are the same type of numpy's, whose values are no objects."""
+    """Whether all are the same numpy dtype, other than object."""
     return len(set(dtypes)) == 1 and isinstance(dtypes[0], np.dtype) and not dtypes[0].hasobject
 
 

@@ -1,7 +1,7 @@
-"""Values that users hold as tensors of the protocol, and back.
+"""Convert user values to tensors of the protocol, and back.
 
-Reads arrays and lists, hands on :class:`Tensor`; reads raw bytes, hands on arrays. What changes a value is refused.
-Knows nothing of data frames, HTTP and gRPC.
+Reads arrays and lists, hands on :class:`Tensor`; reads raw bytes, hands on arrays. Refuses lossy conversions. Knows
+nothing of data frames, HTTP and gRPC.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 
 from inferd.client.tables import values_of
 from inferd.errors import InvalidInput
-from inferd.exact import Misfit, exact, is_missing
+from inferd.exact import ConversionError, cast_exact, is_missing
 from inferd.types import DATATYPES, MISSING, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from inferd.client.sides import Sides
+    from inferd.client.metadata import ModelMetadata
 
-__all__ = ["Place", "Result", "Tensor", "array_of", "flat_array", "numbers_of", "tensor_of"]
+__all__ = ["Location", "Result", "Tensor", "array_of", "flat_array", "numbers_of", "tensor_of"]
 
 _LENGTH = struct.Struct("<I")
 _MISSING = _LENGTH.pack(MISSING)
@@ -30,51 +30,51 @@ _BF16_SENT_AS = np.dtype("<f4")
 
 
 class Tensor(NamedTuple):
-    """One input, ready to be sent."""
+    """One encoded input."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     raw: bytes
-    """Row-major and little-endian; BYTES behind their lengths."""
+    """Row-major, little-endian; each BYTES element follows its length."""
     columns: tuple[str, ...] | None = None
-    """Of a data frame the names that put its columns in order, as the model was known to have them: the server compares
-    them with those that it has. Empty: it had none; None: it is no data frame."""
+    """For a data frame, the column names by which the columns were ordered, as last fetched: the server compares them
+    with its own. Empty: the model has none; None: not a data frame."""
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Parameters of the tensor."""
+        """The tensor's protocol parameters."""
         return {} if self.columns is None else {"columns": json.dumps(self.columns)}
 
 
 class Result(NamedTuple):
-    """One answer. ``result["y"]`` is the output ``y``."""
+    """One response. ``result["y"]`` is the output ``y``."""
 
     outputs: dict[str, np.ndarray]
-    """BYTES are object arrays of ``bytes``; BF16 arrays are of ``ml_dtypes.bfloat16`` where that is installed."""
+    """BYTES are object arrays of ``bytes``; BF16 arrays are ``ml_dtypes.bfloat16`` if that is installed."""
     model_name: str
     model_version: str
     id: str
     parameters: dict[str, Any]
 
     def __getitem__(self, name: Any) -> Any:
-        """The output ``name``; a position gives the field, as of every tuple."""
+        """Return the output ``name``, or the tuple field at a position."""
         if isinstance(name, str):
             return self.outputs[name]
         return tuple(self)[name]
 
 
-class Place(NamedTuple):
-    """What a value is called where it is wrong."""
+class Location(NamedTuple):
+    """The location of an invalid value, for messages."""
 
     input: str
     columns: Sequence[str] = ()
-    """Names of the columns of dimension 1."""
+    """Column names of dimension 1."""
     column: str | None = None
-    """The one column that it is."""
+    """The column, if it is a single one."""
 
-    def fault(self, index: tuple[int, ...], text: str) -> InvalidInput:
-        """The error of the value at ``index``; of all of it where that is empty."""
+    def error(self, index: tuple[int, ...], text: str) -> InvalidInput:
+        """Return the error of the value at ``index``; empty: of the whole input."""
         row = index[0] if index else None
         within = list(index[1:])
         if self.column is not None:
@@ -85,24 +85,24 @@ class Place(NamedTuple):
         return InvalidInput(f"input '{self.input}'{element}: {text}", row=row)
 
 
-def numbers_of(value: Any, spec: TensorSpec, place: Place) -> np.ndarray:
-    """``value`` in the type of ``spec``, which is none of text.
+def numbers_of(value: Any, spec: TensorSpec, location: Location) -> np.ndarray:
+    """Convert ``value`` to the numeric datatype of ``spec``.
 
     Raises:
-        InvalidInput: a value has no place in it.
+        InvalidInput: the datatype can't represent a value.
     """
     array = values_of(value)
     wanted = _BF16_SENT_AS if spec.datatype == "BF16" else np.dtype(DATATYPES[spec.datatype]).newbyteorder("<")
     try:
-        return exact(array, wanted)
-    except Misfit as misfit:
-        said = "a value" if misfit.value is None else _shown(misfit.value)
-        text = f"{said} {misfit.why}; the model takes {spec.datatype}"
-        if misfit.value is None:
-            text += "\nhelp: it has no missing value; fill it in, or drop the row"
-        elif "not a number" in misfit.why:
-            text += _remedy(misfit.value)
-        raise place.fault(misfit.index, text) from None
+        return cast_exact(array, wanted)
+    except ConversionError as error:
+        subject = "a value" if error.value is None else _shown(error.value)
+        text = f"{subject} {error.why}; the model takes {spec.datatype}"
+        if error.value is None:
+            text += "\nhelp: the model accepts no missing value; fill it in, or drop the row"
+        elif "not a number" in error.why:
+            text += _remedy(error.value)
+        raise location.error(error.index, text) from None
 
 
 def _shown(value: Any) -> str:
@@ -112,23 +112,23 @@ def _shown(value: Any) -> str:
 
 def _remedy(value: Any) -> str:
     if isinstance(value, str | bytes):
-        return "\nhelp: .astype(float), where it is the text of a number"
-    return "\nhelp: send the number that the model was fitted with; of a time, seconds since 1970 for instance"
+        return "\nhelp: .astype(float), if it is the text of a number"
+    return "\nhelp: pass the number that the model was fitted with; for a time, e.g. seconds since 1970"
 
 
-def tensor_of(value: Any, spec: TensorSpec, place: Place, sides: Sides) -> Tensor:
-    """``value`` as the input that ``spec`` describes.
+def tensor_of(value: Any, spec: TensorSpec, location: Location, model: ModelMetadata) -> Tensor:
+    """Encode ``value`` as the input ``spec``.
 
     Raises:
-        InvalidInput: a value has no place in it.
-        ConfigNeeded: a text is missing, and it is not known whether it may.
+        InvalidInput: the datatype can't represent a value.
+        ConfigNeeded: a text is missing, and whether the model accepts that is unknown.
     """
     if spec.datatype == "BYTES":
         array = _texts_of(value)
-        return Tensor(spec.name, "BYTES", array.shape, _packed(array, place, sides))
-    array = numbers_of(value, spec, place)
+        return Tensor(spec.name, "BYTES", array.shape, _packed(array, location, model))
+    array = numbers_of(value, spec, location)
     if spec.datatype == "BF16" and array.dtype.name != "bfloat16":
-        # Rounded to the nearest, ties to even, as hardware does.
+        # Round to nearest, ties to even.
         bits = np.ascontiguousarray(array).view(np.uint32)
         array = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
     return Tensor(spec.name, spec.datatype, array.shape, np.ascontiguousarray(array).tobytes())
@@ -136,12 +136,12 @@ def tensor_of(value: Any, spec: TensorSpec, place: Place, sides: Sides) -> Tenso
 
 def _texts_of(value: Any) -> np.ndarray:
     if isinstance(value, list | tuple):
-        # Numpy takes these for rows of numbers.
+        # numpy converts these to rows of numbers.
         value = [bytes(one) if isinstance(one, bytearray | memoryview) else one for one in value]
         try:
             return np.array(value, dtype=object)
         except ValueError as fault:
-            raise InvalidInput(f"{type(value).__name__} is no array: {fault}") from None
+            raise InvalidInput(f"{type(value).__name__} is not an array: {fault}") from None
     if isinstance(value, str | bytes | bytearray | memoryview):
         single = np.empty((), dtype=object)
         single[()] = bytes(value) if isinstance(value, bytearray | memoryview) else value
@@ -149,48 +149,48 @@ def _texts_of(value: Any) -> np.ndarray:
     return values_of(value).astype(object)
 
 
-def _packed(array: np.ndarray, place: Place, sides: Sides) -> bytes:
+def _packed(array: np.ndarray, location: Location, model: ModelMetadata) -> bytes:
     parts = []
     for position, element in enumerate(array.reshape(-1)):
         try:
-            data = _bytes_of(element, place.input, sides)
+            data = _bytes_of(element, location.input, model)
         except (TypeError, ValueError) as fault:
             index = tuple(int(at) for at in np.unravel_index(position, array.shape))
-            raise place.fault(index, str(fault)) from None
+            raise location.error(index, str(fault)) from None
         parts += [_MISSING] if data is None else [_LENGTH.pack(len(data)), data]
     return b"".join(parts)
 
 
-def _bytes_of(element: Any, name: str, sides: Sides) -> bytes | None:
-    """One text as it is sent; None: it is missing, and may be.
+def _bytes_of(element: Any, name: str, model: ModelMetadata) -> bytes | None:
+    """Encode one text; None: it is missing, and may be.
 
-    Integers are sent as their decimal text to models of CatBoost alone, which take 1 and "1" for one category, and True
-    for "1". To others they may be two: scikit-learn's encoders know the one and not the other.
+    Integers are encoded as decimal text only for CatBoost models, where 1 and "1" are the same category, and True is
+    "1". Other libraries may tell them apart, e.g. scikit-learn's encoders.
 
     Raises:
-        TypeError: it is no text.
-        ValueError: it is missing, or can't be encoded.
+        TypeError: it is not text.
+        ValueError: it is missing and must not be, or can't be encoded.
     """
     if isinstance(element, str):
         try:
             return element.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{_shown(element)} has no form in UTF-8") from None
+            raise ValueError(f"{_shown(element)} can't be encoded as UTF-8") from None
     if isinstance(element, bytes | bytearray | memoryview):
         return bytes(element)
     if is_missing(element):
-        schema = sides.schema_of(name)
+        schema = model.input_schema(name)
         if schema is None or not schema.missing:
-            raise ValueError("the text is missing, which the model does not take\nhelp: fill it in, or drop the row")
+            raise ValueError("the text is missing, which the model does not accept\nhelp: fill it in, or drop the row")
         return None
-    if isinstance(element, int | np.integer | np.bool_) and sides.platform == "catboost":
+    if isinstance(element, int | np.integer | np.bool_) and model.platform == "catboost":
         return str(int(element)).encode()
     text = f"{_shown(element)} is {type(element).__name__}, not text"
-    raise TypeError(f"{text}\nhelp: .astype(str), where that is the text that the model was fitted with")
+    raise TypeError(f"{text}\nhelp: .astype(str), if that is the text that the model was fitted with")
 
 
 def array_of(datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> np.ndarray:
-    """The array of an output's raw form."""
+    """Decode an output's raw bytes."""
     if datatype == "BYTES":
         return _unpacked(raw).reshape(shape)
     if datatype == "BF16":
@@ -199,15 +199,15 @@ def array_of(datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> np
 
 
 def flat_array(value: Any, spec: TensorSpec | None) -> np.ndarray:
-    """The array of an output that came as a value or a flat list, without its shape.
+    """Convert an output that arrived as a scalar or flat list without its shape.
 
     Args:
-        value: the elements in their order.
-        spec: what the model says of the output; None: nothing.
+        value: the elements in row-major order.
+        spec: the output's specification; None: unknown.
 
     Returns:
-        As ``spec`` has it, the last free dimension taking what there is and other free ones being 1; what does not
-        fill that is one-dimensional.
+        An array of the shape of ``spec``, the last dynamic dimension inferred and others 1; one-dimensional if the
+        elements do not fit.
     """
     elements = value if isinstance(value, list) else [value]
     if spec is None:

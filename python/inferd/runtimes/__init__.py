@@ -1,5 +1,5 @@
-"""One file per framework. What a kind of model file needs, on both sides of the process border.
+"""Runtimes: one file per framework, with its control-plane side and its worker side.
 
-Of each, ``claims`` and ``compose`` run in the control plane and say whether a file is theirs and how a worker is
-started; ``load`` makes the runtime inside that worker. No file imports its framework until it loads a model.
+``claims`` and ``compose`` run in the control plane: they detect the framework's model files and describe how to start a
+worker. ``load`` creates the runtime inside that worker. No file imports its framework before it loads a model.
 """

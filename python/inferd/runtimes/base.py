@@ -1,7 +1,7 @@
-"""What a runtime is, to the control plane and inside a worker.
+"""The interface of a runtime, for the control plane and for workers.
 
-Read by :mod:`inferd.control` (:class:`Launch`, :class:`Launcher`) and :mod:`inferd.worker` (:class:`Runtime`).
-Knows nothing of any framework.
+Read by :mod:`inferd.control` (:class:`Launch`, :class:`Launcher`) and :mod:`inferd.worker` (:class:`Runtime`). Knows
+nothing of any framework.
 """
 
 from __future__ import annotations
@@ -34,169 +34,169 @@ __all__ = [
     "Tabular",
     "Takes",
     "head",
-    "in_python",
+    "python_launch",
     "require",
 ]
 
 UNUSABLE = "the model can't use inputs of these shapes or values"
-"""What a client is told of a library's error: its own text may hold data of another request or a path."""
+"""Client message for an error of a library, whose own text may contain another request's data or a path."""
 
 PYTHON_FLAGS = ("-P",)
-"""How an interpreter is started that runs a model: it finds what a script finds that it runs (``PYTHONPATH``, the
-user's site-packages, ``.pth`` files), and nothing in the folder that the server happened to be started in."""
+"""Interpreter flags of workers. The import path is that of a script (``PYTHONPATH``, user site-packages, ``.pth``
+files) without the current directory of the server."""
 
 Batch = dict[str, Any]
-"""Arrays by name. Every array has shape ``(n, *item_shape)`` where the model is batched."""
+"""Arrays by name, each of shape ``(n, *item_shape)`` if the model is batched."""
 
 
 class Launch(NamedTuple):
-    """How a worker is started, as the data plane reads it."""
+    """How to start a worker, as the data plane reads it."""
 
     platform: str
-    """What ``platform`` says in the model's metadata."""
+    """``platform`` of the model's metadata."""
     how: str
-    """``exec`` for a program of its own, ``zygote`` for a fork of the process that ``command`` starts."""
+    """``exec``: a process of its own; ``zygote``: a fork of the process that ``command`` starts."""
     command: list[str]
     load: dict[str, Any]
-    """What the worker needs to load the model; opaque to the data plane."""
+    """Settings that the worker loads the model with; opaque to the data plane."""
 
 
 class Takes(NamedTuple):
-    """How a runtime takes what clients send, in sentences: ``docs/reference/runtimes.md`` is made of them."""
+    """How a runtime handles requests, in sentences for ``docs/reference/runtimes.md``."""
 
     title: str
-    """What the library is called."""
+    """Name of the library."""
     types: str
-    """Of inputs, and what is widened or refused."""
+    """Input datatypes, and which conversions are allowed or refused."""
     categories: str
     missing: str
     """Missing values."""
     names: str
-    """Of inputs and of columns."""
+    """Names of inputs and columns."""
     outputs: str
-    """Their names and types, and what is left out."""
+    """Names and datatypes of outputs, and which are omitted."""
     parameters: Mapping[str, str] | str = MappingProxyType({})
-    """What ``parameters:`` of the model's settings may have, each with its meaning; other names end the load. A
-    sentence: the model says which."""
+    """Supported keys of the setting ``parameters:``, each with its meaning; others fail the load. A sentence: the model
+    defines them."""
 
     def check(self, spec: ModelSpec) -> None:
-        """Refuse settings that the runtime does not read.
+        """Refuse settings that the runtime does not support.
 
         Raises:
-            ModelFailed: with those that it reads.
+            ModelFailed: lists them and the supported ones.
         """
         if isinstance(self.parameters, str):
             return
-        unread = [f"parameters: {name}" for name in spec.parameters if name not in self.parameters]
+        unsupported = [f"parameters: {name}" for name in spec.parameters if name not in self.parameters]
         if spec.class_ is not None:
-            unread.append(f"class: {spec.class_}")
-        if unread:
+            unsupported.append(f"class: {spec.class_}")
+        if unsupported:
             known = ", ".join(self.parameters)
-            reads = f"; parameters that it reads are {known}" if known else ""
-            raise ModelFailed(f"a model of {self.title} does not read {', '.join(unread)}\nhelp: take it away{reads}")
+            supported = f"; supported parameters: {known}" if known else ""
+            raise ModelFailed(f"{self.title} does not support {', '.join(unsupported)}\nhelp: remove it{supported}")
 
 
 class Launcher(Protocol):
-    """The control plane's side of a runtime: pure, imports no framework."""
+    """The control-plane side of a runtime: pure, imports no framework."""
 
     def __call__(self, file: Path, spec: ModelSpec, threads: int) -> Launch:
-        """How a worker for ``file`` is started.
+        """Return how to start a worker for ``file``.
 
         Raises:
-            NotFound: what the worker needs is not installed; the message says how to install it.
-            Forbidden: loading the file would run code that nobody vouched for.
+            NotFound: a required package is missing; the message says how to install it.
+            Forbidden: loading the file would execute untrusted code.
         """
         ...
 
 
 class Runtime(Protocol):
-    """A model inside its worker. Made by loading; used from one thread."""
+    """A loaded model in a worker. Used from one thread."""
 
     @property
     def signature(self) -> Signature:
-        """What the model takes and gives, before it is known whether it may be batched."""
+        """Inputs and outputs, before the decision about batching."""
         ...
 
     @property
     def example(self) -> Batch | None:
-        """One row or more of plausible inputs, for the probe and the warm-up; None: made up."""
+        """One or more plausible rows, for the probe and the warm-up; None: generated."""
         ...
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What an operator wants to know: at least ``runtime``, the library and its version."""
+        """Facts for operators: at least ``runtime``, the library and its version."""
         ...
 
     def predict(self, batch: Batch) -> Batch:
-        """Run the model once over a whole batch.
+        """Run the model once over a batch.
 
         Args:
-            batch: inputs by name; each array has shape ``(n, *item_shape)``, ``1 <= n <= batch_rows_max``, or, for a
-                model that is not batched, the shape that the request had. BYTES are object arrays of ``bytes``.
-                The arrays lie in shared memory and are only valid until this returns.
+            batch: inputs by name; each array has shape ``(n, *item_shape)``, ``1 <= n <= batch_rows_max``, or, without
+                batching, the shape in the request. BYTES are object arrays of ``bytes``. The arrays are in shared
+                memory and only valid until this returns.
 
         Returns:
             Outputs by name, each ``(n, ...)``; row *i* answers row *i*.
 
         Raises:
-            InvalidInput: the input is unusable. The client reads the message.
+            InvalidInput: the input is invalid. The client sees the message.
         """
         ...
 
     def close(self) -> None:
-        """Give up what the model holds."""
+        """Release the model's resources."""
         ...
 
 
 @runtime_checkable
 class Streaming(Protocol):
-    """What a runtime has besides where its model may give many responses to one request."""
+    """Additional interface of a runtime whose model may return several responses per request."""
 
     @property
     def streams(self) -> bool:
-        """Whether this model does; its :meth:`Runtime.predict` is not called then."""
+        """Whether this model streams; :meth:`Runtime.predict` is not called then."""
         ...
 
     def stream(self, batch: Batch) -> Generator[Batch]:
-        """Run the model over one request, and yield each response as :meth:`Runtime.predict` would return it.
+        """Run the model over one request and yield each response in the form of :meth:`Runtime.predict`.
 
-        Closed before its end where nobody wants more.
+        Closed early if the caller cancels.
         """
         ...
 
 
 @runtime_checkable
 class Controlled(Protocol):
-    """What a runtime has besides where the server fills inputs of its model that no client sends."""
+    """Additional interface of a runtime whose model has inputs that the server fills."""
 
     @property
     def controls(self) -> Mapping[str, str]:
-        """Inputs of the signature, and what each is filled with: the names of ``Control`` in the data plane."""
+        """Input names, and what each is filled with: names of ``Control`` in the data plane."""
         ...
 
     @property
     def sequence(self) -> sequences.Sequence | None:
-        """How the model wants sequences to be answered; None: it answers none."""
+        """How sequences are served; None: the model has none."""
         ...
 
 
 @runtime_checkable
 class Tabular(Protocol):
-    """What a runtime has besides where its model takes tables."""
+    """Additional interface of a runtime whose model takes tables."""
 
     @property
     def schemas(self) -> Sequence[InputSchema]:
-        """What is known of the inputs beside their types: the gateway holds requests to it."""
+        """Schemas of the inputs; the gateway refuses requests that violate them."""
         ...
 
     @property
     def ignored_columns(self) -> Sequence[str]:
-        """Columns that the model does not read and that frames of clients may have; ``*`` stands for any."""
+        """Columns that frames may have and the model does not read; ``*`` matches any."""
         ...
 
 
 class RuntimeModule(Protocol):
-    """The shape of every file beside this one that runs models in Python."""
+    """The interface of each runtime's module."""
 
     __name__: str
     TAKES: Takes
@@ -204,21 +204,21 @@ class RuntimeModule(Protocol):
 
     @staticmethod
     def claims(path: Path) -> bool:
-        """Whether ``path``, which exists, is a model of this kind.
+        """Whether ``path``, which exists, is a model of this runtime.
 
-        By its ending, and where others share that, by its first bytes. Files are not read further, folders are only
-        looked into.
+        Decides by extension and, if others share it, by the first bytes. Does not read files further; lists folders
+        only.
         """
         ...
 
     @staticmethod
     def load(settings: dict[str, Any]) -> Runtime:
-        """The model, loaded in this process; ``settings`` is :attr:`Launch.load`."""
+        """Load the model in this process; ``settings`` is :attr:`Launch.load`."""
         ...
 
 
-def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker is started that runs the model in Python, by the file ``runtime`` of this package."""
+def python_launch(runtime: str, platform: str, file: Path, spec: ModelSpec, threads: int) -> Launch:
+    """Return how to start a Python worker with the module ``runtime`` of this package."""
     return Launch(
         platform=platform,
         how="zygote",
@@ -245,7 +245,7 @@ def in_python(runtime: str, platform: str, file: Path, spec: ModelSpec, threads:
 
 
 def _samples(spec: ModelSpec) -> list[dict[str, Any]]:
-    """The plain values of its warm-up, which are ordinary rows to the probe. Files are the data plane's."""
+    """Return the plain values of the warm-up, ordinary rows for the probe. The data plane reads files itself."""
     if isinstance(spec.warmup, bool):
         return []
     plain = ({name: one.data for name, one in sample.inputs.items() if one.form == "values"} for sample in spec.warmup)
@@ -260,17 +260,17 @@ def _declared(spec: ModelSpec) -> dict[str, Any]:
 
 
 def require(module: str, extra: str, spec: ModelSpec) -> None:
-    """Refuse to start a worker whose library is missing. Another interpreter's libraries are its own affair.
+    """Refuse to start a worker whose library is missing, unless another interpreter runs it.
 
     Raises:
-        NotFound: with the remedy.
+        NotFound: the package is missing.
     """
     if spec.python is None and find_spec(module.partition(".")[0]) is None:
-        raise NotFound(f"it needs the package '{module}', which is not installed\nhelp: pip install 'inferd[{extra}]'")
+        raise NotFound(f"package '{module}' is not installed\nhelp: pip install 'inferd[{extra}]'")
 
 
 def head(path: Path, count: int = 64) -> bytes:
-    """The first bytes of a file; none of what can't be read."""
+    """Return the first bytes of a file; empty if unreadable."""
     try:
         with path.open("rb") as file:
             return file.read(count)

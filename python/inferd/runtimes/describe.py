@@ -1,4 +1,4 @@
-"""What each runtime takes, as Markdown: derived from the declarations beside the code that keeps to them.
+"""The reference of the runtimes as Markdown, derived from their declarations.
 
 Reads ``TAKES`` of the runtimes, hands on tables. Imports no framework.
 """
@@ -17,7 +17,7 @@ __all__ = ["reference"]
 
 
 def reference() -> str:
-    """A table for each runtime: how types, categories, missing values and names are taken, and what comes out."""
+    """Return a table per runtime: datatypes, categories, missing values, names and outputs."""
     tables = [_table(runtime(name).TAKES, f"`runtime: {name}`") for name in NAMES]
     return "\n\n".join([*tables, _table(triton.TAKES, '`backend: "python"` in `config.pbtxt`')]) + "\n"
 

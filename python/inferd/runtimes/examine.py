@@ -1,8 +1,8 @@
-"""What can be said of a model in Python without running it: does it parse, is what it imports there, has it a class.
+"""Check a Python model without running it: syntax, imports, and that it defines a model class.
 
-Reads the sources of models as JSON, hands back what :mod:`inferd.worker` would say of each, as JSON. Runs in the
-interpreter that would load them, so that versions of the language and installed packages are the right ones.
-Says only what is certain: what a class gets from a base or a decorator elsewhere is known once it runs.
+Reads load settings as JSON, hands back the error that :mod:`inferd.worker` would report for each, as JSON. Runs in the
+interpreter that would load the models, so that language version and installed packages match. Reports only certain
+errors: knows nothing of what base classes or decorators elsewhere add at run time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from inferd.errors import ModelFailed
 from inferd.runtimes.python import lacking_methods, no_class_named, no_such_model
-from inferd.runtimes.sources import places_of_modules
+from inferd.runtimes.sources import module_folders
 from inferd.runtimes.triton import CLASS as TRITON_CLASS
 from inferd.runtimes.triton import UTILS, is_triton, no_triton_class
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "problem_of"]
 
-# What the worker itself puts there.
+# Modules that the worker provides.
 _PROVIDED = frozenset({UTILS, "inferd"})
-# What makes names appear that the text does not show.
+# Functions that may define names at run time.
 _DYNAMIC = frozenset({"exec", "eval", "globals", "vars", "setattr", "locals"})
 _FILES_MAX = 1000
-"""Modules beside a model that are read; a worker reads what it imports, however many."""
+"""Maximum number of the model's own modules to read."""
 
 
 def problem_of(load: dict[str, Any]) -> str | None:
-    """Why the worker of a Python model could not load it; None: nothing is known against it.
+    """Return why a worker could not load the model; None: no error found.
 
     Args:
         load: ``Launch.load`` of the Python runtime.
@@ -45,7 +45,7 @@ def problem_of(load: dict[str, Any]) -> str | None:
     except ModelFailed as fault:
         return str(fault)
     except (SyntaxError, ValueError, ImportError, RecursionError, OSError) as fault:
-        # In the words of `inferd.worker.loop`.
+        # In the form of `inferd.worker.loop`.
         return f"loading raised {type(fault).__name__}: {fault}"
     return None
 
@@ -53,20 +53,20 @@ def problem_of(load: dict[str, Any]) -> str | None:
 def _examine(load: dict[str, Any]) -> None:
     file = Path(load["file"])
     triton = is_triton(load)
-    places = list(map(str, places_of_modules(file)))
+    folders = list(map(str, module_folders(file)))
     if "triton" in load:
-        places = [*places, load["triton"]["folder"]]
-    tree = _parsed(file)
-    _examine_imports(tree, places, package=[str(file.parent)] if triton else None)
+        folders = [*folders, load["triton"]["folder"]]
+    tree = _parse(file)
+    _examine_imports(tree, folders, package=[str(file.parent)] if triton else None)
     if triton:
         _examine_triton_class(file, tree)
     else:
         _examine_class(file, tree, load["class"])
 
 
-def _parsed(file: Path) -> ast.Module:
+def _parse(file: Path) -> ast.Module:
     source = file.read_bytes()
-    # Compiled, not only parsed: a `return` outside a function is found then. With the path, as the worker compiles it.
+    # Compiled, not only parsed, to find errors such as a `return` outside a function. With the worker's path.
     compile(source, str(file), "exec", dont_inherit=True)
     return ast.parse(source, str(file))
 
@@ -74,75 +74,75 @@ def _parsed(file: Path) -> ast.Module:
 # -- imports --------------------------------------------------------------------------------------------------------
 
 
-def _examine_imports(tree: ast.Module, places: Sequence[str], package: list[str] | None) -> None:
-    """Every import that is certain to run must find its module; the user's own modules are read in turn."""
-    path = [*places, *sys.path]
+def _examine_imports(tree: ast.Module, folders: Sequence[str], package: list[str] | None) -> None:
+    """Check that every unconditional import finds its module; recurses into the user's own modules."""
+    path = [*folders, *sys.path]
     seen: set[str] = set()
-    waiting = [(tree, package)]
-    while waiting and len(seen) < _FILES_MAX:
-        module, around = waiting.pop()
-        for name, within in _imported(module, around):
-            spec = _found(name, within, path, places)
+    pending = [(tree, package)]
+    while pending and len(seen) < _FILES_MAX:
+        module, package = pending.pop()
+        for name, search in _imports(module, package):
+            spec = _find_module(name, search, path, folders)
             origin = None if spec is None else spec.origin
-            if spec is None or origin is None or origin in seen or not _is_own(origin, places):
+            if spec is None or origin is None or origin in seen or not _is_users(origin, folders):
                 continue
             seen.add(origin)
             if origin.endswith(".py"):
-                waiting.append((_parsed(Path(origin)), spec.submodule_search_locations or [str(Path(origin).parent)]))
+                pending.append((_parse(Path(origin)), spec.submodule_search_locations or [str(Path(origin).parent)]))
 
 
-def _imported(module: ast.Module, around: list[str] | None) -> Iterator[tuple[str, list[str] | None]]:
-    """Names of modules that are imported whenever ``module`` runs, and where those that are relative are looked for."""
+def _imports(module: ast.Module, package: list[str] | None) -> Iterator[tuple[str, list[str] | None]]:
+    """Yield the modules that ``module`` imports unconditionally, and the folders of relative ones."""
     for node in _unconditional(module.body):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             yield node.module, None
-        elif isinstance(node, ast.ImportFrom) and node.level == 1 and node.module and around is not None:
-            yield node.module, around
+        elif isinstance(node, ast.ImportFrom) and node.level == 1 and node.module and package is not None:
+            yield node.module, package
 
 
 def _unconditional(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run whenever the module does: not those in ``if``, ``try``, loops and functions."""
+    """Yield the statements that always run: not those in ``if``, ``try``, loops and functions."""
     for node in body:
         yield node
         if isinstance(node, ast.ClassDef | ast.With):
             yield from _unconditional(node.body)
 
 
-def _found(name: str, within: list[str] | None, path: list[str], places: Sequence[str]) -> ModuleSpec | None:
-    """Where the module is; None where its package makes its parts only when it runs.
+def _find_module(name: str, search: list[str] | None, path: list[str], folders: Sequence[str]) -> ModuleSpec | None:
+    """Find a module; None if it may be created at run time.
 
     Raises:
-        ModuleNotFoundError: it is nowhere.
+        ModuleNotFoundError: it does not exist.
     """
     top, _, rest = name.partition(".")
-    if within is None and (top in _PROVIDED or top in sys.builtin_module_names or FrozenImporter.find_spec(top)):
+    if search is None and (top in _PROVIDED or top in sys.builtin_module_names or FrozenImporter.find_spec(top)):
         return None
-    spec = BuiltinImporter.find_spec(top) or PathFinder.find_spec(top, path if within is None else within)
+    spec = BuiltinImporter.find_spec(top) or PathFinder.find_spec(top, path if search is None else search)
     if spec is None:
-        if within is None and _other_finders(top):
+        if search is None and _other_finders(top):
             return None
         raise ModuleNotFoundError(f"No module named {top!r}")
     while rest and spec is not None and spec.submodule_search_locations is not None:
-        # An installed package may put anything among its parts when it runs; the user's own are their files.
+        # Installed packages may create submodules at run time; the user's own are files.
         part, _, rest = rest.partition(".")
         top = f"{top}.{part}"
         folders = list(spec.submodule_search_locations)
         spec = PathFinder.find_spec(top, folders)
-        if spec is None and any(_is_own(folder, places) for folder in folders):
+        if spec is None and any(_is_users(folder, folders) for folder in folders):
             raise ModuleNotFoundError(f"No module named {top!r}")
     return spec
 
 
 def _other_finders(name: str) -> bool:
-    """Whether something besides the path knows the module, an editable installation say."""
+    """Whether another finder knows the module, e.g. that of an editable installation."""
     finders = [one for one in sys.meta_path if one not in (BuiltinImporter, FrozenImporter, PathFinder)]
     return any(getattr(one, "find_spec", lambda *_: None)(name, None) for one in finders)
 
 
-def _is_own(origin: str, places: Sequence[str]) -> bool:
-    return any(Path(origin).is_relative_to(place) for place in places)
+def _is_users(origin: str, folders: Sequence[str]) -> bool:
+    return any(Path(origin).is_relative_to(place) for place in folders)
 
 
 # -- classes --------------------------------------------------------------------------------------------------------
@@ -153,15 +153,15 @@ def _examine_class(file: Path, tree: ast.Module, wanted: str | None) -> None:
         return
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if wanted is not None:
-        if wanted not in _bound(tree):
+        if wanted not in _bound_names(tree):
             raise no_class_named(file, wanted, list(classes))
         if wanted in classes and _is_model(classes[wanted], classes) is False:
             raise lacking_methods(file, wanted)
         return
-    judged = {name: _is_model(node, classes) for name, node in classes.items()}
-    # A class inside `if` or `try`, or one that a function makes, may be the model.
-    certain = None not in judged.values() and not any(map(_may_make_class, tree.body))
-    models = [name for name, is_model in judged.items() if is_model]
+    verdicts = {name: _is_model(node, classes) for name, node in classes.items()}
+    # A class in `if` or `try`, or returned by a function, may be the model.
+    certain = None not in verdicts.values() and not any(map(_may_make_class, tree.body))
+    models = [name for name, is_model in verdicts.items() if is_model]
     if certain and len(models) != 1:
         raise no_such_model(file, models)
 
@@ -171,7 +171,7 @@ def _examine_triton_class(file: Path, tree: ast.Module) -> None:
         return
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     node = classes.get(TRITON_CLASS)
-    absent = node is None and TRITON_CLASS not in _bound(tree)
+    absent = node is None and TRITON_CLASS not in _bound_names(tree)
     if absent or (node is not None and _has(node, "execute", classes) is False):
         raise no_triton_class(file)
 
@@ -186,7 +186,7 @@ def _is_dynamic(tree: ast.Module) -> bool:
 
 
 def _may_make_class(node: ast.stmt) -> bool:
-    """Whether ``node`` may bind a class that is not written in full at the top: by a call, or under a condition."""
+    """Whether ``node`` may bind a class by a call or under a condition."""
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
         return any(ast.unparse(target)[:1].isupper() for target in node.targets)
     if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -194,8 +194,8 @@ def _may_make_class(node: ast.stmt) -> bool:
     return any(isinstance(part, ast.ClassDef) for part in ast.walk(node))
 
 
-def _bound(tree: ast.Module) -> set[str]:
-    """Every name that the module may bind, wherever it stands."""
+def _bound_names(tree: ast.Module) -> set[str]:
+    """Return every name that the module may bind."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -208,7 +208,7 @@ def _bound(tree: ast.Module) -> set[str]:
 
 
 def _is_model(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool | None:
-    """Whether it has ``load`` and ``predict``; None: that is known once it runs."""
+    """Whether the class has ``load`` and ``predict``; None: only known at run time."""
     has = [_has(node, method, classes) for method in ("load", "predict")]
     return False if False in has else None if None in has else True
 
@@ -238,7 +238,7 @@ def _name(decorator: ast.expr) -> str:
 
 
 def main() -> int:
-    """Answer for a list of models on standard input."""
+    """Check the models of a list on standard input."""
     json.dump([problem_of(load) for load in json.load(sys.stdin)], sys.stdout)
     return 0
 

@@ -1,9 +1,9 @@
 """Hugging Face folders: a tokenizer and an ONNX model; text in, tensors out.
 
 ``compose`` reads the model's settings in the control plane; :class:`HuggingfaceRuntime` runs both in a worker.
-:mod:`~inferd.runtimes.huggingface_config` reads what the folder's files say, ``huggingface_text`` makes tokens,
-``huggingface_graph`` runs them, ``huggingface_modules`` makes vectors of texts. Nothing of it is code, and code beside
-it (``*.py``) is never run.
+:mod:`~inferd.runtimes.huggingface_config` reads the folder's files, ``huggingface_text`` tokenizes,
+``huggingface_graph`` runs the model, ``huggingface_modules`` pools embeddings. Executes no code of the folder: knows
+nothing of its ``*.py`` files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, python_launch, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,20 +26,20 @@ __all__ = ["TAKES", "HuggingfaceRuntime", "claims", "compose", "load"]
 PLATFORM = "huggingface"
 TAKES = Takes(
     title="Hugging Face",
-    types="BYTES: texts in UTF-8, of any length. Long ones are cut as the folder's files say; where none does, those of"
-    " more than 8192 tokens are refused.",
+    types="BYTES: texts in UTF-8, of any length. Long ones are truncated as the folder's files say; without a limit"
+    " there, those of more than 8192 tokens are refused.",
     categories="None.",
-    missing="A text can't be missing. `text_pair` can, where the model does without.",
-    names="`text`; `text_pair` of cross-encoders, of question answering and, where a request has one, of classifiers.",
-    outputs="`embedding` of sentence-transformers; `scores` of classifiers, with `label` where they have several"
-    " classes; else those of the graph, with `attention_mask` where they have the length of the text. Other outputs and"
+    missing="A text can't be missing. `text_pair` can, if it is optional.",
+    names="`text`; `text_pair` for cross-encoders, question answering and, optionally, classifiers.",
+    outputs="`embedding` for sentence-transformers; `scores` for classifiers, with `label` if they have several"
+    " classes; else those of the graph, with `attention_mask` if they have the length of the text. Other outputs and"
     " graphs are named in `left_out`.",
     parameters={
-        "prompt_name": "one of the prompts in `config_sentence_transformers.json`, put before every text",
-        "prompt": "the text itself",
-        "tokens_max": "where texts are cut",
-        "function_to_apply": "`softmax`, `sigmoid` or `none`, over a classifier's logits",
-        "ignore": "entries of the folder's files that are known to change no answer",
+        "prompt_name": "one of the prompts in `config_sentence_transformers.json`, prepended to every text",
+        "prompt": "the prompt's text itself",
+        "tokens_max": "maximum tokens of a text, beyond which it is truncated",
+        "function_to_apply": "`softmax`, `sigmoid` or `none`, applied to a classifier's logits",
+        "ignore": "entries of the folder's files that are known not to change answers",
     },
 )
 _GRAPHS = ("onnx/model.onnx", "model.onnx", "model_optimized.onnx")
@@ -47,22 +47,22 @@ TEXT, PAIR = "text", "text_pair"
 
 
 def claims(path: Path) -> bool:
-    """Folders with ``tokenizer.json`` and an ONNX model."""
+    """Claims folders with ``tokenizer.json`` and an ONNX model."""
     return path.is_dir() and (path / "tokenizer.json").is_file() and bool(_graphs(path))
 
 
 def _graphs(folder: Path) -> list[Path]:
-    """The ONNX models of a folder, the one that is served first."""
-    found = sorted(file for place in (folder / "onnx", folder) for file in place.glob("*.onnx") if file.is_file())
+    """Return the ONNX models of a folder, the default first."""
+    found = sorted(file for parent in (folder / "onnx", folder) for file in parent.glob("*.onnx") if file.is_file())
     first = next((folder / name for name in _GRAPHS if (folder / name).is_file()), None)
     return found if first is None else [first, *(file for file in found if file != first)]
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker for the folder ``file``, or for the ONNX model ``file`` in a folder, is started.
+    """Return how to start a worker for the folder ``file``, or for the ONNX model ``file`` in a folder.
 
     Raises:
-        ModelFailed: the folder has several ONNX models and none has the usual name.
+        ModelFailed: the folder has several ONNX models and none has a default name.
     """
     require("tokenizers", "huggingface", spec)
     require("onnxruntime", "huggingface", spec)
@@ -74,7 +74,7 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
             f"'{file.name}' has several ONNX models: {names}\n"
             f"help: choose one in model.yaml: runtime: huggingface and file: {graphs[0].relative_to(folder).as_posix()}"
         )
-    launch = in_python("huggingface", PLATFORM, file, spec, threads)
+    launch = python_launch("huggingface", PLATFORM, file, spec, threads)
     launch.load["graph"] = str(graphs[0])
     return launch
 
@@ -87,17 +87,16 @@ def _folder_of(file: Path) -> Path:
 
 
 def load(settings: dict[str, Any]) -> Runtime:
-    """Tokenizer and model, in this process."""
+    """Load tokenizer and model in this process."""
     return HuggingfaceRuntime(settings)
 
 
 class HuggingfaceRuntime:
-    """Text of any length, in batches in which no row changes another.
+    """A tokenizer and a model, batched so that rows don't influence each other.
 
-    Input: ``text`` (BYTES), and ``text_pair`` of cross-encoders, of question answering, and, where a request wants it,
-    of classifiers. Outputs: ``embedding`` where the folder is a sentence-transformers model; ``scores`` of classifiers,
-    and ``label`` where they have several classes; else the outputs of the ONNX model as they are, with the
-    ``attention_mask`` where they have the length of the text.
+    Input: ``text`` (BYTES), and ``text_pair`` for cross-encoders, question answering and, optionally, classifiers.
+    Outputs: ``embedding`` of a sentence-transformers model; ``scores`` of classifiers, and ``label`` if they have
+    several classes; else the outputs of the ONNX model, with ``attention_mask`` if they have the length of the text.
     """
 
     ignored_columns = ()
@@ -108,7 +107,7 @@ class HuggingfaceRuntime:
 
         from inferd.runtimes.huggingface_config import Folder
         from inferd.runtimes.huggingface_graph import Graph
-        from inferd.runtimes.huggingface_heads import answers_of
+        from inferd.runtimes.huggingface_heads import postprocessor_of
         from inferd.runtimes.huggingface_text import Texts
         from inferd.runtimes.signatures import with_declared
         from inferd.types import InputSchema, TensorSpec
@@ -117,10 +116,12 @@ class HuggingfaceRuntime:
         folder = Folder(_folder_of(Path(settings["file"])), settings["parameters"])
         self._graph = Graph(file, settings["threads"], folder.position_offset)
         self._texts = Texts(folder, self._graph.width)
-        self._answers = answers_of(folder, self._graph, self._texts)
-        per_token = "attention_mask" in self._answers.added
-        self._graph.settle(self._texts, self._answers, per_token=per_token, tolerance=settings["tolerance"])
-        paired = self._answers.pairs
+        self._postprocessor = postprocessor_of(folder, self._graph, self._texts)
+        per_token = "attention_mask" in self._postprocessor.added
+        self._graph.choose_batching(
+            self._texts, self._postprocessor, per_token=per_token, tolerance=settings["tolerance"]
+        )
+        paired = self._postprocessor.pairs
         self._names = (TEXT,) if paired == "none" else (TEXT, PAIR)
         self.schemas = tuple(InputSchema(name, missing=name == PAIR and paired == "optional") for name in self._names)
         self.defaults = {PAIR: _column([None])} if paired == "optional" else {}
@@ -135,15 +136,15 @@ class HuggingfaceRuntime:
             "runtime": f"onnxruntime {onnxruntime.__version__}",
             "tokenizer": f"tokenizers {tokenizers.__version__}",
             "graph": file.relative_to(folder.path).as_posix(),
-            "answers": self._answers.said,
-            "batches": self._graph.said,
-            "tokens": self._texts.limit_said,
-            "prompt": self._texts.prompt_said,
-            **_left_out(folder, file, [name for name in self._graph.outputs if name not in self._answers.served]),
+            "answers": self._postprocessor.description,
+            "batches": self._graph.batching,
+            "tokens": self._texts.limit_description,
+            "prompt": self._texts.prompt_description,
+            **_left_out(folder, file, [name for name in self._graph.outputs if name not in self._postprocessor.served]),
         }
 
     def predict(self, batch: Batch) -> Batch:
-        """What the model says of each text."""
+        """Run the model over a batch of texts."""
         from inferd.runtimes.huggingface_graph import Row
 
         texts = [_decoded(text, row) for row, text in enumerate(batch[TEXT])]
@@ -152,18 +153,18 @@ class HuggingfaceRuntime:
             optional = PAIR in self.defaults
             pairs = [None if text is None and optional else _decoded(text, row) for row, text in enumerate(batch[PAIR])]
         encoded = self._texts.encode(texts, pairs)
-        return self._graph.answers([Row(one.ids, one.type_ids) for one in encoded], self._answers)
+        return self._graph.run([Row(one.ids, one.type_ids) for one in encoded], self._postprocessor)
 
     def close(self) -> None:
-        """Nothing is held but memory."""
+        """Nothing to release."""
 
-    def _outputs(self, seen: Batch) -> tuple[TensorSpec, ...]:
-        """What one run showed, but for the lengths of texts."""
-        from inferd.runtimes.signatures import outputs_seen
+    def _outputs(self, outputs: Batch) -> tuple[TensorSpec, ...]:
+        """Return specifications of one run's outputs, text lengths dynamic."""
+        from inferd.runtimes.signatures import observed_outputs
         from inferd.types import TensorSpec
 
-        specs = outputs_seen(seen)
-        if "attention_mask" not in self._answers.added:
+        specs = observed_outputs(outputs)
+        if "attention_mask" not in self._postprocessor.added:
             return specs
         axes = {**self._graph.token_axes, "attention_mask": (1,)}
         return tuple(
@@ -184,15 +185,15 @@ def _left_out(folder: Folder, graph: Path, outputs: list[str]) -> dict[str, str]
     if others:
         parts.append(f"{', '.join(others)} (to serve it: runtime: huggingface and file: {others[0]} in model.yaml)")
     if "auto_map" in {**folder.config, **folder.tokenizer}:
-        parts.append("what the code that auto_map names would change (it is not run)")
+        parts.append("changes by the code of auto_map (it is not run)")
     if folder.ignored:
-        parts.append(f"what {', '.join(folder.ignored)} may mean (parameters: ignore)")
+        parts.append(f"entries {', '.join(folder.ignored)} (parameters: ignore)")
     return {"left_out": "; ".join(parts)} if parts else {}
 
 
 def _decoded(text: bytes | None, row: int) -> str:
     if text is None:
-        raise InvalidInput("a text is missing, and the model has no value for that", row=row)
+        raise InvalidInput("a text is missing, which the model does not accept", row=row)
     try:
         return text.decode()
     except UnicodeDecodeError:

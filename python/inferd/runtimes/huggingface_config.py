@@ -1,10 +1,10 @@
-"""What the files of a Hugging Face folder say: each entry is read, known to change nothing, or named in a refusal.
+"""Read the files of a Hugging Face folder: every entry is read, known to be harmless, or refused.
 
-Reads ``config.json``, ``tokenizer_config.json``, ``special_tokens_map.json`` and what sentence-transformers writes;
+Reads ``config.json``, ``tokenizer_config.json``, ``special_tokens_map.json`` and the files of sentence-transformers;
 hands on :class:`Folder`. Knows nothing of tokenizers, ONNX Runtime and numpy.
 
-``config.json`` describes the architecture, which the ONNX graph has in it already. Of that file only what comes after
-the graph is read: the head, its labels, and the longest text. Sources: ``PreTrainedTokenizerBase.from_pretrained`` and
+``config.json`` describes the architecture, which the ONNX graph already contains. Only its entries about later stages
+are read: the head, its labels, and the maximum length. Sources: ``PreTrainedTokenizerBase.from_pretrained`` and
 ``TextClassificationPipeline`` of transformers 4.57 and 5.24, ``Transformer`` and ``CrossEncoder`` of
 sentence-transformers 5.1 and 6.2.
 """
@@ -36,7 +36,7 @@ _TRANSFORMER_FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-# Tokenizers without a limit write a number of thirty digits.
+# Tokenizers without a limit have a number of thirty digits.
 _NO_LIMIT = 10**6
 
 _FUNCTIONS = ("softmax", "sigmoid", "none")
@@ -51,38 +51,38 @@ _ACTIVATIONS = {
 
 
 class Module(NamedTuple):
-    """One line of ``modules.json``."""
+    """An entry of ``modules.json``."""
 
     type: str
-    """The class with its module: ``sentence_transformers.models.Pooling``."""
+    """The qualified class: ``sentence_transformers.models.Pooling``."""
     folder: Path
 
     @property
     def kind(self) -> str:
-        """The class of sentence-transformers, ``Pooling`` say; empty where it is somebody else's code."""
+        """The class name within sentence-transformers, e.g. ``Pooling``; empty for other packages."""
         package, _, rest = self.type.partition(".")
         return rest.rpartition(".")[2] if package == "sentence_transformers" else ""
 
 
 class Head(NamedTuple):
-    """What becomes of the logits of a text classifier."""
+    """Postprocessing of a text classifier's logits."""
 
     function: str
     """``softmax``, ``sigmoid`` or ``none``."""
     labels: tuple[str, ...]
-    """The names of the classes, in their order."""
+    """Class names, in order."""
 
 
 @dataclass
 class Folder:
-    """The settings of one folder.
+    """The configuration of one folder.
 
     Args:
         path: the folder.
         parameters: ``parameters:`` of ``model.yaml``.
 
     Raises:
-        ModelFailed: an entry is not known, or has a value that is not.
+        ModelFailed: an entry, or its value, is unknown.
     """
 
     path: Path
@@ -100,28 +100,28 @@ class Folder:
 
     @property
     def lowercases(self) -> bool:
-        """Whether text is lowercased before the tokenizer gets it."""
+        """Whether text is lowercased before tokenization."""
         return bool(self._transformer.get("do_lower_case"))
 
     @property
     def special_tokens(self) -> list[str | dict[str, Any]]:
-        """Every token that the files call special, as a text or with its properties, in the order of the files."""
-        found = [value for key, value in self.tokenizer.items() if _names_token(key, value)]
+        """Every special token, as a text or with its properties, in the order of the files."""
+        found = [value for key, value in self.tokenizer.items() if _is_special_token(key, value)]
         for key in ("additional_special_tokens", "extra_special_tokens"):
             more = self.tokenizer.get(key) or []
             found += list(more.values()) if isinstance(more, dict) else list(more)
         return found
 
     def token(self, name: str) -> str | None:
-        """The text of the special token ``name``, such as ``pad_token``."""
+        """Return the text of the special token ``name``, such as ``pad_token``."""
         value = self.tokenizer.get(name)
         return value["content"] if isinstance(value, dict) else value
 
     def tokens_max(self, built_in: int | None) -> int | None:
-        """The longest text in tokens; longer ones are cut. None: no file says.
+        """Return the maximum tokens of a text; None: no limit in any file.
 
         Args:
-            built_in: the limit that ``tokenizer.json`` has in it, which the libraries overrule.
+            built_in: the limit in ``tokenizer.json``, which the other files override.
         """
         if "tokens_max" in self.parameters:
             return int(self.parameters["tokens_max"])
@@ -145,10 +145,10 @@ class Folder:
 
     @property
     def prompt(self) -> tuple[str, str]:
-        """The text before every text, and where it comes from.
+        """The text prepended to every text, and its origin.
 
         Raises:
-            ModelFailed: the prompt that is asked for is not there.
+            ModelFailed: the requested prompt does not exist.
         """
         prompts = {name: text for name, text in (self.sentence.get("prompts") or {}).items() if text}
         if "prompt" in self.parameters:
@@ -156,8 +156,8 @@ class Folder:
         name = self.parameters.get("prompt_name")
         if name is not None and name not in prompts:
             raise ModelFailed(
-                f"parameters: there is no prompt {name!r}\n"
-                f"help: those of config_sentence_transformers.json are {sorted(prompts) or 'none'}"
+                f"parameters: unknown prompt {name!r}\n"
+                f"help: config_sentence_transformers.json has {sorted(prompts) or 'none'}"
             )
         if name is not None:
             return prompts[name], "parameters.prompt_name"
@@ -171,7 +171,7 @@ class Folder:
 
     @property
     def is_cross_encoder(self) -> bool:
-        """Whether sentence-transformers loads the folder as a ``CrossEncoder``: it scores pairs of texts."""
+        """Whether sentence-transformers loads the folder as a ``CrossEncoder``, which scores pairs of texts."""
         own = self.config.get("sentence_transformers") or {}
         return (
             self.sentence.get("model_type") == "CrossEncoder"
@@ -180,19 +180,19 @@ class Folder:
         )
 
     def head(self, classes: int, *, named: bool = True) -> Head | None:
-        """How a classifier's logits become scores; None where nothing says that they are a classifier's.
+        """Return the postprocessing of a classifier's logits; None if the files describe no classifier.
 
         Args:
             classes: columns of the logits.
-            named: whether the graph calls them logits. Many configurations name classes that the model has not.
+            named: whether the graph names them logits. Many configurations name classes that the model lacks.
 
         Raises:
-            ModelFailed: the labels are not those of the logits, or a function is not known.
+            ModelFailed: the labels do not match the logits, or a function is unknown.
         """
         architectures = self.config.get("architectures") or []
         classifies = any(str(name).endswith("ForSequenceClassification") for name in architectures)
-        says = named and any(self.config.get(key) is not None for key in ("id2label", "num_labels", "problem_type"))
-        if not (classifies or says or self.is_cross_encoder):
+        declares = named and any(self.config.get(key) is not None for key in ("id2label", "num_labels", "problem_type"))
+        if not (classifies or declares or self.is_cross_encoder):
             return None
         return Head(self._function(classes), self._labels(classes))
 
@@ -201,7 +201,7 @@ class Folder:
         if given in _FUNCTIONS:
             return str(given)
         if given is not None:
-            raise ModelFailed(f"parameters: function_to_apply is {given!r}\nhelp: one of {', '.join(_FUNCTIONS)}")
+            raise ModelFailed(f"parameters: unknown function_to_apply {given!r}\nhelp: {', '.join(_FUNCTIONS)}")
         if self.is_cross_encoder:
             own = self.config.get("sentence_transformers") or {}
             named = (
@@ -213,14 +213,14 @@ class Folder:
                 return "sigmoid" if classes == 1 else "none"
             if named not in _ACTIVATIONS:
                 raise ModelFailed(
-                    f"the activation {named!r} of the cross-encoder is not known\n"
+                    f"unknown activation {named!r} of the cross-encoder\n"
                     "help: set parameters: {function_to_apply: sigmoid}, softmax or none"
                 )
             return _ACTIVATIONS[named]
         problem = self.config.get("problem_type")
         if problem not in (None, "regression", "multi_label_classification", "single_label_classification"):
             raise ModelFailed(
-                f"config.json: the problem_type {problem!r} is not known\n"
+                f"config.json: unknown problem_type {problem!r}\n"
                 "help: set parameters: {function_to_apply: sigmoid}, softmax or none"
             )
         if problem == "regression":
@@ -230,20 +230,20 @@ class Folder:
     def _labels(self, classes: int) -> tuple[str, ...]:
         named = self.config.get("id2label")
         if named is None:
-            # transformers does not write the names of two classes where nobody chose them.
+            # transformers omits default class names.
             return tuple(f"LABEL_{position}" for position in range(classes))
         found = {int(position): str(label) for position, label in named.items()}
         if found.keys() != set(range(classes)):
             raise ModelFailed(
-                f"config.json: id2label names the classes {sorted(found)}, but the model has {classes}: "
-                f"{', '.join(map(str, range(classes)))}\nhelp: write a name for each, and no others"
+                f"config.json: id2label has the classes {sorted(found)}, but the model has {classes}: "
+                f"{', '.join(map(str, range(classes)))}\nhelp: name each of these, and no others"
             )
         return tuple(found[position] for position in range(classes))
 
     # -- files ------------------------------------------------------------------------------------------------------
 
     def known(self, name: str, found: dict[str, Any], *known: Collection[str]) -> dict[str, Any]:
-        """``found``, the content of the file ``name``, if all its entries are known or to be ignored."""
+        """Return ``found``, the content of the file ``name``, if all entries are known or ignored."""
         refuse_unknown(name, found, {*self.ignored, *(key for group in known for key in group)})
         return found
 
@@ -259,7 +259,7 @@ class Folder:
             self.known("modules.json", line, ("idx", "name", "path", "type", "kwargs"))
             path = (self.path / str(line.get("path") or "")).resolve()
             if not path.is_relative_to(self.path.resolve()):
-                raise ModelFailed(f"modules.json names the folder {line['path']!r}, which is not in it")
+                raise ModelFailed(f"modules.json: folder {line['path']!r} is outside of the model's folder")
             modules.append(Module(str(line.get("type")), path))
         return tuple(modules)
 
@@ -267,7 +267,7 @@ class Folder:
         folder = next((module.folder for module in self.modules if module.kind == "Transformer"), self.path)
         name = next((name for name in _TRANSFORMER_FILES if (folder / name).is_file()), _TRANSFORMER_FILES[0])
         found = read_json(folder / name) or {}
-        # What the newer library writes; empty, or the one thing that is done here.
+        # Entries of newer versions, with their supported values.
         usual: dict[str, tuple[Any, ...]] = {
             "document_length": (None,),
             "query_length": (None,),
@@ -278,15 +278,15 @@ class Folder:
         self.known(name, found, TRANSFORMER_READ, TRANSFORMER_HARMLESS, usual)
         for key, values in usual.items():
             if found.get(key) not in values and key not in self.ignored:
-                raise ModelFailed(f"'{name}' has {key}: {found[key]!r}, which is not done here\n{_remedy([key])}")
+                raise ModelFailed(f"'{name}' has an unsupported {key}: {found[key]!r}\n{_remedy([key])}")
         modalities = found.get("modality_config")
         if modalities is not None and "text" not in modalities:
-            raise ModelFailed(f"'{name}' takes {sorted(modalities)}, and no text")
+            raise ModelFailed(f"'{name}' has no modality text, only {sorted(modalities)}")
         return found
 
     @property
     def _arguments(self) -> dict[str, Any]:
-        """What sentence-transformers gives to the tokenizer besides its own file."""
+        """Arguments that sentence-transformers passes to the tokenizer in addition to its file."""
         return {**(self._transformer.get("tokenizer_args") or {}), **(self._transformer.get("processor_kwargs") or {})}
 
     def _read_tokenizer(self) -> dict[str, Any]:
@@ -294,19 +294,19 @@ class Folder:
         found = {**(read_json(self.path / name) or {}), **self._arguments}
         map_name = "special_tokens_map.json"
         special = read_json(self.path / map_name) or {}
-        tokens = [key for key, value in {**found, **special}.items() if _names_token(key, value) or value is None]
+        tokens = [key for key, value in {**found, **special}.items() if _is_special_token(key, value) or value is None]
         more = ("additional_special_tokens", "extra_special_tokens")
         self.known(map_name, special, tokens, more)
         self.known(name, found, tokens, TOKENIZER_READ, TOKENIZER_HARMLESS)
-        # Where the newer file lists the tokens itself, the older one is not read.
+        # If the newer file lists the tokens, the older one is ignored.
         return found if "added_tokens_decoder" in found else {**found, **special}
 
 
 def read_json(file: Path) -> Any:
-    """What is in ``file``; None where there is none.
+    """Return the content of ``file``; None if it does not exist.
 
     Raises:
-        ModelFailed: it is no JSON.
+        ModelFailed: it is not JSON.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -317,27 +317,26 @@ def read_json(file: Path) -> Any:
 
 
 def refuse_unknown(name: str, found: dict[str, Any], known: Collection[str]) -> None:
-    """Go on only where every entry of ``found``, the content of the file ``name``, is known.
+    """Refuse unknown entries of ``found``, the content of the file ``name``.
 
     Raises:
-        ModelFailed: it names the others, and what to do.
+        ModelFailed: lists them, with the remedy.
     """
     if not isinstance(found, dict):
-        raise ModelFailed(f"'{name}' holds {type(found).__name__}, not an object")
+        raise ModelFailed(f"'{name}' contains {type(found).__name__}, not an object")
     unknown = sorted(found.keys() - set(known))
     if unknown:
         raise ModelFailed(
-            f"'{name}' has {', '.join(map(repr, unknown))}: whether answers depend on that is not known\n"
-            f"{_remedy(unknown)}"
+            f"'{name}' has unknown entries that may change answers: {', '.join(map(repr, unknown))}\n{_remedy(unknown)}"
         )
 
 
-def _names_token(key: str, value: Any) -> bool:
-    """Whether an entry is a special token: ``pad_token: "[PAD]"``, or with its properties."""
+def _is_special_token(key: str, value: Any) -> bool:
+    """Whether an entry is a special token: ``pad_token: "[PAD]"``, or with properties."""
     content = value.get("content") if isinstance(value, dict) else value
     return key.endswith("_token") and isinstance(content, str)
 
 
 def _remedy(names: Iterable[str]) -> str:
     listed = ", ".join(names)
-    return f"help: remove it from the file; or, if answers don't depend on it, set parameters: {{ignore: [{listed}]}}"
+    return f"help: remove it from the file; or, if it does not change answers, set parameters: {{ignore: [{listed}]}}"

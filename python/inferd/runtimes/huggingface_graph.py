@@ -1,8 +1,8 @@
-"""The ONNX graph of a Hugging Face folder, run over rows of different lengths so that no row changes another.
+"""Run the ONNX graph of a Hugging Face folder over rows of different lengths, so that rows don't influence each other.
 
-Reads tokens, hands on the graph's outputs. Rows are filled up to the longest only where the graph takes the mask that
-says so, and where that was tried and changed nothing; else rows of equal length run together, or each alone.
-Worker side only. Knows nothing of text, and not what outputs mean.
+Reads tokens, hands on the graph's outputs. Rows are padded only if the graph takes an attention mask and a test at load
+shows that padding changes nothing; else rows of equal length run together, or each alone. Worker side only. Knows
+nothing of text and of the meaning of outputs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from inferd.runtimes.huggingface_text import Texts
 
     After = Callable[[Batch, np.ndarray], Batch]
-    """Answers from the outputs of one run, and the mask of its rows."""
+    """Postprocessing of the outputs of one run, given the mask of its rows."""
 
 __all__ = ["Graph", "Row"]
 
-# Made-up texts, in tokens: two of the same length, and others that are filled up.
+# Lengths of test rows in tokens: two of the same length, and two that need padding.
 _PROBE_LENGTHS = (3, 7, 5, 7)
 
 _DTYPES = {
@@ -46,16 +46,16 @@ class Row(NamedTuple):
     type_ids: Sequence[int]
 
 
-class _Way(NamedTuple):
-    """How rows are brought together."""
+class _Strategy(NamedTuple):
+    """A strategy to batch rows."""
 
-    said: str
+    description: str
     pads: bool
     left: bool = False
     alone: bool = False
 
 
-_ALONE = _Way("each row runs alone: the answer to one changes when others run with it", pads=False, alone=True)
+_ALONE = _Strategy("each row runs alone: batching changes the outputs", pads=False, alone=True)
 
 
 class Graph:
@@ -63,11 +63,11 @@ class Graph:
 
     Args:
         file: the ONNX file.
-        threads: that a run takes.
+        threads: threads per run.
         position_offset: the position id of the first token.
 
     Raises:
-        ModelFailed: the graph takes what no tokenizer gives.
+        ModelFailed: the graph has an input that no tokenizer provides.
     """
 
     def __init__(self, file: Path, threads: int, position_offset: int) -> None:
@@ -79,31 +79,31 @@ class Graph:
         self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self._inputs = {node.name: node.type for node in self._session.get_inputs()}
         self.outputs = {node.name: node.shape for node in self._session.get_outputs()}
-        """The shape of each output, as the file says it."""
+        """The declared shape of each output."""
         self._offset = position_offset
         known = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
         unknown = [name for name, kind in self._inputs.items() if name not in known or kind not in _DTYPES]
         if unknown:
             raise ModelFailed(
-                f"the ONNX model takes {', '.join(unknown)}, which a tokenizer does not give\n"
-                "help: export it for a task that reads text alone, or serve the .onnx file by itself"
+                f"the ONNX model needs {', '.join(unknown)}, which a tokenizer does not provide\n"
+                "help: export it for a task with text input only, or serve the .onnx file by itself"
             )
         shape = next((node.shape for node in self._session.get_inputs() if node.name == "input_ids"), [None, None])
         self.width = shape[1] if isinstance(shape[1], int) else None
-        """The length of every row, in tokens; None: any."""
+        """Fixed length of rows in tokens; None: dynamic."""
         self._one_row = shape[0] == 1
-        self._way, self._pad_id = _ALONE, 0
+        self._strategy, self._pad_id = _ALONE, 0
 
     @property
-    def said(self) -> str:
-        """How rows are brought together, for people."""
-        return self._way.said
+    def batching(self) -> str:
+        """Description of the batching strategy, for operators."""
+        return self._strategy.description
 
     @cached_property
     def token_axes(self) -> dict[str, tuple[int, ...]]:
-        """The dimensions of each output that have the length of the rows."""
+        """The axes of each output that have the length of the rows."""
         lengths = _PROBE_LENGTHS[:2] if self.width is None else (self.width,) * 2
-        one, other = ({name: array.shape for name, array in self._made_up(length).items()} for length in lengths)
+        one, other = ({name: array.shape for name, array in self._trial_run(length).items()} for length in lengths)
         return {
             name: tuple(
                 axis
@@ -114,77 +114,77 @@ class Graph:
         }
 
     def size(self, name: str) -> tuple[int, ...]:
-        """The dimensions of an output but for the first, by one run where the file does not say them."""
+        """Return the dimensions of an output except the first, from a run if not declared."""
         declared = self.outputs[name][1:]
         if all(isinstance(dim, int) for dim in declared):
             return tuple(declared)
-        return tuple(self._made_up(self.width or _PROBE_LENGTHS[0])[name].shape[1:])
+        return tuple(self._trial_run(self.width or _PROBE_LENGTHS[0])[name].shape[1:])
 
-    def _made_up(self, length: int) -> Batch:
+    def _trial_run(self, length: int) -> Batch:
         feeds, _ = self._feeds([Row([0] * length, [0] * length)])
         return dict(zip(self.outputs, self._session.run(None, feeds), strict=True))
 
-    def settle(self, texts: Texts, after: After, *, per_token: bool, tolerance: dict[str, float]) -> None:
-        """Find out how rows can be brought together without changing each other.
+    def choose_batching(self, texts: Texts, after: After, *, per_token: bool, tolerance: dict[str, float]) -> None:
+        """Choose the first batching strategy under which rows don't influence each other.
 
         Args:
             texts: the folder's tokenizer.
-            after: what becomes of the outputs.
-            per_token: whether answers have the length of the text: rows begin at the left then.
-            tolerance: ``absolute`` and ``relative`` differences that are none.
+            after: postprocessing of the outputs.
+            per_token: whether outputs have the length of the text; requires padding on the right.
+            tolerance: ``absolute`` and ``relative`` difference that counts as equal.
         """
         self._pad_id = texts.pad_id or 0
         if self._one_row:
-            self._way = _Way("each row runs alone: the graph takes one", pads=False, alone=True)
+            self._strategy = _Strategy("each row runs alone: the graph's batch size is 1", pads=False, alone=True)
             return
         random = np.random.default_rng(0)
         lengths = [min(length, self.width or length) for length in _PROBE_LENGTHS]
         rows = [Row(random.integers(0, max(texts.vocabulary, 1), n).tolist(), [0] * n) for n in lengths]
-        alone = [self.answers([row], after) for row in rows]
-        ways = self._ways((False,) if per_token else (texts.pad_left, not texts.pad_left))
-        for self._way in ways:
+        alone = [self.run([row], after) for row in rows]
+        strategies = self._strategies((False,) if per_token else (texts.pad_left, not texts.pad_left))
+        for self._strategy in strategies:
             together: Batch = {}
-            # A graph raises what it likes where rows don't go together.
+            # A graph may raise anything if rows don't fit together.
             with contextlib.suppress(Exception):
-                together = self.answers(rows, after)
+                together = self.run(rows, after)
             if together and all(_same(together, row, one, tolerance) for row, one in enumerate(alone)):
                 return
-        self._way = _ALONE
+        self._strategy = _ALONE
 
-    def _ways(self, sides: tuple[bool, ...]) -> list[_Way]:
+    def _strategies(self, sides: tuple[bool, ...]) -> list[_Strategy]:
         if self.width is not None:
-            return [_Way(f"rows are filled up to {self.width} tokens, as the graph takes them", pads=True)]
+            return [_Strategy(f"rows are padded to {self.width} tokens, the fixed length of the graph", pads=True)]
         if "attention_mask" not in self._inputs:
-            return [_Way("rows of equal length run together: the model takes no attention_mask", pads=False)]
-        padded = [_Way("shorter rows are filled up, and masked", pads=True, left=left) for left in sides]
-        return [*padded, _Way("rows of equal length run together: filling up changes answers", pads=False)]
+            return [_Strategy("rows of equal length run together: the model takes no attention_mask", pads=False)]
+        padded = [_Strategy("shorter rows are padded and masked", pads=True, left=left) for left in sides]
+        return [*padded, _Strategy("rows of equal length run together: padding changes the outputs", pads=False)]
 
-    def answers(self, rows: Sequence[Row], after: After) -> Batch:
-        """The answers to all rows, in their order. What has the length of a row is 0 behind its end."""
+    def run(self, rows: Sequence[Row], after: After) -> Batch:
+        """Return the outputs for all rows, in order, zero-padded to the longest row."""
         parts = []
         for group in self._groups(rows):
-            feeds, mask = self._feeds([rows[place] for place in group])
+            feeds, mask = self._feeds([rows[index] for index in group])
             found = self._session.run(None, {name: feeds[name] for name in self._inputs})
             parts.append((group, after(dict(zip(self.outputs, found, strict=True)), mask)))
         return _merged(parts, len(rows))
 
     def _groups(self, rows: Sequence[Row]) -> list[list[int]]:
-        if self._way.alone:
-            return [[place] for place in range(len(rows))]
-        if self._way.pads:
+        if self._strategy.alone:
+            return [[index] for index in range(len(rows))]
+        if self._strategy.pads:
             return [list(range(len(rows)))]
         groups: dict[int, list[int]] = {}
-        for place, row in enumerate(rows):
-            groups.setdefault(len(row.ids), []).append(place)
+        for index, row in enumerate(rows):
+            groups.setdefault(len(row.ids), []).append(index)
         return list(groups.values())
 
     def _feeds(self, rows: Sequence[Row]) -> tuple[Batch, np.ndarray]:
         width = self.width or max(len(row.ids) for row in rows)
         ids = np.full((len(rows), width), self._pad_id, np.int64)
         mask, types = np.zeros_like(ids), np.zeros_like(ids)
-        for place, row in enumerate(rows):
-            filled = slice(width - len(row.ids), None) if self._way.left else slice(len(row.ids))
-            ids[place, filled], mask[place, filled], types[place, filled] = row.ids, 1, row.type_ids
+        for index, row in enumerate(rows):
+            filled = slice(width - len(row.ids), None) if self._strategy.left else slice(len(row.ids))
+            ids[index, filled], mask[index, filled], types[index, filled] = row.ids, 1, row.type_ids
         positions = np.maximum(mask.cumsum(axis=1) - 1, 0) + self._offset
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "position_ids": positions}
         return {name: feeds[name].astype(_DTYPES[kind]) for name, kind in self._inputs.items()}, mask
@@ -210,7 +210,7 @@ def _merged(parts: list[tuple[list[int], Batch]], rows: int) -> Batch:
         sizes = np.max([array.shape[1:] for _, array in arrays], axis=0) if first.ndim > 1 else ()
         whole = np.zeros((rows, *map(int, sizes)), first.dtype)
         for group, array in arrays:
-            place: Any = (np.array(group), *(slice(size) for size in array.shape[1:]))
-            whole[place] = array
+            target: Any = (np.array(group), *(slice(size) for size in array.shape[1:]))
+            whole[target] = array
         merged[name] = whole
     return merged

@@ -1,7 +1,7 @@
-"""What the outputs of a Hugging Face folder's ONNX graph mean, and what is served of them.
+"""Postprocess the outputs of a Hugging Face folder's ONNX graph.
 
-Reads the graph's outputs and the folder's files, hands on answers: embeddings, scores of classes, or the outputs as
-they are. Worker side only. Knows nothing of text.
+Reads the graph's outputs and the folder's files, hands on embeddings, class scores, or the outputs unchanged. Worker
+side only. Knows nothing of text.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
     from inferd.runtimes.huggingface_graph import Graph
     from inferd.runtimes.huggingface_text import Texts
 
-__all__ = ["Answers", "answers_of"]
+__all__ = ["Postprocessor", "postprocessor_of"]
 
 Pairs = Literal["none", "optional", "required"]
 
 
-class Answers(Protocol):
-    """What becomes of the outputs of one run."""
+class Postprocessor(Protocol):
+    """Postprocessing of the outputs of one run."""
 
-    said: str
-    """What is done, for people."""
+    description: str
+    """Description, for operators."""
     served: frozenset[str]
-    """The graph's outputs that it needs."""
+    """The graph's outputs that it reads."""
     added: frozenset[str]
-    """``attention_mask`` where answers have the length of the text."""
+    """``attention_mask`` if outputs have the length of the text."""
     pairs: Pairs
-    """Whether a text stands beside the text."""
+    """Whether texts come in pairs."""
 
     def __call__(self, found: Batch, mask: np.ndarray) -> Batch:
-        """The answers.
+        """Return the outputs to serve.
 
         Args:
             found: the graph's outputs by name, each ``(rows, ...)``.
-            mask: 1 where there is a token; shape (rows, tokens).
+            mask: 1 for a token, 0 for padding; shape (rows, tokens).
         """
         ...
 
 
-def answers_of(folder: Folder, graph: Graph, texts: Texts) -> Answers:
-    """What the folder's files say of the graph's outputs.
+def postprocessor_of(folder: Folder, graph: Graph, texts: Texts) -> Postprocessor:
+    """Return the postprocessing that the folder's files describe.
 
     Raises:
-        ModelFailed: they say what is not done here, or what the graph does not give.
+        ModelFailed: it is unsupported, or needs an output that the graph lacks.
     """
     if len(folder.modules) > 1:
         return Embedding(folder, graph.outputs, texts)
@@ -64,11 +64,11 @@ def answers_of(folder: Folder, graph: Graph, texts: Texts) -> Answers:
         head = folder.head(classes[0], named=logits == "logits") if len(classes) == 1 else None
         if head is not None:
             return Classes(logits, head, "required" if folder.is_cross_encoder else "optional")
-    return AsTheyAre(graph, "required" if folder.is_cross_encoder or "start_logits" in outputs else "none")
+    return Passthrough(graph, "required" if folder.is_cross_encoder or "start_logits" in outputs else "none")
 
 
 class Embedding:
-    """One vector for each text, as the modules of sentence-transformers make it."""
+    """One vector per text, computed by the modules of sentence-transformers."""
 
     pairs: Pairs = "none"
     added: frozenset[str] = frozenset()
@@ -78,15 +78,15 @@ class Embedding:
         self._modules: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
         if self._IN_GRAPH in outputs:
             _refuse_prompt_left_out(folder, texts)
-            self._name, self.said = self._IN_GRAPH, f"{self._IN_GRAPH}, which the graph makes"
+            self._name, self.description = self._IN_GRAPH, f"{self._IN_GRAPH} of the graph"
         else:
             self._name = _vectors(outputs)
             modules = Modules(folder, texts.prompt_tokens)
-            self._modules, self.said = modules, f"{self._name}, then {modules.said}"
+            self._modules, self.description = modules, f"{self._name}, then {modules.description}"
         self.served = frozenset({self._name})
 
     def __call__(self, found: Batch, mask: np.ndarray) -> Batch:
-        """The output ``embedding`` of shape (rows, dimensions)."""
+        """Return the output ``embedding`` of shape (rows, dimensions)."""
         values = found[self._name]
         return {"embedding": values if self._modules is None else self._modules(values, mask)}
 
@@ -95,10 +95,10 @@ def _vectors(outputs: Mapping[str, Sequence[object]]) -> str:
     usual = [name for name in ("last_hidden_state", TOKENS) if name in outputs]
     names = usual[:1] or [name for name, shape in outputs.items() if len(shape) == 3]
     if len(names) != 1:
-        what = f"several that may be it: {', '.join(names)}" if names else f"none: it gives {', '.join(outputs)}"
+        what = f"several candidates: {', '.join(names)}" if names else f"only {', '.join(outputs)}"
         raise ModelFailed(
-            f"modules.json needs a vector of each token, and of the ONNX model's outputs there are {what}\n"
-            "help: export it with the task feature-extraction, so that it gives last_hidden_state"
+            f"modules.json needs token embeddings, but the ONNX model has {what}\n"
+            "help: export it with the task feature-extraction, so that it outputs last_hidden_state"
         )
     return names[0]
 
@@ -107,25 +107,25 @@ def _refuse_prompt_left_out(folder: Folder, texts: Texts) -> None:
     files = (module.folder / "config.json" for module in folder.modules if module.kind == "Pooling")
     if texts.prompt and not all((read_json(file) or {}).get("include_prompt", True) for file in files):
         raise ModelFailed(
-            "the graph gives sentence_embedding, but the Pooling of modules.json leaves the prompt out, of which a "
-            "graph knows nothing\nhelp: export the transformer alone, so that it gives last_hidden_state"
+            "the graph outputs sentence_embedding, but the Pooling of modules.json excludes the prompt, which a "
+            "graph can't do\nhelp: export the transformer alone, so that it outputs last_hidden_state"
         )
 
 
 class Classes:
-    """Scores of a text's classes; as ``TextClassificationPipeline`` of transformers has them, or ``CrossEncoder``."""
+    """Class scores of a text, as in transformers' ``TextClassificationPipeline`` or in ``CrossEncoder``."""
 
     added: frozenset[str] = frozenset()
 
     def __init__(self, name: str, head: Head, pairs: Pairs) -> None:
         self._name, self._head, self.pairs = name, head, pairs
         self._labels = np.array([label.encode() for label in head.labels], dtype=object)
-        function = {"none": "as they are", "softmax": "softmax", "sigmoid": "sigmoid"}[head.function]
-        self.said = f"{name}, {function}; classes {', '.join(head.labels)}"
+        function = {"none": "unchanged", "softmax": "softmax", "sigmoid": "sigmoid"}[head.function]
+        self.description = f"{name}, {function}; classes {', '.join(head.labels)}"
         self.served = frozenset({name})
 
     def __call__(self, found: Batch, mask: np.ndarray) -> Batch:  # noqa: ARG002 (others need it)
-        """The outputs ``scores`` of shape (rows, classes) and, of several classes, ``label``: that of the highest."""
+        """Return ``scores`` of shape (rows, classes) and, with several classes, ``label``: the best one."""
         logits = found[self._name]
         scores = logits.astype(np.float32) if logits.dtype == np.float16 else logits
         if self._head.function == "sigmoid":
@@ -138,10 +138,10 @@ class Classes:
         return {"label": self._labels[scores.argmax(axis=1)], "scores": scores}
 
 
-class AsTheyAre:
-    """The graph's outputs.
+class Passthrough:
+    """The graph's outputs, unchanged.
 
-    Those that have the length of the text are 0 where a row is filled up; ``attention_mask`` says where.
+    Those of the length of the text are 0 in padding, which ``attention_mask`` marks.
     """
 
     def __init__(self, graph: Graph, pairs: Pairs) -> None:
@@ -149,11 +149,11 @@ class AsTheyAre:
         self.served = frozenset(graph.outputs)
         self._axes = {name: axes for name, axes in graph.token_axes.items() if axes}
         self.added = frozenset({"attention_mask"} if self._axes else ())
-        per_token = f"; attention_mask says where {', '.join(self._axes)} have tokens" if self._axes else ""
-        self.said = f"{', '.join(graph.outputs)}, as the graph gives them{per_token}"
+        per_token = f"; attention_mask marks the tokens of {', '.join(self._axes)}" if self._axes else ""
+        self.description = f"{', '.join(graph.outputs)} of the graph, unchanged{per_token}"
 
     def __call__(self, found: Batch, mask: np.ndarray) -> Batch:
-        """The outputs by their names, and ``attention_mask``."""
+        """Return the outputs by name, and ``attention_mask``."""
         answers = dict(found)
         for name, axes in self._axes.items():
             for axis in axes:

@@ -1,9 +1,9 @@
-"""What sentence-transformers does with the vectors of the tokens: one vector for each text.
+"""The modules of sentence-transformers: from token embeddings to one vector per text.
 
 Reads ``modules.json`` and the folder of each module, hands on embeddings. Weights come from ``model.safetensors``,
-which holds nothing but numbers. Worker side only. Knows nothing of text and of ONNX.
+which contains only numbers. Worker side only. Knows nothing of text and of ONNX.
 
-Source: the ``forward`` of each module in sentence-transformers 6.2. Sums are made in FP32 where vectors are FP16.
+Source: the ``forward`` of each module in sentence-transformers 6.2. FP16 vectors are summed in FP32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["TOKENS", "Features", "Modules", "read_safetensors", "sigmoid"]
 
 Features = dict[str, np.ndarray]
-"""Arrays by the names that modules have for them."""
+"""Arrays by the names that modules use."""
 TOKENS, SENTENCE = "token_embeddings", "sentence_embedding"
 
 _PICKLES = ("pytorch_model.bin",)
@@ -36,19 +36,19 @@ class Step(Protocol):
     """One module."""
 
     def __call__(self, features: Features) -> None:
-        """Add to ``features`` what the module computes of them."""
+        """Add the module's results to ``features``."""
         ...
 
 
 class Modules:
-    """The modules of a folder behind the first, which is the transformer.
+    """The modules of a folder after the first, which is the transformer.
 
     Args:
         folder: the folder.
-        prompt_tokens: tokens at the beginning of each text that are the prompt's.
+        prompt_tokens: number of tokens of the prompt at the start of each text.
 
     Raises:
-        ModelFailed: a module, or an entry of its configuration, is not known.
+        ModelFailed: a module, or an entry of its configuration, is unknown.
     """
 
     def __init__(self, folder: Folder, prompt_tokens: int) -> None:
@@ -59,21 +59,21 @@ class Modules:
         for module in others:
             if module.kind not in _KINDS:
                 raise ModelFailed(_unknown(module))
-            self._steps.append(_KINDS[module.kind](_Site(module, folder, prompt_tokens)))
+            self._steps.append(_KINDS[module.kind](_Spec(module, folder, prompt_tokens)))
         self._dimensions = folder.sentence.get("truncate_dim")
         cut = [] if self._dimensions is None else [f"the first {self._dimensions} dimensions"]
-        self.said = ", ".join([*(module.kind for module in others), *cut])
-        """What is done, for people."""
+        self.description = ", ".join([*(module.kind for module in others), *cut])
+        """Description, for operators."""
 
     def __call__(self, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """One vector for each row.
+        """Return one vector per row.
 
         Args:
-            tokens: vectors of shape (rows, tokens, dimensions).
-            mask: 1 where there is a token, 0 where the row is filled up; shape (rows, tokens).
+            tokens: token embeddings of shape (rows, tokens, dimensions).
+            mask: 1 for a token, 0 for padding; shape (rows, tokens).
 
         Raises:
-            ModelFailed: no module makes one vector of a text.
+            ModelFailed: no module computes a vector of a text.
         """
         wide = tokens.astype(np.float32) if tokens.dtype == np.float16 else tokens
         features: Features = {TOKENS: wide, "attention_mask": mask}
@@ -81,22 +81,22 @@ class Modules:
             step(features)
         if SENTENCE not in features:
             raise ModelFailed(
-                "no module in modules.json makes one vector of a text\n"
-                "help: add Pooling, or remove modules.json to serve the vectors of the tokens"
+                "no module in modules.json computes a sentence embedding\n"
+                "help: add Pooling, or remove modules.json to serve token embeddings"
             )
         return features[SENTENCE][:, : self._dimensions]
 
 
 def _unknown(module: Module) -> str:
     return (
-        f"modules.json names {module.type!r}, which is not done here; Transformer, {', '.join(_KINDS)} of "
-        "sentence-transformers are\nhelp: export the whole model to ONNX, so that the graph gives sentence_embedding"
+        f"modules.json: unsupported module {module.type!r}; supported are Transformer, {', '.join(_KINDS)} of "
+        "sentence-transformers\nhelp: export the whole model to ONNX, so that the graph outputs sentence_embedding"
     )
 
 
 # -- modules --------------------------------------------------------------------------------------------------------
 
-# In the order in which several are put side by side.
+# In the order in which several modes are concatenated.
 _MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -107,51 +107,51 @@ _MODES = {
 }
 
 
-class _Site(NamedTuple):
-    """Where a module is made."""
+class _Spec(NamedTuple):
+    """The spec in which a module is created."""
 
     module: Module
     folder: Folder
     prompt_tokens: int
 
     def config(self, *known: str) -> dict[str, Any]:
-        """The module's configuration, if all its entries are known."""
+        """Return the module's configuration, if all entries are known."""
         found = read_json(self.module.folder / "config.json")
         if found is None and self.module.kind == "Pooling":
-            raise ModelFailed(f"there is no '{self.module.folder.name}/config.json', which says how Pooling is done")
+            raise ModelFailed(f"'{self.module.folder.name}/config.json' is missing, which configures Pooling")
         return self.folder.known(f"{self.module.folder.name}/config.json", found or {}, known)
 
     def weights(self, expected: set[str]) -> Features:
-        """The module's weights, if they are those that are expected."""
+        """Return the module's weights, if they have the expected names."""
         found = _weights(self.module)
         if found.keys() != expected:
             raise ModelFailed(
-                f"{self.module.kind} has the weights {sorted(found)}, but its config.json needs {sorted(expected)}"
+                f"{self.module.kind} has weights {sorted(found)}, but its config.json needs {sorted(expected)}"
             )
         return found
 
 
 class _Tokens(NamedTuple):
-    """The vectors of tokens that are pooled."""
+    """Token embeddings to pool."""
 
     vectors: np.ndarray
     """Shape (rows, tokens, dimensions)."""
     mask: np.ndarray
-    """1 where a token counts; shape (rows, tokens)."""
-    places: np.ndarray
-    """0 at the first token of the text."""
+    """1 for a token that counts; shape (rows, tokens)."""
+    positions: np.ndarray
+    """Position in the text, 0 for the first token."""
 
     def summed(self, weights: np.ndarray) -> np.ndarray:
-        """The weighted sum of a row's vectors."""
+        """Return the weighted sum of each row's vectors."""
         return np.asarray((self.vectors * weights[:, :, None].astype(self.vectors.dtype)).sum(axis=1))
 
     def total(self, weights: np.ndarray) -> np.ndarray:
-        """The sum of a row's weights, never 0."""
+        """Return the sum of each row's weights, at least 1e-9."""
         return np.asarray(np.maximum(weights.sum(axis=1, keepdims=True).astype(self.vectors.dtype), 1e-9))
 
-    def at(self, place: np.ndarray) -> np.ndarray:
-        """The vector at ``place`` of each row."""
-        return np.asarray(self.vectors[np.arange(len(self.vectors)), place])
+    def at(self, index: np.ndarray) -> np.ndarray:
+        """Return the vector at ``index`` of each row."""
+        return np.asarray(self.vectors[np.arange(len(self.vectors)), index])
 
 
 def _cls(tokens: _Tokens) -> np.ndarray:
@@ -171,7 +171,7 @@ def _mean_by_root(tokens: _Tokens) -> np.ndarray:
 
 
 def _weighted(tokens: _Tokens) -> np.ndarray:
-    weights = tokens.mask * (tokens.places + 1)
+    weights = tokens.mask * (tokens.positions + 1)
     return np.asarray(tokens.summed(weights) / tokens.total(weights))
 
 
@@ -191,28 +191,28 @@ _POOLINGS: dict[str, Callable[[_Tokens], np.ndarray]] = {
 }
 
 
-def _pooling(site: _Site) -> Step:
-    config = site.config(*_MODES, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension")
+def _pooling(spec: _Spec) -> Step:
+    config = spec.config(*_MODES, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension")
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _MODES.items() if config.get(key)] or ["mean"]
     modes = [modes] if isinstance(modes, str) else list(modes)
     for mode in modes:
         if mode not in _POOLINGS:
-            raise ModelFailed(f"the pooling mode {mode!r} is not known\nhelp: known are {', '.join(_POOLINGS)}")
-    left_out = 0 if config.get("include_prompt", True) else site.prompt_tokens
+            raise ModelFailed(f"unknown pooling mode {mode!r}\nhelp: use one of {', '.join(_POOLINGS)}")
+    left_out = 0 if config.get("include_prompt", True) else spec.prompt_tokens
 
     def step(features: Features) -> None:
         mask = features["attention_mask"]
-        places = np.arange(mask.shape[1])[None, :] - mask.argmax(axis=1)[:, None]
-        tokens = _Tokens(features[TOKENS], np.where(places < left_out, 0, mask), places)
+        positions = np.arange(mask.shape[1])[None, :] - mask.argmax(axis=1)[:, None]
+        tokens = _Tokens(features[TOKENS], np.where(positions < left_out, 0, mask), positions)
         features[SENTENCE] = np.concatenate([_POOLINGS[mode](tokens) for mode in modes], axis=1)
 
     return step
 
 
-def _normalize(site: _Site) -> Step:
-    source, target = _names(site.config(*_NAMES))
+def _normalize(spec: _Spec) -> Step:
+    source, target = _names(spec.config(*_NAMES))
 
     def step(features: Features) -> None:
         if source in features:
@@ -222,22 +222,22 @@ def _normalize(site: _Site) -> Step:
     return step
 
 
-def _dense(site: _Site) -> Step:
-    config = site.config("in_features", "out_features", "bias", "activation_function", "use_residual", *_NAMES)
+def _dense(spec: _Spec) -> Step:
+    config = spec.config("in_features", "out_features", "bias", "activation_function", "use_residual", *_NAMES)
     source, target = _names(config)
     named = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activate = _ACTIVATIONS.get(named.rpartition(".")[2]) if named.startswith("torch.nn.") else None
     if activate is None:
         raise ModelFailed(
-            f"the activation {named!r} of Dense is not known\nhelp: known are {', '.join(_ACTIVATIONS)} of torch.nn"
+            f"unknown activation {named!r} of Dense\nhelp: use one of {', '.join(_ACTIVATIONS)} of torch.nn"
         )
     shape = (config["out_features"], config["in_features"])
     residual = bool(config.get("use_residual"))
     expected = {"linear.weight": True, "linear.bias": config.get("bias", True)}
     expected["residual.weight"] = residual and shape[0] != shape[1]
-    weights = site.weights({name for name, there in expected.items() if there})
+    weights = spec.weights({name for name, there in expected.items() if there})
     if weights["linear.weight"].shape != shape:
-        raise ModelFailed(f"Dense has weights of shape {weights['linear.weight'].shape}, its config.json says {shape}")
+        raise ModelFailed(f"Dense has weights of shape {weights['linear.weight'].shape}, but config.json says {shape}")
 
     def step(features: Features) -> None:
         values = features[source]
@@ -249,9 +249,9 @@ def _dense(site: _Site) -> Step:
     return step
 
 
-def _layer_norm(site: _Site) -> Step:
-    site.config("dimension")
-    weights = site.weights({"norm.weight", "norm.bias"})
+def _layer_norm(spec: _Spec) -> Step:
+    spec.config("dimension")
+    weights = spec.weights({"norm.weight", "norm.bias"})
 
     def step(features: Features) -> None:
         values = features[SENTENCE]
@@ -262,9 +262,9 @@ def _layer_norm(site: _Site) -> Step:
     return step
 
 
-def _dropout(site: _Site) -> Step:
-    """Only in training anything is dropped."""
-    site.config("dropout")
+def _dropout(spec: _Spec) -> Step:
+    """Return the identity: dropout acts only in training."""
+    spec.config("dropout")
 
     def step(features: Features) -> None:
         pass
@@ -272,7 +272,7 @@ def _dropout(site: _Site) -> Step:
     return step
 
 
-_KINDS: dict[str, Callable[[_Site], Step]] = {
+_KINDS: dict[str, Callable[[_Spec], Step]] = {
     "Pooling": _pooling,
     "Dense": _dense,
     "Normalize": _normalize,
@@ -292,8 +292,8 @@ _ERF = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """The logistic function of each element, in its precision."""
-    # Of numbers far below 0 the power is infinite, and the result the 0 that is meant.
+    """Return the logistic function of each element, in its precision."""
+    # Far below 0 the exponential overflows to infinity, and the result is the correct 0.
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-x)))
 
@@ -316,7 +316,7 @@ def _weights(module: Module) -> Features:
     if file.is_file():
         return read_safetensors(file)
     pickle = next((name for name in _PICKLES if (module.folder / name).is_file()), None)
-    found = f"'{module.folder.name}/{pickle}' is a pickle, which runs code when it is read" if pickle else "it has none"
+    found = f"'{module.folder.name}/{pickle}' is a pickle, which executes code on load" if pickle else "it has none"
     raise ModelFailed(
         f"{module.kind} needs its weights from '{module.folder.name}/model.safetensors'; {found}\n"
         "help: load the model with sentence-transformers and save it with safe_serialization=True"
@@ -327,13 +327,13 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 
 def read_safetensors(file: Path) -> Features:
-    """The tensors of a file in the format of safetensors, FP32 where they are narrower.
+    """Read a safetensors file; types narrower than FP32 are converted to FP32.
 
-    The format: eight bytes of length, as many of JSON (``dtype``, ``shape`` and ``data_offsets`` of each tensor), the
-    numbers.
+    Format: length of the header in eight bytes; the header in JSON (``dtype``, ``shape`` and ``data_offsets`` of each
+    tensor); the data.
 
     Raises:
-        ModelFailed: it is no such file, or holds types that are not known.
+        ModelFailed: the file is malformed, or has an unknown type.
     """
     data = file.read_bytes()
     try:

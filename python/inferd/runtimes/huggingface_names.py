@@ -1,7 +1,7 @@
-"""Names that files of Hugging Face folders have in them, sorted by what becomes of them here.
+"""Known names in the files of Hugging Face folders, by how they are handled.
 
-Collected from what transformers 4.57 and 5.24 and sentence-transformers 5.1 and 6.2 write and read. What stands in no
-list ends the load, so a list errs on the side of a refusal.
+Collected from transformers 4.57 and 5.24 and sentence-transformers 5.1 and 6.2. Unlisted names fail the load: when in
+doubt, a name is not listed. Knows nothing of their values.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TOKENIZER_HARMLESS = _words("""
     tokenizer_file tokenizer_type torch_dtype transformers_version trim_offsets truncation_strategy trust_remote_code
     unk_id use_default_system_prompt use_fast verbose vocab_file vocab_size vocab_type wordpieces_prefix
 """)
-"""Those of slow tokenizers, of decoding, of chats, of how files were made; ``tokenizer.json`` has the rest in it."""
+"""Entries of slow tokenizers, decoding, chat and provenance; ``tokenizer.json`` contains the rest."""
 
 TRANSFORMER_READ = _words("do_lower_case max_seq_length modality_config processor_kwargs tokenizer_args")
 """Entries of ``sentence_bert_config.json`` that are read."""
@@ -49,24 +49,24 @@ TRANSFORMER_READ = _words("do_lower_case max_seq_length modality_config processo
 TRANSFORMER_HARMLESS = _words("""
     cache_dir config_args config_kwargs model_args model_kwargs transformer_task unpad_inputs
 """)
-"""Those that concern the graph, and how a batch is laid out on a GPU."""
+"""Entries about the graph, and the memory layout of batches on a GPU."""
 
 SENTENCE_READ = _words("activation_fn default_prompt_name model_type prompts truncate_dim")
 """Entries of ``config_sentence_transformers.json`` that are read."""
 
 SENTENCE_HARMLESS = _words("__version__ requirements similarity_fn_name")
-"""Those of versions; and the similarity, which whoever compares two vectors computes."""
+"""Versions; and the similarity function, which clients apply to two vectors."""
 
 OFFSET_POSITIONS = _words("""
     camembert data2vec-text esm longformer mpnet roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod
 """)
-"""Models whose position ids begin behind the padding token's, so that fewer tokens fit than there are positions."""
+"""Models whose position ids start after that of the padding token, which reduces the maximum length."""
 
 BERT_LIKE = _words("""
     Bert ConvBert DPRContextEncoder DPRQuestionEncoder DPRReader DistilBert Electra Funnel LayoutLM LayoutLMv2 Lxmert
     MPNet MobileBert Realm RetriBert Splinter SqueezeBert
 """)
-"""Tokenizers that transformers gives a normalizer by ``tokenizer_config.json``, whatever ``tokenizer.json`` says."""
+"""Tokenizers whose normalizer transformers configures by ``tokenizer_config.json``, overriding ``tokenizer.json``."""
 
 ENDS_BY_SETTINGS = _words("CodeLlama Cohere GPTNeoX Gemma Llama")
-"""Tokenizers on which transformers 4 puts the ends by ``add_bos_token`` and ``add_eos_token``."""
+"""Tokenizers for which transformers 4 adds BOS and EOS by ``add_bos_token`` and ``add_eos_token``."""

@@ -1,8 +1,8 @@
-"""Text into tokens, as transformers makes them of a folder's files.
+"""Tokenize text as transformers does for a folder's files.
 
-Reads ``tokenizer.json`` and what :class:`Folder` knows of the others, hands on the tokens of each text. Where the files
-contradict each other, it does what transformers does; where its versions differ, the load ends. Worker side only.
-Knows nothing of the model.
+Reads ``tokenizer.json`` and the other files via :class:`Folder`, hands on the tokens of each text. If the files
+contradict each other, follows transformers; if its versions differ, fails the load. Worker side only. Knows nothing of
+the model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DOCUMENT = (
     "decoder",
     "model",
 )
-# Longer texts are refused where no file limits them: attention takes the square of the length.
+# Maximum if no file has a limit: attention is quadratic in the length.
 _UNLIMITED_MAX = 8192
 
 
@@ -44,7 +44,7 @@ class Texts:
 
     Args:
         folder: the folder.
-        width: the most tokens that the graph takes; None: any number.
+        width: maximum tokens of the graph; None: dynamic.
 
     Raises:
         ModelFailed: its files contradict each other.
@@ -62,47 +62,47 @@ class Texts:
         document["truncation"] = document["padding"] = None
         try:
             tokenizer = tokenizers.Tokenizer.from_str(json.dumps(document))
-        except Exception as fault:  # tokenizers raises nothing narrower
+        except Exception as fault:  # tokenizers raises plain Exception
             raise ModelFailed(f"'{_FILE}' can't be read: {fault}") from fault
         _add_tokens(tokenizer, folder)
         tokenizer.encode_special_tokens = bool(folder.tokenizer.get("split_special_tokens"))
         side = folder.tokenizer.get("truncation_side") or str(truncation.get("direction", "right")).lower()
         limits = (folder.tokens_max(truncation.get("max_length")), width)
         self.limit = min((limit for limit in limits if limit is not None), default=None)
-        """The most tokens of a text; None: no file says."""
+        """Maximum tokens of a text; None: no limit in any file."""
         if self.limit is not None:
             tokenizer.enable_truncation(self.limit, strategy="longest_first", direction=side)
         self._tokenizer = tokenizer
         self._check_ends()
         self.pad_id = self._pad_id(padding)
-        """The token that fills a row up; None: no file names one."""
+        """The padding token; None: no file names one."""
         self.pad_left = (
             folder.tokenizer.get("padding_side") or str(padding.get("direction", "right")).lower()
         ) == "left"
         kept = f"the first {self.limit}" if side == "right" else f"the last {self.limit}"
-        self.limit_said = (
-            f"{kept} tokens of a text are read"
+        self.limit_description = (
+            f"{kept} tokens of a text are used"
             if self.limit is not None
-            else f"no file limits them; texts of more than {_UNLIMITED_MAX} are refused"
+            else f"no limit in the files; texts of more than {_UNLIMITED_MAX} are refused"
         )
-        """What becomes of long texts, for people."""
+        """Description of truncation, for operators."""
         self.prompt, source = folder.prompt
-        self.prompt_said = f"{self.prompt!r} ({source})" if self.prompt else source
-        """What is put before texts, for people."""
+        self.prompt_description = f"{self.prompt!r} ({source})" if self.prompt else source
+        """Description of the prompt, for operators."""
         self.prompt_tokens = self._prompt_tokens()
-        """The tokens at the beginning of every text that are the prompt's."""
+        """Number of tokens of the prompt at the start of every text."""
 
     @property
     def vocabulary(self) -> int:
-        """Tokens that are there without those that were added."""
+        """Size of the vocabulary without added tokens."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=False))
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> list[tokenizers.Encoding]:
-        """The tokens of each text, of different lengths.
+        """Tokenize each text, without padding.
 
         Args:
-            texts: the prompt is put before each.
-            pairs: what stands beside each of them; None: nothing.
+            texts: the prompt is prepended to each.
+            pairs: the second text of each; None: none.
 
         Raises:
             InvalidInput: a text has no tokens, or too many.
@@ -116,8 +116,8 @@ class Texts:
                 raise InvalidInput("the text has no tokens", row=row)
             if self.limit is None and len(one.ids) > _UNLIMITED_MAX:
                 raise InvalidInput(
-                    f"the text has {len(one.ids)} tokens; at most {_UNLIMITED_MAX} are taken, as the model's files "
-                    "don't say how many it takes",
+                    f"the text has {len(one.ids)} tokens; the maximum is {_UNLIMITED_MAX}, as the model's files have"
+                    " no limit",
                     row=row,
                 )
         return encoded
@@ -131,7 +131,7 @@ class Texts:
         return int(found) if isinstance(found, int) and found >= 0 else None
 
     def _prompt_tokens(self) -> int:
-        """Sentence-transformers' count: the prompt alone, less the token at its end if that is a special one."""
+        """Count as sentence-transformers does: the prompt's tokens, minus a special token at the end."""
         if not self.prompt:
             return 0
         ids = self._tokenizer.encode(self.prompt).ids
@@ -140,12 +140,12 @@ class Texts:
         return len(ids) - (bool(ids) and ids[-1] in special)
 
     def _check_ends(self) -> None:
-        """End the load where ``add_bos_token`` or ``add_eos_token`` is not what ``tokenizer.json`` does.
+        """Fail the load if ``add_bos_token`` or ``add_eos_token`` contradicts ``tokenizer.json``.
 
-        transformers 4 goes by the settings, 5 by ``tokenizer.json``.
+        transformers 4 follows the settings, 5 follows ``tokenizer.json``.
         """
         ids = self._tokenizer.encode("a").ids
-        by_settings = _class_in(self._folder, ENDS_BY_SETTINGS)
+        by_settings = _is_class_of(self._folder, ENDS_BY_SETTINGS)
         for end, position in (("bos", 0), ("eos", -1)):
             wanted = self._folder.tokenizer.get(f"add_{end}_token")
             token = self._folder.token(f"{end}_token")
@@ -154,29 +154,29 @@ class Texts:
             done = bool(ids) and ids[position] == self._tokenizer.token_to_id(token)
             if done != wanted and (wanted or by_settings):
                 raise ModelFailed(
-                    f"tokenizer_config.json says add_{end}_token: {json.dumps(wanted)}, but tokenizer.json "
-                    f"{'puts' if done else 'does not put'} {token!r} there\n"
-                    f"help: write into tokenizer_config.json what the model was trained with, or remove add_{end}_token"
+                    f"tokenizer_config.json has add_{end}_token: {json.dumps(wanted)}, but tokenizer.json "
+                    f"{'adds' if done else 'does not add'} {token!r}\n"
+                    f"help: set in tokenizer_config.json what the model was trained with, or remove add_{end}_token"
                 )
 
 
-def _class_in(folder: Folder, names: Collection[str]) -> bool:
+def _is_class_of(folder: Folder, names: Collection[str]) -> bool:
     name = str(folder.tokenizer.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
     return name in names
 
 
 def _normalize_as_configured(document: dict[str, Any], folder: Folder) -> None:
-    """Lowercase, and treat accents and Chinese, as transformers does by ``tokenizer_config.json``."""
+    """Configure lowercasing, accents and Chinese characters by ``tokenizer_config.json``, as transformers does."""
     config, normalizer = folder.tokenizer, document.get("normalizer") or {}
     lower = config.get("do_lower_case")
     named = config.get("tokenizer_class") is not None
-    # Without a class transformers takes that of the model, and only Bert and those like it have this normalizer.
-    if normalizer.get("type") == "BertNormalizer" and (not named or _class_in(folder, BERT_LIKE)):
+    # Without a class transformers uses that of the model, and only Bert-like ones have this normalizer.
+    if normalizer.get("type") == "BertNormalizer" and (not named or _is_class_of(folder, BERT_LIKE)):
         if lower is None and named and not normalizer["lowercase"]:
             raise ModelFailed(
-                "tokenizer.json does not lowercase, and tokenizer_config.json does not say do_lower_case, which "
-                f"transformers takes for true in a {config['tokenizer_class']}\n"
-                "help: write do_lower_case: false or true into tokenizer_config.json"
+                "tokenizer.json does not lowercase, and tokenizer_config.json lacks do_lower_case, which transformers "
+                f"defaults to true for a {config['tokenizer_class']}\n"
+                "help: set do_lower_case: false or true in tokenizer_config.json"
             )
         settings = (
             ("do_lower_case", "lowercase"),
@@ -188,9 +188,9 @@ def _normalize_as_configured(document: dict[str, Any], folder: Folder) -> None:
                 normalizer[own] = config[key]
     elif lower is not None and lower != _lowercases(normalizer):
         raise ModelFailed(
-            f"tokenizer_config.json says do_lower_case: {json.dumps(lower)}, but the normalizer in tokenizer.json "
+            f"tokenizer_config.json has do_lower_case: {json.dumps(lower)}, but the normalizer in tokenizer.json "
             f"{'does not lowercase' if lower else 'lowercases'}\n"
-            "help: write into tokenizer_config.json what the model was trained with"
+            "help: set in tokenizer_config.json what the model was trained with"
         )
     if folder.lowercases and not _lowercases(normalizer):
         before = [normalizer] if normalizer else []
@@ -203,7 +203,7 @@ def _lowercases(normalizer: dict[str, Any]) -> bool:
 
 
 def _prefix_as_configured(document: dict[str, Any], folder: Folder) -> None:
-    """Put a space before the first word, or none, as ``add_prefix_space`` says."""
+    """Add a space before the first word, or not, as ``add_prefix_space`` says."""
     wanted, outer = folder.tokenizer.get("add_prefix_space"), document.get("pre_tokenizer")
     if wanted is None or outer is None:
         return
@@ -214,17 +214,16 @@ def _prefix_as_configured(document: dict[str, Any], folder: Folder) -> None:
             scheme = one.get("prepend_scheme", "always" if one.get("add_prefix_space", True) else "never")
             if (scheme != "never") != bool(wanted):
                 raise ModelFailed(
-                    f"tokenizer_config.json says add_prefix_space: {json.dumps(wanted)}, but tokenizer.json has "
+                    f"tokenizer_config.json has add_prefix_space: {json.dumps(wanted)}, but tokenizer.json has "
                     f"prepend_scheme: {scheme!r}\n"
-                    "help: write into tokenizer_config.json what the model was trained with"
+                    "help: set in tokenizer_config.json what the model was trained with"
                 )
 
 
 def _add_tokens(tokenizer: tokenizers.Tokenizer, folder: Folder) -> None:
-    """Make tokens special that ``tokenizer.json`` does not know to be, as transformers does.
+    """Add special tokens that ``tokenizer.json`` does not mark as such, as transformers does.
 
-    A token that is neither in the vocabulary nor among the model's embeddings stays unknown: the model has no vector
-    for it.
+    A token outside of the vocabulary and of the model's embeddings stays unknown: the model has no vector for it.
     """
     listed = folder.tokenizer.get("added_tokens_decoder") or {}
     numbers = {_content(token): int(number) for number, token in listed.items()}
@@ -239,7 +238,7 @@ def _add_tokens(tokenizer: tokenizers.Tokenizer, folder: Folder) -> None:
     in_order = [_token(token) for _, token in sorted(listed.items(), key=lambda item: int(item[0]))]
     for token in (*in_order, *map(_token, folder.special_tokens)):
         there = {known.content: repr(known) for known in tokenizer.get_added_tokens_decoder().values()}
-        # Only the list overrules how a token that is there is found in a text.
+        # Only added_tokens_decoder overrides the properties of an existing token.
         if token.content in there and (token not in in_order or there[token.content] == repr(token)):
             continue
         if tokenizer.token_to_id(token.content) is not None or tokenizer.get_vocab_size() < room:

@@ -1,10 +1,9 @@
-"""The files of a model as they were when the server first read them, for workers that start later.
+"""The files of a model as the server first read them, for workers that start later.
 
-Reads what :mod:`inferd.control.loading.snapshots` wrote down and holds open, hands on the folder to load from: the
-user's own while nothing in it changed, else a *view* of what it was, made of the kept bytes. Runs in workers; also in
-those that start without ``site`` and import nothing of inferd, so that it imports only what every interpreter has
-started with.
-Knows nothing of formats and frameworks.
+Reads the records and open descriptors of :mod:`inferd.control.loading.snapshots`, hands on the folder to load from:
+the user's own if unchanged, else a *view* with the kept content. Runs in workers, including those that start without
+``site`` and import nothing of inferd, so it imports only modules that every interpreter has loaded at start. Knows
+nothing of formats and frameworks.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ _CHUNK = 1 << 20
 
 
 class Lost(Exception):
-    """What was loaded can't be had any more: a worker that went on would mix two versions of a model."""
+    """Kept content is no longer available. The worker must not start: it would mix two versions of a model."""
 
 
 def entered(kept: dict[str, Any]) -> str:
-    """The folder that holds the model as it was when it was kept, made the current one.
+    """Change to the folder with the model as it was kept, and return it.
 
     Args:
-        kept: ``server``: the pid of the process that holds the files. ``folder``: where the user has them. ``name`` of
-            that folder. ``inside``: the folder of the model's file in it. ``views``: where a view may be made, in this
-            order. ``files``: of each ``name`` in ``folder``, ``path``, ``identity`` (:func:`identity_of`), ``mode``,
-            ``descriptor`` of the server, ``offset`` in it where it is a copy, else None. ``live``: names and paths of
-            what is not looked after: what the model itself writes. ``left_out``: names of what should have been kept,
-            and is too much. ``copies``: whether a view has no links.
+        kept: ``server``: pid of the process that holds the files. ``folder``: the user's folder. ``name``: of that
+            folder. ``inside``: relative folder of the model's file. ``views``: candidate paths for a view, in order.
+            ``files``: for each ``name`` in ``folder`` its ``path``, ``identity`` (:func:`identity_of`), ``mode``, the
+            server's ``descriptor``, and the ``offset`` in it if it is a copy, else None. ``live``: names and paths of
+            files that are not kept since the model itself writes them. ``left_out``: names of files that exceed the
+            limits. ``copies``: whether a view has copies instead of links.
 
     Raises:
-        Lost: the files changed, and what they were is gone or can't be laid out.
+        Lost: files changed, and their kept content is gone or a view can't be created.
     """
     changed = changes(kept)
     folder: str = kept["folder"]
@@ -47,20 +46,20 @@ def entered(kept: dict[str, Any]) -> str:
         names = ", ".join(repr(file["name"]) for file in changed[:5]) + (", …" if len(changed) > 5 else "")
         what = "have" if len(changed) > 1 else "has"
         sys.stderr.write(
-            f"warning: {names} in {kept['folder']} {what} changed since the model was loaded; this worker serves what"
-            " was loaded then. Start the server again to serve what is there now.\n"
+            f"warning: {names} in {kept['folder']} {what} changed since the model was loaded; this worker serves the"
+            " loaded version. Restart the server to serve the new one.\n"
         )
     os.chdir(os.path.join(folder, kept["inside"]))  # noqa: PTH118 (pathlib is not imported yet)
     return folder
 
 
 def changes(kept: dict[str, Any]) -> list[dict[str, Any]]:
-    """The files that are no longer as they were kept."""
+    """Return the files that differ from their kept content."""
     return [file for file in kept["files"] if not _is_same(kept, file)]
 
 
 def located(load: dict[str, Any], folder: str) -> dict[str, Any]:
-    """The settings ``load`` of a model with its files in ``folder``, which :func:`entered` gave."""
+    """Return the settings ``load`` with the model's files in ``folder``, as returned by :func:`entered`."""
     file = folder if load["file"] == load["kept"]["folder"] else f"{os.getcwd()}/{os.path.basename(load['file'])}"  # noqa: PTH109, PTH119
     moved = {**load, "file": file}
     if "triton" in load:
@@ -69,17 +68,17 @@ def located(load: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def inodes(kept: dict[str, Any]) -> list[list[int]]:
-    """Which file each name leads to now; what a model writes into its own files changes nothing of it."""
+    """Return device and inode of each file now; unaffected by writes of the model into its own files."""
     return [(identity_of(file["path"]) or [])[:2] for file in kept["files"]]
 
 
 def is_unchanged(kept: dict[str, Any]) -> bool:
-    """Whether every file is still the one that was kept, by its identity."""
+    """Whether every file has its kept identity."""
     return all(identity_of(file["path"]) == list(file["identity"]) for file in kept["files"])
 
 
 def identity_of(path: str | int) -> list[int] | None:
-    """What tells one file, and one version of it, from the next; None where there is none."""
+    """Return device, inode, size and modification time (ns) of a file; None if it does not exist."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
@@ -88,7 +87,7 @@ def identity_of(path: str | int) -> list[int] | None:
 
 
 def kept_sources(kept: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The sources of Python among the files, by every path that leads to them; none where they can't be read."""
+    """Return the kept Python sources by every path that leads to them; empty if unreadable."""
     held = {file["descriptor"] for file in kept["files"]}
     if not all(os.access(f"/proc/{kept['server']}/fd/{one}", os.R_OK) for one in held):
         return {}
@@ -96,16 +95,16 @@ def kept_sources(kept: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def content(kept: dict[str, Any], file: dict[str, Any]) -> bytes:
-    """What ``file`` held when it was kept.
+    """Return the kept content of ``file``.
 
     Raises:
-        Lost: it was written to in place.
+        Lost: it was overwritten in place.
     """
     return b"".join(_chunks(kept, file))
 
 
 def _is_same(kept: dict[str, Any], file: dict[str, Any]) -> bool:
-    """Whether the file is as it was kept: by its identity, else by its content."""
+    """Whether the file has its kept identity or content."""
     found = identity_of(file["path"])
     if found == list(file["identity"]):
         return True
@@ -125,30 +124,31 @@ def _chunks(kept: dict[str, Any], file: dict[str, Any]) -> Iterator[bytes]:
         with open(held, "rb") as opened:  # noqa: PTH123
             if file["offset"] is None and identity_of(opened.fileno()) != list(file["identity"]):
                 raise Lost(
-                    f"'{file['path']}' was written to after the model was loaded, and what it held is gone\n"
-                    "help: replace files by renaming others over them, and start the server again to serve this one"
+                    f"'{file['path']}' was overwritten in place after the model was loaded; its loaded content is"
+                    " gone\nhelp: replace files by renaming new ones over them, and restart the server to serve this"
+                    " one"
                 )
             opened.seek(file["offset"] or 0)
             while left:
                 chunk = opened.read(min(left, _CHUNK))
                 if not chunk:
-                    raise Lost(f"'{file['path']}' became shorter after the model was loaded")
+                    raise Lost(f"'{file['path']}' was truncated after the model was loaded")
                 left -= len(chunk)
                 yield chunk
     except OSError as fault:
-        raise Lost(f"what '{file['path']}' held can't be read any more: {fault}") from None
+        raise Lost(f"kept content of '{file['path']}' can't be read: {fault}") from None
 
 
 def _view(kept: dict[str, Any]) -> str:
-    """A folder with the kept files, made once for all workers of the server that need it."""
+    """Return a folder with the kept files, created once for all workers of the server."""
     if kept["left_out"]:
         raise Lost(
-            f"the files in {kept['folder']} changed after the model was loaded, and some are too many or too large to"
-            f" be kept: {', '.join(map(repr, kept['left_out'][:5]))}\nhelp: start the server again to serve these"
+            f"files in {kept['folder']} changed after the model was loaded, and some exceed the limits for kept files:"
+            f" {', '.join(map(repr, kept['left_out'][:5]))}\nhelp: restart the server to serve the new files"
         )
     if not kept["copies"]:
         for file in kept["files"]:
-            # Links of a view lead to it: it is looked at for each worker.
+            # A view links to it: checked for each worker.
             next(_chunks(kept, file), b"")
     reasons = []
     for view in kept["views"]:
@@ -161,7 +161,7 @@ def _view(kept: dict[str, Any]) -> str:
             try:
                 os.rename(scratch, view)  # noqa: PTH104
             except OSError:
-                # Another worker was faster.
+                # Another worker created it first.
                 _remove(scratch)
                 if not os.path.isdir(view):  # noqa: PTH112
                     raise
@@ -170,8 +170,8 @@ def _view(kept: dict[str, Any]) -> str:
             reasons.append(str(fault))
             _remove(scratch)
     raise Lost(
-        f"the files in {kept['folder']} changed after the model was loaded, and what they held can't be laid out again:"
-        f" {'; '.join(reasons)}\nhelp: make room in TMPDIR, or start the server again to serve what is there now"
+        f"files in {kept['folder']} changed after the model was loaded, and their kept content can't be written:"
+        f" {'; '.join(reasons)}\nhelp: free space in TMPDIR, or restart the server to serve the new files"
     )
 
 

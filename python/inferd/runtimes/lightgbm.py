@@ -1,7 +1,7 @@
-"""LightGBM: boosters saved as text, which holds no code.
+"""LightGBM: boosters saved as text, which contains no code.
 
-``compose`` reads the model's settings in the control plane; :class:`LightgbmBooster` runs the booster in a worker.
-Where the same answers come faster from ONNX, :mod:`inferd.runtimes.faster` takes its place.
+``compose`` reads the model's settings in the control plane; :class:`LightgbmBooster` runs the booster in a worker. If
+ONNX gives the same answers faster, :mod:`inferd.runtimes.faster` replaces it. Knows nothing of batching.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, in_python, require
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, head, python_launch, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -25,16 +25,16 @@ PLATFORM = "lightgbm"
 TAKES = Takes(
     title="LightGBM",
     types="FP64; INT64 of integer categories beyond 2⁵³.",
-    categories="Their texts or numbers, or codes; unknown ones are missing.",
-    missing="A missing number or category is taken as missing.",
+    categories="Their texts or numbers, or codes; unknown ones count as missing.",
+    missing="Missing numbers and categories are accepted.",
     names="Those of the data frame, blanks as `_`; none of arrays.",
-    outputs="FP64 `prediction` as `Booster.predict` gives it.",
-    parameters={"category_columns": "columns of the frame that had categories, where the file does not say"},
+    outputs="FP64 `prediction` as `Booster.predict` returns it.",
+    parameters={"category_columns": "categorical columns of the frame, if the file does not identify them"},
 )
 
 
 def claims(path: Path) -> bool:
-    """``.lgb`` files; ``.txt``, ``.bst`` and ``.model`` files that begin like a booster."""
+    """Claims ``.lgb`` files, and ``.txt``, ``.bst`` and ``.model`` files that start like a booster."""
     if not path.is_file():
         return False
     return path.suffix == ".lgb" or (
@@ -43,13 +43,13 @@ def claims(path: Path) -> bool:
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker for the booster in ``file`` is started."""
+    """Return how to start a worker for the booster in ``file``."""
     require("lightgbm", "lightgbm", spec)
-    return in_python("lightgbm", PLATFORM, file, spec, threads)
+    return python_launch("lightgbm", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:
-    """The booster, in this process."""
+    """Load the booster in this process."""
     from inferd.runtimes.boosters import BoosterRuntime
 
     return BoosterRuntime(settings, LightgbmBooster(settings))
@@ -58,12 +58,12 @@ def load(settings: dict[str, Any]) -> Runtime:
 class LightgbmBooster:
     """A booster.
 
-    Takes ``x`` (FP64, NaN where a value is missing); or, where it was trained on pandas categories that are text, an
-    input for each column. Gives ``prediction`` (FP64): what ``Booster.predict`` gives, which is the probability of
-    class 1 for ``binary`` and one of each class for ``multiclass``.
+    Input: ``x`` (FP64, NaN if missing), or one input per column if it was trained on text categories of pandas. Output:
+    ``prediction`` (FP64) as ``Booster.predict`` returns it: the probability of class 1 for ``binary``, of each class
+    for ``multiclass``.
 
     Raises:
-        ModelFailed: it was trained on pandas categories, and the file does not tell of which columns.
+        ModelFailed: it was trained on pandas categories, and the file does not identify their columns.
     """
 
     kind = "trees"
@@ -79,11 +79,11 @@ class LightgbmBooster:
         self._threads = settings["threads"]
 
     def row(self, table: Table) -> Batch:
-        """One row of plausible inputs."""
+        """Return one plausible row."""
         return table.example()
 
     def answers(self, matrix: Matrix, batch: Batch) -> Batch:
-        """What ``Booster.predict`` gives."""
+        """Return the outputs of ``Booster.predict``."""
         return {"prediction": self.booster.predict(matrix.of(batch), num_threads=self._threads)}
 
 
@@ -91,7 +91,7 @@ def _read(file: Path) -> Any:
     import lightgbm
 
     if head(file).startswith(b"tree\r"):
-        # The library counts bytes, and ends the process where line ends have become two.
+        # The file has byte offsets, and the library crashes on converted line ends.
         return lightgbm.Booster(model_str=file.read_bytes().replace(b"\r\n", b"\n").decode())
     return lightgbm.Booster(model_file=str(file))
 
@@ -103,42 +103,42 @@ def _table(booster: Any, chosen: Sequence[str] | None, facts: dict[str, str]) ->
     names = booster.feature_name()
     lists = booster.pandas_categorical or []
     columns = [Column(name) for name in names]
-    for place, categories in zip(_places(booster, lists, chosen, facts), lists, strict=True):
-        columns[place] = category_column(names[place], categories)
-    # Boosters that were trained on frames have a list of categories, be it empty.
-    unnamed = booster.pandas_categorical is None and names == [f"Column_{place}" for place in range(len(names))]
+    for index, categories in zip(_places(booster, lists, chosen, facts), lists, strict=True):
+        columns[index] = category_column(names[index], categories)
+    # Boosters trained on frames have a list of categories, possibly empty.
+    unnamed = booster.pandas_categorical is None and names == [f"Column_{index}" for index in range(len(names))]
     return table_of(columns, named=not unnamed)
 
 
 def _places(
     booster: Any, lists: Sequence[Sequence[Any]], chosen: Sequence[str] | None, facts: dict[str, str]
 ) -> Sequence[int]:
-    """The columns that were pandas categories, in the order of ``lists``.
+    """Return the columns that were pandas categories, in the order of ``lists``.
 
-    The file does not say which ones. It says which columns the booster splits as categories: those are pandas' own,
+    The file does not identify them. It has the columns that the booster splits as categories: those are pandas' own,
     unless ``categorical_feature`` named others or some categories are ordered, which are split as numbers.
 
     Raises:
-        ModelFailed: several answers fit the file; or ``chosen`` does not.
+        ModelFailed: the file is ambiguous, or ``chosen`` does not match it.
     """
-    from inferd.runtimes.boosters import listed
+    from inferd.runtimes.boosters import shortened
 
     names = booster.feature_name()
     if chosen is not None:
         chosen = [chosen] if isinstance(chosen, str) else chosen
         if len(chosen) != len(lists) or not set(chosen) <= set(names):
             raise ModelFailed(
-                f"category_columns names {listed(chosen)}, but the file has {len(lists)} lists of categories"
-                f" and the columns {listed(names)}"
+                f"category_columns {shortened(chosen)} do not match the {len(lists)} lists of categories in the file"
+                f" and its columns {shortened(names)}"
             )
         return sorted(map(names.index, chosen))
     if not lists:
         return []
-    seen = booster.dump_model(num_iteration=1)["feature_infos"]
+    feature_infos = booster.dump_model(num_iteration=1)["feature_infos"]
 
-    def fits(place: int, categories: Sequence[Any]) -> bool:
+    def fits(index: int, categories: Sequence[Any]) -> bool:
         # A column of one value has no entry.
-        codes = seen.get(names[place], {"values": [], "min_value": 0, "max_value": 0})
+        codes = feature_infos.get(names[index], {"values": [], "min_value": 0, "max_value": 0})
         values = codes["values"] or [codes["min_value"], codes["max_value"]]
         lowest = -1 if codes["values"] else 0
         return all(value == int(value) and lowest <= value < max(1, len(categories)) for value in values)
@@ -148,25 +148,22 @@ def _places(
     if first == last and len(first) == len(lists):
         return first
     split = booster.params.get("categorical_feature") or [
-        place for place, name in enumerate(names) if seen.get(name, {}).get("values")
+        index for index, name in enumerate(names) if feature_infos.get(name, {}).get("values")
     ]
     if len(split) == len(lists) and all(map(fits, split, lists)):
-        assumed = listed(names[place] for place in split)
-        facts["note"] = (
-            f"categories of pandas are assumed in {assumed}, which are split as categories; the file does not say so"
-        )
+        assumed = shortened(names[index] for index in split)
+        facts["note"] = f"columns {assumed} are assumed to be the categories of pandas: they are split as categories"
         return split
     raise ModelFailed(
-        f"the file has {len(lists)} lists of pandas categories and does not say which of the columns they are of"
-        f" ({listed(names)})\nhelp: write parameters: {{category_columns: [...]}} in model.yaml, with those that had"
-        " the dtype category"
+        f"the file has {len(lists)} lists of pandas categories without their columns ({shortened(names)})\n"
+        "help: set parameters: {category_columns: [...]} in model.yaml to the columns of dtype category"
     )
 
 
 def _in_order(
     lists: Sequence[Sequence[Any]], places: Sequence[int], fits: Callable[[int, Sequence[Any]], bool]
 ) -> list[int]:
-    """The first place for each list that fits and lies behind that of the list before; fewer where there is none."""
+    """Return the first matching index of each list after that of the previous list; fewer if there is none."""
     rest = iter(places)
-    found = (next((place for place in rest if fits(place, categories)), None) for categories in lists)
-    return [place for place in found if place is not None]
+    found = (next((index for index in rest if fits(index, categories)), None) for categories in lists)
+    return [index for index in found if index is not None]

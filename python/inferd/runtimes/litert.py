@@ -1,6 +1,7 @@
-"""LiteRT (once TensorFlow Lite): ``.tflite`` files, small models for small machines, which hold no code.
+"""LiteRT (formerly TensorFlow Lite): ``.tflite`` files, which contain no code.
 
-``compose`` reads the model's settings in the control plane; :class:`LitertRuntime` runs the model in a worker.
+``compose`` reads the model's settings in the control plane; :class:`LitertRuntime` runs the model in a worker. Knows
+nothing of requests.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, python_launch, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,44 +25,43 @@ PLATFORM = "litert"
 TAKES = Takes(
     title="LiteRT",
     types="The file's own: BOOL, integers of 8 to 64 bits, FP16, FP32, FP64, BYTES for texts. Quantised"
-    " tensors are the integers that the file has; `quantised` in the configuration's parameters says what they"
-    " stand for.",
+    " tensors are the file's integers; `quantised` in the configuration's parameters has their scales.",
     categories="None in the library.",
     missing="NaN reaches the model as it is. A text can't be missing.",
-    names="Those of the signature; without one the tensors' own, `input_0` where one has none, `name_1` where"
-    " two have the same.",
-    outputs="Every one of the signature. Where there are several signatures `serving_default` is served, and"
-    " the others are named in `left_out`; without a `serving_default` the load ends and asks for one.",
-    parameters={"signature": "the signature that is served"},
+    names="Those of the signature; without one the tensors' own, `input_0` for an unnamed one, `name_1` for a"
+    " duplicate name.",
+    outputs="Every one of the signature. Of several signatures `serving_default` is served, and the others are named in"
+    " `left_out`; without a `serving_default` the load fails and asks for a choice.",
+    parameters={"signature": "the signature to serve"},
 )
 
 
 def claims(path: Path) -> bool:
-    """``.tflite`` files."""
+    """Claims ``.tflite`` files."""
     return path.is_file() and path.suffix == ".tflite"
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker for the model in ``file`` is started."""
+    """Return how to start a worker for the model in ``file``."""
     require("ai_edge_litert", "litert", spec)
-    return in_python("litert", PLATFORM, file, spec, threads)
+    return python_launch("litert", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:
-    """The model, in this process."""
+    """Load the model in this process."""
     return LitertRuntime(settings)
 
 
 class LitertRuntime:
-    """An interpreter. Inputs and outputs have the names of the model's signature where it has one.
+    """An interpreter. Inputs and outputs have the names of the model's signature, if any.
 
-    Of several signatures ``serving_default`` is served, or the one that ``parameters: {signature: NAME}`` names. Files
-    that were converted with a fixed batch of 1 are served with rows of any number: the interpreter resizes its tensors,
-    which it can for the operators of nearly every model; where it can't, or where rows then change each other, the
-    file's own shape stands. What a model would remember from one run to the next is reset.
+    Of several signatures ``serving_default`` is served, or the one of ``parameters: {signature: NAME}``. Files
+    converted with a fixed batch of 1 are served with any number of rows: the interpreter resizes its tensors, which
+    nearly all operators support; if it fails, or rows then influence each other, the file's own shape applies. State
+    between runs is reset.
 
     Raises:
-        ModelFailed: a tensor has a type that the protocol lacks, or which signature is to be served is not known.
+        ModelFailed: a tensor has a type that the protocol lacks, or the choice of a signature is ambiguous.
     """
 
     example: Batch | None = None
@@ -71,35 +71,35 @@ class LitertRuntime:
 
         from ai_edge_litert.interpreter import Interpreter
 
-        from inferd.runtimes.signatures import chosen_signature, made_up, narrowed
+        from inferd.runtimes.signatures import chosen_signature, synthetic_inputs, with_sizes
 
         self._interpreter = Interpreter(model_path=settings["file"], num_threads=settings["threads"])
         self.facts = {"runtime": f"ai-edge-litert {version('ai-edge-litert')}"}
-        chosen, said = chosen_signature(list(self._interpreter.get_signature_list()), settings["parameters"])
+        chosen, facts = chosen_signature(list(self._interpreter.get_signature_list()), settings["parameters"])
         if chosen is None:
-            self._inputs = _named(self._interpreter.get_input_details(), "input")
-            self._outputs = _named(self._interpreter.get_output_details(), "output")
+            self._inputs = _by_name(self._interpreter.get_input_details(), "input")
+            self._outputs = _by_name(self._interpreter.get_output_details(), "output")
             self._run = self._whole
         else:
             self._runner = self._interpreter.get_signature_runner(chosen)
             self._inputs, self._outputs = self._runner.get_input_details(), self._runner.get_output_details()
             self._run = self._signature
-        # Before anything is tried: it names a tensor of a type that can't be served.
+        # Before any run: reports a tensor of an unsupported type.
         inputs = [_described(name, detail) for name, detail in self._inputs.items()]
         outputs = [_described(name, detail) for name, detail in self._outputs.items()]
-        self.facts |= {**said, **_quantised({**self._inputs, **self._outputs})}
+        self.facts |= {**facts, **_quantised({**self._inputs, **self._outputs})}
         rows_free = self._resizes(inputs)
-        runs = [self._tried(made_up(inputs, rows=1, fill=fill)) for fill in (None, 0, 1)]
+        runs = [self._try_run(synthetic_inputs(inputs, rows=1, fill=fill)) for fill in (None, 0, 1)]
         self._check_reset(runs)
-        outputs = _as_seen(outputs, [run for run in runs if run is not None])
+        outputs = _with_observed_shapes(outputs, [run for run in runs if run is not None])
         with_rows = _with_rows if rows_free else lambda spec: spec
-        self.signature = narrowed(settings, map(with_rows, inputs), map(with_rows, outputs))
+        self.signature = with_sizes(settings, map(with_rows, inputs), map(with_rows, outputs))
 
     def predict(self, batch: Batch) -> Batch:
-        """The model's answers.
+        """Run the model over a batch.
 
         Raises:
-            InvalidInput: sizes or values that an operator can't use.
+            InvalidInput: sizes or values that an operator rejects.
         """
         try:
             return self._run(batch)
@@ -107,17 +107,17 @@ class LitertRuntime:
             raise InvalidInput(UNUSABLE) from fault
 
     def close(self) -> None:
-        """Nothing is held but memory."""
+        """Nothing to release."""
 
     def _signature(self, batch: Batch) -> Batch:
-        # Where there is nothing to reset yet, the run begins with nothing.
+        # Suppressed: there is nothing to reset before the first run.
         with contextlib.suppress(RuntimeError):
             self._interpreter.reset_all_variables()
         found: Batch = self._runner(**batch)
         return found
 
     def _whole(self, batch: Batch) -> Batch:
-        """Run a model without signatures, as the library's runner of a signature does."""
+        """Run a model without signatures, in the way of the library's signature runner."""
         for name, array in batch.items():
             self._interpreter.resize_tensor_input(self._inputs[name]["index"], array.shape)
         self._interpreter.allocate_tensors()
@@ -128,29 +128,29 @@ class LitertRuntime:
         return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
 
     def _check_reset(self, runs: list[Batch | None]) -> None:
-        """Raises ModelFailed where a request would see what an earlier one left."""
+        """Raise ModelFailed if state would leak from one request to the next."""
         if any(runs):
             try:
                 self._interpreter.reset_all_variables()
             except RuntimeError as fault:
                 raise ModelFailed(
-                    "what this signature remembers between runs can't be reset\nhelp: save it in a file of its own"
+                    "the state of this signature can't be reset between runs\nhelp: save it in a file of its own"
                 ) from fault
 
     def _resizes(self, inputs: list[TensorSpec]) -> bool:
-        """Whether two rows go in and two come out, of each tensor, and each is what it is alone."""
+        """Whether the model accepts two rows and gives each the outputs that it gives alone."""
         import numpy as np
 
-        from inferd.runtimes.signatures import made_up
+        from inferd.runtimes.signatures import synthetic_inputs
 
         if not all(spec.shape and spec.shape[0] in (1, -1) for spec in inputs):
             return False
-        rows = made_up(map(_with_rows, inputs), rows=2)
-        together = self._tried(rows)
+        rows = synthetic_inputs(map(_with_rows, inputs), rows=2)
+        together = self._try_run(rows)
         if together is None or any(array.ndim == 0 or len(array) != 2 for array in together.values()):
             return False
         for row in range(2):
-            alone = self._tried({name: array[row : row + 1] for name, array in rows.items()})
+            alone = self._try_run({name: array[row : row + 1] for name, array in rows.items()})
             if alone is None:
                 return False
             for name, array in alone.items():
@@ -160,35 +160,35 @@ class LitertRuntime:
                     return False
         return True
 
-    def _tried(self, batch: Batch) -> Batch | None:
+    def _try_run(self, batch: Batch) -> Batch | None:
         try:
             return self.predict(batch)
         except InvalidInput:
             return None
 
 
-def _named(details: list[dict[str, Any]], side: str) -> dict[str, dict[str, Any]]:
-    """Tensors by name. A file need not name them, nor give each a name of its own."""
+def _by_name(details: list[dict[str, Any]], side: str) -> dict[str, dict[str, Any]]:
+    """Return tensors by name; unnamed and duplicate names are numbered."""
     by_name: dict[str, dict[str, Any]] = {}
-    for place, detail in enumerate(details):
-        name = detail["name"] or f"{side}_{place}"
+    for index, detail in enumerate(details):
+        name = detail["name"] or f"{side}_{index}"
         if name in by_name and by_name[name]["index"] != detail["index"]:
-            name = f"{name}_{place}"
+            name = f"{name}_{index}"
         by_name[name] = detail
     return by_name
 
 
 def _quantised(details: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """What the numbers of quantised tensors stand for, for those who ask the model."""
-    said = []
+    """Describe the scales of quantised tensors, for clients."""
+    described = []
     for name, detail in details.items():
         scales = detail["quantization_parameters"]["scales"]
         zeros = detail["quantization_parameters"]["zero_points"]
         if len(scales) == 1:
-            said.append(f"'{name}' is {scales[0]:g} * (number - {zeros[0]})")
+            described.append(f"'{name}' is {scales[0]:g} * (number - {zeros[0]})")
         elif len(scales):
-            said.append(f"'{name}' has a scale of its own for each of {len(scales)} channels")
-    return {"quantised": "; ".join(said)} if said else {}
+            described.append(f"'{name}' has separate scales for {len(scales)} channels")
+    return {"quantised": "; ".join(described)} if described else {}
 
 
 def _described(name: str, detail: dict[str, Any]) -> TensorSpec:
@@ -198,7 +198,7 @@ def _described(name: str, detail: dict[str, Any]) -> TensorSpec:
     from inferd.types import TensorSpec
 
     if detail["dtype"] is np.object_:
-        raise ModelFailed(f"'{name}' is a resource of the model, not a tensor, which the protocol can't carry")
+        raise ModelFailed(f"'{name}' is a resource, not a tensor, which the protocol does not support")
     shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
     try:
         return TensorSpec(name, datatype_of(detail["dtype"]), tuple(int(size) for size in shape))
@@ -212,16 +212,16 @@ def _with_rows(spec: TensorSpec) -> TensorSpec:
     return TensorSpec(spec.name, spec.datatype, (-1, *spec.shape[1:]))
 
 
-def _as_seen(outputs: list[TensorSpec], runs: list[Batch]) -> list[TensorSpec]:
-    """Outputs as some runs gave them: where an operator finds out sizes while it runs, the file's own say nothing."""
+def _with_observed_shapes(outputs: list[TensorSpec], runs: list[Batch]) -> list[TensorSpec]:
+    """Correct output shapes by runs: operators with data-dependent sizes have none in the file."""
     from inferd.types import TensorSpec
 
-    seen = []
+    corrected = []
     for spec in outputs:
         shapes = [run[spec.name].shape for run in runs]
         if any(len(shape) != len(spec.shape) for shape in shapes):
             sizes = (-1,) * len(shapes[0])
         else:
             sizes = tuple(s if all(shape[at] == s for shape in shapes) else -1 for at, s in enumerate(spec.shape))
-        seen.append(TensorSpec(spec.name, spec.datatype, sizes))
-    return seen
+        corrected.append(TensorSpec(spec.name, spec.datatype, sizes))
+    return corrected

@@ -1,6 +1,6 @@
-"""What rows are to a model of MLflow, whatever its signature says.
+"""The base class of conversions from batches to the input of an MLflow model.
 
-Reads nothing, hands on the base of ``mlflow_rows`` and ``mlflow_columns``. Worker side only.
+Worker side only.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
 __all__ = ["Part", "Rows"]
 
 Part = tuple["np.ndarray | None", Any]
-"""Places of rows in their batch (None: all of them, in order), and what the model gets of them."""
+"""Indices of rows in their batch (None: all, in order), and the model's input for them."""
 
 
 class Rows:
-    """How rows come in and are handed on."""
+    """The inputs of a model and their conversion."""
 
     inputs: Sequence[TensorSpec] = ()
     schemas: Sequence[InputSchema] = ()
     defaults: Mapping[str, np.ndarray] = {}
-    """What a row of an input is where a request leaves it out."""
+    """Value of a row of an optional input that a request omits."""
     facts: Mapping[str, str] = {}
     ignored: Sequence[str] = ()
-    """Columns that frames of clients may have besides."""
+    """Further columns that data frames may have."""
 
     def of(self, batch: Batch) -> Any:
-        """What the model gets. Nothing of it is the batch's own memory."""
+        """Convert a batch; copies its memory."""
         raise NotImplementedError
 
     def parts(self, batch: Batch) -> list[Part]:
-        """The same, in parts that the model gets one after the other."""
+        """Convert a batch in parts that the model gets one after the other."""
         return [(None, self.of(batch))]
 
     def example(self, folder: Path, saved: Mapping[str, Any]) -> Batch:  # noqa: ARG002 (not all of them read it)
-        """Plausible rows.
+        """Return plausible rows.
 
         Args:
             folder: the model's.
-            saved: what ``MLmodel`` says of the input example that the model was logged with.
+            saved: the entry of ``MLmodel`` for the input example that the model was logged with.
         """
-        return {spec.name: _made_up(spec) for spec in self.inputs}
+        return {spec.name: _synthetic(spec) for spec in self.inputs}
 
 
-def _made_up(spec: TensorSpec) -> np.ndarray:
+def _synthetic(spec: TensorSpec) -> np.ndarray:
     shape = [1 if dim < 0 else dim for dim in spec.shape]
     if spec.datatype == "BYTES":
         found = np.empty(shape, dtype=object)

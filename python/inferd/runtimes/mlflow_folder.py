@@ -1,8 +1,8 @@
-"""What is in an MLflow folder: which library's model, in which file, and what its signature says.
+"""Read an MLflow folder: which library's model, in which file, with which signature.
 
-Reads ``MLmodel``, hands on :class:`Content` and :class:`Signed`. Goes by what is in the folder, not by the name of a
-flavor alone: that of scikit-learn may hold skops or a pickle. Imports nothing but YAML; loads no model.
-Sources: ``save_model`` and ``_load_pyfunc`` of each flavor, ``mlflow.types.schema``; MLflow 3.17, and layouts of 1.x.
+Reads ``MLmodel``, hands on :class:`Content` and :class:`Signed`. Inspects the folder, as a flavor's name alone is
+ambiguous: that of scikit-learn may use skops or a pickle. Imports nothing but YAML; loads no model. Sources:
+``save_model`` and ``_load_pyfunc`` of each flavor, ``mlflow.types.schema``; MLflow 3.17, and layouts of 1.x.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Content(NamedTuple):
     """The model in a folder."""
 
     library: str
-    """The runtime that reads the file, or :data:`PYTHON_FUNCTION`."""
+    """The runtime that loads the file, or :data:`PYTHON_FUNCTION`."""
     file: str
-    """The path of the file; of a Python function, of the folder."""
+    """Path of the file; for a Python function, of the folder."""
     kind: str
-    """The class that MLflow makes of it, such as ``XGBClassifier``; empty where there is no choice."""
+    """The class that MLflow instantiates, such as ``XGBClassifier``; empty if there is only one."""
     method: str
     """The method that MLflow's ``predict`` calls."""
 
@@ -42,12 +42,12 @@ class Column(NamedTuple):
 
     name: str | None
     type: str
-    """``double`` and the like; ``array`` of those, with :attr:`depth`; ``object``, ``map`` and ``any``."""
+    """``double`` etc.; of an array, its elements' type, see :attr:`depth`; ``object``, ``map`` or ``any``."""
     required: bool
     depth: int
-    """How many lists stand around each value: 0 of scalars."""
+    """Nesting depth of lists: 0 for scalars."""
     inner: dict[str, Any]
-    """What the signature says of a type that has others in it."""
+    """The signature's description of a nested type."""
 
 
 class Tensor(NamedTuple):
@@ -62,20 +62,20 @@ class Signed(NamedTuple):
     """A signature."""
 
     columns: Sequence[Column]
-    """Inputs that are columns; empty where they are tensors."""
+    """Inputs that are columns; empty if they are tensors."""
     tensors: Sequence[Tensor]
     """Inputs that are tensors."""
     outputs: Sequence[str | None]
-    """The names of the outputs; empty where the signature does not say."""
+    """Names of the outputs; empty if the signature has none."""
     params: Mapping[str, Any]
-    """The values of parameters where a caller gives none."""
+    """Default values of parameters."""
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """What ``MLmodel`` says.
+    """Read ``MLmodel``.
 
     Raises:
-        ModelFailed: it can't be read.
+        ModelFailed: it is unreadable.
     """
     import yaml
 
@@ -84,7 +84,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
         raise ModelFailed(f"'{folder.name}/MLmodel' can't be read: {fault}") from fault
     if not isinstance(description, dict) or not isinstance(description.get("flavors"), dict):
-        raise ModelFailed(f"'{folder.name}/MLmodel' is no mapping of flavors")
+        raise ModelFailed(f"'{folder.name}/MLmodel' is not a mapping of flavors")
     return description
 
 
@@ -92,7 +92,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def content_of(folder: Path, description: dict[str, Any]) -> Content | None:
-    """The model that can be read without running anybody's code; else the Python function; None: neither."""
+    """Return the model that loads without executing code, else the Python function; None: neither exists."""
     flavors = description["flavors"]
     function = flavors.get(PYTHON_FUNCTION) or {}
     method = str(function.get("predict_fn") or "predict")
@@ -143,7 +143,7 @@ def _tensorflow(folder: Path, flavor: dict[str, Any], method: str) -> Content | 
     return None if file is None else Content("tensorflow", str(file), "", method)
 
 
-# In this order: a model that was converted to ONNX is that of whoever converted it.
+# In order of preference: an ONNX conversion was chosen on purpose.
 _FLAVORS = {
     "onnx": _onnx,
     "xgboost": _xgboost,
@@ -159,7 +159,7 @@ def _inside(folder: Path, name: Any) -> Path | None:
     if not isinstance(name, str):
         return None
     path = (folder / name).resolve()
-    # A name that leads out of the folder is nobody's model.
+    # Refuse paths that lead out of the folder.
     return path if path.is_relative_to(folder.resolve()) and path.exists() else None
 
 
@@ -167,16 +167,16 @@ def _inside(folder: Path, name: Any) -> Path | None:
 
 
 def signature_of(description: dict[str, Any]) -> Signed:
-    """The signature in ``MLmodel``, nothing where there is none.
+    """Return the signature in ``MLmodel``; empty without one.
 
     Raises:
-        ModelFailed: a type is not known.
+        ModelFailed: a type is unknown.
     """
     written = description.get("signature") or {}
     inputs = _parsed(written.get("inputs"))
     tensors = [one for one in inputs if one.get("type") == "tensor"]
     if tensors and len(tensors) != len(inputs):
-        raise ModelFailed("the signature mixes tensors and columns, which MLflow does not know")
+        raise ModelFailed("the signature mixes tensors and columns, which MLflow does not support")
     return Signed(
         columns=() if tensors else tuple(map(_column, inputs)),
         tensors=tuple(map(_tensor, tensors)),
@@ -203,10 +203,10 @@ def _column(column: dict[str, Any]) -> Column:
         kind, depth, inner = "any", 0, column
     if kind not in (*_SCALARS, *_IN_JSON):
         raise ModelFailed(
-            f"column '{column.get('name')}' of the signature has the type {kind!r}, which is not served\n"
-            "help: log the model with columns of numbers, text, dates, lists or objects, or write inputs: in model.yaml"
+            f"column '{column.get('name')}' of the signature has the unsupported type {kind!r}\n"
+            "help: log the model with columns of numbers, text, dates, lists or objects, or set inputs: in model.yaml"
         )
-    # MLflow before 2.6 wrote what it is not.
+    # Before 2.6 MLflow wrote ``optional`` instead.
     required = column.get("required", not column.get("optional", False))
     return Column(column.get("name"), str(kind), bool(required), depth, inner if kind in _IN_JSON else {})
 

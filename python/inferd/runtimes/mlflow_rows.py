@@ -1,7 +1,7 @@
-"""Rows of a request as MLflow hands them to a model.
+"""Convert batches to the input that MLflow passes to a model.
 
-Reads a signature, hands on the inputs that clients see, and each batch as what MLflow's enforcement of that signature
-would make of it. Worker side only. Knows nothing of what the model does with it; columns are in ``mlflow_columns``.
+Reads a signature, hands on the inputs that clients see, and each batch as MLflow's enforcement of that signature
+converts it. Worker side only. Knows nothing of the model; columns are in ``mlflow_columns``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from inferd.errors import ModelFailed
 from inferd.runtimes.mlflow_base import Rows
 from inferd.runtimes.mlflow_columns import Columns
 from inferd.runtimes.signatures import datatype_of, declared
-from inferd.runtimes.tables import MATRIX, texts_of
+from inferd.runtimes.tables import MATRIX, as_texts
 from inferd.types import TensorSpec
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ __all__ = ["rows_of"]
 
 
 def rows_of(signed: Signed, settings: dict[str, Any], native: Runtime | None) -> Rows:
-    """The rows that the model takes, by what the settings declare, else by its signature, else by its own file.
+    """Return the model's rows, by the settings, else its signature, else its own file.
 
     Raises:
-        ModelFailed: none of them says.
+        ModelFailed: none of them describes the inputs.
     """
     inputs = declared(settings, "inputs")
     if inputs is not None:
@@ -44,12 +44,12 @@ def rows_of(signed: Signed, settings: dict[str, Any], native: Runtime | None) ->
         return _Native(native)
     raise ModelFailed(
         "the model was logged without a signature\n"
-        "help: log it with mlflow.models.infer_signature, or write inputs: in model.yaml"
+        "help: log it with mlflow.models.infer_signature, or set inputs: in model.yaml"
     )
 
 
 class _Tensors(Rows):
-    """Arrays: one where the signature names none, else a dict of them by name."""
+    """Arrays: a single unnamed one, or a dict by name."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._tensors = tensors
@@ -58,7 +58,7 @@ class _Tensors(Rows):
         )
 
     def of(self, batch: Batch) -> Any:
-        """The array, or the arrays by name."""
+        """Return the array, or the arrays by name."""
         pairs = zip(self.inputs, self._tensors, strict=True)
         arrays = {spec.name: _array(one, batch[spec.name]) for spec, one in pairs}
         return arrays[self.inputs[0].name] if self._tensors[0].name is None else arrays
@@ -70,12 +70,12 @@ def _array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
         return np.array(values.tolist(), dtype="S")
     if values.dtype != object:
         return values.copy()
-    texts = texts_of(values, None, tensor.name)
+    texts = as_texts(values, None, tensor.name)
     return texts if dtype.kind == "O" else np.array(texts.tolist(), dtype="U")
 
 
 class _Declared(Rows):
-    """Inputs that only ``model.yaml`` tells of: a frame of those that are columns, else arrays."""
+    """Inputs of ``model.yaml``: a frame if all are columns, else arrays."""
 
     facts: Mapping[str, str] = {"signature": "inputs are those of model.yaml"}
 
@@ -84,7 +84,7 @@ class _Declared(Rows):
         self._columns = all(len(spec.shape) == 1 for spec in inputs)
 
     def of(self, batch: Batch) -> Any:
-        """The data frame, the only array, or the arrays by name."""
+        """Return the data frame, the only array, or the arrays by name."""
         import pandas as pd
 
         arrays = {spec.name: _plain(spec.name, batch[spec.name]) for spec in self.inputs}
@@ -94,11 +94,11 @@ class _Declared(Rows):
 
 
 def _plain(name: str, values: np.ndarray) -> np.ndarray:
-    return texts_of(values, None, name) if values.dtype == object else values.copy()
+    return as_texts(values, None, name) if values.dtype == object else values.copy()
 
 
 class _Native(Rows):
-    """The inputs that a library's own runtime found; it gets the batch itself."""
+    """The inputs of a library's own runtime, which takes the batch itself."""
 
     def __init__(self, native: Runtime) -> None:
         self._native = native
@@ -107,9 +107,9 @@ class _Native(Rows):
         self.ignored = getattr(native, "ignored_columns", ())
 
     def of(self, batch: Batch) -> Any:
-        """The batch."""
+        """Return the batch."""
         return batch
 
     def example(self, folder: Path, saved: Mapping[str, Any]) -> Batch:
-        """The library's own, or made up."""
+        """Return the library's example, or a generated one."""
         return self._native.example or super().example(folder, saved)

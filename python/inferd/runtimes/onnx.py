@@ -1,7 +1,7 @@
-"""ONNX models: how their native worker is started.
+"""ONNX models: how to start their native worker.
 
-Reads the model's settings, hands on a command and what the worker loads. The loop over batches is the Rust crate
-``onnx``; this file imports neither the ``onnxruntime`` package nor ``onnx``, it only finds the library.
+Reads the model's settings, hands on a command and load settings. The worker is the Rust crate ``onnx``. Imports neither
+``onnxruntime`` nor ``onnx``: it only locates the library. Knows nothing of graphs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ PLATFORM = "onnx_onnxruntime"
 TAKES = Takes(
     title="ONNX",
     types="The file's own, every type of the protocol.",
-    categories="What the graph makes of texts and integers.",
+    categories="Up to the graph: texts and integers.",
     missing="NaN reaches the graph as it is. A text can't be missing.",
     names="Those of the graph.",
     outputs="Every tensor; a map of a fixed set of classes (`ZipMap`) is a tensor whose classes are its"
-    " labels. What is left out is named in `left_out`.",
+    " labels. Omitted ones are named in `left_out`.",
 )
 
-# The smallest way into the extension module: `site` and the package's own imports would cost more than the model.
-# SIGHUP, SIGINT and SIGTERM are for the gateway, which starts this process with them blocked: see
-# :mod:`inferd.worker.signals`. A worker ends when its channel does.
-# Where the server keeps the model's files it adds what it knows of them: while all are the same, the worker enters
-# their folder; else what :mod:`inferd.runtimes.kept` makes of them, which is read only then.
+# Loads the extension module directly: `site` and the package's own imports would take longer than the model.
+# The gateway starts this process with SIGHUP, SIGINT and SIGTERM blocked: a terminal and systemd send them to every
+# process (see :mod:`inferd.worker.signals`). A worker exits when its channel closes.
+# For kept files the server appends their records: if they are unchanged, the worker enters their folder; else it runs
+# :mod:`inferd.runtimes.kept`, which is only read then.
 _WORKER = """\
 import sys, _signal
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
@@ -71,12 +71,12 @@ sys.exit(native.run_onnx_worker(int(sys.argv[-1])))
 
 
 def claims(path: Path) -> bool:
-    """``.onnx`` files."""
+    """Claims ``.onnx`` files."""
     return path.is_file() and path.suffix == ".onnx"
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker for the ONNX model ``file`` is started."""
+    """Return how to start a worker for the ONNX model ``file``."""
     runtime = library(cuda=spec.device != "cpu")
     return Launch(
         platform=PLATFORM,
@@ -99,10 +99,13 @@ def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
 
 
 def library(*, cuda: bool) -> Path:
-    """The shared library inside the ``onnxruntime`` package of this environment.
+    """Return the shared library in this environment's ``onnxruntime`` package.
 
     Args:
-        cuda: whether it must be able to use a GPU.
+        cuda: whether it must support CUDA.
+
+    Raises:
+        NotFound: it is not installed, or has no CUDA support.
     """
     found = find_spec("onnxruntime")
     folders = list(found.submodule_search_locations or []) if found else []
@@ -120,5 +123,5 @@ def library(*, cuda: bool) -> Path:
 def _native() -> Path:
     found = find_spec("inferd._native")
     if found is None or found.origin is None:
-        raise NotFound("the native part of inferd is not there\nhelp: reinstall inferd, or run make in its sources")
+        raise NotFound("the native module of inferd is missing\nhelp: reinstall inferd, or run make in its sources")
     return Path(found.origin)

@@ -1,7 +1,7 @@
 """Models that are a Python class: :class:`inferd.Model`, typed by its annotations, or any class of arrays.
 
-``compose`` reads the model's settings in the control plane; ``load`` makes the class in the worker, from a file that
-the operator named. Knows nothing of shared memory: arrays come in, arrays go out.
+``compose`` reads the model's settings in the control plane; ``load`` instantiates the class in the worker, from the
+file that the operator named. Knows nothing of shared memory: arrays in, arrays out.
 
 A class of arrays::
 
@@ -17,12 +17,12 @@ A class of arrays::
         def predict(self, batch):
             return {"y": batch["x"] * self.factor}
 
-Its arrays are its own. Those of a class with ``zero_copy = True`` are views that can't be written to, and hold another
-request's numbers once ``predict`` has returned.
+Its arrays are copies. With ``zero_copy = True`` they are read-only views, whose memory is reused once ``predict`` has
+returned.
 
-``schemas`` and ``ignored_columns`` beside ``inputs`` say what a model of tables takes: the names of a matrix's columns,
-whether values may be missing, how large numbers may be. The gateway holds requests to it. Missing text is ``None`` in
-the arrays, missing numbers are NaN::
+The optional attributes ``schemas`` and ``ignored_columns`` constrain the inputs of a tabular model: column names of a
+matrix, missing values, greatest magnitude. The gateway enforces them. Missing text is ``None`` in the arrays, missing
+numbers are NaN::
 
     schemas = [InputSchema("x", columns=("age", "income"), missing=False)]
     ignored_columns = ["id"]
@@ -35,11 +35,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import Batch, Launch, Runtime, Takes, in_python
-from inferd.runtimes.sources import import_source, places_of_modules, prefer
-from inferd.sdk.arrays import handed
+from inferd.runtimes.base import Batch, Launch, Runtime, Takes, python_launch
+from inferd.runtimes.sources import import_source, module_folders, prefer_modules_of
+from inferd.sdk.arrays import copy_or_view
 from inferd.sdk.constants import constants_of
-from inferd.sdk.streams import each, is_generator
+from inferd.sdk.streams import is_generator, iterate
 from inferd.types import InputSchema, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ TAKES = Takes(
     title="Python",
     types="Annotations of the method, or `inputs` of a class of arrays; every type of the protocol. BF16 are"
     " arrays of UINT16 that hold its bits.",
-    categories="What the class makes of texts and integers.",
-    missing="NaN in an array is NaN. What is missing is `None` where an annotation says so (`list[str |"
-    " None]`); else it is refused with its row.",
+    categories="Up to the class: texts and integers.",
+    missing="NaN in an array is NaN. Missing values are `None` where annotated (`list[str |"
+    " None]`); else they are refused with their row.",
     names="Those of the method's arguments, or of `inputs`.",
     outputs="Keys of the returned dictionary, else `output`; typed by the annotation, `outputs`, or a run on"
     " the example.",
@@ -76,17 +76,17 @@ TAKES = Takes(
 
 
 def claims(path: Path) -> bool:
-    """``.py`` files."""
+    """Claims ``.py`` files."""
     return path.is_file() and path.suffix == ".py"
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker for the Python model ``file`` is started."""
-    return in_python("python", PLATFORM, file, spec, threads)
+    """Return how to start a worker for the Python model ``file``."""
+    return python_launch("python", PLATFORM, file, spec, threads)
 
 
 def load(settings: dict[str, Any]) -> Runtime:
-    """An instance of the class, loaded in this process.
+    """Load an instance of the class in this process.
 
     Raises:
         ModelFailed: there is no such class, or it lacks a method.
@@ -97,7 +97,7 @@ def load(settings: dict[str, Any]) -> Runtime:
 
     if is_triton(settings):
         model = TritonRuntime(settings)
-        # What only the model itself said of its batching stands where nothing else does.
+        # The model's own statement about batching is the default.
         settings.update(model.completed(settings))
         return model
     file = Path(settings["file"])
@@ -108,14 +108,14 @@ def load(settings: dict[str, Any]) -> Runtime:
 
 
 class PythonRuntime:
-    """An instance of a class that takes and gives arrays, with its inputs and outputs declared beside it.
+    """An instance of a class of arrays that declares its inputs and outputs.
 
     Args:
-        settings: what :func:`compose` put into ``load``.
+        settings: ``load`` as returned by :func:`compose`.
         model_class: the class.
 
     Raises:
-        ModelFailed: its inputs and outputs are not declared.
+        ModelFailed: inputs or outputs are not declared.
     """
 
     def __init__(self, settings: dict[str, Any], model_class: Any) -> None:
@@ -123,7 +123,7 @@ class PythonRuntime:
         self.facts = {"runtime": f"python {platform.python_version()}"}
         self._model = model_class()
         self._model.load(**settings["parameters"])
-        # After load: a model may have made it there.
+        # After load, which may set it.
         self.example: Batch | None = getattr(self._model, "example", None)
         self.constants = constants_of(self._model)
         self.schemas = tuple(_schema(schema) for schema in getattr(self._model, "schemas", ()))
@@ -132,41 +132,41 @@ class PythonRuntime:
         self._zero_copy = bool(getattr(self._model, "zero_copy", False))
 
     def predict(self, batch: Batch) -> Batch:
-        """Run the model once over a whole batch."""
-        return _named(self._model.predict(self._handed(batch)), "returned")
+        """Run the model once over a batch."""
+        return _checked(self._model.predict(self._prepare(batch)), "returned")
 
     def stream(self, batch: Batch) -> Generator[Batch]:
-        """Run a ``predict`` that yields."""
-        with each(self._model.predict(self._handed(batch))) as responses:
+        """Run a generator ``predict``."""
+        with iterate(self._model.predict(self._prepare(batch))) as responses:
             for outputs in responses:
-                yield _named(outputs, "yielded")
+                yield _checked(outputs, "yielded")
 
-    def _handed(self, batch: Batch) -> Batch:
-        return {name: handed(array, zero_copy=self._zero_copy) for name, array in batch.items()}
+    def _prepare(self, batch: Batch) -> Batch:
+        return {name: copy_or_view(array, zero_copy=self._zero_copy) for name, array in batch.items()}
 
     def close(self) -> None:
-        """Call the class's own ``close``, where it has one."""
+        """Call the class's ``close``, if any."""
         close = getattr(self._model, "close", None)
         if close is not None:
             close()
 
 
-def _named(outputs: Any, how: str) -> Batch:
+def _checked(outputs: Any, how: str) -> Batch:
     if not isinstance(outputs, dict):
         raise ModelFailed(f"predict() {how} {type(outputs).__name__}, not a dict of arrays by output name")
     return outputs
 
 
 def import_file(file: Path, kept: dict[str, Any] | None = None) -> Any:
-    """The module in ``file``, run. Files beside it can be imported, as they can when the file is run."""
-    folders = places_of_modules(file)
+    """Import the module in ``file``. It can import its siblings, as when run as a script."""
+    folders = module_folders(file)
     for folder in folders:
-        prefer(folder)
+        prefer_modules_of(folder)
     return import_source("inferd_model", file, *folders, kept=kept)
 
 
 def find_class(file: Path, module: Any, name: str | None) -> Any:
-    """The class named ``name``, or the only one in ``module`` that is a model.
+    """Return the class named ``name``, or the only model class in ``module``.
 
     Raises:
         ModelFailed: there is none, or there are several.
@@ -187,22 +187,22 @@ def find_class(file: Path, module: Any, name: str | None) -> Any:
 
 
 def no_class_named(file: Path, name: str, classes: list[str]) -> ModelFailed:
-    """What is said where ``class:`` names none of the ``classes`` in ``file``."""
+    """Return the error for ``class:`` naming none of the ``classes`` in ``file``."""
     return ModelFailed(f"'{file.name}' has no class '{name}'\nhelp: set class: to one of {sorted(classes)}")
 
 
 def no_such_model(file: Path, candidates: list[str]) -> ModelFailed:
-    """What is said where not one class in ``file`` is the model: none, or several ``candidates``."""
+    """Return the error for a file with no model class, or with several ``candidates``."""
     found = (
         f"{len(candidates)} classes with load() and predict(): {sorted(candidates)}"
         if candidates
         else "no class with load() and predict()"
     )
-    return ModelFailed(f"'{file.name}' has {found}\nhelp: write one, or name it with class: in model.yaml")
+    return ModelFailed(f"'{file.name}' has {found}\nhelp: define one, or name it with class: in model.yaml")
 
 
 def lacking_methods(file: Path, name: str) -> ModelFailed:
-    """What is said where the class that was named is no model."""
+    """Return the error for a named class that is no model."""
     return ModelFailed(f"class '{name}' in '{file.name}' lacks load() or predict()")
 
 
@@ -216,7 +216,7 @@ def _signature(file: Path, model_class: Any, declared: dict[str, Any]) -> Signat
         specs = declared[side] or getattr(model_class, side, None)
         if not specs:
             raise ModelFailed(
-                f"'{file.name}' does not say what the {side} are\n"
+                f"'{file.name}' declares no {side}\n"
                 f'help: add {side} = [TensorSpec("x", "FP32", (-1, 30))] to the class, or {side}: to model.yaml'
             )
         sides[side] = tuple(_tensor(spec) for spec in specs)
@@ -226,7 +226,7 @@ def _signature(file: Path, model_class: Any, declared: dict[str, Any]) -> Signat
 def _schema(schema: Any) -> InputSchema:
     if not isinstance(schema, InputSchema):
         raise ModelFailed(
-            f"{schema!r} in schemas is no InputSchema\n"
+            f"{schema!r} in schemas is not an InputSchema\n"
             'help: write schemas = [InputSchema("x", columns=("age", "income"), missing=False)]'
         )
     return schema
@@ -238,4 +238,4 @@ def _tensor(spec: Any) -> TensorSpec:
             return spec
         return TensorSpec(**spec) if isinstance(spec, dict) else TensorSpec(*spec)
     except (TypeError, InvalidInput) as fault:
-        raise ModelFailed(f"{spec!r} does not describe a tensor: {fault}") from None
+        raise ModelFailed(f"{spec!r} is not a tensor specification: {fault}") from None

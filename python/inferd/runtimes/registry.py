@@ -1,6 +1,6 @@
-"""Which runtime a model belongs to.
+"""Find the runtime of a model.
 
-Reads a path or a runtime's name, hands on the module that runs it. Knows nothing of versions and repositories.
+Reads a path or a runtime's name, hands on its module. Knows nothing of versions and repositories.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "recognise", "runtime"]
 
 NAMES: tuple[str, ...] = get_args(RuntimeName)
-"""What ``runtime:`` takes: the files of this package that run models."""
+"""Values of ``runtime:``: the modules of this package that run models."""
 
 
 def runtime(name: str) -> RuntimeModule:
-    """The module of the runtime ``name``, one of :data:`NAMES`. Imports no framework."""
+    """Import the module of the runtime ``name``, one of :data:`NAMES`. Imports no framework."""
     return cast("RuntimeModule", import_module(f"inferd.runtimes.{name}"))
 
 
 def recognise(path: Path) -> str | None:
-    """The runtime whose kind of model ``path`` is: a file, or a folder that is one model. None: no model."""
-    # In this order: an MLflow folder may hold what others would claim.
+    """Return the runtime of the model ``path``, a file or a folder; None: no model."""
+    # In order of precedence: an MLflow folder may contain files that others claim.
     return next((name for name in NAMES if runtime(name).claims(path)), None)

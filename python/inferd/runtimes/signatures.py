@@ -1,6 +1,6 @@
-"""Signatures of models that don't declare one: from what a library says, or from one run.
+"""Derive signatures of models that declare none, from a library's metadata or from runs.
 
-Reads arrays and dtypes, hands on :class:`TensorSpec`. Worker side only: imports numpy.
+Reads arrays and dtypes, hands on :class:`TensorSpec`. Worker side only: imports numpy. Knows nothing of any library.
 """
 
 from __future__ import annotations
@@ -18,83 +18,82 @@ if TYPE_CHECKING:
     from inferd.runtimes.base import Batch
 
 __all__ = [
-    "as_text",
     "chosen_signature",
     "datatype_of",
     "declared",
-    "made_up",
-    "matrix_input",
-    "narrowed",
-    "outputs_between",
-    "outputs_seen",
+    "observed_outputs",
+    "outputs_of_runs",
+    "synthetic_inputs",
     "with_declared",
+    "with_sizes",
 ]
 
 _DATATYPES = {np.dtype(dtype): name for name, dtype in reversed(DATATYPES.items())}
 
 
 def datatype_of(dtype: Any) -> str:
-    """The protocol's name of a numpy dtype; text and objects are BYTES.
+    """Return the protocol's datatype of a numpy dtype; text and objects are BYTES.
 
     Raises:
-        ModelFailed: the protocol has no such type.
+        ModelFailed: the protocol has no such datatype.
     """
-    # Whether or not a package that makes it a type of numpy is there.
+    # Matched by name: the package that adds it to numpy may be missing.
     if str(dtype) == "bfloat16" or np.dtype(dtype).name == "bfloat16":
         return "BF16"
     dtype = np.dtype(dtype)
     if dtype.kind in "OSUT":
         return "BYTES"
     if dtype not in _DATATYPES:
-        raise ModelFailed(f"the model uses {dtype}, which the protocol can't carry")
+        raise ModelFailed(f"the model uses dtype {dtype}, which the protocol does not support")
     return _DATATYPES[dtype]
 
 
 def declared(settings: dict[str, Any], side: str) -> tuple[TensorSpec, ...] | None:
-    """What ``inputs:`` or ``outputs:`` of the model's settings say."""
+    """Return ``inputs:`` or ``outputs:`` of the model's settings."""
     specs = settings["signature"][side]
     return None if specs is None else tuple(TensorSpec(**spec) for spec in specs)
 
 
 def with_declared(settings: dict[str, Any], inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> Signature:
-    """A signature in which what the settings declare stands above what the model says."""
+    """Return a signature in which the settings take precedence over the model."""
     return Signature(declared(settings, "inputs") or tuple(inputs), declared(settings, "outputs") or tuple(outputs))
 
 
-def narrowed(settings: dict[str, Any], inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> Signature:
-    """The signature that a model itself has, free sizes being those that the settings declare.
+def with_sizes(settings: dict[str, Any], inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> Signature:
+    """Return the model's own signature, its dynamic dimensions replaced by declared sizes.
 
-    What is declared otherwise is not taken up: the control plane holds it against this signature and ends the load.
+    Other differences are ignored here: the control plane compares the settings with this signature and fails the load.
     """
 
-    def settled(side: str, own: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
-        said = {spec.name: spec for spec in declared(settings, side) or ()}
-        return tuple(said[spec.name] if spec.name in said and _fits(said[spec.name], spec) else spec for spec in own)
+    def merged(side: str, own: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
+        given = {spec.name: spec for spec in declared(settings, side) or ()}
+        return tuple(given[spec.name] if spec.name in given and _fits(given[spec.name], spec) else spec for spec in own)
 
-    return Signature(settled("inputs", inputs), settled("outputs", outputs))
+    return Signature(merged("inputs", inputs), merged("outputs", outputs))
 
 
-def _fits(said: TensorSpec, own: TensorSpec) -> bool:
-    sizes = zip(said.shape, own.shape, strict=False)
+def _fits(given: TensorSpec, own: TensorSpec) -> bool:
+    sizes = zip(given.shape, own.shape, strict=False)
     return (
-        said.datatype == own.datatype
-        and len(said.shape) == len(own.shape)
+        given.datatype == own.datatype
+        and len(given.shape) == len(own.shape)
         and all(size in (-1, wanted) for wanted, size in sizes)
     )
 
 
 def chosen_signature(names: Sequence[str], parameters: dict[str, Any]) -> tuple[str | None, dict[str, str]]:
-    """The signature of a file that is served, and what an operator is told where there are others.
+    """Choose the signature of a file to serve.
 
     Args:
-        names: those in the file, in its order.
+        names: signatures in the file, in its order.
         parameters: of the model's settings; ``signature`` names one.
 
     Returns:
-        The one that is named, ``serving_default``, or the only one; ``None`` where there is none.
+        The named one, ``serving_default``, or the only one, with facts for operators if there are others; ``None`` if
+        the file has none.
 
     Raises:
-        ModelFailed: there is none of that name, or which of several is meant is not known.
+        ModelFailed: the named one does not exist, or the choice is ambiguous.
     """
     wanted = parameters.get("signature")
     if wanted is None:
@@ -112,14 +111,14 @@ def chosen_signature(names: Sequence[str], parameters: dict[str, Any]) -> tuple[
     return wanted, {"signature": str(wanted), "left_out": f"signatures {', '.join(map(repr, others))} ({remedy})"}
 
 
-def made_up(specs: Iterable[TensorSpec], rows: int, size: int = 1, fill: int | None = None) -> Batch:
-    """Inputs of ``rows`` rows to try a model with, the same every time.
+def synthetic_inputs(specs: Iterable[TensorSpec], rows: int, size: int = 1, fill: int | None = None) -> Batch:
+    """Generate ``rows`` rows to try a model with; deterministic.
 
     Args:
-        specs: what it takes.
-        rows: where dimension 0 is free.
-        size: of other free dimensions.
-        fill: every number; ``None``: fractions between 0 and 1, whole numbers 0 and 1, which most vocabularies have.
+        specs: the model's inputs.
+        rows: size of dimension 0 if dynamic.
+        size: of other dynamic dimensions.
+        fill: value of every number; ``None``: fractions in [0, 1), and integers 0 and 1, which most vocabularies have.
     """
     random = np.random.default_rng(rows)
     batch: Batch = {}
@@ -133,13 +132,8 @@ def made_up(specs: Iterable[TensorSpec], rows: int, size: int = 1, fill: int | N
     return batch
 
 
-def matrix_input(columns: int) -> tuple[TensorSpec, ...]:
-    """The one input of most models of tables: ``x``, FP32, a row for each sample."""
-    return (TensorSpec("x", "FP32", (-1, columns)),)
-
-
-def outputs_seen(outputs: Batch) -> tuple[TensorSpec, ...]:
-    """The description of what one run gave, dimension 0 free."""
+def observed_outputs(outputs: Batch) -> tuple[TensorSpec, ...]:
+    """Return specifications of one run's outputs, dimension 0 dynamic."""
     arrays = {name: np.asarray(value) for name, value in outputs.items()}
     return tuple(
         TensorSpec(name, datatype_of(array.dtype), (-1, *array.shape[1:]) if array.ndim else ())
@@ -147,10 +141,10 @@ def outputs_seen(outputs: Batch) -> tuple[TensorSpec, ...]:
     )
 
 
-def outputs_between(runs: Sequence[Batch]) -> tuple[TensorSpec, ...]:
-    """The description of what runs gave whose inputs differed in every free size: sizes that differ are free.
+def outputs_of_runs(runs: Sequence[Batch]) -> tuple[TensorSpec, ...]:
+    """Return specifications of the outputs of runs whose inputs differ in every dynamic size.
 
-    So is the size of what was empty, which depends on values.
+    Sizes that differ, or are 0, are dynamic.
 
     Raises:
         ModelFailed: the runs differ in more than sizes.
@@ -166,10 +160,3 @@ def outputs_between(runs: Sequence[Batch]) -> tuple[TensorSpec, ...]:
             sizes = [size if size == its and size else -1 for size, its in zip(sizes, other.shape, strict=True)]
         specs.append(TensorSpec(name, datatype_of(one.dtype), tuple(sizes)))
     return tuple(specs)
-
-
-def as_text(array: np.ndarray) -> np.ndarray:
-    """An array of ``str`` from one of ``bytes``."""
-    text = np.empty(array.shape, dtype=object)
-    text.reshape(-1)[:] = [element.decode() for element in array.reshape(-1)]
-    return text

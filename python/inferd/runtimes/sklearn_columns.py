@@ -1,12 +1,12 @@
-"""What the columns of a scikit-learn estimator are, as far as the fitted object knows it.
+"""Derive the input columns of a scikit-learn estimator from the fitted object.
 
-Reads a fitted estimator, hands on a column for each feature: its name, its type, what stands for a missing value, some
-plausible values, and by which transformers it goes. Worker side only: imports scikit-learn.
-Does not run the estimator: what it refuses is found out by :mod:`inferd.runtimes.sklearn_refusals`.
+Reads a fitted estimator, hands on a column per feature: name, type, representation of missing values, plausible values,
+and the transformers it passes through. Worker side only: imports scikit-learn. Does not run the estimator and knows
+nothing of what it rejects: see :mod:`inferd.runtimes.sklearn_limits`.
 
-Every column is followed through pipelines, unions and column transformers to the steps that know of it: encoders have
-categories, imputers the values they fill in, vectorizers take text, and everything else of scikit-learn takes numbers.
-A function or a class of the user's says nothing; a column that only meets those has no type that could be read.
+Every column is followed through pipelines, unions and column transformers to the steps that know its type: encoders
+have categories, imputers fill values, vectorizers take text, and all else in scikit-learn takes numbers. User functions
+and classes reveal no type; a column that only reaches those has an unknown type.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ __all__ = ["Features", "features_of", "first_step"]
 
 _NUMERIC = frozenset({"numpy", "scipy"})
 _BOOSTERS = frozenset({"catboost", "lightgbm", "xgboost"})
-# Where fitted estimators keep a plausible value of each of their columns.
+# Attributes in which fitted estimators keep a plausible value of each column.
 _CENTERS = (
     "mean_", "center_", "data_min_", "theta_", "means_", "cluster_centers_", "_fit_X", "X_fit_", "support_vectors_",
 )  # fmt: skip
-# Where fitted estimators keep those that they pass their input on to.
+# Attributes in which fitted estimators keep the estimators that they delegate to.
 _INNER = (
     "best_estimator_", "calibrated_classifiers_", "classifier_", "estimator", "estimator_", "estimators_", "regressor_",
 )  # fmt: skip
 
 
 class Features(NamedTuple):
-    """All features of an estimator, in its order."""
+    """The features of an estimator, in its order."""
 
     features: list[Feature]
     named: bool
-    """Whether the estimator was fitted on a frame whose columns have names, each its own."""
+    """Whether the estimator was fitted on a frame with distinct column names."""
     labels: list[Any] | None
-    """The names in the fitted frame; ``None``: it was fitted on an array."""
+    """Column labels of the fitted frame; ``None``: it was fitted on an array."""
     documents: bool
-    """Whether it takes a list of texts or labels instead of rows of columns."""
+    """Whether it takes a list of texts or labels instead of columns."""
     by_name: bool
-    """Whether a step chooses columns by name, or is code that may."""
+    """Whether a step selects columns by name, or is user code that may."""
 
 
 def features_of(estimator: Any) -> Features | None:
-    """The features of ``estimator``; ``None`` where it does not say how many it takes."""
+    """Return the features of ``estimator``; ``None`` if it does not know their number."""
     single = _single(estimator)
     if single is not None:
         return Features([single], named=False, labels=None, documents=True, by_name=False)
@@ -71,8 +71,8 @@ def features_of(estimator: Any) -> Features | None:
     named = labels is not None and len(set(labels)) == len(labels)
     names = list(map(str, labels)) if named else [f"x{place}" for place in range(count)]
     walk = _Walk([Feature(name) for name in names])
-    for place in walk.through(estimator, list(range(count))) or ():
-        # What the model gives as it came says nothing of its type.
+    for place in walk.follow(estimator, list(range(count))) or ():
+        # A passed-through column reveals no type.
         walk.reads(place, "the output")
     for feature in walk.features:
         feature.column = column_of(feature)
@@ -86,7 +86,7 @@ def features_of(estimator: Any) -> Features | None:
 
 
 def _single(estimator: Any) -> Feature | None:
-    """The feature of an estimator that takes one array of texts or labels."""
+    """Return the feature of an estimator that takes one array of texts or labels."""
     if isinstance(estimator, LabelEncoder | LabelBinarizer):
         found = Feature("y", categories=np.asarray(estimator.classes_))
     elif _takes_documents(estimator):
@@ -98,7 +98,7 @@ def _single(estimator: Any) -> Feature | None:
 
 
 def first_step(estimator: Any) -> Any:
-    """The first step that does anything: pipelines ask their first one, be it ``passthrough``."""
+    """Return the first effective step of nested pipelines, skipping ``passthrough``."""
     while isinstance(estimator, Pipeline):
         steps = [step for _, step in estimator.steps if step is not None and not isinstance(step, str)]
         if not steps:
@@ -120,61 +120,61 @@ def _takes_documents(estimator: Any) -> bool:
 
 
 class _Walk:
-    """Follows columns through the steps of an estimator. A place is a column's number, or None: made by a step."""
+    """Follows columns through the steps of an estimator. A place is a column's index, or None for a derived column."""
 
     def __init__(self, features: list[Feature]) -> None:
         self.features = features
         self.by_name = False
         self._described: dict[int, str] = {}
 
-    def through(self, step: Any, places: list[int | None]) -> list[int | None] | None:
-        """Note what ``step`` knows of the columns ``places``.
+    def follow(self, step: Any, places: list[int | None]) -> list[int | None] | None:
+        """Record what ``step`` knows about the columns ``places``.
 
         Returns:
-            The columns that it hands on; ``None`` where it is not known how many.
+            The columns that it passes on; ``None`` if their number is unknown.
         """
         if step is None or isinstance(step, str):
             return [] if step == "drop" else places
         if isinstance(step, Pipeline):
             return self._pipeline(step, places)
         if isinstance(step, FeatureUnion):
-            found = [self.through(one, places) for _, one in step.transformer_list]
+            found = [self.follow(one, places) for _, one in step.transformer_list]
             return None if None in found else [place for one in found if one is not None for place in one]
         if isinstance(step, ColumnTransformer):
             return self._columns(step, places)
         if getattr(step, "_preprocessor", None) is not None:
-            # Gradient boosting with categories has a column transformer of its own.
-            return self.through(step._preprocessor, places)
+            # Gradient boosting with categories has its own column transformer.
+            return self.follow(step._preprocessor, places)
         for place in places:
-            self._pass(place, step)
+            self._record_path(place, step)
         return self._leaf(step, places)
 
     def reads(self, place: int | None, name: str) -> None:
-        """Note that ``name`` takes the column and says nothing of its type."""
+        """Record that ``name`` takes the column and reveals no type."""
         if place is not None:
             self.features[place].reads.append(name)
 
     def _pipeline(self, step: Any, places: list[int | None]) -> list[int | None] | None:
         found: list[int | None] | None = places
         for _, one in step.steps:
-            # Resamplers of imbalanced-learn only act while a model is fitted.
+            # Resamplers of imbalanced-learn act only during fitting.
             if found is not None and not (hasattr(one, "fit_resample") and not hasattr(one, "transform")):
-                found = self.through(one, found)
+                found = self.follow(one, found)
         return found
 
     def _columns(self, step: Any, places: list[int | None]) -> list[int | None]:
         outputs = step.output_indices_
-        handed: list[int | None] = [None] * max((part.stop for part in outputs.values()), default=0)
+        passed: list[int | None] = [None] * max((part.stop for part in outputs.values()), default=0)
         for name, one, columns in step.transformers_:
-            self.by_name |= _are_names(columns)
+            self.by_name |= _selects_by_name(columns)
             taken = [places[index] for index in step._transformer_to_input_indices.get(name, ()) if index < len(places)]
             if not taken:
                 continue
-            found = self.through(one, taken)
+            found = self.follow(one, taken)
             part = outputs[name]
             if found is not None and len(found) == part.stop - part.start:
-                handed[part] = found
-        return handed
+                passed[part] = found
+        return passed
 
     def _leaf(self, step: Any, places: list[int | None]) -> list[int | None] | None:
         if isinstance(step, CountVectorizer | HashingVectorizer):
@@ -220,7 +220,7 @@ class _Walk:
             if not of_objects or dropped:
                 feature.number = True
                 if not dropped:
-                    self._note_near(place, value)
+                    self._record_near(place, value)
             elif feature.filled is None:
                 feature.filled = value
         return None if step.add_indicator else kept
@@ -240,17 +240,17 @@ class _Walk:
 
     def _other(self, step: Any, places: list[int | None]) -> None:
         for name in _CENTERS:
-            self._note_centers(getattr(step, name, None), places)
+            self._record_centers(getattr(step, name, None), places)
         followed = whole = False
         for inner, chosen in _inner(step):
             count = len(places) if chosen is None else len(chosen)
             if getattr(inner, "n_features_in_", count) == count:
                 followed, whole = True, whole or chosen is None or len(set(chosen)) == len(places)
-                self.through(inner, places if chosen is None else [places[index] for index in chosen])
+                self.follow(inner, places if chosen is None else [places[index] for index in chosen])
         package = type(step).__module__.partition(".")[0]
         if _has_categories(step):
             for feature in self._features(places):
-                feature.alien = feature.alien or f"pandas categories that only the {package} booster in it has"
+                feature.unsupported = feature.unsupported or f"pandas categories of a {package} booster"
         if package in _BOOSTERS or (package == "sklearn" and not whole) or getattr(step, "passthrough", False) is True:
             for feature in self._features(places):
                 feature.number = True
@@ -259,14 +259,14 @@ class _Walk:
                 self.reads(place, type(step).__name__)
         self.by_name |= package != "sklearn"
 
-    def _note_centers(self, centers: Any, places: list[int | None]) -> None:
+    def _record_centers(self, centers: Any, places: list[int | None]) -> None:
         if not isinstance(centers, np.ndarray) or centers.dtype.kind not in "fiu" or not centers.size:
             return
         if centers.shape[-1:] == (len(places),):
             for place, value in zip(places, centers.reshape(-1, len(places))[0], strict=True):
-                self._note_near(place, value)
+                self._record_near(place, value)
 
-    def _note_near(self, place: int | None, value: Any) -> None:
+    def _record_near(self, place: int | None, value: Any) -> None:
         if place is not None and self.features[place].near is None and np.isfinite(value):
             self.features[place].near = float(value)
 
@@ -275,7 +275,7 @@ class _Walk:
             if place is not None:
                 yield self.features[place]
 
-    def _pass(self, place: int | None, step: Any) -> None:
+    def _record_path(self, place: int | None, step: Any) -> None:
         if place is None:
             return
         if id(step) not in self._described:
@@ -283,20 +283,20 @@ class _Walk:
         self.features[place].path.append(self._described[id(step)])
 
 
-def _are_names(columns: Any) -> bool:
-    """Whether a column transformer chooses these columns by their names: an array has none then."""
+def _selects_by_name(columns: Any) -> bool:
+    """Whether a column transformer selects these columns by name, which an array lacks."""
     if isinstance(columns, slice):
         return isinstance(columns.start, str) or isinstance(columns.stop, str)
     return isinstance(columns, str) or (np.iterable(columns) and any(isinstance(one, str) for one in columns))
 
 
 def _inner(step: Any) -> Iterator[tuple[Any, Sequence[int] | None]]:
-    """Fitted estimators that ``step`` passes its input on to, and which of its columns; None: all."""
+    """Yield fitted estimators that ``step`` delegates to, and the indices of their columns; None: all."""
     taken = getattr(step, "estimators_features_", None)
     support = getattr(step, "support_", None)
     for name in _INNER:
         inner = getattr(step, name, None)
-        # What an ensemble has as estimator_ is the pattern of its members, and is not fitted itself.
+        # An ensemble's estimator_ is the unfitted prototype of its members.
         pattern = (name == "estimator" and not _frozen(step)) or (name == "estimator_" and hasattr(step, "estimators_"))
         if inner is None or isinstance(inner, str) or pattern:
             continue
@@ -310,7 +310,7 @@ def _inner(step: Any) -> Iterator[tuple[Any, Sequence[int] | None]]:
             if isinstance(one, BaseEstimator) or hasattr(one, "predict") or hasattr(one, "transform"):
                 yield one, chosen
             if chosen is None and hasattr(one, "tree_"):
-                # Trees of a forest are alike.
+                # One tree of a forest suffices.
                 break
 
 

@@ -1,8 +1,7 @@
-"""What is known of one feature of a scikit-learn estimator, and the column that this makes it.
+"""Derive a column from what is known about one feature of a scikit-learn estimator.
 
-Reads categories, imputed values and what else :mod:`inferd.runtimes.sklearn_columns` finds, hands on a column with its
-type, or none where that can't be told. Worker side only: imports numpy.
-Knows nothing of estimators.
+Reads categories, imputed values and other findings of :mod:`inferd.runtimes.sklearn_columns`, hands on a column with
+its type, or none if unknown. Worker side only: imports numpy. Knows nothing of estimators.
 """
 
 from __future__ import annotations
@@ -20,61 +19,61 @@ from inferd.runtimes.tables import Column
 __all__ = ["EXAMPLES", "WORDS", "Feature", "column_of", "is_missing"]
 
 EXAMPLES = 4
-"""Plausible values of a column."""
+"""Number of plausible values per column."""
 WORDS = ("a text", "another one", "text", "the last of them")
 _EXACT = 2**53
-"""Integers up to here are FP64 numbers, each its own."""
+"""FP64 represents every integer up to this."""
 
 
 @dataclass
 class Feature:
-    """One feature of the estimator, and what is known of it.
+    """Findings about one feature of the estimator.
 
     Args:
-        name: the fitted name, or scikit-learn's own for columns without one: ``x0``, ``x1``.
+        name: the fitted name, or scikit-learn's default for unnamed columns: ``x0``, ``x1``.
     """
 
     name: str
     column: Column | None = None
-    """``None``: its type can't be read."""
+    """``None``: its type is unknown."""
     reads: list[str] = field(default_factory=list)
-    """What takes it and says nothing of its type."""
-    alien: str | None = None
-    """What it holds, where the protocol has no type for that."""
+    """Steps that take it and reveal no type."""
+    unsupported: str | None = None
+    """Its type, if the protocol has no datatype for that."""
     path: list[object] = field(default_factory=list)
-    """What it goes through. Columns of equal paths are treated alike."""
+    """Steps that it passes through. Columns of equal paths behave alike."""
     near: float | None = None
     """A value that a step was fitted with."""
 
     text: bool = False
     """Whether a step takes it as text."""
     words: tuple[str, ...] = WORDS
-    """Texts that such a step was fitted with, or any."""
+    """Texts that such a step was fitted with, or defaults."""
     categories: np.ndarray | None = None
-    """Those that a step encodes."""
+    """Categories that a step encodes."""
     filled: Any = None
-    """What an imputer of objects fills in."""
+    """Value that an imputer of objects fills in."""
     number: bool = False
     """Whether a step takes it as a number."""
     none: bool = False
-    """Whether None is the missing value that a step was fitted with, rather than NaN."""
+    """Whether a step was fitted with None, not NaN, as the missing value."""
 
     @property
     def used(self) -> bool:
-        """Whether any step takes it."""
+        """Whether any step reads it."""
         known = self.text or self.categories is not None or self.filled is not None or self.number
-        return known or bool(self.reads or self.alien)
+        return known or bool(self.reads or self.unsupported)
 
 
 def is_missing(value: object) -> bool:
-    """Whether ``value`` stands for a missing one in scikit-learn: None or NaN."""
+    """Whether scikit-learn treats ``value`` as missing: None or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def column_of(feature: Feature) -> Column | None:
-    """The column that ``feature`` is; ``None`` where its type can't be told. Sets ``alien`` where none would do."""
+    """Return the column of ``feature``; ``None`` if its type is unknown. Sets ``unsupported`` if it has no datatype."""
     missing_text = None if feature.none else float("nan")
-    if feature.alien:
+    if feature.unsupported:
         return None
     if feature.text:
         return Column(feature.name, "BYTES", missing_text=missing_text, example=feature.words)
@@ -84,7 +83,7 @@ def column_of(feature: Feature) -> Column | None:
         if isinstance(feature.filled, str):
             return Column(feature.name, "BYTES", missing_text=missing_text, example=feature.filled)
         if isinstance(feature.filled, numbers.Real):
-            # Numbers beside text: objects, as they were fitted.
+            # Numbers mixed with text: objects, as fitted.
             return Column(feature.name, missing_text=missing_text, objects=True, example=float(feature.filled))
     return Column(feature.name) if feature.number else None
 
@@ -105,5 +104,5 @@ def _of_categories(feature: Feature, categories: np.ndarray, missing_text: float
         if float not in kinds and max(abs(value) for value in known) > _EXACT:
             datatype = "UINT64" if max(known) > np.iinfo(np.int64).max else "INT64"
         return Column(feature.name, datatype, missing_text=missing_text, objects=objects, example=examples)
-    feature.alien = " and ".join(sorted(kind.__name__ for kind in kinds))
+    feature.unsupported = " and ".join(sorted(kind.__name__ for kind in kinds))
     return None

@@ -1,16 +1,16 @@
-"""Files of scikit-learn estimators: what of them may be loaded, and the estimator in them.
+"""Load files of scikit-learn estimators safely.
 
-Reads skops files, and pickles that the operator vouched for; hands on a fitted estimator or the reason why there is
-none. Does not know what the estimator takes or gives.
+Reads skops files and trusted pickles, hands on a fitted estimator or the reason for a refusal. Knows nothing of the
+estimator's inputs and outputs.
 
-skops makes an object of a type only where the type is trusted, and trusts no more than it must. The names below are
-those of scikit-learn (and of what it keeps in its objects) that skops leaves to its users. A trusted name can be made
-from any arguments, called with any text (keys of a dictionary are) and given any attributes by whoever writes the file,
-so each was read for what it does then: they keep numbers or compute with them; none imports, evaluates, opens or
-fetches. A forged tree or index can point outside of its arrays: that ends a worker, which is why models have workers.
+skops instantiates only trusted types, and trusts few by default. The names below are types of scikit-learn (and of its
+objects' contents) that skops leaves to its users. The author of a file can instantiate a trusted type with any
+arguments, call it with any text (as dictionary keys are) and set any attributes, so each was reviewed for that: they
+store numbers or compute with them; none imports, evaluates, opens or downloads. A forged tree or index can read out of
+bounds, which crashes a worker; worker processes contain that.
 
-Not among them, because loading does run what the file says: distributions of scipy.stats, which ``exec`` a text of
-their own state. A search over those is served from its ``best_estimator_``.
+Deliberately missing, since loading them does execute code: distributions of scipy.stats, which ``exec`` a text of their
+state. A search over those is served from its ``best_estimator_``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["PICKLES", "read", "untrusted"]
 
 PICKLES = (".pkl", ".pickle", ".joblib")
-"""Endings of files that run code when they are loaded."""
+"""Extensions of files that execute code on load."""
 
 _DISTANCES = (
     "BrayCurtis Canberra Chebyshev Dice Euclidean Hamming Haversine Jaccard Kulsinski Mahalanobis Manhattan Matching"
     " Minkowski RogersTanimoto RussellRao SEuclidean SokalMichener SokalSneath"
 )
 _NAMES = {
-    # What estimators are given or fitted with.
+    # Arguments and attributes of estimators.
     "builtins": "frozenset object",
     "collections": "OrderedDict",
     "functools": "partial",
@@ -65,10 +65,10 @@ _NAMES = {
     "sklearn.neighbors._kd_tree": "KDTree KDTree32 KDTree64",
     "sklearn.neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
     "sklearn.tree._tree": "Tree",
-    # Estimators that must be enabled before skops knows them.
+    # Experimental estimators that skops knows only once enabled.
     "sklearn.impute._iterative": "IterativeImputer _ImputerTriplet",
     "sklearn.model_selection._search_successive_halving": "HalvingGridSearchCV HalvingRandomSearchCV",
-    # How features were selected, models compared and rows split: kept, and not used again.
+    # Feature selection, scoring and splitting: stored, but not used for inference.
     "sklearn.feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",
     "sklearn.feature_selection._univariate_selection": "chi2 f_classif f_oneway f_regression r_regression",
     "sklearn.metrics._scorer": "_CurveScorer _MultimetricScorer _PassthroughScorer _Scorer negative_likelihood_ratio"
@@ -88,7 +88,7 @@ _NAMES = {
     "sklearn.model_selection._split": "GroupKFold GroupShuffleSplit KFold LeaveOneGroupOut LeaveOneOut LeavePGroupsOut"
     " LeavePOut PredefinedSplit RepeatedKFold RepeatedStratifiedKFold ShuffleSplit StratifiedGroupKFold StratifiedKFold"
     " StratifiedShuffleSplit TimeSeriesSplit _CVIterableWrapper",
-    # Boosters in the place of an estimator: their state is the text or the bytes of the library's own format.
+    # Boosters as estimators: their state is text or bytes in the library's own format.
     "lightgbm.basic": "Booster",
     "lightgbm.sklearn": "LGBMClassifier LGBMRanker LGBMRegressor",
     "xgboost.core": "Booster",
@@ -96,51 +96,51 @@ _NAMES = {
 }
 _TRUSTED = frozenset(f"{module}.{name}" for module, names in _NAMES.items() for name in names.split())
 
-_ANSWERS = ("predict", "transform", "kneighbors", "score_samples", "mahalanobis")
+_METHODS = ("predict", "transform", "kneighbors", "score_samples", "mahalanobis")
 
 
 def untrusted(file: Path) -> list[str]:
-    """Types in a skops file of which it is not known that loading them runs nothing; in order."""
+    """Return the types in a skops file that are not known to be safe, sorted."""
     import skops.io
 
     return sorted(set(skops.io.get_untrusted_types(file=file)) - _TRUSTED)
 
 
 def read(file: Path, trusted_sha256: str | None) -> Any:
-    """The fitted estimator in ``file``.
+    """Load the fitted estimator in ``file``.
 
     Raises:
-        Forbidden: the file would run code that nobody vouched for.
-        ModelFailed: what is in it can't answer: it is no estimator, is not fitted, or has no method for new rows.
+        Forbidden: the file would execute untrusted code.
+        ModelFailed: it is no estimator, not fitted, or has no method for new rows.
     """
-    estimator = _unpickled(file, trusted_sha256) if file.suffix in PICKLES else _from_skops(file, trusted_sha256)
+    estimator = _load_pickle(file, trusted_sha256) if file.suffix in PICKLES else _load_skops(file, trusted_sha256)
     kind = type(estimator).__name__
-    if not any(hasattr(type(estimator), method) for method in ("fit", *_ANSWERS)):
+    if not any(hasattr(type(estimator), method) for method in ("fit", *_METHODS)):
         raise ModelFailed(
-            f"'{file.name}' holds {kind}, which is no estimator\nhelp: save the fitted estimator or pipeline itself"
+            f"'{file.name}' contains {kind}, which is not an estimator\nhelp: save the fitted estimator or pipeline"
         )
     _check_fitted(file, estimator)
-    if not any(hasattr(estimator, method) for method in _ANSWERS):
+    if not any(hasattr(estimator, method) for method in _METHODS):
         raise ModelFailed(
-            f"'{file.name}' holds {kind}, which describes the rows that it was fitted with: it has neither predict()"
-            " nor transform()\nhelp: train a classifier or regressor on what it found, and serve that"
+            f"'{file.name}' contains {kind}, which has neither predict() nor transform() for new rows\n"
+            "help: train a classifier or regressor on its result, and serve that"
         )
     if hasattr(estimator, "novelty") and not hasattr(estimator, "predict"):
         raise ModelFailed(
-            f"'{file.name}' holds {kind} with novelty=False, which only tells outliers among the rows that it was"
-            " fitted with\nhelp: fit it with novelty=True"
+            f"'{file.name}' contains {kind} with novelty=False, which can't score new rows\nhelp: fit it with"
+            " novelty=True"
         )
     return estimator
 
 
-def _unpickled(file: Path, trusted_sha256: str | None) -> Any:
+def _load_pickle(file: Path, trusted_sha256: str | None) -> Any:
     import joblib
 
-    # joblib reads plain pickles, too.
+    # joblib reads plain pickles too.
     return joblib.load(io.BytesIO(trusted_bytes(file, trusted_sha256)))
 
 
-def _from_skops(file: Path, trusted_sha256: str | None) -> Any:
+def _load_skops(file: Path, trusted_sha256: str | None) -> Any:
     import skops.io
 
     names = untrusted(file)
@@ -148,7 +148,7 @@ def _from_skops(file: Path, trusted_sha256: str | None) -> Any:
         refuse_untrusted(
             file,
             trusted_sha256,
-            f"holds types of which it is not known that they are safe ({', '.join(names)})",
+            f"contains types that are not known to be safe ({', '.join(names)})",
             "save the model without them (of a search, its best_estimator_), or as ONNX",
         )
     return skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
@@ -162,8 +162,8 @@ def _check_fitted(file: Path, estimator: Any) -> None:
         check_is_fitted(estimator)
     except NotFittedError as fault:
         raise ModelFailed(
-            f"'{file.name}' holds {type(estimator).__name__}, which is not fitted\nhelp: call fit() before it is saved"
+            f"'{file.name}' contains {type(estimator).__name__}, which is not fitted\nhelp: call fit() before saving it"
         ) from fault
     except TypeError:
-        # Not made by scikit-learn's rules: its own methods say so when they are called.
+        # Not a scikit-learn estimator: its own methods report it when called.
         return

@@ -1,14 +1,14 @@
-"""Which estimators of scikit-learn answer row by row, whatever rows come with one.
+"""Decide which scikit-learn estimators treat rows independently.
 
-Reads a fitted estimator with all that is in it, hands on a reason, or nothing where one part is not on the list: a
-probe decides then. Worker side only. The list was made by reading the methods that answer, and is checked by running
-every estimator of the library on rows alone and together. Not on it are, for instance:
+Reads a fitted estimator with everything in it, hands on a reason, or None if a part is not listed: the probe decides
+then. Worker side only. Knows nothing of the estimator's data. The list was made by reading the prediction methods, and
+is tested by running every estimator of the library on rows alone and batched. Not listed are, for instance:
 
-- ``NMF`` and ``MiniBatchNMF``, which stop when all rows together have converged, and ``IterativeImputer``, which leaves
-  a column alone that no row misses;
-- neighbours, whose order among equal distances depends on how many rows are asked about at once;
-- ``DummyClassifier``, which draws one series of random numbers for all rows;
-- whatever calls code of the user's: ``FunctionTransformer``, tokenizers, kernels, metrics.
+- ``NMF`` and ``MiniBatchNMF``, which stop when all rows together have converged, and ``IterativeImputer``, which skips
+  a column without missing values in the batch;
+- neighbours, whose order among equal distances depends on the batch size;
+- ``DummyClassifier``, which draws one random series for all rows;
+- anything that calls user code: ``FunctionTransformer``, tokenizers, kernels, metrics.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RBFSampler RFE RFECV RobustScaler SelectFdr SelectFpr SelectFromModel SelectFwe 
 SequentialFeatureSelector SimpleImputer SkewedChi2Sampler SparseRandomProjection SplineTransformer StandardScaler
 TargetEncoder TfidfTransformer TfidfVectorizer TruncatedSVD VarianceThreshold
 """
-# They ask what is in them, and put the answers to a row together.
+# Estimators that delegate to others and combine their outputs per row.
 _COMPOSED = """
 CalibratedClassifierCV ClassifierChain ColumnTransformer FeatureUnion FixedThresholdClassifier MultiOutputClassifier
 MultiOutputRegressor OneVsOneClassifier OneVsRestClassifier OutputCodeClassifier Pipeline RANSACRegressor RegressorChain
@@ -64,26 +64,26 @@ _BOOSTERS = {
     "xgboost.sklearn": ("XGBClassifier", "XGBRegressor", "XGBRFClassifier", "XGBRFRegressor", "XGBRanker"),
     "catboost.core": ("CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker"),
 }
-# Whose objects hold data, and no code that was given to them.
+# Packages whose objects hold data and no user code.
 _DATA = ("sklearn", "numpy", "scipy", "builtins", "_loss")
 _PLAIN = (str, bytes, int, float, np.generic, np.random.RandomState)
 _CODE = (FunctionType, BuiltinFunctionType, MethodType, MethodDescriptorType, type(np.cumsum))
 
 
 def independent(estimator: Any) -> str | None:
-    """Why each row of ``estimator`` is answered for itself; ``None``: that is not known."""
+    """Return why rows of ``estimator`` are independent; ``None``: unknown."""
     while isinstance(estimator, BaseSearchCV):
-        # A search asks its best estimator and nothing else.
+        # A search only calls its best estimator.
         estimator = estimator.best_estimator_
     if not all(map(_is_known, _parts(estimator, set()))):
         return None
     if _is_booster(estimator) or type(estimator).__name__ in _TREES.split():
         return f"the trees of {type(estimator).__name__} answer row by row"
-    return f"{type(estimator).__name__} answers row by row, as does all that is in it"
+    return f"{type(estimator).__name__} and all its parts answer row by row"
 
 
 def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Every estimator in ``value``, and whatever may be code or of a class that is not known."""
+    """Yield every estimator in ``value``, and every object that may be code or of an unknown class."""
     if id(value) in seen or value is None or isinstance(value, _PLAIN):
         return
     seen.add(id(value))

@@ -1,8 +1,8 @@
-"""Python files of users, compiled anew each time they are loaded.
+"""Import Python files of users, compiled on each load.
 
-Reads a file and what lies beside it, hands on the module. What CPython keeps in ``__pycache__`` tells one version of a
-file from the next by its size and the second it was written in: a model that was replaced within that second would
-answer as before. Knows nothing of what is in the module.
+Reads a file and its siblings, hands on the module. Bypasses ``__pycache__``, which identifies a source by its size and
+its modification time in seconds: it would serve stale code for a model that is replaced within a second. Knows nothing
+of the module's content.
 """
 
 from __future__ import annotations
@@ -30,45 +30,45 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
-__all__ = ["import_source", "places_of_modules", "prefer"]
+__all__ = ["import_source", "module_folders", "prefer_modules_of"]
 
 _IMPORT = re.compile(rb"^[ \t]*(?:import[ \t]+([^\n#]+)|from[ \t]+(\w+))", re.MULTILINE)
 
 
 def import_source(name: str, file: Path, *folders: Path, kept: dict[str, Any] | None = None) -> Any:
-    """The module in ``file``, run and known by ``name``. Files in ``folders`` can be imported by it.
+    """Import ``file`` as the module ``name``. It can import modules in ``folders``.
 
     Args:
         name: of the module.
         file: its source.
-        folders: what else it imports is looked for there first.
-        kept: what :mod:`inferd.runtimes.kept` says of the model's files: sources are read as they were kept, also
-            those that are imported later, when they may be gone.
+        folders: searched first for its imports.
+        kept: the model's kept files (:mod:`inferd.runtimes.kept`): their sources are read as kept, even if the files
+            are gone by the time of an import.
 
     Raises:
-        ModelFailed: there is no such file, or its ending is not that of a Python file.
+        ModelFailed: the file does not exist or is not a Python file.
     """
     sources = _Sources(kept)
-    loader = _Source(name, str(file), sources)
+    loader = _SourceLoader(name, str(file), sources)
     found = importlib.util.spec_from_file_location(name, file, loader=loader)
     if found is None or file.suffix not in SOURCE_SUFFIXES or not (str(file) in sources or file.is_file()):
-        raise ModelFailed(f"'{file.name}' is not a Python file that can be loaded")
+        raise ModelFailed(f"'{file.name}' is not a readable Python file")
     sys.path[:0] = map(str, folders)
     for folder in folders:
         sys.path_importer_cache.pop(str(folder), None)
-    sys.path_hooks.insert(0, _Beside(folders, sources))
+    sys.path_hooks.insert(0, _FolderHook(folders, sources))
     module = importlib.util.module_from_spec(found)
-    # Dataclasses and pickles look their module up here.
+    # Dataclasses and pickle look up the module here.
     sys.modules[name] = module
     loader.exec_module(module)
     return module
 
 
-def prefer(folder: Path) -> None:
-    """Let the modules in ``folder`` that its files import be found although this process has others of their names.
+def prefer_modules_of(folder: Path) -> None:
+    """Unload imported modules that would shadow those of ``folder`` which its files import.
 
-    Those that the worker imported before are the worker's: a script that imports ``resource`` gets the file of that
-    name beside it. Whoever holds the others keeps them. What is part of the interpreter stays, there as here.
+    A script that imports ``resource`` expects the file of that name next to it, not a module that the worker has
+    imported. References to the unloaded modules stay valid. Built-in modules are not shadowed, as in a script.
     """
     files = [file for file in folder.iterdir() if file.suffix in SOURCE_SUFFIXES] if folder.is_dir() else []
     sources = b"\n".join(file.read_bytes() for file in files if file.is_file())
@@ -80,23 +80,23 @@ def prefer(folder: Path) -> None:
         if module is None or not is_module or name == "inferd" or name in sys.builtin_module_names:
             continue
         origin = getattr(module.__spec__, "origin", None)
-        # One that nothing there imports is somebody's who happens to share the folder: libraries need theirs.
+        # Only modules that the folder's files import: libraries may need others of the same name.
         if name.encode() in imported and origin != "frozen" and not Path(origin or "").is_relative_to(folder):
             for one in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
                 del sys.modules[one]
 
 
-def places_of_modules(file: Path) -> list[Path]:
-    """Folders whose modules ``file`` can import as its own, the first one first.
+def module_folders(file: Path) -> list[Path]:
+    """Return the folders whose modules ``file`` can import, in order of precedence.
 
-    As when it is run as a script: the folder that the file itself is in, where a link leads to it. Then the one where
-    the link is: a cache may keep the file apart from its siblings.
+    First the folder of the file itself, links resolved, as in a script; then the folder of the link, since a cache may
+    store the file apart from its siblings.
     """
     return list(dict.fromkeys((file.resolve().parent, file.parent)))
 
 
 class _Sources:
-    """What sources held when they were kept, by path."""
+    """Contents of kept sources, by path."""
 
     def __init__(self, kept: dict[str, Any] | None) -> None:
         self._kept = kept
@@ -109,7 +109,7 @@ class _Sources:
         return b"" if self._kept is None else content(self._kept, self._files[path])
 
 
-class _Source(SourceFileLoader):
+class _SourceLoader(SourceFileLoader):
     def __init__(self, name: str, path: str, sources: _Sources) -> None:
         super().__init__(name, path)
         self._sources = sources
@@ -123,25 +123,25 @@ class _Source(SourceFileLoader):
         return code
 
 
-class _Beside:
-    """Finds modules in the folders of a model, and in packages there. Installed packages are left as they are."""
+class _FolderHook:
+    """Path hook for the folders of a model and packages in them. Skips installed packages."""
 
     def __init__(self, folders: tuple[Path, ...], sources: _Sources) -> None:
         self._folders = folders
         self._sources = sources
 
     def __call__(self, path: str) -> FileFinder:
-        place = Path(path)
-        if "site-packages" in place.parts or not any(place.is_relative_to(folder) for folder in self._folders):
+        base = Path(path)
+        if "site-packages" in base.parts or not any(base.is_relative_to(folder) for folder in self._folders):
             raise ImportError(path)
         return _Finder(path, self._sources)
 
 
 class _Finder(FileFinder):
-    """Finds kept sources, also where they are gone by now, and what else is in the folder."""
+    """Finds kept sources, even if deleted since, and other modules of the folder."""
 
     def __init__(self, path: str, sources: _Sources) -> None:
-        source: Any = partial(_Source, sources=sources)
+        source: Any = partial(_SourceLoader, sources=sources)
         super().__init__(
             path,
             (ExtensionFileLoader, EXTENSION_SUFFIXES),
@@ -151,10 +151,10 @@ class _Finder(FileFinder):
         self._sources = sources
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
-        place = f"{self.path}/{fullname.rpartition('.')[2]}"
-        for source, folders in ((f"{place}/__init__.py", [place]), (f"{place}.py", None)):
+        base = f"{self.path}/{fullname.rpartition('.')[2]}"
+        for source, folders in ((f"{base}/__init__.py", [base]), (f"{base}.py", None)):
             if source in self._sources:
-                loader = _Source(fullname, source, self._sources)
+                loader = _SourceLoader(fullname, source, self._sources)
                 return importlib.util.spec_from_file_location(
                     fullname, source, loader=loader, submodule_search_locations=folders
                 )

@@ -1,8 +1,8 @@
-"""Rows of a table in the types that a library was fitted with.
+"""Convert batches to the tables that a library was fitted with.
 
-Reads columns that a runtime found in its model, hands on the inputs of the signature, what the gateway holds requests
-to, and each batch as the array or data frame that the library takes. Worker side only: imports numpy.
-Knows nothing of any library: what its columns are is for each runtime to find out.
+Reads the columns that a runtime found in its model, hands on the signature's inputs, their schemas, and each batch as
+the array or data frame that the library expects. Worker side only: imports numpy. Knows nothing of any library: each
+runtime finds its own columns.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from inferd.runtimes.base import Batch
 
-__all__ = ["MATRIX", "Column", "Table", "texts_of"]
+__all__ = ["MATRIX", "Column", "Table", "as_texts"]
 
 MATRIX = "x"
-"""The input of a table whose columns are all of one type."""
-# Integers of these have no type in common with floats that holds both.
+"""Name of the input if all columns have one datatype."""
+# No float type represents all integers of these.
 _WIDE = (np.dtype("int64"), np.dtype("uint64"))
 
 
@@ -33,15 +33,15 @@ class Column:
     """One column of a table.
 
     Args:
-        name: what clients call it.
-        datatype: the protocol's name of its type: ``BYTES`` for text.
-        missing: whether a missing value is a value to the model.
-        missing_text: what stands for missing text in the library's frame: ``nan`` or ``None``.
-        categories: the categories of a pandas column in the order of their codes; ``None`` where it is no such column.
-        example: a plausible value; ``None``: zero, or the text "text". A tuple has several, one row each in turn.
-        largest: the greatest magnitude of a number that the model takes in this column; ``None``: the table's.
+        name: as clients send it.
+        datatype: the protocol's datatype: ``BYTES`` for text.
+        missing: whether the model accepts missing values.
+        missing_text: represents missing text in the library's frame: ``nan`` or ``None``.
+        categories: of a categorical pandas column, in the order of their codes; ``None`` for other columns.
+        example: a plausible value, or a tuple of them to cycle through; ``None``: zero, or the text "text".
+        largest: the greatest magnitude accepted in this column; ``None``: the table's.
         objects: whether the library was fitted with Python objects where clients send numbers: each becomes an object,
-            and a missing one ``missing_text``.
+            a missing one ``missing_text``.
     """
 
     name: str
@@ -55,18 +55,18 @@ class Column:
 
 
 class Table:
-    """The columns of a model, and how they come in: as one matrix ``x``, or each as an input of its own.
+    """The columns of a model, sent as one matrix ``x`` or each as an input.
 
     Args:
         columns: in the model's order.
-        matrix: whether they are one input of shape (n, columns); they must be of one type then.
-        named: whether the columns' names are the model's own, so that frames are taken by them.
-        largest: the greatest magnitude of a number that the model takes; ``None``: any, infinity too.
+        matrix: whether they are one input of shape (n, columns) with one datatype.
+        named: whether the names are the model's own, so that frames are matched by them.
+        largest: the greatest magnitude accepted; ``None``: no limit, infinity included.
         ignored: columns that the model was fitted with and does not read.
-        labels: what the columns are called in the library's frame, where that is not what clients call them.
+        labels: column labels of the library's frame if they differ from the clients' names.
 
-    A matrix has one schema. Where its columns differ in what they take, the schema takes what any of them does, and
-    :meth:`array` and :meth:`frame` refuse the rest.
+    A matrix has one schema, the union of its columns' constraints; :meth:`array` and :meth:`frame` check stricter
+    columns.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class Table:
         self.ignored = tuple(ignored)
         self._labels = self.names if labels is None else list(labels)
         self._index: Any = None
-        self._any_objects = any(column.objects for column in self.columns)
-        self._unlike = self._columns_unlike_schema() if matrix else []
+        self._has_objects = any(column.objects for column in self.columns)
+        self._stricter = self._stricter_columns() if matrix else []
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns, in the model's order."""
+        """Names of the columns, in the model's order."""
         return [column.name for column in self.columns]
 
     @property
@@ -103,7 +103,7 @@ class Table:
 
     @property
     def schemas(self) -> tuple[InputSchema, ...]:
-        """What the gateway holds requests to."""
+        """Schemas for the gateway."""
         if self.matrix:
             names = tuple(self.names) if self.named else ()
             missing = any(column.missing for column in self.columns)
@@ -120,25 +120,25 @@ class Table:
         return self.largest if column.largest is None else column.largest
 
     def example(self, rows: int = 1) -> Batch:
-        """Plausible rows, as a batch."""
-        filled = [_filled(column, rows) for column in self.columns]
-        return {MATRIX: np.stack(filled, axis=1)} if self.matrix else dict(zip(self.names, filled, strict=True))
+        """Return a batch of plausible rows."""
+        values = [_example_values(column, rows) for column in self.columns]
+        return {MATRIX: np.stack(values, axis=1)} if self.matrix else dict(zip(self.names, values, strict=True))
 
     def array(self, batch: Batch) -> np.ndarray:
-        """The matrix of shape (n, columns); text as ``str`` objects. Whole numbers that FP64 rounds stay objects.
+        """Return the matrix of shape (n, columns); text as ``str`` objects, integers that FP64 would round as objects.
 
         Raises:
-            InvalidInput: a text is not UTF-8; a number is missing, or larger than the model takes, in a column of a
-                matrix whose other columns take such numbers.
+            InvalidInput: a text is not UTF-8, or a number is missing or too large for a column that is stricter than
+                the matrix's schema.
         """
         if self.matrix:
             x: np.ndarray = next(iter(batch.values()))
             self._check(x)
             if x.dtype == object:
-                return texts_of(x, self.columns[0].missing_text)
-            if not self._any_objects:
+                return as_texts(x, self.columns[0].missing_text)
+            if not self._has_objects:
                 return x
-            columns = [self._objects(column, x[:, place]) for place, column in enumerate(self.columns)]
+            columns = [self._objects(column, x[:, index]) for index, column in enumerate(self.columns)]
         else:
             columns = [self._values(column, batch[column.name]) for column in self.columns]
         if len({column.dtype for column in columns}) > 1 and any(column.dtype in _WIDE for column in columns):
@@ -146,7 +146,7 @@ class Table:
         return np.stack(columns, axis=1)
 
     def frame(self, batch: Batch) -> Any:
-        """The pandas data frame of shape (n, columns), each column of the type that the model was fitted with.
+        """Return the pandas data frame of shape (n, columns), with the dtypes that the model was fitted with.
 
         Raises:
             InvalidInput: as for :meth:`array`.
@@ -168,14 +168,14 @@ class Table:
         values = self._values(column, values)
         if column.categories is not None:
             return pd.Categorical(values, categories=list(column.categories))
-        # Left to itself pandas makes text of its own type of these, in which None is NaN.
+        # By default pandas infers its own text dtype, in which None becomes NaN.
         keeps_none = values.dtype == object and (column.missing_text is None or column.objects)
         return pd.Series(values, dtype=object) if keeps_none else values
 
     @classmethod
     def _values(cls, column: Column, values: np.ndarray) -> np.ndarray:
         flat = values.reshape(len(values))
-        return texts_of(flat, column.missing_text, column.name) if flat.dtype == object else cls._objects(column, flat)
+        return as_texts(flat, column.missing_text, column.name) if flat.dtype == object else cls._objects(column, flat)
 
     @staticmethod
     def _objects(column: Column, values: np.ndarray) -> np.ndarray:
@@ -186,41 +186,41 @@ class Table:
             objects[np.isnan(values)] = column.missing_text
         return objects
 
-    def _columns_unlike_schema(self) -> list[tuple[int, bool, float | None]]:
-        """Place, missing and largest of each column that takes less than the matrix's schema does."""
+    def _stricter_columns(self) -> list[tuple[int, bool, float | None]]:
+        """Return index, missing and largest of each column that is stricter than the matrix's schema."""
         if not self.columns or self.columns[0].datatype == "BYTES":
             return []
         (schema,) = self.schemas
-        own = [(place, column.missing, self._largest(column)) for place, column in enumerate(self.columns)]
+        own = [(index, column.missing, self._largest(column)) for index, column in enumerate(self.columns)]
         return [one for one in own if one[1:] != (schema.missing, schema.largest)]
 
     def _check(self, x: np.ndarray) -> None:
-        for place, missing, largest in self._unlike:
-            values = x[:, place]
+        for index, missing, largest in self._stricter:
+            values = x[:, index]
             if not missing and np.isnan(values).any():
-                self._refuse(place, np.isnan(values), "is missing (NaN); the model takes no missing values in it")
+                self._refuse(index, np.isnan(values), "is missing (NaN); the model takes no missing values in it")
             if largest is not None and (np.abs(values) > largest).any():
                 self._refuse(
-                    place, np.abs(values) > largest, f"is too large; the model takes no magnitude above {largest}"
+                    index, np.abs(values) > largest, f"is too large; the model takes no magnitude above {largest}"
                 )
 
-    def _refuse(self, place: int, rows: np.ndarray, what: str) -> None:
-        row, name = int(np.argmax(rows)), self.names[place]
+    def _refuse(self, index: int, rows: np.ndarray, what: str) -> None:
+        row, name = int(np.argmax(rows)), self.names[index]
         raise InvalidInput(
-            f"row {row}, column {place} ('{name}') of input '{MATRIX}' {what}: change it, or leave the row out"
+            f"row {row}, column {index} ('{name}') of input '{MATRIX}' {what}: change it, or leave the row out"
         )
 
 
-def texts_of(array: np.ndarray, missing: float | None = None, name: str | None = None) -> np.ndarray:
-    """An object array of ``str`` from one of ``bytes`` and, where text is missing, ``None``.
+def as_texts(array: np.ndarray, missing: float | None = None, name: str | None = None) -> np.ndarray:
+    """Decode an array of ``bytes`` and ``None`` to an object array of ``str``.
 
     Args:
         array: of any shape.
-        missing: what stands for a missing text in the result.
+        missing: replaces ``None``.
         name: the column, for the message.
 
     Raises:
-        InvalidInput: a text is not UTF-8; it names the row and the column.
+        InvalidInput: a text is not UTF-8; names its row and column.
     """
     texts = np.empty(array.shape, dtype=object)
     flat = texts.reshape(-1)
@@ -228,13 +228,13 @@ def texts_of(array: np.ndarray, missing: float | None = None, name: str | None =
         try:
             flat[position] = missing if element is None else element.decode()
         except UnicodeDecodeError:
-            place = np.unravel_index(position, array.shape)
-            column = name if name is not None else place[1] if len(place) > 1 else 0
-            raise InvalidInput(f"row {place[0]} of column {column!r}: the text is not UTF-8") from None
+            index = np.unravel_index(position, array.shape)
+            column = name if name is not None else index[1] if len(index) > 1 else 0
+            raise InvalidInput(f"row {index[0]} of column {column!r}: the text is not UTF-8") from None
     return texts
 
 
-def _filled(column: Column, rows: int) -> np.ndarray:
+def _example_values(column: Column, rows: int) -> np.ndarray:
     text = column.datatype == "BYTES"
     example = column.example
     if example is None:

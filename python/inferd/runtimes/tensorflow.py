@@ -1,9 +1,9 @@
 """TensorFlow and Keras: SavedModel folders and ``.keras`` files.
 
-``compose`` reads the model's settings in the control plane; :class:`TensorflowRuntime` runs the model in a worker.
-A SavedModel is a graph and holds no Python that loading would run. A ``.keras`` file may hold Python in lambda layers,
-or name code of other packages that loading would import: both are refused unless ``trusted_sha256`` vouches for the
-file, here by what stands in it and once more by Keras itself.
+``compose`` reads the model's settings in the control plane; :class:`TensorflowRuntime` runs the model in a worker. A
+SavedModel is a graph and executes no Python on load. A ``.keras`` file may contain Python in lambda layers, or name
+code of other packages to import: both are refused unless ``trusted_sha256`` trusts the file, here by its content and
+again by Keras itself. Knows nothing of batching.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, python_launch, require
 from inferd.runtimes.trust import digest, refuse_untrusted
 
 if TYPE_CHECKING:
@@ -31,54 +31,54 @@ PLATFORM = "tensorflow_savedmodel"
 TAKES = Takes(
     title="TensorFlow and Keras",
     types="The signature's own: BOOL, integers of 8 to 64 bits, FP16, FP32, FP64, BF16, BYTES for texts.",
-    categories="None in the library; layers of Keras look texts and integers up.",
+    categories="None in the library; layers of Keras may look up texts and integers.",
     missing="NaN reaches the model as it is. A text can't be missing.",
     names="Those of the signature, or of Keras's input layers.",
     outputs="Every one of the signature. Keras: the names of its output layers, or the keys of a dictionary;"
-    " `lstm`, `lstm_1` where a layer has several. Where a SavedModel has several signatures `serving_default` is"
-    " served, and the others are named in `left_out`; without a `serving_default` the load ends and asks for one.",
-    parameters={"signature": "the signature of a SavedModel that is served"},
+    " `lstm`, `lstm_1` if a layer has several. Of several signatures in a SavedModel `serving_default` is served, and"
+    " the others are named in `left_out`; without a `serving_default` the load fails and asks for a choice.",
+    parameters={"signature": "the signature of a SavedModel to serve"},
 )
-_SAFE_WAY = "replace it by layers of Keras, or save the model as a graph with model.export(folder)"
+_SAFE_WAY = "replace it with layers of Keras, or save the model as a graph with model.export(folder)"
 
 
 def claims(path: Path) -> bool:
-    """Folders with ``saved_model.pb``, and ``.keras`` files."""
+    """Claims folders with ``saved_model.pb``, and ``.keras`` files."""
     return (path / "saved_model.pb").is_file() if path.is_dir() else path.suffix == ".keras"
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker for the model in ``file`` is started."""
-    strange = None if file.is_dir() else _code_in(file)
-    if strange is not None:
-        refuse_untrusted(file, spec.trusted_sha256, strange, _SAFE_WAY)
+    """Return how to start a worker for the model in ``file``."""
+    code = None if file.is_dir() else _foreign_code(file)
+    if code is not None:
+        refuse_untrusted(file, spec.trusted_sha256, code, _SAFE_WAY)
     if file.is_file() and "signature" in spec.parameters:
-        raise ModelFailed("a model of Keras has no signatures\nhelp: take parameters: signature away")
+        raise ModelFailed("a Keras model has no signatures\nhelp: remove parameters: signature")
     require("tensorflow", "tensorflow", spec)
-    return in_python("tensorflow", PLATFORM, file, spec, threads)
+    return python_launch("tensorflow", PLATFORM, file, spec, threads)
 
 
-def _code_in(file: Path) -> str | None:
-    """Why loading a ``.keras`` file would run code that is not Keras's own; None: it would not.
+def _foreign_code(file: Path) -> str | None:
+    """Return why loading a ``.keras`` file would execute foreign code; None: it would not.
 
     Raises:
-        ModelFailed: the file is no archive of Keras.
+        ModelFailed: the file is not a Keras archive.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as fault:
         raise ModelFailed(
-            f"'{file.name}' is no archive of Keras: {fault}\nhelp: save it with model.save('model.keras') of Keras 3"
+            f"'{file.name}' is not a Keras archive: {fault}\nhelp: save it with model.save('model.keras') of Keras 3"
         ) from None
     if isinstance(config, dict):
-        # Losses, metrics and optimisers are not loaded.
+        # Losses, metrics and optimizers are not loaded.
         config.pop("compile_config", None)
     return next(filter(None, map(_code_of, _objects(config))), None)
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a value of JSON, itself first."""
+    """Yield every object in a JSON value, outermost first."""
     left = [value]
     while left:
         one = left.pop()
@@ -92,23 +92,23 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
 def _code_of(serialized: dict[str, Any]) -> str | None:
     kind, module = serialized.get("class_name"), serialized.get("module")
     if kind in ("Lambda", "__lambda__"):
-        return "holds a lambda layer"
+        return "contains a lambda layer"
     known = module is None or module == "builtins" or str(module).partition(".")[0] == "keras"
     return None if kind is None or known else f"names code of '{module}'"
 
 
 def load(settings: dict[str, Any]) -> Runtime:
-    """The model, in this process."""
+    """Load the model in this process."""
     return TensorflowRuntime(settings)
 
 
 class TensorflowRuntime:
     """A signature of a SavedModel, or a Keras model as one.
 
-    Of several signatures ``serving_default`` is served, or the one that ``parameters: {signature: NAME}`` names.
+    Of several signatures ``serving_default`` is served, or the one of ``parameters: {signature: NAME}``.
 
     Raises:
-        ModelFailed: which of several signatures is to be served is not known, or a tensor of it can't be.
+        ModelFailed: the choice of a signature is ambiguous, or a tensor of it is unsupported.
     """
 
     example: Batch | None = None
@@ -116,7 +116,7 @@ class TensorflowRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import tensorflow as tf
 
-        from inferd.runtimes.signatures import chosen_signature, narrowed
+        from inferd.runtimes.signatures import chosen_signature, with_sizes
 
         tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -124,26 +124,26 @@ class TensorflowRuntime:
         self.facts = {"runtime": f"tensorflow {tf.__version__}"}
         if path.is_dir():
             self._model = tf.saved_model.load(str(path))
-            chosen, said = chosen_signature(list(self._model.signatures), settings["parameters"])
+            chosen, facts = chosen_signature(list(self._model.signatures), settings["parameters"])
             if chosen is None:
                 raise ModelFailed("the SavedModel has no signature\nhelp: save it with model.export(folder)")
             self._function = _signature(self._model.signatures[chosen])
-            self.facts |= said
+            self.facts |= facts
         else:
             self._model = _keras(path, settings["trusted_sha256"])
             self._function = _traced(tf, self._model)
         self._tf = tf
-        self.signature = narrowed(
+        self.signature = with_sizes(
             settings,
             [_described(name, spec) for name, spec in self._function.inputs.items()],
             [_described(name, spec) for name, spec in self._function.outputs.items()],
         )
 
     def predict(self, batch: Batch) -> Batch:
-        """The model's answers.
+        """Run the model over a batch.
 
         Raises:
-            InvalidInput: an operator refuses the inputs.
+            InvalidInput: an operator rejects the inputs.
         """
         refusals = (self._tf.errors.InvalidArgumentError, self._tf.errors.OutOfRangeError)
         try:
@@ -153,7 +153,7 @@ class TensorflowRuntime:
         return {name: _array(tensor) for name, tensor in found.items()}
 
     def close(self) -> None:
-        """Nothing is held but memory."""
+        """Nothing to release."""
 
     def _tensor(self, name: str, array: np.ndarray) -> Any:
         dtype = self._function.inputs[name].dtype
@@ -177,15 +177,15 @@ def _keras(file: Path, trusted_sha256: str | None) -> Any:
     except ValueError as fault:
         if "safe_mode" not in str(fault) and "unsafe" not in str(fault).lower():
             raise
-        refuse_untrusted(file, trusted_sha256, "holds code", _SAFE_WAY)
+        refuse_untrusted(file, trusted_sha256, "contains code", _SAFE_WAY)
         raise
 
 
 class _Function(NamedTuple):
-    """A function of named tensors that gives named tensors."""
+    """A function from named tensors to named tensors."""
 
     inputs: dict[str, Any]
-    """What is known of each."""
+    """The specification of each."""
     outputs: dict[str, Any]
     call: Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -197,7 +197,7 @@ def _signature(function: Any) -> _Function:
 
 
 def _traced(tf: Any, model: Any) -> _Function:
-    """A Keras model. Its tensors go by position: as names of arguments theirs would be changed."""
+    """Trace a Keras model. Its tensors are positional, as argument names would be altered."""
     specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype) for spec in model.inputs}
     names = _distinct(model.output_names)
 
@@ -214,7 +214,7 @@ def _traced(tf: Any, model: Any) -> _Function:
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    """``names``, each once: the outputs of a layer that has several share its name."""
+    """Make names unique: the outputs of a layer share its name."""
     found: list[str] = []
     for name in names:
         number = 0
@@ -234,9 +234,9 @@ def _described(name: str, spec: Any) -> TensorSpec:
     if not hasattr(spec, "shape") or not hasattr(spec, "dtype") or kind in ("RaggedTensorSpec", "SparseTensorSpec"):
         raise ModelFailed(f"'{name}' is a {kind}, not a tensor\nhelp: save the model with a signature of dense tensors")
     if spec.shape.rank is None:
-        raise ModelFailed(f"'{name}' has a free number of dimensions\nhelp: save the model with an input signature")
+        raise ModelFailed(f"'{name}' has a dynamic rank\nhelp: save the model with an input signature")
     try:
         datatype = datatype_of(spec.dtype.as_numpy_dtype)
     except (ModelFailed, TypeError):
-        raise ModelFailed(f"'{name}' holds {spec.dtype.name}, which the protocol can't carry") from None
+        raise ModelFailed(f"'{name}' has dtype {spec.dtype.name}, which the protocol does not support") from None
     return TensorSpec(name, datatype, tuple(-1 if dim is None else dim for dim in spec.shape))

@@ -1,8 +1,8 @@
-"""PyTorch: TorchScript archives, and programs of ``torch.export`` where the installed torch has it.
+"""PyTorch: TorchScript archives, and ``torch.export`` programs if the installed torch supports them.
 
-``compose`` reads the model's settings in the control plane; :class:`TorchRuntime` runs the program in a worker.
-Both forms hold a program of torch's own, no Python; a pickled ``nn.Module`` (``torch.save(model)``) is Python, and a
-file of weights alone (``torch.save(model.state_dict())``) is no program: both are refused.
+``compose`` reads the model's settings in the control plane; :class:`TorchRuntime` runs the program in a worker. Both
+formats contain a program of torch's own, no Python. Refused are a pickled ``nn.Module`` (``torch.save(model)``), which
+is Python, and weights alone (``torch.save(model.state_dict())``), which are no program. Knows nothing of batching.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd.errors import Forbidden, InvalidInput, ModelFailed
-from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, in_python, require
+from inferd.runtimes.base import UNUSABLE, Batch, Launch, Runtime, Takes, python_launch, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,59 +28,59 @@ __all__ = ["TAKES", "TorchRuntime", "claims", "compose", "load"]
 PLATFORM = "pytorch_libtorch"
 TAKES = Takes(
     title="PyTorch",
-    types="TorchScript does not know: `inputs:` in `model.yaml` says BOOL, UINT8, INT8 to INT64, FP16, FP32,"
-    " FP64, BF16. Exported programs know theirs. There is no text in torch.",
+    types="TorchScript has none: `inputs:` in `model.yaml` declares BOOL, UINT8, INT8 to INT64, FP16, FP32,"
+    " FP64, BF16. Exported programs have their own. torch has no text.",
     categories="None in the library.",
     missing="NaN reaches the program as it is.",
-    names="Those that `forward()` has, in any order. Where none of them is declared, inputs go by position: in"
+    names="The arguments of `forward()`, in any order. If none of them is declared, inputs are positional: in"
     " the order of `inputs:`, or of their numbers (`INPUT__0`, `INPUT__1`).",
     outputs="Keys of dictionaries and fields of named tuples; else `output`, or `output_0`, `output_1`, and"
-    " `output_0_1` of a tuple in a tuple. `outputs:` may give other names, in this order. Types and sizes are seen"
-    " in runs on made-up inputs. `None` is left out, and named in `left_out`.",
+    " `output_0_1` of a nested tuple. `outputs:` may rename them, in this order. Types and sizes come from"
+    " runs on generated inputs. `None` is omitted, and named in `left_out`.",
 )
 _ENDINGS = (".pt", ".pth", ".torchscript", ".pt2")
 
 
 def claims(path: Path) -> bool:
-    """``.pt``, ``.pth``, ``.torchscript`` and ``.pt2`` files."""
+    """Claims ``.pt``, ``.pth``, ``.torchscript`` and ``.pt2`` files."""
     return path.is_file() and path.suffix in _ENDINGS
 
 
 def compose(file: Path, spec: ModelSpec, threads: int) -> Launch:
-    """How a worker for the program in ``file`` is started."""
+    """Return how to start a worker for the program in ``file``."""
     if file.suffix != ".pt2" and not _is_script(file):
         raise Forbidden(
-            f"'{file.name}' is a pickle of torch.save(), no program: loading it runs whatever code its author put "
-            "there\nhelp: save the model with torch.jit.script(model).save('model.pt'), with torch.export.save(), or "
-            "as ONNX; weights alone belong into safetensors, beside a model class in Python"
+            f"'{file.name}' is a pickle of torch.save(), not a program: loading it executes any code that its author"
+            " put there\nhelp: save the model with torch.jit.script(model).save('model.pt'), with torch.export.save(),"
+            " or as ONNX; save weights alone as safetensors, next to a model class in Python"
         )
     require("torch", "torch", spec)
-    return in_python("torch", PLATFORM, file, spec, threads)
+    return python_launch("torch", PLATFORM, file, spec, threads)
 
 
 def _is_script(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
-            # Only TorchScript has code and constants.
+            # Only TorchScript archives have constants.
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
     except (zipfile.BadZipFile, OSError):
         return False
 
 
 def load(settings: dict[str, Any]) -> Runtime:
-    """The program, in this process."""
+    """Load the program in this process."""
     return TorchRuntime(settings)
 
 
 class TorchRuntime:
     """A program.
 
-    TorchScript knows the names of its inputs, neither their types nor their shapes: ``inputs:`` in ``model.yaml`` says
-    them. An exported program knows all. What comes out is seen in runs of different sizes: dictionaries and named
-    tuples have names of their own, other tensors are ``output``, or ``output_0``, ``output_1`` …
+    TorchScript has the names of its inputs, but not their types and shapes: ``inputs:`` in ``model.yaml`` declares
+    them. An exported program has all. Outputs are derived from runs of different sizes: dictionaries and named tuples
+    name theirs, other tensors are ``output``, or ``output_0``, ``output_1`` …
 
     Raises:
-        ModelFailed: what the settings declare is not what the program takes or gives.
+        ModelFailed: the declarations do not match the program.
     """
 
     example: Batch | None = None
@@ -88,7 +88,7 @@ class TorchRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import torch
 
-        from inferd.runtimes.signatures import declared, narrowed
+        from inferd.runtimes.signatures import declared, with_sizes
 
         torch.set_num_threads(settings["threads"])
         file = Path(settings["file"])
@@ -103,26 +103,26 @@ class TorchRuntime:
         else:
             self._program = torch.jit.load(str(file), map_location="cpu").eval()
             if inputs is None:
-                raise ModelFailed(_unknown(self._program))
+                raise ModelFailed(_undeclared_inputs(self._program))
             self._positional, self._by_name = _arguments(self._program, inputs)
         self._dtypes = {spec.name: self._dtype_of(spec) for spec in inputs}
-        found = self._found_outputs(inputs)
-        self.signature = narrowed(settings, inputs, found or declared(settings, "outputs") or ())
+        found = self._derive_outputs(inputs)
+        self.signature = with_sizes(settings, inputs, found or declared(settings, "outputs") or ())
 
     def predict(self, batch: Batch) -> Batch:
-        """The program's answers.
+        """Run the program over a batch.
 
         Raises:
-            InvalidInput: the program refuses the inputs.
+            InvalidInput: the program rejects the inputs.
         """
-        return dict(named(self._run(batch), self._declared))
+        return dict(outputs_by_name(self._run(batch), self._declared))
 
     def close(self) -> None:
-        """Nothing is held but memory."""
+        """Nothing to release."""
 
     def _run(self, batch: Batch) -> Any:
         torch = self._torch
-        # A copy: torch may write into its inputs, which lie in shared memory that a retry reads again.
+        # Copy: torch may write to its inputs in shared memory, which a retry reads again.
         tensors = {name: self._tensor(name, array.copy()) for name, array in batch.items()}
         with torch.inference_mode():
             try:
@@ -135,51 +135,51 @@ class TorchRuntime:
                 raise InvalidInput(UNUSABLE) from fault
 
     def _dtype_of(self, spec: TensorSpec) -> Any:
-        """That of the tensor for an input."""
+        """Return the torch dtype of an input."""
         names = {"BOOL": "bool", "BF16": "bfloat16", **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)}}
         dtype = getattr(self._torch, names.get(spec.datatype, spec.datatype.lower()), None)
         if dtype is None:
             raise ModelFailed(
-                f"torch {self._torch.__version__} has no tensors of {spec.datatype}, which input '{spec.name}' is\n"
-                "help: declare a type that the model takes, INT64 for most integers"
+                f"torch {self._torch.__version__} has no dtype for {spec.datatype} of input '{spec.name}'\n"
+                "help: declare a type that the model supports, INT64 for most integers"
             )
         return dtype
 
     def _tensor(self, name: str, array: Any) -> Any:
         if self._dtypes[name] is self._torch.bfloat16:
-            # numpy has none: the array holds its bits.
+            # numpy has no bfloat16: the array holds its bits.
             return self._torch.from_numpy(array.view("int16")).view(self._torch.bfloat16)
         return self._torch.from_numpy(array)
 
-    def _found_outputs(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...] | None:
-        """Outputs of runs whose free sizes and values differ, or of one where the program takes no others.
+    def _derive_outputs(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...] | None:
+        """Derive outputs from runs of different dynamic sizes and values, or from one if the program needs fixed sizes.
 
-        ``None``: made-up inputs don't run, and the settings say what the outputs are.
+        ``None``: generated inputs fail, and the settings declare the outputs.
         """
-        from inferd.runtimes.signatures import made_up, outputs_between, outputs_seen
+        from inferd.runtimes.signatures import observed_outputs, outputs_of_runs, synthetic_inputs
 
         reason: BaseException
         for sizes in (((2, 3), (3, 5)), ((1, 1),)):
             try:
-                runs = [self._run(made_up(inputs, *pair)) for pair in sizes]
+                runs = [self._run(synthetic_inputs(inputs, *pair)) for pair in sizes]
             except InvalidInput as fault:
                 reason = fault.__cause__ or fault
                 continue
             for fill in (0, 1):
                 with contextlib.suppress(InvalidInput):
-                    runs.append(self._run(made_up(inputs, *sizes[0], fill)))
+                    runs.append(self._run(synthetic_inputs(inputs, *sizes[0], fill)))
             left_out = [name for name, value in leaves(runs[0]) if value is None]
             if left_out:
                 self.facts["left_out"] = ", ".join(f"'{name}' is None" for name in left_out)
-            batches = [dict(named(run, self._declared)) for run in runs]
-            specs = outputs_between(batches) if len(sizes) == 2 else outputs_seen(batches[0])
+            batches = [dict(outputs_by_name(run, self._declared)) for run in runs]
+            specs = outputs_of_runs(batches) if len(sizes) == 2 else observed_outputs(batches[0])
             values = (value for _, value in leaves(runs[0]) if value is not None)
             return tuple(_of_tensor(spec, value) for spec, value in zip(specs, values, strict=True))
         if self._declared:
             return None
         raise ModelFailed(
-            f"the model can't be run on made-up inputs, which would show its outputs: {reason}\n"
-            "help: see that inputs: in model.yaml are right, and write outputs: there too"
+            f"the model fails on generated inputs, from which its outputs are derived: {reason}\n"
+            "help: check inputs: in model.yaml, and declare outputs: there too"
         )
 
 
@@ -200,20 +200,20 @@ def _exported(torch: Any, file: Path) -> tuple[Any, tuple[TensorSpec, ...]]:
     return program.module(), tuple(specs)
 
 
-def _unknown(program: Any) -> str:
+def _undeclared_inputs(program: Any) -> str:
     arguments = [argument.name for argument in program.forward.schema.arguments[1:]]
     example = ", ".join(f"{{name: {name}, datatype: FP32, shape: [-1, 30]}}" for name in arguments)
     return (
-        f"TorchScript does not say what types and shapes its inputs have ({', '.join(arguments)})\n"
-        f"help: write them in model.yaml, for instance inputs: [{example}]"
+        f"TorchScript does not store types and shapes of its inputs ({', '.join(arguments)})\n"
+        f"help: declare them in model.yaml, for instance inputs: [{example}]"
     )
 
 
 def _arguments(program: Any, inputs: Sequence[TensorSpec]) -> tuple[list[str], list[str]]:
-    """Inputs that are given by position, and those by name.
+    """Return the positional inputs and the named ones.
 
     Raises:
-        ModelFailed: some are named as arguments of the program, and some are not.
+        ModelFailed: only some inputs are named as arguments of the program.
     """
     known = [argument.name for argument in program.forward.schema.arguments[1:]]
     names = [spec.name for spec in inputs]
@@ -221,10 +221,10 @@ def _arguments(program: Any, inputs: Sequence[TensorSpec]) -> tuple[list[str], l
         return [], names
     if set(names) & set(known) or len(names) > len(known):
         raise ModelFailed(
-            f"inputs: {names} are declared, but forward() takes {known}\n"
-            "help: name all of them as forward() does, or none: they are then taken in their order"
+            f"inputs: declares {names}, but forward() takes {known}\n"
+            "help: name all of them as forward() does, or none: they are then positional"
         )
-    # Triton's way to name the arguments of a program: INPUT__0, INPUT__1.
+    # Triton's names for the arguments of a program: INPUT__0, INPUT__1.
     numbers = [name.rpartition("__")[2] for name in names]
     if all(number.isdecimal() for number in numbers):
         names = sorted(names, key=lambda name: int(name.rpartition("__")[2]))
@@ -232,7 +232,7 @@ def _arguments(program: Any, inputs: Sequence[TensorSpec]) -> tuple[list[str], l
 
 
 def leaves(found: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors and numbers in what a program gave, with names that say where in it they are."""
+    """Yield the tensors and numbers in a program's result, with names that locate them."""
     if isinstance(found, dict):
         members = [(str(key), value) for key, value in found.items()]
     elif isinstance(found, tuple) and hasattr(found, "_fields"):
@@ -240,7 +240,7 @@ def leaves(found: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(found, tuple | list) and not _is_flat(found):
         prefix = name or "output"
         alone = len(found) == 1 and not name
-        members = [(prefix if alone else f"{prefix}_{place}", value) for place, value in enumerate(found)]
+        members = [(prefix if alone else f"{prefix}_{index}", value) for index, value in enumerate(found)]
         for member, value in members:
             yield from leaves(value, member)
         return
@@ -252,31 +252,31 @@ def leaves(found: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _is_flat(found: Any) -> bool:
-    """Whether a list is of Python's numbers or texts: one output, however long."""
+    """Whether a list contains Python numbers or texts: one output of any length."""
     return isinstance(found, list) and all(isinstance(value, int | float | str) for value in found)
 
 
-def named(found: Any, wanted: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """The outputs in what a program gave, as arrays.
+def outputs_by_name(found: Any, wanted: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the outputs in a program's result as arrays.
 
     Args:
         found: tensors, numbers and texts in dictionaries, tuples and lists.
-        wanted: the names that the settings give them, in their order; empty: their own.
+        wanted: declared names, in order; empty: their own.
 
     Raises:
-        ModelFailed: there are not as many.
+        ModelFailed: the number of names does not match.
     """
-    given = {name: value for name, value in leaves(found) if value is not None}
-    if not wanted or set(wanted) <= given.keys():
-        names = list(given)
-    elif len(wanted) == len(given):
+    members_by_name = {name: value for name, value in leaves(found) if value is not None}
+    if not wanted or set(wanted) <= members_by_name.keys():
+        names = list(members_by_name)
+    elif len(wanted) == len(members_by_name):
         names = list(wanted)
     else:
         raise ModelFailed(
-            f"outputs: {list(wanted)} are declared, but the model gives {list(given)}\n"
+            f"outputs: declares {list(wanted)}, but the model has {list(members_by_name)}\n"
             "help: declare as many, in the same order, or none"
         )
-    for name, value in zip(names, given.values(), strict=True):
+    for name, value in zip(names, members_by_name.values(), strict=True):
         yield name, _array(value)
 
 
@@ -296,7 +296,7 @@ def _is_bf16(value: Any) -> bool:
 
 
 def _of_tensor(spec: TensorSpec, value: Any) -> TensorSpec:
-    """The description of an output whose array may hold bits."""
+    """Return the specification of an output whose array may hold bfloat16 bits."""
     from inferd.types import TensorSpec
 
     return TensorSpec(spec.name, "BF16", spec.shape) if _is_bf16(value) else spec

@@ -1,7 +1,7 @@
-"""Models that are a class ``TritonPythonModel``, as Triton's Python backend runs them.
+"""Models that are a class ``TritonPythonModel``, the interface of Triton's Python backend.
 
-Reads what the control plane says of the model and its ``config.pbtxt``, loads the class inside the worker.
-Knows nothing of shared memory: arrays come in, arrays go out.
+Reads the control plane's description of the model and its ``config.pbtxt``, loads the class inside the worker. Knows
+nothing of shared memory: arrays in, arrays out.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
 from inferd.runtimes.base import Takes
-from inferd.runtimes.sources import import_source, places_of_modules
-from inferd.sdk.arrays import handed
+from inferd.runtimes.sources import import_source, module_folders
+from inferd.sdk.arrays import copy_or_view
 from inferd.sdk.constants import constants_of
-from inferd.sdk.context import Contexts, settle
+from inferd.sdk.context import Contexts, freeze
 from inferd.spec.triton.sequences import hidden_tensors
 from inferd.types import Signature, TensorSpec
 
@@ -36,7 +36,7 @@ __all__ = ["CLASS", "UTILS", "TritonRuntime", "is_triton", "no_triton_class"]
 TAKES = Takes(
     title="Triton's Python backend",
     types="As `config.pbtxt` has them: every type of the protocol. BF16 are arrays of UINT16 that hold its bits.",
-    categories="What the class makes of texts and integers.",
+    categories="Up to the class: texts and integers.",
     missing="NaN in an array is NaN. A text can't be missing.",
     names="As `config.pbtxt` has them.",
     outputs="As `config.pbtxt` has them. `TritonError` with `INVALID_ARG` refuses a request.",
@@ -49,9 +49,9 @@ _PACKAGE = "inferd_model"
 
 
 def is_triton(load: dict[str, Any]) -> bool:
-    """Whether the model of these settings is written for Triton's Python backend.
+    """Whether a model uses the interface of Triton's Python backend.
 
-    Asked before anything is imported: such a file imports what only its worker has.
+    Decided by its text, without importing it: such a file imports modules that exist only in its worker.
     """
     if "triton" in load:
         return True
@@ -63,28 +63,27 @@ def is_triton(load: dict[str, Any]) -> bool:
 
 
 class TritonRuntime:
-    """An instance of the operator's class, initialized.
+    """An initialized instance of the operator's class.
 
     Args:
-        load: what ``compose`` of the Python runtime put there, and under ``triton`` name, version, folder, device
-            and config.
+        load: ``load`` as composed by the Python runtime; under ``triton`` name, version, folder, device and config.
 
     Raises:
-        ModelFailed: there is no such class, its inputs and outputs are nowhere declared, or it said so itself.
+        ModelFailed: the class is missing, inputs or outputs are not declared, or the model raised it.
     """
 
     def __init__(self, load: dict[str, Any]) -> None:
         file = Path(load["file"])
-        about = load.get("triton") or _about(file)
+        model = load.get("triton") or _describe(file)
         from inferd.runtimes import triton_utils
 
         self._utils = triton_utils
         sys.modules[UTILS] = triton_utils
-        model_class = _find_class(file, about, load)
-        config = self._completed(model_class, _config(about["config"], load))
+        model_class = _find_class(file, model, load)
+        config = self._auto_complete(model_class, _config(model["config"], load))
         self._rows_max = int(config["max_batch_size"])
         self.signature = _signature(file, config)
-        # Requests of sequences are told apart, by what the server says of each; others are one batch.
+        # Sequences need a context per request; other requests form one batch.
         self._contexts = Contexts("inferd.context", whole=True) if "sequence_batching" in config else None
         self.controls: dict[str, str] = {}
         self.sequence = None
@@ -100,15 +99,15 @@ class TritonRuntime:
         self._zero_copy = bool(getattr(model_class, "zero_copy", False))
         self._model = model_class()
         if hasattr(self._model, "initialize"):
-            self._say(self._model.initialize, _arguments(about, config))
+            self._call(self._model.initialize, _arguments(model, config))
         self.constants = constants_of(self._model)
 
     def completed(self, load: dict[str, Any]) -> dict[str, Any]:
-        """The settings ``load`` with what only the model itself said."""
+        """Return the settings ``load`` with the batching mode that the model's configuration implies."""
         return {**load, "batching": self._batching} if load["batching"] == "auto" else load
 
     def predict(self, batch: Batch) -> Batch:
-        """Run the model once over a whole batch; in parts where the model takes fewer rows."""
+        """Run the model once over a batch; in parts if the model's max_batch_size is smaller."""
         if self._contexts:
             return self._execute_sequences(self._contexts, batch)
         rows = len(next(iter(batch.values()))) if batch and self._rows_max else 0
@@ -117,12 +116,12 @@ class TritonRuntime:
         parts = []
         for start in range(0, rows, self._rows_max):
             found = self._execute({name: array[start : start + self._rows_max] for name, array in batch.items()})
-            # Copies: a model may give the same memory for every part.
+            # Copy: a model may reuse its output memory for the next part.
             parts.append({name: np.array(array) for name, array in found.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def close(self) -> None:
-        """Call the class's own ``finalize``, where it has one."""
+        """Call the class's ``finalize``, if any."""
         finalize = getattr(self._model, "finalize", None)
         if finalize is not None:
             finalize()
@@ -132,21 +131,21 @@ class TritonRuntime:
         return outputs
 
     def _execute_sequences(self, contexts: Contexts, batch: Batch) -> Batch:
-        """Run the rows of a batch as requests of their own: each is of another sequence."""
+        """Run each row as a separate request: rows belong to different sequences."""
         rows = len(batch[contexts.name]) if self._rows_max else 1
-        told = contexts.decode(batch, rows)
+        row_contexts = contexts.decode(batch, rows)
         try:
-            return self._execute_each(contexts, batch, told)
+            return self._execute_each(contexts, batch, row_contexts)
         finally:
-            settle(told)
+            freeze(row_contexts)
 
-    def _execute_each(self, contexts: Contexts, batch: Batch, told: Sequence[Context]) -> Batch:
-        rows = len(told)
-        seen = {name: array for name, array in batch.items() if name not in contexts.controls}
-        rowwise = [{name: array[row : row + 1] for name, array in seen.items()} for row in range(rows)]
+    def _execute_each(self, contexts: Contexts, batch: Batch, row_contexts: Sequence[Context]) -> Batch:
+        rows = len(row_contexts)
+        visible = {name: array for name, array in batch.items() if name not in contexts.controls}
+        rowwise = [{name: array[row : row + 1] for name, array in visible.items()} for row in range(rows)]
         requests = [
             self._request(inputs, context)
-            for inputs, context in zip(rowwise if self._rows_max else [seen], told, strict=True)
+            for inputs, context in zip(rowwise if self._rows_max else [visible], row_contexts, strict=True)
         ]
         responses = self._responses(requests)
         if not self._rows_max:
@@ -154,18 +153,20 @@ class TritonRuntime:
         return {name: np.concatenate([np.asarray(one[name]) for one in responses]) for name in responses[0]}
 
     def _request(self, batch: Batch, context: Context | None = None) -> Any:
-        # Their own, as there: a model may write into its inputs and keep them.
-        inputs = [self._utils.Tensor(name, handed(array, zero_copy=self._zero_copy)) for name, array in batch.items()]
+        # Copies, as in Triton: a model may write to its inputs and keep them.
+        inputs = [
+            self._utils.Tensor(name, copy_or_view(array, zero_copy=self._zero_copy)) for name, array in batch.items()
+        ]
         names = [spec.name for spec in self.signature.outputs]
         return self._utils.InferenceRequest(inputs=inputs, requested_output_names=names, context=context)
 
     def _responses(self, requests: list[Any]) -> list[Batch]:
-        responses = self._say(self._model.execute, requests)
+        responses = self._call(self._model.execute, requests)
         if not isinstance(responses, (list, tuple)) or len(responses) != len(requests):
             count = f"{len(responses)} responses" if isinstance(responses, (list, tuple)) else repr(type(responses))
             raise ModelFailed(
-                f"execute() returned {count} for {len(requests)} request{'s' if len(requests) > 1 else ''}; a list of"
-                " as many is expected"
+                f"execute() returned {count} for {len(requests)} request{'s' if len(requests) > 1 else ''}; expected"
+                " one response per request in a list"
             )
         return [self._outputs(response) for response in responses]
 
@@ -178,25 +179,25 @@ class TritonRuntime:
             raise kind(error.message())
         return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
-    def _completed(self, model_class: Any, config: dict[str, Any]) -> dict[str, Any]:
+    def _auto_complete(self, model_class: Any, config: dict[str, Any]) -> dict[str, Any]:
         complete = getattr(model_class, "auto_complete_config", None)
         if complete is None:
             return config
-        completed = self._say(complete, self._utils.ModelConfig(config))
+        completed = self._call(complete, self._utils.ModelConfig(config))
         if not isinstance(completed, self._utils.ModelConfig):
-            raise ModelFailed("auto_complete_config() did not return the configuration that it was given")
+            raise ModelFailed("auto_complete_config() did not return the configuration that it received")
         return completed.as_dict()
 
-    def _say(self, act: Any, argument: Any) -> Any:
-        """What the model says in so many words is for whoever asked."""
+    def _call(self, act: Any, argument: Any) -> Any:
+        """Call ``act``; the message of a TritonModelException is for the client."""
         try:
             return act(argument)
         except self._utils.TritonModelException as fault:
             raise ModelFailed(str(fault)) from fault
 
 
-def _about(file: Path) -> dict[str, Any]:
-    """What is known of a model without a ``config.pbtxt``."""
+def _describe(file: Path) -> dict[str, Any]:
+    """Describe a model without a ``config.pbtxt`` by its path."""
     versioned = file.parent.name.isdecimal()
     folder = file.parent.parent if versioned else file.parent
     name = folder.name if versioned or file.stem == "model" else file.stem
@@ -204,13 +205,13 @@ def _about(file: Path) -> dict[str, Any]:
     return {"name": name, "version": version, "folder": str(folder), "device": "cpu", "config": None}
 
 
-def _find_class(file: Path, about: dict[str, Any], load: dict[str, Any]) -> Any:
+def _find_class(file: Path, model: dict[str, Any], load: dict[str, Any]) -> Any:
     package = types.ModuleType(_PACKAGE)
     package.__path__ = [str(file.parent)]
     sys.modules[_PACKAGE] = package
-    # Files beside it and beside its versions can be imported, as they can there, relatively too.
+    # As in Triton, it can import its siblings, also relatively, and modules next to its version folders.
     module = import_source(
-        f"{_PACKAGE}.{file.stem}", file, *places_of_modules(file), Path(about["folder"]), kept=load.get("kept")
+        f"{_PACKAGE}.{file.stem}", file, *module_folders(file), Path(model["folder"]), kept=load.get("kept")
     )
     model_class = getattr(module, CLASS, None)
     if not isinstance(model_class, type) or not callable(getattr(model_class, "execute", None)):
@@ -219,30 +220,30 @@ def _find_class(file: Path, about: dict[str, Any], load: dict[str, Any]) -> Any:
 
 
 def no_triton_class(file: Path) -> ModelFailed:
-    """What is said where ``file`` lacks the class."""
+    """Return the error for a file without the class."""
     return ModelFailed(
-        f"'{file.name}' has no class {CLASS} with execute(), which its config.pbtxt promises\n"
-        "help: write one, or take config.pbtxt away and declare the inputs and outputs of your class"
+        f"'{file.name}' has no class {CLASS} with execute(), which its config.pbtxt requires\n"
+        "help: define it, or remove config.pbtxt and declare inputs and outputs in your class"
     )
 
 
 def _config(given: dict[str, Any] | None, load: dict[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {"max_batch_size": 0, "input": [], "output": [], "backend": "python", **(given or {})}
     parameters = {key: {"string_value": str(value)} for key, value in load["parameters"].items()}
-    # model.yaml stands above config.pbtxt here too.
+    # model.yaml overrides config.pbtxt.
     return {**config, "parameters": {**config.get("parameters", {}), **parameters}}
 
 
-def _arguments(about: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
-    _, on_gpu, number = about["device"].partition("cuda:")
+def _arguments(model: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
+    _, on_gpu, number = model["device"].partition("cuda:")
     return {
-        "model_config": json.dumps({**config, "name": about["name"]}),
+        "model_config": json.dumps({**config, "name": model["name"]}),
         "model_instance_kind": "GPU" if on_gpu else "CPU",
-        "model_instance_name": f"{about['name']}_0_0",
+        "model_instance_name": f"{model['name']}_0_0",
         "model_instance_device_id": number or "0",
-        "model_repository": about["folder"],
-        "model_version": str(about["version"]),
-        "model_name": about["name"],
+        "model_repository": model["folder"],
+        "model_version": str(model["version"]),
+        "model_name": model["name"],
     }
 
 
@@ -252,8 +253,8 @@ def _signature(file: Path, config: dict[str, Any]) -> Signature:
     for side in ("input", "output"):
         if not config[side]:
             raise ModelFailed(
-                f"nothing says what the {side}s of '{file.name}' are\n"
-                f'help: write {side} [ {{ name: "x" data_type: TYPE_FP32 dims: [ 4 ] }} ] into config.pbtxt beside its'
+                f"'{file.name}' declares no {side}s\n"
+                f'help: write {side} [ {{ name: "x" data_type: TYPE_FP32 dims: [ 4 ] }} ] in config.pbtxt next to its'
                 f" versions, or call add_{side}() in auto_complete_config()"
             )
         sides[side] = tuple(_tensor(one, batch) for one in config[side])

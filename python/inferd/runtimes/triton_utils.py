@@ -1,7 +1,7 @@
-"""``triton_python_backend_utils``: what a model written for Triton's Python backend imports.
+"""The module ``triton_python_backend_utils``, which models for Triton's Python backend import.
 
-Used by the operator's code inside a worker, and by :mod:`inferd.runtimes.triton`, which puts it under that name.
-Knows nothing of the wire and of batches.
+Used by the operator's code in a worker, and by :mod:`inferd.runtimes.triton`, which registers it under that name. Knows
+nothing of the wire and of batching.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = 1, 2
 
-# In the order of Triton's numbers for them, which start at 1.
+# In the order of Triton's type numbers, which start at 1.
 _TYPES: dict[str, Any] = {
     "TYPE_BOOL": np.bool_,
     "TYPE_UINT8": np.uint8,
@@ -65,30 +65,30 @@ _TYPES: dict[str, Any] = {
 
 
 class NotServed(ModelFailed, AttributeError):
-    """Triton's Python backend has it, inferd does not."""
+    """Part of Triton's Python backend that inferd does not support."""
 
 
 def _refuse(what: str, remedy: str) -> NoReturn:
-    raise NotServed(f"{what} is not there in inferd\nhelp: {remedy}")
+    raise NotServed(f"{what} is not supported by inferd\nhelp: {remedy}")
 
 
-def _refuse_asking(what: str) -> NoReturn:
+def _refuse_bls(what: str) -> NoReturn:
     _refuse(
-        f"{what}, by which a model asks another,",
-        "put the models into a pipeline: ensemble_scheduling in config.pbtxt, or pipelines: in inferd.yaml",
+        f"{what} (business logic scripting)",
+        "combine the models in a pipeline: ensemble_scheduling in config.pbtxt, or pipelines: in inferd.yaml",
     )
 
 
 class TritonModelException(Exception):
-    """What a model raises to say that it can't do what was asked. The client reads the message."""
+    """Raised by a model that can't serve a request. The client sees the message."""
 
 
 class TritonError:
-    """Why a request has no answer. The client reads the message.
+    """The error of a request. The client sees the message.
 
     Args:
         message: what failed.
-        code: one of the codes below; INVALID_ARG says that the request is to blame.
+        code: one of the codes below; INVALID_ARG: the request is invalid.
     """
 
     UNKNOWN, INTERNAL, NOT_FOUND, INVALID_ARG, UNAVAILABLE, UNSUPPORTED, ALREADY_EXISTS, CANCELLED = range(8)
@@ -98,11 +98,11 @@ class TritonError:
         self._code = code
 
     def message(self) -> str:
-        """What failed."""
+        """Return the message."""
         return self._message
 
     def code(self) -> int:
-        """Whose fault it is."""
+        """Return the code."""
         return self._code
 
 
@@ -119,37 +119,37 @@ class Tensor:
         self._array = np.asarray(array)
 
     def name(self) -> str:
-        """Its name."""
+        """Return its name."""
         return self._name
 
     def as_numpy(self) -> np.ndarray:
-        """Its elements."""
+        """Return its elements."""
         return self._array
 
     def shape(self) -> tuple[int, ...]:
-        """Its dimensions."""
+        """Return its dimensions."""
         return self._array.shape
 
     def triton_dtype(self) -> int:
-        """Triton's number of its type."""
+        """Return Triton's number of its type."""
         return numpy_to_triton_type(self._array.dtype.type)
 
     def is_cpu(self) -> bool:
-        """Always: tensors lie in the memory of the worker."""
+        """Return True: tensors are in host memory."""
         return True
 
     def to_dlpack(self) -> NoReturn:
-        """Not served."""
-        _refuse("Tensor.to_dlpack()", "use as_numpy(); torch.from_numpy() takes it without a copy")
+        """Not supported."""
+        _refuse("Tensor.to_dlpack()", "use as_numpy(), from which torch.from_numpy() makes no copy")
 
     @staticmethod
     def from_dlpack(name: str, tensor: object) -> NoReturn:  # noqa: ARG004 (Triton's form)
-        """Not served."""
-        _refuse("Tensor.from_dlpack()", f"use Tensor('{name}', array) with an array of numpy: tensor.cpu().numpy()")
+        """Not supported."""
+        _refuse("Tensor.from_dlpack()", f"use Tensor('{name}', array) with a numpy array: tensor.cpu().numpy()")
 
 
 class InferenceRequest:
-    """What ``execute`` is asked: one batch, the rows of one or more callers; or one request of a sequence."""
+    """The argument of ``execute``: one batch with rows of one or more callers, or one request of a sequence."""
 
     def __init__(
         self,
@@ -160,80 +160,80 @@ class InferenceRequest:
         **other: Any,
     ) -> None:
         if other:
-            _refuse_asking(f"InferenceRequest({', '.join(other)})")
+            _refuse_bls(f"InferenceRequest({', '.join(other)})")
         self._inputs = list(inputs)
         self._outputs = list(requested_output_names)
         self._context = context
 
     def inputs(self) -> list[Tensor]:
-        """Its tensors."""
+        """Return its tensors."""
         return self._inputs
 
     def requested_output_names(self) -> list[str]:
-        """All outputs: callers of one batch may want different ones."""
+        """Return all outputs: callers in a batch may request different ones."""
         return self._outputs
 
     def request_id(self) -> str:
-        """Empty, but of a sequence: a batch has no id, its callers have theirs."""
+        """Return the id of a request of a sequence; empty for a batch, which has several."""
         if self._context is None:
-            _say_once("request.request_id() is always empty")
+            _warn_once("request.request_id() is always empty")
             return ""
         return self._context.id
 
     def parameters(self) -> str:
-        """Empty, but of a sequence: a batch has no parameters."""
+        """Return the parameters of a request of a sequence; empty for a batch."""
         if self._context is None:
-            _say_once("request.parameters() is always empty")
+            _warn_once("request.parameters() is always empty")
             return "{}"
         return json.dumps(dict(self._context.parameters))
 
     def correlation_id(self) -> int | str:
-        """The sequence's id; 0 of requests that stand for themselves."""
-        place = self._context and self._context.sequence
-        return place.id if place else 0
+        """Return the sequence's id; 0 without a sequence."""
+        position = self._context and self._context.sequence
+        return position.id if position else 0
 
     def flags(self) -> int:
-        """Whether it is the first and the last of its sequence, as a sum of the constants of this module."""
-        place = self._context and self._context.sequence
-        if not place:
+        """Return whether it starts or ends its sequence, as a sum of this module's flags."""
+        position = self._context and self._context.sequence
+        if not position:
             return 0
         start, end = TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
-        return start * place.start + end * place.end
+        return start * position.start + end * position.end
 
     def timeout(self) -> int:
-        """0: whose time is over is not run."""
+        """Return 0: expired requests are not run."""
         return 0
 
     def priority(self) -> int:
-        """0: order is the server's."""
+        """Return 0: the server orders requests."""
         return 0
 
     def is_cancelled(self) -> bool:
-        """Whether nobody waits for it any more; False of a batch."""
+        """Return whether its caller has cancelled; False for a batch."""
         return self._context is not None and self._context.cancelled
 
     def exec(self, decoupled: bool = False) -> NoReturn:  # noqa: ARG002 (Triton's form)
-        """Not served."""
-        _refuse_asking("InferenceRequest.exec()")
+        """Not supported."""
+        _refuse_bls("InferenceRequest.exec()")
 
     def async_exec(self, decoupled: bool = False) -> NoReturn:  # noqa: ARG002 (Triton's form)
-        """Not served."""
-        _refuse_asking("InferenceRequest.async_exec()")
+        """Not supported."""
+        _refuse_bls("InferenceRequest.async_exec()")
 
     def get_response_sender(self) -> NoReturn:
-        """Not served."""
+        """Not supported."""
         _refuse(
             "InferenceRequest.get_response_sender() (decoupled models)",
-            "return one response for each request from execute()",
+            "return one response per request from execute()",
         )
 
 
 class InferenceResponse:
-    """What ``execute`` answers to one request.
+    """The response of ``execute`` to one request.
 
     Args:
         output_tensors: the outputs.
-        error: why there are none.
+        error: the error, if any.
     """
 
     def __init__(self, output_tensors: Sequence[Tensor] = (), error: TritonError | str | None = None) -> None:
@@ -241,85 +241,85 @@ class InferenceResponse:
         self._error = TritonError(error) if isinstance(error, str) else error
 
     def output_tensors(self) -> list[Tensor]:
-        """The outputs."""
+        """Return the outputs."""
         return self._outputs
 
     def has_error(self) -> bool:
-        """Whether there is no answer."""
+        """Return whether it is an error."""
         return self._error is not None
 
     def error(self) -> TritonError | None:
-        """Why there is none."""
+        """Return the error."""
         return self._error
 
 
 class Logger:
-    """Writes into the server's log, through the worker's output."""
+    """Writes to the server's log through the worker's stderr."""
 
     INFO, WARNING, ERROR, VERBOSE = "info", "warning", "error", "verbose"
 
     @classmethod
     def log(cls, message: str, level: str = INFO) -> None:
-        """Write ``message``."""
+        """Log ``message``."""
         sys.stderr.write(f"{level}: {message}\n")
 
     @classmethod
     def log_info(cls, message: str) -> None:
-        """Write ``message``."""
+        """Log ``message``."""
         cls.log(message, cls.INFO)
 
     @classmethod
     def log_warn(cls, message: str) -> None:
-        """Write ``message``."""
+        """Log ``message``."""
         cls.log(message, cls.WARNING)
 
     @classmethod
     def log_error(cls, message: str) -> None:
-        """Write ``message``."""
+        """Log ``message``."""
         cls.log(message, cls.ERROR)
 
     @classmethod
     def log_verbose(cls, message: str) -> None:
-        """Write nothing: Triton does not either, unless it is asked to."""
+        """Do nothing: Triton's verbose log is off by default."""
 
 
 class ModelConfig:
-    """A configuration that ``auto_complete_config`` completes.
+    """The configuration that ``auto_complete_config`` completes.
 
     Args:
-        config: the configuration so far; it is not changed.
+        config: the initial configuration; copied.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config: dict[str, Any] = json.loads(json.dumps(config))
 
     def as_dict(self) -> dict[str, Any]:
-        """The configuration."""
+        """Return the configuration."""
         return self._config
 
     def add_input(self, tensor: dict[str, Any]) -> None:
-        """Add an input of ``name``, ``data_type`` and ``dims``, or complete the one of this name."""
+        """Add or complete the input of this name, with ``name``, ``data_type`` and ``dims``."""
         self._add("input", tensor)
 
     def add_output(self, tensor: dict[str, Any]) -> None:
-        """Add an output of ``name``, ``data_type`` and ``dims``, or complete the one of this name."""
+        """Add or complete the output of this name, with ``name``, ``data_type`` and ``dims``."""
         self._add("output", tensor)
 
     def set_max_batch_size(self, rows: int) -> None:
-        """The most rows of one request; 0: no batch dimension."""
-        said = self._config.get("max_batch_size", 0)
-        if said > rows:
-            raise ValueError(f"max_batch_size is {said} in config.pbtxt, but auto_complete_config says {rows}")
+        """Set the maximum rows of a request; 0: no batch dimension."""
+        configured = self._config.get("max_batch_size", 0)
+        if configured > rows:
+            raise ValueError(f"max_batch_size is {configured} in config.pbtxt, but auto_complete_config says {rows}")
         self._config["max_batch_size"] = rows
 
     def set_dynamic_batching(self) -> None:
-        """Rows of several callers may run together."""
+        """Allow rows of several callers in a batch."""
         self._config.setdefault("dynamic_batching", {})
 
     def set_model_transaction_policy(self, policy: dict[str, bool]) -> None:
-        """One answer for a request is all that there is."""
+        """Refuse decoupled models: inferd supports one response per request."""
         if policy.get("decoupled"):
-            _refuse("A decoupled model", "return one response for each request from execute()")
+            _refuse("A decoupled model", "return one response per request from execute()")
 
     def _add(self, side: str, tensor: dict[str, Any]) -> None:
         missing = {"name", "data_type", "dims"} - set(tensor)
@@ -340,54 +340,54 @@ class ModelConfig:
 
 
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Tensor | None:
-    """The input ``name`` of a request; None where it has none."""
+    """Return the input ``name`` of a request; None if absent."""
     return next((tensor for tensor in request.inputs() if tensor.name() == name), None)
 
 
 def get_output_tensor_by_name(response: InferenceResponse, name: str) -> Tensor | None:
-    """The output ``name`` of a response; None where it has none."""
+    """Return the output ``name`` of a response; None if absent."""
     return next((tensor for tensor in response.output_tensors() if tensor.name() == name), None)
 
 
 def get_input_config_by_name(model_config: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """What a configuration says of the input ``name``; None where it has none."""
+    """Return the configuration of the input ``name``; None if absent."""
     return next((one for one in model_config.get("input", []) if one["name"] == name), None)
 
 
 def get_output_config_by_name(model_config: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """What a configuration says of the output ``name``; None where it has none."""
+    """Return the configuration of the output ``name``; None if absent."""
     return next((one for one in model_config.get("output", []) if one["name"] == name), None)
 
 
 def using_decoupled_model_transaction_policy(model_config: dict[str, Any]) -> bool:
-    """Whether a configuration asks for several answers to a request."""
+    """Return whether a configuration is decoupled: several responses per request."""
     return bool(model_config.get("model_transaction_policy", {}).get("decoupled", False))
 
 
 def triton_string_to_numpy(name: str) -> Any:
-    """The element type of numpy for a name such as ``TYPE_FP32``."""
+    """Return the numpy type of a name such as ``TYPE_FP32``."""
     return _TYPES[name]
 
 
 def triton_to_numpy_type(number: int) -> Any:
-    """The element type of numpy for Triton's number of a type."""
+    """Return the numpy type of Triton's type number."""
     return list(_TYPES.values())[number - 1]
 
 
 def numpy_to_triton_type(dtype: Any) -> int:
-    """Triton's number for an element type of numpy."""
+    """Return Triton's type number of a numpy type."""
     kind = np.dtype(dtype)
     name = np.object_ if kind.kind in "SUO" else kind.type
     return list(_TYPES.values()).index(name) + 1
 
 
 def serialize_byte_tensor(array: np.ndarray) -> np.ndarray:
-    """The elements of an array of text in the form of the wire, each behind its length."""
+    """Encode an array of text in the wire format: each element prefixed by its length."""
     return np.frombuffer(b"".join(len(data).to_bytes(4, "little") + data for data in map(_bytes, array.flat)), np.uint8)
 
 
 def deserialize_bytes_tensor(encoded: bytes) -> np.ndarray:
-    """The elements of a tensor of text in the form of the wire, as a flat array of ``bytes``."""
+    """Decode a text tensor in the wire format to a flat array of ``bytes``."""
     elements, position = [], 0
     while position < len(encoded):
         end = position + 4 + int.from_bytes(encoded[position : position + 4], "little")
@@ -399,7 +399,7 @@ def deserialize_bytes_tensor(encoded: bytes) -> np.ndarray:
 
 
 def get_model_dir() -> str:
-    """The folder of the model's version, in which its worker runs."""
+    """Return the folder of the model's version, in which its worker runs."""
     return str(_FOLDER)
 
 
@@ -407,18 +407,18 @@ def _bytes(element: Any) -> bytes:
     return element if isinstance(element, bytes) else str(element).encode()
 
 
-# Before the model can go elsewhere.
+# Before the model can change the directory.
 _FOLDER = Path.cwd()
-_said: set[str] = set()
+_warned: set[str] = set()
 
 
-def _say_once(what: str) -> None:
-    if what not in _said:
-        _said.add(what)
-        Logger.log_warn(f"{what}: a batch holds rows of several callers")
+def _warn_once(what: str) -> None:
+    if what not in _warned:
+        _warned.add(what)
+        Logger.log_warn(f"{what}: a batch has rows of several callers")
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
-    _refuse(f"triton_python_backend_utils.{name}", "do without it, or serve this model from Triton")
+    _refuse(f"triton_python_backend_utils.{name}", "avoid it, or serve this model from Triton")

@@ -1,10 +1,10 @@
-"""Whose code runs when a model is loaded: nobody's, unless the operator vouched for this very file.
+"""Refuse model files that execute code on load, unless the operator trusts that very file.
 
-Reads model files, hands on their bytes or a refusal. Knows nothing of what is in them.
+Reads model files, hands on their bytes or a refusal. Knows nothing of their content.
 
-Pickle, joblib and what is built on them run whatever their author wrote while they are read (Python's own manual:
-"it is possible to construct malicious pickle data which will execute arbitrary code during unpickling"). A digest in
-the settings is the operator's word for one file; it is checked again on the very bytes that are loaded.
+Pickle, joblib and formats built on them execute code of their author on load (Python's documentation: "it is possible
+to construct malicious pickle data which will execute arbitrary code during unpickling"). The setting ``trusted_sha256``
+trusts one file by its digest, which is checked again on the bytes that are loaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file; of a folder, that of the names and digests of all its files, in order."""
+    """Return the SHA-256 of a file, or, of a folder, that of the sorted names and digests of its files."""
     if path.is_dir():
         whole = hashlib.sha256()
         for file in sorted(file for file in path.rglob("*") if file.is_file()):
@@ -34,38 +34,38 @@ def digest(path: Path) -> str:
 
 
 def refuse_untrusted(path: Path, trusted_sha256: str | None, what: str, safe_way: str) -> None:
-    """Go on only with a file, or folder, that the operator vouched for.
+    """Refuse a file or folder whose digest is not the trusted one.
 
     Args:
-        path: what would be loaded.
-        trusted_sha256: the setting of that name.
-        what: why loading it is not safe, after "'name' ".
-        safe_way: what to do instead, after "help: ".
+        path: the file or folder to load.
+        trusted_sha256: the setting.
+        what: why loading it is unsafe, after "'name' ".
+        safe_way: the alternative, after "help: ".
 
     Raises:
-        Forbidden: it names the safe way, and the setting that trusts the file as it is now.
+        Forbidden: with the alternative, and the digest to trust.
     """
     found = digest(path)
     if trusted_sha256 == found:
         return
     if trusted_sha256 is not None:
         raise Forbidden(
-            f"'{path.name}' is not what trusted_sha256 vouches for: its SHA-256 is {found}\n"
+            f"'{path.name}' does not match trusted_sha256: its SHA-256 is {found}\n"
             "help: find out who changed it before you trust it again"
         )
     raise Forbidden(
-        f"'{path.name}' {what}: loading it runs whatever code its author put there\n"
-        f"help: {safe_way}; or, if you know where it comes from, set trusted_sha256: {found}"
+        f"'{path.name}' {what}: loading it executes any code that its author put there\n"
+        f"help: {safe_way}; or, if you trust its origin, set trusted_sha256: {found}"
     )
 
 
 def trusted_bytes(file: Path, trusted_sha256: str | None) -> bytes:
-    """The content of a file, if it is what the operator vouched for.
+    """Return the content of a file if it matches the trusted digest.
 
     Raises:
-        Forbidden: it is not.
+        Forbidden: it does not.
     """
     data = file.read_bytes()
     if trusted_sha256 is None or hashlib.sha256(data).hexdigest() != trusted_sha256:
-        raise Forbidden(f"'{file.name}' changed after it was checked\nhelp: start again once nobody writes to it")
+        raise Forbidden(f"'{file.name}' changed during the check\nhelp: start again once no process writes to it")
     return data

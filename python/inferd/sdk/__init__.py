@@ -1,4 +1,4 @@
-"""What a user's own model is written with: the class, its annotations, and how values become tensors.
+"""The API for user-written models: the base class, its annotations, and the conversion between values and tensors.
 
-Runs inside workers and in :mod:`inferd.testing`. Knows nothing of channels and servers.
+Runs in workers and in :mod:`inferd.testing`. Knows nothing of channels and servers.
 """

@@ -1,6 +1,6 @@
-"""Arrays on their way into a user's own code.
+"""Hand arrays over to user code.
 
-Reads arrays over memory that the next batch uses again, hands on what a model may hold. Knows nothing of models.
+Reads arrays over memory that the next batch reuses, hands on arrays that a model may keep. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["handed"]
+__all__ = ["copy_or_view"]
 
 
-def handed(array: np.ndarray, *, zero_copy: bool) -> np.ndarray:
-    """``array`` as a model gets it.
+def copy_or_view(array: np.ndarray, *, zero_copy: bool) -> np.ndarray:
+    """Return ``array`` as a copy, or as a read-only view.
 
     Args:
-        array: over memory that is used again when the model has returned.
-        zero_copy: whether the model does without a copy: it may read the array until it returns, and not write there.
-
-    Returns:
-        An array of the model's own, or a view that can't be written to.
+        array: over memory that is reused once the model has returned.
+        zero_copy: whether the model accepts a read-only view that is valid until it returns.
     """
     if not zero_copy:
         return array.copy()

@@ -1,6 +1,6 @@
-"""Values of Python as rows of a tensor, and back.
+"""Convert Python values to rows of a tensor, and back.
 
-Reads the type of one argument or result, hands on a :class:`Codec`. Knows nothing of methods and batches of requests.
+Reads the annotated type of one argument or result, hands on a :class:`Codec`. Knows nothing of methods and batching.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import msgspec
 import numpy as np
 
 from inferd.errors import InvalidInput, ModelFailed
-from inferd.exact import as_array, exact
+from inferd.exact import as_array, cast_exact
 from inferd.types import DATATYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Codec", "Shape", "codec_of", "codec_of_values", "missing_taken"]
+__all__ = ["Codec", "Shape", "allow_missing", "codec_of", "codec_of_values"]
 
 
 class Shape(tuple[int, ...]):
-    """The shape of one row of an array, for annotations: ``Annotated[NDArray[np.float32], Shape(3, -1)]``.
+    """The shape of one row of an array, in annotations: ``Annotated[NDArray[np.float32], Shape(3, -1)]``.
 
-    -1 stands for any size. ``Shape()`` is one number for each row.
+    -1 is a dynamic dimension; ``Shape()`` is a scalar per row.
     """
 
     __slots__ = ()
 
     def __new__(cls, *dims: int) -> Shape:
-        """The shape with these dimensions."""
+        """Create a shape with these dimensions."""
         return super().__new__(cls, dims)
 
 
 class Codec(Protocol):
-    """One column of rows."""
+    """Converter of one column of rows."""
 
     @property
     def datatype(self) -> str:
-        """The protocol's name of the elements."""
+        """The protocol's element type."""
         ...
 
     @property
@@ -52,24 +52,24 @@ class Codec(Protocol):
 
     @property
     def missing(self) -> bool:
-        """Whether a value may be missing, and is ``None`` then."""
+        """Whether values may be missing (``None``)."""
         ...
 
     def decode(self, array: np.ndarray) -> Sequence[Any]:
-        """What the method gets for an array of shape ``(rows, *shape)``."""
+        """Convert an array of shape ``(rows, *shape)`` to the method's argument."""
         ...
 
     def encode(self, values: Any) -> np.ndarray:
-        """An array for what the method gave: as many rows as ``values`` has."""
+        """Convert the method's result to an array with one row per value."""
         ...
 
     def sample(self, rows: int) -> Sequence[Any]:
-        """Plausible values."""
+        """Return plausible values."""
         ...
 
 
 class _Arrays(NamedTuple):
-    """Arrays go through as they are."""
+    """Passes arrays through unchanged."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -89,8 +89,8 @@ class _Arrays(NamedTuple):
         if array.dtype == self.dtype:
             return array
         if array.dtype.kind in "OSU" or not np.can_cast(array.dtype, self.dtype, casting="same_kind"):
-            raise ModelFailed(f"{array.dtype} was returned where {self.dtype} is annotated")
-        return exact(array, self.dtype)
+            raise ModelFailed(f"{array.dtype} was returned, but {self.dtype} is annotated")
+        return cast_exact(array, self.dtype)
 
     def sample(self, rows: int) -> Sequence[Any]:
         shape = (rows, *(3 if dim < 0 else dim for dim in self.shape))
@@ -100,7 +100,7 @@ class _Arrays(NamedTuple):
 
 
 class _Values(NamedTuple):
-    """A list of Python values, one for each row, each with its own way into bytes."""
+    """Converts a list of Python values, one per row, through bytes."""
 
     what: str
     datatype: str
@@ -117,11 +117,11 @@ class _Values(NamedTuple):
         if element is None:
             if self.missing:
                 return None
-            raise InvalidInput(f"this is not {self.what}: it is missing", row=row)
+            raise InvalidInput(f"not {self.what}: the value is missing", row=row)
         try:
             return self.to_value(element)
         except (ValueError, OSError, msgspec.DecodeError) as fault:
-            raise InvalidInput(f"this is not {self.what}: {fault}", row=row) from None
+            raise InvalidInput(f"not {self.what}: {fault}", row=row) from None
 
     def encode(self, values: Any) -> np.ndarray:
         array = np.empty(len(values), dtype=object)
@@ -134,7 +134,7 @@ class _Values(NamedTuple):
 
 
 class _Numbers(NamedTuple):
-    """A list of Python numbers, one for each row."""
+    """Converts a list of Python numbers, one per row."""
 
     datatype: str
     dtype: str
@@ -146,24 +146,24 @@ class _Numbers(NamedTuple):
         return [None if math.isnan(value) else value for value in values] if self.missing else values
 
     def encode(self, values: Any) -> np.ndarray:
-        return exact(as_array(values), np.dtype(self.dtype))
+        return cast_exact(as_array(values), np.dtype(self.dtype))
 
     def sample(self, rows: int) -> Sequence[Any]:
         return [np.dtype(self.dtype).type(row).item() for row in range(rows)]
 
 
 def codec_of(annotation: Any, place: str) -> tuple[Codec, bool]:
-    """How values of an annotated type become rows.
+    """Return the codec for an annotated type.
 
     Args:
         annotation: of an argument or a result.
         place: what is annotated, for messages.
 
     Returns:
-        The codec, and whether the type is that of all rows together (a list, an array) rather than of one.
+        The codec, and whether the type covers all rows together (a list, an array) rather than one row.
 
     Raises:
-        ModelFailed: the type means nothing here; the message says what would.
+        ModelFailed: the type is unsupported; the message lists the supported ones.
     """
     shape = next((extra for extra in get_args(annotation)[1:] if isinstance(extra, Shape)), None)
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
@@ -172,7 +172,7 @@ def codec_of(annotation: Any, place: str) -> tuple[Codec, bool]:
     if get_origin(bare) is list and len(get_args(bare)) == 1:
         return _optional_codec(get_args(bare)[0], place), True
     if any(get_origin(kind) in (list, np.ndarray, Annotated) for kind in _present(bare)):
-        raise ModelFailed(f"{place} can't be missing as a whole\nhelp: annotate it as list[str | None], say")
+        raise ModelFailed(f"{place} can't be missing as a whole\nhelp: annotate it as list[str | None], for instance")
     return _optional_codec(bare, place), False
 
 
@@ -180,14 +180,14 @@ def _array_codec(annotation: Any, shape: Shape | None, place: str) -> Codec:
     dtypes = [get_args(argument)[0] for argument in get_args(annotation)[1:] if get_args(argument)]
     if shape is None or not dtypes or dtypes[0] is Any:
         raise ModelFailed(
-            f"{place} is an array of unknown type or shape\n"
-            "help: annotate it as Annotated[NDArray[np.float32], Shape(30)], the shape being that of one row"
+            f"{place} is an array without dtype or shape\n"
+            "help: annotate it as Annotated[NDArray[np.float32], Shape(30)]; the shape is that of one row"
         )
     dtype = np.dtype(dtypes[0])
     if dtype not in map(np.dtype, DATATYPES.values()):
         raise ModelFailed(
-            f"{place} is an array of {dtype}, which is no datatype of the protocol\n"
-            "help: take one of bool, int8 to int64, uint8 to uint64, float16 to float64, or object, which is bytes"
+            f"{place} is an array of unsupported dtype {dtype}\n"
+            "help: use bool, int8 to int64, uint8 to uint64, float16 to float64, or object, which is bytes"
         )
     return _Arrays(dtype, tuple(shape))
 
@@ -197,18 +197,18 @@ def _datatype(dtype: np.dtype[Any]) -> str:
 
 
 def _optional_codec(annotation: Any, place: str) -> Codec:
-    """The codec of a value that may be missing, where its type says so: ``str | None``."""
+    """Return the codec of a value that may be missing if its type says so: ``str | None``."""
     present = _present(annotation)
     if not present:
         return _value_codec(annotation, place)
     codec = _value_codec(present[0] if len(present) == 1 else Union[tuple(present)], place)  # noqa: UP007
     if codec.datatype not in ("BYTES", "FP64"):
-        raise ModelFailed(f"{place} may be missing, which {codec.datatype} can't\nhelp: annotate it as float | None")
-    return missing_taken(codec)
+        raise ModelFailed(f"{place}: {codec.datatype} has no missing value\nhelp: annotate it as float | None")
+    return allow_missing(codec)
 
 
-def missing_taken(codec: Codec) -> Codec:
-    """The same codec for values that may be missing."""
+def allow_missing(codec: Codec) -> Codec:
+    """Return the codec with missing values allowed."""
     fields: Any = codec
     changed: Codec = fields._replace(missing=True)
     return changed
@@ -218,7 +218,7 @@ _NUMBERS = {int: ("INT64", "int64"), float: ("FP64", "float64"), bool: ("BOOL", 
 
 
 def _present(annotation: Any) -> list[Any]:
-    """The types of a value that is not missing, where it may be; none: it may not."""
+    """Return the non-None types of an optional annotation; empty if it is not optional."""
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
     return [kind for kind in kinds if kind is not type(None)] if type(None) in kinds else []
 
@@ -233,7 +233,7 @@ def _value_codec(kind: Any, place: str) -> _Values | _Numbers:
     if getattr(kind, "__module__", "").startswith("PIL.") and getattr(kind, "__name__", "") == "Image":
         return _image_codec()
     if hasattr(kind, "model_validate_json"):
-        # pydantic checks its own types.
+        # pydantic validates its own types.
         return _Values(
             f"JSON for {kind.__name__}",
             "BYTES",
@@ -243,11 +243,11 @@ def _value_codec(kind: Any, place: str) -> _Values | _Numbers:
         )
     if kind in (dict, Any) or get_origin(kind) in (dict, list) or _is_record(kind):
         decoder = msgspec.json.Decoder(kind)
-        return _Values("JSON that fits", "BYTES", decoder.decode, _json_bytes, {})
+        return _Values("JSON of the annotated type", "BYTES", decoder.decode, _json_bytes, {})
     raise ModelFailed(
-        f"{place} has the type {kind!r}, which is no tensor\n"
+        f"{place} has the unsupported type {kind!r}\n"
         "help: annotate it as list[str], list[bytes], list[int], list[float], list[bool], list[dict], "
-        "list[PIL.Image.Image], or Annotated[NDArray[np.float32], Shape(30)]; list[str | None] where it may be missing"
+        "list[PIL.Image.Image], or Annotated[NDArray[np.float32], Shape(30)]; list[str | None] if it may be missing"
     )
 
 
@@ -264,14 +264,14 @@ def _text_bytes(value: Any) -> bytes:
 
 
 def _plain_bytes(value: Any) -> bytes:
-    # Of a number Python would make so many zeros.
+    # bytes(5) would be five zero bytes.
     if not isinstance(value, bytes | bytearray | memoryview):
         raise TypeError(f"{type(value).__name__} is neither text nor bytes")
     return bytes(value)
 
 
 def _texts(values: Any) -> np.ndarray:
-    """An object array of ``bytes``."""
+    """Return an object array of ``bytes``."""
     array = np.array(values, dtype=object)
     flat = array.reshape(-1)
     for position, value in enumerate(flat):
@@ -294,7 +294,7 @@ def _image_codec() -> _Values:
 
     def read(data: bytes) -> Any:
         image = Image.open(io.BytesIO(data))
-        # Files are read lazily, and what is wrong with them should be known here.
+        # PIL reads lazily; this reports a damaged file here.
         image.load()
         return image
 
@@ -307,7 +307,7 @@ def _image_codec() -> _Values:
 
 
 def codec_of_values(values: Any, place: str) -> Codec:
-    """The codec for what a method without a return annotation gave."""
+    """Return the codec for the result of a method without a return annotation."""
     if isinstance(values, np.ndarray) and values.dtype.kind not in "OSU":
         return _Arrays(values.dtype, values.shape[1:])
     if isinstance(values, list | tuple | np.ndarray) and len(values):
@@ -320,7 +320,7 @@ def codec_of_values(values: Any, place: str) -> Codec:
         if array.dtype.kind in "biuf":
             return _Arrays(array.dtype, array.shape[1:])
     raise ModelFailed(
-        f"{place} is {type(values).__name__}, not a list or an array with an entry for each row\n"
+        f"{place} is {type(values).__name__}, not a list or an array with one entry per row\n"
         "help: return a list or an array, or a dict of them by output name"
     )
 

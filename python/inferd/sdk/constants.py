@@ -1,7 +1,7 @@
-"""What a user's class is likely to look for in its input: numbers and words that stand in its code.
+"""Find constants in a user's class: numbers and words that its code may compare inputs with.
 
-Reads an instance, hands on numbers and words for the probe, which makes rows around them. Runs nothing of the model.
-Knows nothing of what the numbers are for.
+Reads an instance, hands on numbers and words, around which the probe generates rows. Runs no code of the model and
+knows nothing of what the constants are for.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Constants", "constants_of"]
 
-_MOST = 64
-"""Of numbers and of words: one row has room for few."""
-_LONGEST = 40
-_LARGEST = 1e12
+_COUNT_MAX = 64
+"""Maximum count, of numbers and of words each: one row has room for few."""
+_LENGTH_MAX = 40
+_MAGNITUDE_MAX = 1e12
 
 
 class Constants(NamedTuple):
-    """Numbers and words, each once, in the order in which they were found."""
+    """Distinct numbers and words, in the order found."""
 
     numbers: tuple[float, ...]
     words: tuple[str, ...]
 
 
 def constants_of(model: Any) -> Constants:
-    """Those in the methods of ``model``'s class, in the functions beside it in its file, and in its attributes."""
+    """Find constants in the methods of ``model``'s class, in other code of its module, and in its attributes."""
     numbers: dict[float, None] = {}
     words: dict[str, None] = {}
     for value in _values(model):
         if isinstance(value, str):
-            if len(words) < _MOST and 0 < len(value) <= _LONGEST and value.isprintable():
+            if len(words) < _COUNT_MAX and 0 < len(value) <= _LENGTH_MAX and value.isprintable():
                 words[value] = None
-        elif len(numbers) < _MOST and math.isfinite(value) and 0 < abs(value) <= _LARGEST:
+        elif len(numbers) < _COUNT_MAX and math.isfinite(value) and 0 < abs(value) <= _MAGNITUDE_MAX:
             numbers[float(value)] = None
     return Constants(tuple(numbers), tuple(words))
 
@@ -45,8 +45,8 @@ def constants_of(model: Any) -> Constants:
 def _values(model: Any) -> Iterator[str | float]:
     kinds = [kind for kind in type(model).__mro__ if kind.__module__ == type(model).__module__]
     module = getattr(sys.modules.get(type(model).__module__), "__dict__", {})
-    beside = [one for one in module.values() if getattr(one, "__module__", None) == type(model).__module__]
-    for holder in [*(vars(kind) for kind in kinds), {str(place): one for place, one in enumerate(beside)}]:
+    siblings = [one for one in module.values() if getattr(one, "__module__", None) == type(model).__module__]
+    for holder in [*(vars(kind) for kind in kinds), {str(place): one for place, one in enumerate(siblings)}]:
         for name, value in holder.items():
             code = getattr(getattr(value, "__func__", value), "__code__", None)
             if isinstance(code, CodeType):
@@ -67,13 +67,13 @@ def _in_code(code: CodeType, docstring: str | None = None) -> Iterator[str | flo
 
 
 def _plain(value: Any) -> Iterator[str | float]:
-    """The number or text that ``value`` is, or has, where it is a small collection."""
+    """Yield ``value`` if it is a number or text, or the elements of a small collection."""
     if isinstance(value, bool):
         return
     if isinstance(value, (int, float, str)):
         yield value
     elif isinstance(value, bytes):
         yield value.decode(errors="replace")
-    elif isinstance(value, (tuple, list, set, frozenset, dict)) and len(value) <= _MOST:
+    elif isinstance(value, (tuple, list, set, frozenset, dict)) and len(value) <= _COUNT_MAX:
         for one in value:
             yield from _plain(one)

@@ -1,7 +1,7 @@
-"""What comes with a request besides its inputs, for methods that ask for it.
+"""The request context, for methods that take one.
 
-Reads two inputs that the server fills and no client sends, hands on a :class:`Context` for each row.
-Knows nothing of methods and of how a request came.
+Reads two inputs that the server fills and no client sends, hands on a :class:`Context` per row. Knows nothing of
+methods and protocols.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from inferd.types import TensorSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Context", "Contexts", "Place", "contexts_of", "settle"]
+__all__ = ["Context", "Contexts", "Place", "contexts_of", "freeze"]
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a request stands in a sequence."""
+    """The position of a request in a sequence."""
 
     id: int | str
     start: bool
     end: bool
 
 
-class _About(msgspec.Struct, frozen=True):
-    """The server's account of a request."""
+class _RequestInfo(msgspec.Struct, frozen=True):
+    """The server's JSON description of a request."""
 
     id: str = ""
     headers: dict[str, str] = {}
@@ -39,37 +39,37 @@ class _About(msgspec.Struct, frozen=True):
     deadline_ns: int | None = None
 
 
-_decode = msgspec.json.Decoder(_About).decode
-_NOTHING = _About()
+_decode = msgspec.json.Decoder(_RequestInfo).decode
+_EMPTY = _RequestInfo()
 
 
 class _Flags:
-    """Memory that says of each row whether its caller has gone. The server writes there while a batch runs."""
+    """Cancellation flags, one per row, in memory that the server writes to while a batch runs."""
 
     __slots__ = ("rows",)
 
     def __init__(self, rows: np.ndarray) -> None:
         self.rows = rows
 
-    def settle(self) -> None:
-        """Keep what it says now: the memory is of another batch hereafter."""
+    def freeze(self) -> None:
+        """Copy the current flags: the next batch reuses the memory."""
         self.rows = self.rows.copy()
 
 
-_STAYS = _Flags(np.zeros(1, dtype=bool))
+_NOT_CANCELLED = _Flags(np.zeros(1, dtype=bool))
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What came with a request.
+    """The context of a request.
 
     Args:
-        id: the request's id, as the client gave it or as the server named it.
-        headers: HTTP headers or gRPC metadata by name in lower case, without those that carry credentials
-            (``authorization``, ``proxy-authorization``, ``cookie``).
-        parameters: parameters of the request that mean nothing to the server: numbers, text, true and false.
-        sequence: where it stands in a sequence; None: it belongs to none.
-        deadline_s: when its caller stops listening, on the clock of :func:`time.monotonic`; None: never.
+        id: the request id, from the client or assigned by the server.
+        headers: HTTP headers or gRPC metadata by lower-case name, without credentials (``authorization``,
+            ``proxy-authorization``, ``cookie``).
+        parameters: request parameters that the server does not interpret: numbers, text, booleans.
+        sequence: position in a sequence; None: not part of one.
+        deadline_s: the request's deadline on the clock of :func:`time.monotonic`; None: no deadline.
     """
 
     id: str = ""
@@ -77,79 +77,79 @@ class Context:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sequence: Place | None = None
     deadline_s: float | None = None
-    _gone: _Flags = field(default=_STAYS, repr=False, compare=False)
+    _cancelled: _Flags = field(default=_NOT_CANCELLED, repr=False, compare=False)
     _row: int = field(default=0, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the answer any more: the caller went, or its time is over.
+        """Whether the caller has cancelled or disconnected, or the deadline has passed.
 
-        Looks at memory that the server writes, so it is cheap and may be asked in a loop. Once the method has
-        returned, it stays as it was then.
+        Reads shared memory that the server writes to: cheap enough for a loop. Once the method has returned, the value
+        no longer changes.
         """
-        return bool(self._gone.rows[self._row])
+        return bool(self._cancelled.rows[self._row])
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds that the caller waits from now on, at least 0; None: without end."""
+        """Seconds until the deadline, at least 0; None: no deadline."""
         return None if self.deadline_s is None else max(0.0, self.deadline_s - time.monotonic())
 
 
 class Contexts(NamedTuple):
-    """The argument of a method that takes contexts."""
+    """A method's context argument."""
 
     name: str
     whole: bool
-    """Whether it takes those of all rows together."""
+    """Whether it takes the contexts of all rows together."""
 
     @property
     def specs(self) -> tuple[TensorSpec, TensorSpec]:
         """The inputs that the server fills."""
-        return TensorSpec(self.name, "BYTES", (-1,)), TensorSpec(self._gone, "BOOL", (-1,))
+        return TensorSpec(self.name, "BYTES", (-1,)), TensorSpec(self._cancelled, "BOOL", (-1,))
 
     @property
     def controls(self) -> dict[str, str]:
-        """What it fills them with."""
-        return {self.name: "context", self._gone: "cancelled"}
+        """What the server fills each of them with."""
+        return {self.name: "context", self._cancelled: "cancelled"}
 
     @property
-    def _gone(self) -> str:
-        # A dot is in no argument's name.
+    def _cancelled(self) -> str:
+        # No argument name contains a dot.
         return f"{self.name}.cancelled"
 
     def sample(self, rows: int) -> dict[str, np.ndarray]:
-        """Of requests that nothing came with."""
-        return {self.name: np.full(rows, b"", dtype=object), self._gone: np.zeros(rows, dtype=bool)}
+        """Return the inputs of requests with an empty context."""
+        return {self.name: np.full(rows, b"", dtype=object), self._cancelled: np.zeros(rows, dtype=bool)}
 
     def decode(self, batch: Mapping[str, Any], rows: int) -> Sequence[Context]:
-        """A context for each of ``rows`` rows. Where the batch has none, nothing came with it."""
+        """Return a context per row; empty contexts if the batch has none."""
         if self.name not in batch:
             return [Context()] * rows
         if isinstance(batch[self.name], list):
-            # Of a test, made by hand.
+            # A list from a test.
             return batch[self.name]  # type: ignore[no-any-return]
-        gone = _Flags(batch[self._gone].reshape(-1))
+        flags = _Flags(batch[self._cancelled].reshape(-1))
         contexts = []
-        about = _NOTHING
+        info = _EMPTY
         for row, text in enumerate(batch[self.name].reshape(-1)):
             if text:
-                # Rows without one are of the same request as the row before.
-                about = _decode(text)
-            deadline_s = None if about.deadline_ns is None else about.deadline_ns / 1e9
-            contexts.append(Context(about.id, about.headers, about.parameters, about.sequence, deadline_s, gone, row))
-        # Of a model that is not batched all rows are of one request.
+                # An empty entry belongs to the same request as the row before.
+                info = _decode(text)
+            deadline_s = None if info.deadline_ns is None else info.deadline_ns / 1e9
+            contexts.append(Context(info.id, info.headers, info.parameters, info.sequence, deadline_s, flags, row))
+        # Without batching, all rows belong to one request.
         return contexts if len(contexts) == rows else contexts * rows
 
 
-def settle(contexts: Sequence[Context]) -> None:
-    """Let ``contexts``, which :meth:`Contexts.decode` gave, outlive the batch that they are of."""
+def freeze(contexts: Sequence[Context]) -> None:
+    """Make ``contexts``, returned by :meth:`Contexts.decode`, outlive their batch."""
     if contexts:
-        # All share it.
-        contexts[0]._gone.settle()
+        # All share the same flags.
+        contexts[0]._cancelled.freeze()
 
 
 def contexts_of(name: str, annotation: Any) -> Contexts | None:
-    """The argument ``name``, if it is annotated as taking contexts: ``Context``, or ``list[Context]`` of all rows."""
+    """Return the context argument ``name`` if it is annotated ``Context``, or ``list[Context]`` for all rows."""
     if annotation is Context:
         return Contexts(name, whole=False)
     if get_origin(annotation) is list and get_args(annotation) == (Context,):

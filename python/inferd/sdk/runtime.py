@@ -1,6 +1,6 @@
-"""A model of :class:`inferd.Model` as a runtime: one of its stages in one worker.
+"""Adapt one stage of a :class:`inferd.Model` to the runtime interface.
 
-Reads a class, hands on what :class:`inferd.runtimes.base.Runtime` asks for. Knows nothing of files.
+Reads a class, hands on the attributes of :class:`inferd.runtimes.base.Runtime`. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ["STAGES", "Stage", "StageRuntime"]
 
 Stage = Literal["preprocess", "predict", "postprocess"]
 STAGES: tuple[Stage, ...] = ("preprocess", "predict", "postprocess")
-"""In the order in which a request passes them."""
+"""In the order in which a request passes through them."""
 
 
 class StageRuntime:
-    """One stage of a model, set up and loaded.
+    """One loaded stage of a model.
 
-    What lies between two stages is typed by the later one: ``preprocess`` gives what the arguments of ``predict`` are,
-    ``predict`` what those of ``postprocess`` are, by their names.
+    The later of two stages types the tensors between them: the outputs of ``preprocess`` are the arguments of
+    ``predict``, and the outputs of ``predict`` those of ``postprocess``.
 
     Args:
         model: an instance, not yet set up.
-        stage: which of its methods runs here.
+        stage: the method to run.
         parameters: arguments for ``load``.
     """
 
@@ -44,23 +44,23 @@ class StageRuntime:
         if stage == "predict":
             model.load(**parameters)
         hooks = [name for name in STAGES if name == "predict" or hasattr(model, name)]
-        follower = next(iter(hooks[hooks.index(stage) + 1 :]), None)
-        # Only where it is not called is the later stage needed for its annotations alone.
-        outputs = None if follower is None else Call.columns_of(getattr(model, follower))
+        successor = next(iter(hooks[hooks.index(stage) + 1 :]), None)
+        # Only the next stage's annotations are needed here; it runs in another worker.
+        outputs = None if successor is None else Call.columns_of(getattr(model, successor))
         first = stage == hooks[0]
         self.call = Call(getattr(model, stage), outputs, model.example if first else None, zero_copy=model.zero_copy)
-        stated = {schema.input: schema for schema in model.schemas} if first else {}
-        self.call.take_missing({name for name, schema in stated.items() if schema.missing})
+        declared = {schema.input: schema for schema in model.schemas} if first else {}
+        self.call.allow_missing({name for name, schema in declared.items() if schema.missing})
         for column in self.call.inputs:
             if column.codec.missing:
-                stated.setdefault(column.name, InputSchema(column.name))
-        self.schemas = tuple(stated.values())
+                declared.setdefault(column.name, InputSchema(column.name))
+        self.schemas = tuple(declared.values())
         self.ignored_columns = tuple(model.ignored_columns) if first else ()
         self.independent = f"{stage}() takes one row at a time" if self.call.by_row else None
         self.streams = self.call.streams
         if self.streams and len(hooks) > 1:
             raise ModelFailed(
-                f"{stage}() streams, and a model that streams has no preprocess() or postprocess()\n"
+                f"{stage}() streams, and a streaming model can't have preprocess() or postprocess()\n"
                 "help: do their work in predict()"
             )
         contexts = self.call.contexts
@@ -68,31 +68,30 @@ class StageRuntime:
         self.sequence = model.sequence if stage == "predict" else None
         if self.sequence is not None and len(hooks) > 1:
             raise ModelFailed(
-                "a model that answers sequences has no preprocess() or postprocess()\nhelp: do their work in predict()"
+                "a model with sequences can't have preprocess() or postprocess()\nhelp: do their work in predict()"
             )
-        seen = tuple(column.spec for column in self.call.inputs)
-        given = tuple(column.spec for column in self.call.outputs)
-        self.signature = Signature(seen + (contexts.specs if contexts else ()), given)
+        inputs = tuple(column.spec for column in self.call.inputs) + (contexts.specs if contexts else ())
+        self.signature = Signature(inputs, tuple(column.spec for column in self.call.outputs))
         self.example = self.call.sample
         self.constants = constants_of(model)
         self.defaults = self.call.defaults if first else {}
 
     def predict(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Run the stage's method over a whole batch."""
+        """Run the stage's method over a batch."""
         return self.call(batch)
 
     def stream(self, batch: dict[str, Any]) -> Generator[dict[str, Any]]:
-        """Run a method that yields over one request."""
+        """Run a generator method over one request."""
         return self.call.stream(batch)
 
     def close(self) -> None:
-        """End what ``async`` methods run in, and call the model's own ``close``."""
+        """Close the event loop and call the model's ``close``."""
         self.call.close()
         self._model.close()
 
 
 def stages_of(model_class: type) -> tuple[Stage, ...]:
-    """The stages that a class has.
+    """Return the stages that a class defines.
 
     Raises:
         ModelFailed: it has no ``predict``.

@@ -1,6 +1,6 @@
-"""How a model wants sequences of requests to be answered.
+"""Declaration of how a model serves sequences.
 
-Hands on what the worker tells the server. Knows nothing of how it is done.
+Hands on the settings that the worker reports to the server. Knows nothing of how sequences are served.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Sequence"]
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Requests that belong together: one after the other, each going on from where the one before ended.
+    """Stateful requests: each continues from the state that the previous one left.
 
     ::
 
@@ -26,29 +26,29 @@ class Sequence:
                 return {"sum": sums, "total": sums}
 
     Clients name the sequence with the parameters ``sequence_id``, ``sequence_start`` and ``sequence_end``; they neither
-    send nor get ``total``. Rows of different sequences share a batch.
+    send nor receive ``total``. Rows of different sequences share a batch.
 
     Args:
-        state: the inputs that the server keeps between two requests of a sequence, each given by the output of the same
-            name, or by the one that a mapping says. Zeros, or empty text, at first. Empty: the model remembers by
-            itself, by the id in its :class:`Context`; it has one replica then, and loses its sequences with it.
-        idle_max_s: a sequence that nobody asked for so many seconds is forgotten.
-        sequences_max: most sequences at once; a further one is refused.
+        state: inputs that the server keeps between requests of a sequence. The output of the same name, or the one that
+            a mapping names, provides the next value; the initial value is zeros or empty text. Empty: the model keeps
+            its own state by the id in its :class:`Context`; it then has one replica, and its state is lost with it.
+        idle_max_s: seconds without a request after which a sequence is discarded.
+        sequences_max: maximum number of concurrent sequences; further ones are refused.
     """
 
     state: tuple[str, ...] | list[str] | Mapping[str, str] = ()
     idle_max_s: float = 60.0
     sequences_max: int = 10_000
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """The shape of one row at first, of inputs that leave sizes open."""
+    """Initial shape of one row, for inputs with dynamic dimensions."""
 
     @property
     def outputs(self) -> dict[str, str]:
-        """The output that gives each input of the state."""
+        """The output that provides each state input."""
         return dict(self.state) if isinstance(self.state, Mapping) else {name: name for name in self.state}
 
     def to_json(self, *, batched: bool) -> dict[str, Any]:
-        """The form that crosses to the data plane."""
+        """Return the data plane's JSON form."""
         row = (1,) if batched else ()
         return {
             "idle_max_s": self.idle_max_s,

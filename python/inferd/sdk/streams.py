@@ -1,6 +1,6 @@
-"""Generators of users' models, of either kind, as one.
+"""Iterate over sync and async generators of users' models alike.
 
-Reads what calling a method gave, hands on its values one by one. Knows nothing of tensors.
+Reads a generator, hands on its values one by one. Knows nothing of tensors.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
-__all__ = ["each", "is_generator"]
+__all__ = ["is_generator", "iterate"]
 
 
 def is_generator(method: Callable[..., Any]) -> bool:
-    """Whether calling ``method`` gives a generator, async or not."""
+    """Whether calling ``method`` returns a generator, async or not."""
     return inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)
 
 
 @contextlib.contextmanager
-def each(generator: Any) -> Iterator[Iterator[Any]]:
-    """What ``generator`` yields. It is closed at the end of the ``with``, also in the middle of its values."""
+def iterate(generator: Any) -> Iterator[Iterator[Any]]:
+    """Iterate over ``generator``. The end of the ``with`` block closes it, even before its last value."""
     if not inspect.isasyncgen(generator):
         with contextlib.closing(generator):
             yield generator
         return
     with asyncio.Runner() as loop:
         try:
-            yield _driven(loop, generator)
+            yield _iterate_async(loop, generator)
         finally:
             loop.run(generator.aclose())
 
 
-def _driven(loop: asyncio.Runner, generator: AsyncIterator[Any]) -> Generator[Any]:
-    async def following() -> Any:
+def _iterate_async(loop: asyncio.Runner, generator: AsyncIterator[Any]) -> Generator[Any]:
+    async def advance() -> Any:
         return await anext(generator)
 
     while True:
         try:
-            value = loop.run(following())
+            value = loop.run(advance())
         except StopAsyncIteration:
             return
         yield value

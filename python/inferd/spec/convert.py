@@ -1,7 +1,7 @@
-"""Values as people give them, turned into values as the declarations want them.
+"""Convert values as users write them into the types that settings declare.
 
 Reads plain values (from YAML, the command line or keyword arguments) and the declarations, hands on typed values and
-every fault at once. Knows nothing of files: a :class:`Source` says where a value stands.
+every fault at once. Knows nothing of files: a :class:`Source` locates a value.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from inferd.types import TensorSpec
 __all__ = ["Path", "Source", "convert_value", "nearest", "read_settings"]
 
 Path = tuple[str | int, ...]
-"""The keys and positions that lead to a value."""
+"""Keys and list positions that lead to a value."""
 
 
 class Source(NamedTuple):
-    """Where values came from, for messages."""
+    """The origin of values, for messages."""
 
     name: str
     lines: Mapping[Path, int] = {}
 
     def at(self, path: Path) -> str:
-        """``name:line`` of the value at ``path``, or of what holds it."""
+        """Return ``name:line`` of the value at ``path``, or of its nearest located parent."""
         while path and path not in self.lines:
             path = path[:-1]
         return f"{self.name}:{self.lines[path]}" if path in self.lines else self.name
@@ -50,21 +50,21 @@ def read_settings(  # noqa: PLR0913
     scope: Scope = "one",
     besides: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """The settings that ``given`` sets, by their Python names, converted and checked.
+    """Convert and check the settings in ``given``; return them by their Python names.
 
     Args:
         spec: the struct that declares them.
         given: a mapping, or None for an empty one.
-        source: where it came from.
-        faults: takes every fault, as ``place: what is wrong``.
-        path: where ``given`` stands in its source.
+        source: the origin of ``given``.
+        faults: list that receives every fault, as ``place: what is wrong``.
+        path: path of ``given`` in its source.
         scope: ``all`` refuses settings that belong to one model.
-        besides: further keys that are allowed and left out.
+        besides: further allowed keys, which are ignored.
     """
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        faults.append(f"{source.at(path)}: a mapping of settings is expected, not {given!r}")
+        faults.append(f"{source.at(path)}: expected a mapping of settings, not {given!r}")
         return {}
     known = settings_of(spec)
     values: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def read_settings(  # noqa: PLR0913
         if setting is None:
             faults.append(f"{place}: unknown setting '{key}'{nearest(str(key), [*known, *besides])}")
         elif scope == "all" and setting.scope == "one":
-            faults.append(f"{place}: '{key}' belongs to one model; write it at that model")
+            faults.append(f"{place}: '{key}' applies to one model only; set it on that model")
         else:
             try:
                 values[setting.name] = convert_value(setting, value)
@@ -86,19 +86,19 @@ def read_settings(  # noqa: PLR0913
 
 
 def convert_value(setting: Setting, value: Any, *, text: bool = False) -> Any:
-    """``value`` as ``setting`` wants it.
+    """Convert ``value`` to the type of ``setting``.
 
     Args:
         setting: the declaration.
-        value: what was given.
-        text: it comes from a command line, where every value is text.
+        value: the value as given.
+        text: whether it comes from a command line, where every value is text.
 
     Raises:
-        ValueError: it does not fit; the message says what would.
+        ValueError: it is invalid; the message says what is valid.
     """
     if value is None or (text and value == "null"):
         if not _takes_none(setting):
-            raise ValueError("a value is missing")
+            raise ValueError("a value is required")
         return None
     parse = _PARSERS.get(setting.kind)
     if parse is not None:
@@ -113,11 +113,11 @@ def convert_value(setting: Setting, value: Any, *, text: bool = False) -> Any:
 
 
 def nearest(key: str, known: list[str]) -> str:
-    """``; did you mean …`` where a known name is near ``key``, else the known names."""
+    """Return ``; did you mean …`` for the known name nearest to ``key``, else a list of the known names."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; known are {', '.join(sorted(known))}"
+    return f"; known names: {', '.join(sorted(known))}"
 
 
 def _takes_none(setting: Setting) -> bool:
@@ -129,15 +129,15 @@ def _takes_none(setting: Setting) -> bool:
 
 
 def _expected(message: str) -> str:
-    # "Expected `int | null`, got `str`" says it in msgspec's words; ours are YAML's.
+    # msgspec says "Expected `int | null`, got `str`"; YAML says text.
     return message[0].lower() + message[1:].replace("`", "").replace("str", "text")
 
 
 def _check_bounds(setting: Setting, value: Any) -> None:
     if setting.ge is not None and value < setting.ge:
-        raise ValueError(f"{value} is too small; the least is {setting.ge:g}")
+        raise ValueError(f"{value} is too small; the minimum is {setting.ge:g}")
     if setting.le is not None and value > setting.le:
-        raise ValueError(f"{value} is too large; the most is {setting.le:g}")
+        raise ValueError(f"{value} is too large; the maximum is {setting.le:g}")
     if setting.pattern is not None and not re.fullmatch(setting.pattern, value):
         raise ValueError(f"'{value}' does not match {setting.pattern}")
 
@@ -150,14 +150,14 @@ def _objective(value: Any) -> Objective:
         raise ValueError("write 20ms, or {latency: 20ms, percentile: 99}")
     percentile = value.get("percentile", 99)
     if not isinstance(percentile, (int, float)) or isinstance(percentile, bool) or not 1 <= percentile < 100:
-        raise ValueError(f"percentile: {percentile!r} is not a number from 1 to below 100")
+        raise ValueError(f"percentile: {percentile!r} is not a number in [1, 100)")
     return Objective(latency_s=_latency(value["latency"]), percentile=float(percentile))
 
 
 def _latency(value: Any) -> float:
     seconds = parse_duration(value, unit_needed=True)
     if seconds <= 0:
-        raise ValueError(f"{value!r} is not a time that anything can be done in; write for instance 20ms")
+        raise ValueError(f"{value!r} is not positive; write for instance 20ms")
     return seconds
 
 
@@ -170,7 +170,7 @@ def _versions(value: Any) -> Versions:
         return Versions(latest=value["latest"])
     if isinstance(value, list) and value and all(map(_is_version, value)):
         return Versions(latest=None, listed=tuple(sorted(set(value))))
-    raise ValueError(f"{value!r} is none of latest, {{latest: 2}}, all, or a list of positive numbers")
+    raise ValueError(f"{value!r} is not latest, {{latest: 2}}, all, or a list of positive integers")
 
 
 def _is_version(value: Any) -> bool:
@@ -181,7 +181,7 @@ def _batching(value: Any) -> str:
     # YAML 1.1 reads a bare on and off as booleans.
     value = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
     if value not in ("auto", "verify", "on", "off"):
-        raise ValueError(f"{value!r} is none of auto, verify, on, off")
+        raise ValueError(f"{value!r} is not auto, verify, on or off")
     return str(value)
 
 
@@ -193,10 +193,10 @@ def _tensors(value: Any) -> tuple[TensorSpec, ...]:
 
 
 def _shares(value: Any) -> dict[str, int]:
-    """Models by name, with the share of each."""
+    """Return traffic weights by model name."""
     shares = {value: 1} if isinstance(value, str) else value
     if not isinstance(shares, Mapping) or not shares or not all(isinstance(name, str) for name in shares):
-        raise ValueError(f"{value!r} names no model; write a name, or names with shares: {{new: 1, old: 9}}")
+        raise ValueError(f"{value!r} names no model; write a name, or names with weights: {{new: 1, old: 9}}")
     for name, share in shares.items():
         if (
             isinstance(share, bool)
@@ -204,18 +204,18 @@ def _shares(value: Any) -> dict[str, int]:
             or not 0 <= share <= 1_000_000
             or not any(shares.values())
         ):
-            raise ValueError(f"the share of '{name}' is {share!r}; write whole numbers, not all 0: {{new: 1, old: 9}}")
+            raise ValueError(f"weight of '{name}': {share!r}; write integers from 0, not all 0: {{new: 1, old: 9}}")
     return dict(shares)
 
 
 def _sources(value: Any) -> dict[str, list[str]]:
-    """Tensors by name, each with the places that it may come from."""
+    """Return the sources of each tensor by name."""
     if not isinstance(value, Mapping) or not value:
         raise ValueError("write NAME: tensor for each, a tensor as step.output or the name of a pipeline's input")
     sources = {str(name): [source] if isinstance(source, str) else source for name, source in value.items()}
     for name, source in sources.items():
         if not isinstance(source, list) or not source or not all(isinstance(one, str) and one for one in source):
-            raise ValueError(f"'{name}' comes from {source!r}; write step.output, or a list of such")
+            raise ValueError(f"'{name}': invalid source {source!r}; write step.output, or a list of such")
     return sources
 
 
@@ -225,18 +225,18 @@ _TESTS = ("equals", "in", "above", "below")
 def _when(value: Any) -> dict[str, Any]:
     example = "write {tensor: step.output, equals: 3}, or in: [1, 2], above: 0.5, below: 0.5"
     if not isinstance(value, Mapping) or len(value) != 2 or not isinstance(value.get("tensor"), str):
-        raise ValueError(f"{value!r} is no condition; {example}")
+        raise ValueError(f"{value!r} is not a condition; {example}")
     (test,) = set(value) - {"tensor"}
     if test not in _TESTS:
         raise ValueError(f"unknown test '{test}'{nearest(str(test), list(_TESTS))}; {example}")
     wanted = value[test]
     if test in ("above", "below"):
         if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
-            raise ValueError(f"{test}: {wanted!r} is no number; {example}")
+            raise ValueError(f"{test}: {wanted!r} is not a number; {example}")
         return {"tensor": value["tensor"], "test": {test: float(wanted)}}
     values = wanted if test == "in" else [wanted]
     if not isinstance(values, list) or not all(isinstance(one, (str, int, float)) for one in values):
-        raise ValueError(f"{test}: {wanted!r} are no numbers or texts; {example}")
+        raise ValueError(f"{test}: {wanted!r} is not a list of numbers or texts; {example}")
     plain = [float(one) if isinstance(one, bool) else one for one in values]
     return {"tensor": value["tensor"], "test": {"in": plain}}
 
@@ -250,9 +250,9 @@ def _padding(value: Any) -> Padding:
 
 
 def _sequence(value: Any) -> Sequences:
-    form = "{idle_max: 60s, start: INPUT, state: {INPUT: OUTPUT}}, all of it optional"
+    form = "{idle_max: 60s, start: INPUT, state: {INPUT: OUTPUT}}, every key optional"
     if not isinstance(value, Mapping):
-        raise ValueError(f"{value!r} is not how sequences are answered; write {form}")
+        raise ValueError(f"{value!r} is not a mapping; write {form}")
     plain = {str(key): given for key, given in value.items()}
     if "idle_max" in plain:
         plain["idle_max_s"] = _seconds(plain.pop("idle_max"))
@@ -266,21 +266,21 @@ def _sequence(value: Any) -> Sequences:
 
 
 def _values(value: Any) -> dict[str, Any]:
-    """What JSON has, by name."""
+    """Check that ``value`` maps names to JSON values."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"{value!r} are no values by name; write {{top: 5}}")
+        raise ValueError(f"{value!r} is not a mapping of names to values; write {{top: 5}}")
     for name, one in value.items():
         try:
             json.dumps(one, allow_nan=False)
         except (TypeError, ValueError):
-            raise ValueError(f"'{name}': {one!r} is no number, text, true, false, null or list of such") from None
+            raise ValueError(f"'{name}': {one!r} is not a number, text, true, false, null or list of such") from None
     return dict(value)
 
 
 def _seconds(value: Any) -> float:
     seconds = parse_duration(value)
     if seconds <= 0:
-        raise ValueError(f"{value!r} leaves no time; write for instance 20s")
+        raise ValueError(f"{value!r} is not positive; write for instance 20s")
     return seconds
 
 

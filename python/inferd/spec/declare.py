@@ -1,7 +1,7 @@
-"""How a setting is declared, and what can be asked of a declaration.
+"""Declaration of settings, and access to what is declared.
 
-Reads the annotations of the structs in :mod:`inferd.spec.settings`, hands on one :class:`Setting` for each.
-Knows nothing of where values come from.
+Reads the annotations of the structs in :mod:`inferd.spec.settings`, hands on one :class:`Setting` for each. Knows
+nothing of where values come from.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Kind = Literal[
     "values",
     "warmup",
 ]
-"""How a value is written. ``plain`` is as its type says."""
+"""How a value is written. ``plain``: as its type says."""
 
 Scope = Literal["all", "one"]
-"""``one``: belongs to a single model, makes no sense as a default for several."""
+"""``one``: applies to a single model only, not allowed in ``defaults:``."""
 
 
 class Setting(NamedTuple):
-    """One setting, as declared."""
+    """One declared setting."""
 
     name: str
-    """In Python, in the data plane and in its errors; :attr:`key` where that is a keyword."""
+    """Name in Python, in the data plane and in its errors; differs from :attr:`key` where that is a keyword."""
     key: str
-    """In YAML. The flag is the same with hyphens."""
+    """Name in YAML. The flag is the same with hyphens."""
     type: Any
     default: Any
     required: bool
@@ -69,21 +69,20 @@ def about(  # noqa: PLR0913 (the columns of a declaration, each by name)
     le: float | None = None,
     pattern: str | None = None,
 ) -> msgspec.Meta:
-    """What is said about a setting beside its name, type and default.
+    """Declare what a setting's name, type and default do not say.
 
     Args:
         meaning: what it is, and what zero or None does.
-        why: why the default is what it is.
-        unit: what is counted, where the name does not say it.
-        kind: how it is written.
+        why: the reason for the default.
+        unit: the unit, where the name does not say it.
+        kind: how the value is written.
         scope: whether it may be a default for all models.
-        flag: whether it is a flag of the command line.
-        ge: the least value.
-        le: the greatest value.
-        pattern: what text must match.
+        flag: whether the command line has a flag for it.
+        ge: minimum.
+        le: maximum.
+        pattern: regular expression that text must match.
     """
-    # The bounds are not given to msgspec: it takes none for a type that may be None, nor for text that becomes a
-    # number here.
+    # msgspec rejects bounds on types that may be None, and on text that is converted to a number here.
     bounds = {"ge": ge, "le": le, "pattern": pattern}
     return msgspec.Meta(
         description=meaning,
@@ -93,7 +92,7 @@ def about(  # noqa: PLR0913 (the columns of a declaration, each by name)
 
 @cache
 def settings_of(spec: type[msgspec.Struct]) -> dict[str, Setting]:
-    """Every setting that ``spec`` declares, by its key."""
+    """Return every setting that ``spec`` declares, by its key."""
     return {setting.key: setting for setting in map(_setting, msgspec.structs.fields(spec))}
 
 

@@ -1,4 +1,4 @@
-"""What is derived from the declarations: the JSON schema and the reference table.
+"""The JSON schema and the reference tables, derived from the declarations.
 
 Reads :mod:`inferd.spec.settings`, hands on plain values and Markdown. Knows nothing of files and flags.
 """
@@ -156,7 +156,7 @@ _KINDS: dict[str, dict[str, Any]] = {
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of ``inferd.yaml``, for editors."""
+    """Return the JSON schema of ``inferd.yaml``, for editors."""
     model = _object(ModelSpec)
     own = {"path": {"type": "string"}, "namespace": {"type": "string", "pattern": NAME_PATTERN}}
     entry = {**model, "properties": {**own, **model["properties"]}, "required": ["path"]}
@@ -176,7 +176,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def reference() -> str:
-    """Every setting as Markdown tables: name, flag, default, meaning, and why that default."""
+    """Return every setting as Markdown tables: name, flag, default, meaning, and the reason for the default."""
     parts = []
     for title, spec in (
         ("Settings of the server", ServerSpec),
@@ -205,12 +205,12 @@ def reference() -> str:
 
 
 def flag_of(setting: Setting) -> str:
-    """The flag of the command line: ``--batch-rows-max``."""
+    """Return the command-line flag, e.g. ``--batch-rows-max``."""
     return "--" + setting.key.replace("_", "-")
 
 
 def show(setting: Setting, value: Any) -> str:  # noqa: PLR0911 (one for each form)
-    """``value`` as one would write it in YAML."""
+    """Format ``value`` as YAML."""
     if value is None:
         return "null"
     if isinstance(value, bool):

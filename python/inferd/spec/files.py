@@ -1,7 +1,7 @@
-"""``inferd.yaml`` and ``model.yaml``: text into typed settings, with the line of every fault.
+"""Parse ``inferd.yaml`` and ``model.yaml`` into typed settings, with the line of every fault.
 
-Reads files, hands on settings that were given (and only those, so that they can be merged).
-Knows nothing of models on disk: paths are left as they are written.
+Reads files, hands on only the settings that they contain, so that they can be merged. Knows nothing of models on disk:
+paths are passed on as written.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Given", "ModelEntry", "ServerFile", "load_model_file", "load_server_file"]
 
-# Deeper than any settings are; bounds what aliases that hold themselves can do.
+# Deeper than any settings; bounds recursion through YAML aliases that contain themselves.
 _DEPTH_MAX = 16
 
 Given = dict[str, Any]
-"""Settings that were given, by their Python names."""
+"""Settings that a file contains, by their Python names."""
 
 
 class ModelEntry(NamedTuple):
@@ -33,13 +33,13 @@ class ModelEntry(NamedTuple):
     given: Given
     place: str
     namespace: str | None = None
-    """What stands before the names of its models, with a dot."""
+    """Prefix of its models' names, joined with a dot."""
     faults: tuple[str, ...] = ()
-    """What is wrong with the entry."""
+    """Faults of the entry."""
 
 
 class ServerFile(NamedTuple):
-    """What an ``inferd.yaml`` says."""
+    """The content of an ``inferd.yaml``."""
 
     server: Given
     defaults: Given
@@ -49,12 +49,12 @@ class ServerFile(NamedTuple):
 
 
 def load_server_file(file: FilePath, faults: list[str]) -> ServerFile:
-    """Read ``inferd.yaml``. Faults are added to ``faults``; what is sound is handed on all the same."""
+    """Read ``inferd.yaml``. Appends faults to ``faults``; valid parts are returned even so."""
     before = len(faults)
     data, source = _load(file, faults)
     if data is None and len(faults) > before:
         return ServerFile({}, {}, [], [])
-    # An empty file is read as one without models.
+    # An empty file has no models.
     data = data or {}
     sections = ["server", "defaults", "models", "pipelines"]
     faults.extend(
@@ -74,7 +74,7 @@ def load_server_file(file: FilePath, faults: list[str]) -> ServerFile:
 
 
 def load_model_file(file: FilePath, faults: list[str]) -> Given:
-    """Read ``model.yaml``."""
+    """Read ``model.yaml``. Appends faults to ``faults``."""
     data, source = _load(file, faults)
     return read_settings(ModelSpec, data, source, faults)
 
@@ -84,7 +84,7 @@ def _entry(entry: Any, position: int, file: FilePath, source: Source, faults: li
     if isinstance(entry, str):
         entry = {"path": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-        faults.append(f"{source.at(path)}: a model needs its path; write - path: model.onnx")
+        faults.append(f"{source.at(path)}: a model needs a path; write - path: model.onnx")
         return None
     own: list[str] = []
     given = read_settings(ModelSpec, entry, source, own, path=path, besides=("path", "namespace"))
@@ -97,7 +97,7 @@ def _entry(entry: Any, position: int, file: FilePath, source: Source, faults: li
 
 
 def _load(file: FilePath, faults: list[str]) -> tuple[dict[str, Any] | None, Source]:
-    # Imported here: without a YAML file it is not needed, and it is a tenth of the time to start.
+    # Imported on use: costs a tenth of the start-up time, and is needed for YAML files only.
     import yaml
 
     lines: dict[Path, int] = {}
@@ -123,13 +123,13 @@ def _load(file: FilePath, faults: list[str]) -> tuple[dict[str, Any] | None, Sou
         faults.append(f"{file}: not YAML: {fault}")
         return None, source
     if data is not None and not isinstance(data, dict):
-        faults.append(f"{file}:1: a mapping of settings is expected")
+        faults.append(f"{file}:1: expected a mapping of settings")
         return None, source
     return data, source
 
 
 class _Disposable:
-    """The loader's own way to be closed, under the usual name."""
+    """Adapts the loader's ``dispose`` to ``close``."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -139,7 +139,7 @@ class _Disposable:
 
 
 def _build(loader: Any, node: Any, path: Path, source: Source, faults: list[str]) -> Any:
-    """The plain value of ``node``; the line of everything in it goes into ``source.lines``."""
+    """Return the plain value of ``node``; records the line of every nested value in ``source.lines``."""
     lines: Any = source.lines
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
@@ -156,10 +156,10 @@ def _build(loader: Any, node: Any, path: Path, source: Source, faults: list[str]
         key = loader.construct_object(key_node, deep=True)
         place = key_node.start_mark.line + 1
         if not isinstance(key, str):
-            faults.append(f"{source.name}:{place}: {key!r} is not a name; put it in quotes")
+            faults.append(f"{source.name}:{place}: key {key!r} is not text; put it in quotes")
             continue
         if key in values:
-            faults.append(f"{source.name}:{place}: '{key}' is there twice; keep one")
+            faults.append(f"{source.name}:{place}: duplicate key '{key}'; keep one")
         lines[(*path, key)] = place
         values[key] = _build(loader, value_node, (*path, key), source, faults)
     return values

@@ -1,7 +1,7 @@
-"""Pipelines: what one is, in ``inferd.yaml`` and in Python with the same meaning.
+"""Pipelines, declared in ``inferd.yaml`` or in Python with the same meaning.
 
-Reads plain values and the declarations, hands on what the data plane takes, with the place of every fault.
-Knows nothing of models: whether their tensors fit is found out when they are loaded.
+Reads plain values and the declarations, hands on the data plane's pipeline settings and the place of every fault. Knows
+nothing of models: whether tensors match is checked at load.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["Pipeline", "Step", "read_pipelines"]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a pipeline: a model, and where its inputs come from.
+    """One step of a pipeline: a model and the sources of its inputs.
 
-    A tensor is named ``step.output``, or by the name of an input of the pipeline. Where several are listed, the first
-    whose step ran is taken.
+    A tensor is named ``step.output``, or by the name of an input of the pipeline. Of several sources, the first whose
+    step ran is used.
     """
 
     name: Annotated[
-        str, about("The step's name in its pipeline.", why="Others refer to it.", flag=False, pattern=NAME_PATTERN)
+        str, about("The step's name in its pipeline.", why="Sources refer to it.", flag=False, pattern=NAME_PATTERN)
     ]
     model: Annotated[
         str | dict[str, int],
         about(
-            "The model that runs it, or several with the share of requests that each gets: {new: 1, old: 9}.",
+            "The model to run, or several with traffic weights: {new: 1, old: 9}.",
             why="A step runs a model.",
             kind="shares",
             flag=False,
@@ -41,7 +41,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Annotated[
         dict[str, str | list[str]],
         about(
-            "For each input of the model, the tensor that it gets; of a list, the first whose step ran.",
+            "The source of each input of the model; of a list, the first whose step ran.",
             why="Every input needs a value.",
             kind="sources",
             flag=False,
@@ -50,7 +50,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     when: Annotated[
         dict[str, Any] | None,
         about(
-            "Runs only where a tensor's value passes: {tensor: kind.label, equals: 3}; or in: […], above:, below:.",
+            "Runs only if a tensor's value matches: {tensor: kind.label, equals: 3}; or in: […], above:, below:.",
             why="Most steps always run.",
             kind="when",
             flag=False,
@@ -59,15 +59,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     optional: Annotated[
         bool,
         about(
-            "Whether the pipeline goes on without it when it fails or can't be done in time.",
-            why="An answer with a part missing must be asked for.",
+            "Whether the pipeline continues without this step if it fails or misses its deadline.",
+            why="A partial response must be opted into.",
             flag=False,
         ),
     ] = False
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
-    """Steps over models, served under one name with one objective: an entry of ``pipelines:``.
+    """A graph of model steps, served under one name with one objective: an entry of ``pipelines:``.
 
     >>> inferd.Pipeline(  # doctest: +SKIP
     ...     name="ocr",
@@ -81,12 +81,12 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: Annotated[
-        str, about("The pipeline's name in every path.", why="Clients ask for it.", flag=False, pattern=NAME_PATTERN)
+        str, about("The pipeline's name in URLs.", why="Clients request it.", flag=False, pattern=NAME_PATTERN)
     ]
     steps: Annotated[
         list[Step],
         about(
-            "The steps, in any order: each begins when what it needs is there.",
+            "The steps, in any order: each starts once its inputs are available.",
             why="A pipeline is its steps.",
             kind="steps",
             flag=False,
@@ -95,8 +95,8 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     outputs: Annotated[
         dict[str, str | list[str]],
         about(
-            "What it gives: names, and the tensor that each is; of a list, the first whose step ran.",
-            why="Only its owner knows what callers want.",
+            "The pipeline's outputs: names, and the source tensor of each; of a list, the first whose step ran.",
+            why="Only its owner knows what callers need.",
             kind="sources",
             flag=False,
         ),
@@ -104,31 +104,31 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     slo: Annotated[
         Objective | str | None,
         about(
-            "End-to-end latency objective, as for a model. Every step gets its share of it, anew for every request.",
-            why="Best effort, until someone promises something.",
+            "End-to-end latency objective, as for a model. Each request divides it among its steps.",
+            why="Best effort unless an objective is set.",
             kind="objective",
             flag=False,
         ),
     ] = None
     priority_default: Annotated[
         int,
-        about("Class of requests that don't say; 0 is served first.", why="As for a model.", flag=False, ge=0, le=255),
+        about("Priority of requests without one; 0 is served first.", why="As for a model.", flag=False, ge=0, le=255),
     ] = 1
 
 
 def read_pipelines(given: Any, source: Source, faults: list[str], path: Path = ("pipelines",)) -> list[dict[str, Any]]:
-    """``PipelineSettings`` of the data plane for each entry of ``given``.
+    """Return the data plane's ``PipelineSettings`` for each entry of ``given``.
 
     Args:
         given: a list of mappings or of :class:`Pipeline`, or None.
-        source: where it came from.
-        faults: takes every fault, as ``place: what is wrong``.
-        path: where ``given`` stands in its source.
+        source: the origin of ``given``.
+        faults: list that receives every fault, as ``place: what is wrong``.
+        path: path of ``given`` in its source.
     """
     if given is None:
         return []
     if not isinstance(given, (list, tuple)):
-        faults.append(f"{source.at(path)}: pipelines: a list is expected; write - name: NAME and its steps under it")
+        faults.append(f"{source.at(path)}: pipelines: expected a list; write - name: NAME and its steps under it")
         return []
     read = [_pipeline(entry, source, faults, (*path, position)) for position, entry in enumerate(given)]
     return [pipeline for pipeline in read if pipeline is not None]
@@ -173,7 +173,7 @@ def _step(given: Any, source: Source, faults: list[str], path: Path) -> dict[str
 
 
 def _plain(given: Any) -> Any:
-    """A struct as the mapping that YAML would give."""
+    """Return a struct as the mapping that YAML would give."""
     if not isinstance(given, (Pipeline, Step)):
         return given
     plain = {key: value for key, value in msgspec.structs.asdict(given).items() if value is not None}
@@ -194,12 +194,12 @@ def _require(spec: type[msgspec.Struct], given: Any, source: Source, faults: lis
 def _check_references(
     values: dict[str, Any], steps: list[dict[str, Any]], source: Source, faults: list[str], path: Path
 ) -> None:
-    """Names that are there twice, and ``step.output`` of a step that there is not."""
+    """Report duplicate step names and references to unknown steps."""
     names = [step["name"] for step in steps]
     for position, step in enumerate(steps):
         place = source.at((*path, "steps", position))
         if names.index(step["name"]) != position:
-            faults.append(f"{place}: there are two steps '{step['name']}'; rename one")
+            faults.append(f"{place}: duplicate step name '{step['name']}'; rename one")
         needed = [tensor for _, tensors in step["inputs"] for tensor in tensors]
         needed += [step["when"]["tensor"]] if step["when"] else []
         faults.extend(f"{place}: step '{step['name']}': {fault}" for fault in map(_unknown(names), needed) if fault)
@@ -207,7 +207,7 @@ def _check_references(
     for output, tensors in values["outputs"].items():
         faults.extend(f"{place}: output '{output}': {fault}" for fault in map(_unknown(names), tensors) if fault)
         faults.extend(
-            f"{place}: output '{output}' is '{tensor}', an input; name a step's output, as step.output"
+            f"{place}: output '{output}': '{tensor}' is an input; name a step's output, as step.output"
             for tensor in tensors
             if "." not in tensor
         )
@@ -218,6 +218,6 @@ def _unknown(names: list[str]) -> Any:
         if "." not in tensor or any(tensor.startswith(f"{name}.") for name in names):
             return None
         step = tensor.partition(".")[0]
-        return f"'{tensor}' is of a step '{step}' that there is not{nearest(step, names)}"
+        return f"'{tensor}' refers to unknown step '{step}'{nearest(step, names)}"
 
     return fault

@@ -1,6 +1,6 @@
-"""Requests that warm a model up, as ``warmup:`` has them.
+"""Warm-up requests, as the setting ``warmup:`` declares them.
 
-Reads plain values, hands on :class:`Sample`. Knows nothing of the model that they are for, and opens no file.
+Reads plain values, hands on :class:`Sample`. Knows nothing of the model that they are sent to; opens no file.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ SAMPLE_SCHEMA: dict[str, Any] = {
 
 
 class SampleInput(msgspec.Struct, frozen=True):
-    """One input of a sample.
+    """One input of a warm-up request.
 
-    ``data`` is by ``form``: plain values, the name of a file that holds the raw form, or nothing.
+    ``data`` depends on ``form``: plain values, the name of a file with raw bytes, or None.
     """
 
     form: Literal["values", "file", "zeros", "random"]
@@ -40,7 +40,7 @@ class SampleInput(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One request, run ``count`` times. Without a file and inputs it is zeros."""
+    """One warm-up request, run ``count`` times. Without a file and inputs it is zeros."""
 
     name: str
     inputs: dict[str, SampleInput] = {}
@@ -50,36 +50,36 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 def read_warmup(value: Any) -> bool | tuple[Sample, ...]:
-    """The value of ``warmup:``.
+    """Parse the value of ``warmup:``.
 
     Raises:
-        ValueError: it is none; the message says what would be.
+        ValueError: it is invalid; the message shows a valid one.
     """
     if isinstance(value, bool):
         return value
     if isinstance(value, tuple) and all(isinstance(one, Sample) for one in value):
-        # From a config.pbtxt, read already.
+        # Already parsed, from a config.pbtxt.
         return value
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{value!r} is no warm-up; {_EXAMPLE}")
+        raise ValueError(f"{value!r} is not a warm-up; {_EXAMPLE}")
     return tuple(_sample(one, position) for position, one in enumerate(value, 1))
 
 
 def _sample(value: Any, position: int) -> Sample:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{value!r} is no sample; {_EXAMPLE}")
+        raise ValueError(f"{value!r} is not a warm-up request; {_EXAMPLE}")
     unknown = sorted(set(value) - set(SAMPLE_SCHEMA["properties"]))
     if unknown:
         known = ", ".join(SAMPLE_SCHEMA["properties"])
-        raise ValueError(f"sample {position}: unknown key '{unknown[0]}'; known are {known}")
+        raise ValueError(f"sample {position}: unknown key '{unknown[0]}'; known keys: {known}")
     file, inputs = value.get("file"), value.get("inputs", {})
     if file is not None and (not isinstance(file, str) or inputs):
-        raise ValueError(f"sample {position}: a sample has inputs or a file; {_EXAMPLE}")
+        raise ValueError(f"sample {position}: expected either inputs or a file; {_EXAMPLE}")
     if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
-        raise ValueError(f"sample {position}: inputs: {inputs!r} are no values by name; {_EXAMPLE}")
+        raise ValueError(f"sample {position}: inputs: {inputs!r} is not a mapping of names to values; {_EXAMPLE}")
     name = value.get("name", file or str(position))
     if not isinstance(name, str):
-        raise ValueError(f"sample {position}: name: {name!r} is no text")
+        raise ValueError(f"sample {position}: name: {name!r} is not text")
     return Sample(
         name,
         {key: SampleInput("values", data) for key, data in inputs.items()},
@@ -92,5 +92,5 @@ def _sample(value: Any, position: int) -> Sample:
 def _number(value: Mapping[str, Any], key: str, position: int) -> int | None:
     number = value.get(key)
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or not 1 <= number < 2**31):
-        raise ValueError(f"sample {position}: {key}: {number!r} is no number from 1 on")
+        raise ValueError(f"sample {position}: {key}: {number!r} is not a positive integer")
     return number

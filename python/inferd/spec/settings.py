@@ -1,7 +1,7 @@
-"""Every setting, once: its type, default, meaning, unit, and why the default is what it is.
+"""Every setting, declared once: type, default, meaning, unit and the reason for the default.
 
-Read by the loader, the command line, the JSON schema and the reference table, which are all derived from here.
-Knows nothing of how a setting is used. Names are the data plane's, so that its errors name what a user can write.
+Read by the loader, the command line, the JSON schema and the reference table, which are all derived from it. Knows
+nothing of how a setting is used. Names are the data plane's, so that its errors name what a user can write.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 
 class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the server as a whole: ``server:`` in ``inferd.yaml``."""
+    """Server-wide settings: ``server:`` in ``inferd.yaml``."""
 
     host: Annotated[
         str,
         about(
-            "Address of the data port.",
-            why="Nothing is reachable from outside until someone says so; metrics stay on loopback even then.",
+            "Address that the data port binds to.",
+            why="Not reachable from other hosts by default; the metrics port stays on loopback in any case.",
         ),
     ] = "127.0.0.1"
     port: Annotated[
         int,
         about(
-            "Data port: HTTP/1.1, HTTP/2 and gRPC. 0 takes a free one.",
-            why="Where clients of the Open Inference Protocol look first.",
+            "Data port: HTTP/1.1, HTTP/2 and gRPC. 0: any free port.",
+            why="The default of Open Inference Protocol clients.",
             ge=0,
             le=65535,
         ),
@@ -64,8 +64,8 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: Annotated[
         int | None,
         about(
-            "Port of the metrics, always on loopback. 0 takes a free one, null serves none.",
-            why="Where Prometheus configurations for model servers look first.",
+            "Port of the Prometheus metrics, always on loopback. 0: any free port; null: disabled.",
+            why="The default of Prometheus configurations for model servers.",
             ge=0,
             le=65535,
         ),
@@ -73,8 +73,8 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     gateway_threads: Annotated[
         int | None,
         about(
-            "Threads that read, decode and answer requests. null: one for every four cores.",
-            why="A thread answers tens of thousands of small requests a second; cores are for models.",
+            "Threads that read, decode and answer requests. null: one per four cores.",
+            why="One thread serves tens of thousands of small requests per second; cores are for models.",
             ge=1,
             le=256,
         ),
@@ -82,8 +82,8 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     body_max_bytes: Annotated[
         int,
         about(
-            "Largest body of a request, as sent and as unpacked.",
-            why="Room for a batch of 100 images of 224 × 224 in FP32.",
+            "Maximum request body size, both compressed and decompressed.",
+            why="Fits a batch of 100 FP32 images of 224 × 224.",
             kind="size",
             ge=1,
         ),
@@ -91,100 +91,100 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     inflight_max_bytes: Annotated[
         int,
         about(
-            "Most bytes of requests that are read, queued or run, over all models together.",
-            why="Sixteen of the largest bodies: overload ends in refusals, not in a killed process.",
+            "Maximum total size of requests being read, queued or run, over all models.",
+            why="Sixteen maximum-size bodies: overload causes refusals, not an out-of-memory kill.",
             kind="size",
             ge=1,
         ),
     ] = 1 * GiB
     header_max_bytes: Annotated[
         int,
-        about("Largest head of a request.", why="What common proxies accept.", kind="size", ge=KiB, le=MiB),
+        about("Maximum size of request headers.", why="The limit of common proxies.", kind="size", ge=KiB, le=MiB),
     ] = 32 * KiB
     json_depth_max: Annotated[
         int,
         about(
-            "Deepest nesting of a JSON body.",
-            why="Tensors have at most 8 dimensions; the rest is room for parameters.",
+            "Maximum nesting depth of a JSON body.",
+            why="Tensors have at most 8 dimensions; the rest is for parameters.",
             ge=8,
             le=512,
         ),
     ] = 64
     connections_max: Annotated[
         int,
-        about("Most open connections.", why="Each may hold a head and a socket's buffers.", ge=1, le=1_000_000),
+        about("Maximum number of open connections.", why="Each may buffer headers and data.", ge=1, le=1_000_000),
     ] = 10_000
     streams_max: Annotated[
         int,
         about(
-            "Most concurrent streams of one HTTP/2 connection.",
-            why="What gRPC servers allow.",
+            "Maximum number of concurrent streams per HTTP/2 connection.",
+            why="The limit of common gRPC servers.",
             ge=1,
             le=100_000,
         ),
     ] = 256
     header_timeout_s: Annotated[
         float,
-        about("Longest time to send a head.", why="Slow senders must not hold connections.", kind="duration"),
+        about("Time limit to receive request headers.", why="Slow clients must not hold connections.", kind="duration"),
     ] = 30.0
     body_timeout_s: Annotated[
-        float, about("Longest time to send a body.", why="64 MiB at 2 MB/s takes 30 s.", kind="duration")
+        float, about("Time limit to receive a request body.", why="Enough for 64 MiB at 2.3 MB/s.", kind="duration")
     ] = 30.0
     drain_timeout_s: Annotated[
         float,
         about(
-            "Longest time that stopping waits for admitted requests.",
-            why="Shorter than the 30 s after which Kubernetes kills.",
+            "Time limit for draining: how long shutdown waits for admitted requests.",
+            why="Below the 30 s grace period of Kubernetes.",
             kind="duration",
         ),
     ] = 25.0
     otlp_endpoint: Annotated[
         str | None,
         about(
-            "Where spans go (OTLP over gRPC), e.g. http://127.0.0.1:4317. null makes none.",
+            "OTLP gRPC endpoint that receives spans, e.g. http://127.0.0.1:4317. null: tracing is disabled.",
             why="Tracing is opt-in.",
         ),
     ] = None
     shared_memory: Annotated[
         bool,
         about(
-            "Whether clients on this machine may register shared memory (/dev/shm) and leave tensors in it.",
-            why="Whoever reaches the port could read and write every such object of the user that runs inferd.",
+            "Whether clients on this machine may register shared memory (/dev/shm) and pass tensors in it.",
+            why="Anyone who can reach the port could read and write every such object of the user that runs inferd.",
         ),
     ] = False
     docs: Annotated[
         bool,
         about(
-            "Whether /docs shows a page on which every model can be asked. Its files come with the extra docs.",
-            why="It shows what /openapi.json says to everyone anyway, and sends what its reader could send.",
+            "Whether /docs serves a page to try every model. Its files come with the extra docs.",
+            why="It shows only what /openapi.json already serves, and sends only what its reader could send.",
         ),
     ] = True
     tenant_header: Annotated[
         str | None,
         about(
             "Header (or gRPC metadata) that names the tenant of a request, e.g. x-tenant; tenants share each model by"
-            " their weights. null: all requests are alike.",
-            why="Only who sets the header before inferd can vouch for it.",
+            " their weights. null: tenancy is disabled.",
+            why="Only a trusted proxy in front of inferd can vouch for the header.",
             pattern=r"^[A-Za-z0-9-]{1,64}$",
         ),
     ] = None
     tenants: Annotated[
         dict[str, Annotated[int, msgspec.Meta(ge=1, le=1000)]],
         about(
-            "Weights of tenants: {gold: 4, silver: 2}. Others have 1, and no label in the metrics.",
-            why="Equal shares need no list.",
+            "Weights of tenants: {gold: 4, silver: 2}. Other tenants have weight 1 and no label in the metrics.",
+            why="Equal weights need no list.",
             flag=False,
         ),
     ] = msgspec.field(default_factory=dict)
     log_format: Annotated[
         Literal["text", "json"],
-        about("Form of the log on stderr.", why="A person reads it first; collectors want json."),
+        about("Format of the log on stderr.", why="Readable in a terminal; log collectors need json."),
     ] = "text"
     log_level: Annotated[
         str,
         about(
-            "How much is logged: error, warn, info, debug, or a filter such as info,worker=debug.",
-            why="As usual.",
+            "Log level: error, warn, info, debug, or a filter such as info,worker=debug.",
+            why="The usual default.",
         ),
     ] = "info"
 
@@ -195,8 +195,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     name: Annotated[
         str | None,
         about(
-            "The model's name in every path. null: the name of its file or folder.",
-            why="What one would have typed.",
+            "The model's name in URLs. null: the name of its file or folder.",
+            why="The likely choice.",
             scope="one",
             pattern=NAME_PATTERN,
         ),
@@ -204,10 +204,10 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     file: Annotated[
         str | None,
         about(
-            "The model's file or folder inside a version's folder; of a Hugging Face folder also the ONNX model in it:"
-            " onnx/model_quantized.onnx. null: model with the ending of a runtime, such as model.onnx, or the version's"
-            " folder itself.",
-            why="The layout that model repositories share.",
+            "The model's file or folder inside a version's folder; in a Hugging Face folder, the ONNX model:"
+            " onnx/model_quantized.onnx. null: model with the extension of a runtime, such as model.onnx, or the"
+            " version's folder itself.",
+            why="The common layout of model repositories.",
             scope="one",
             flag=False,
             pattern=r"^(?!\.\.?(/|$))[^/]+(/(?!\.\.?$)[^/]+)?$",
@@ -217,7 +217,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
         Versions,
         about(
             "Versions to serve: latest, {latest: N}, all, or a list of numbers.",
-            why="A new version takes over once it is there.",
+            why="A new version replaces the old one once it is ready.",
             kind="versions",
             flag=False,
         ),
@@ -225,8 +225,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     runtime: Annotated[
         RuntimeName | None,
         about(
-            "What runs the model. null: what its file says, by its ending and its first bytes.",
-            why="The file knows.",
+            "Runtime that runs the model. null: detected from the file's extension and first bytes.",
+            why="The file usually determines it.",
             scope="one",
             flag=False,
         ),
@@ -234,8 +234,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     class_: Annotated[
         str | None,
         about(
-            "The class to load from a Python file. null: the only one in it that has load and predict.",
-            why="Most files hold one.",
+            "The class to load from a Python file. null: the only class in it with load and predict.",
+            why="Most files define one.",
             scope="one",
             flag=False,
         ),
@@ -243,9 +243,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     inputs: Annotated[
         tuple[TensorSpec, ...] | None,
         about(
-            "Inputs of a model that runs in Python: name, datatype and shape of each. null: what the model says. Of an"
-            " ONNX model: what it must have.",
-            why="Most models know.",
+            "Inputs of a model that runs in Python: name, datatype and shape of each. null: those that the model"
+            " declares. For an ONNX model: the inputs it is required to have.",
+            why="Most models declare them.",
             kind="tensors",
             scope="one",
             flag=False,
@@ -254,8 +254,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     outputs: Annotated[
         tuple[TensorSpec, ...] | None,
         about(
-            "Outputs of such a model, as inputs.",
-            why="Most models know.",
+            "Outputs of the model, in the same form as inputs.",
+            why="Most models declare them.",
             kind="tensors",
             scope="one",
             flag=False,
@@ -264,10 +264,10 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     optional: Annotated[
         dict[str, Any],
         about(
-            "Inputs that a request may leave out, and what a row of each is then: {top: 5}. One value stands for every"
-            " element of a row. null: the default that the model itself has (an ONNX initializer of the input's name,"
-            " or the default of a method's argument).",
-            why="A default changes answers: only the model or its owner has one.",
+            "Optional inputs, and the value of each row if a request omits them: {top: 5}. One value fills every"
+            " element of a row. null: the model's own default (an ONNX initializer of the input's name, or the default"
+            " of a method's argument).",
+            why="A default changes answers: only the model or its owner can choose one.",
             kind="values",
             scope="one",
             flag=False,
@@ -276,9 +276,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     labels: Annotated[
         dict[str, str | list[str]],
         about(
-            "Names of the classes that an output holds the scores of, for answers of the classification extension:"
-            " {scores: [cat, dog]}, or a file beside the versions with one on each line.",
-            why="Most models don't know them.",
+            "Class names of an output that holds scores, for the classification extension: {scores: [cat, dog]}, or a"
+            " file next to the version folders with one name per line.",
+            why="Most models don't store them.",
             scope="one",
             flag=False,
         ),
@@ -286,8 +286,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     parameters: Annotated[
         dict[str, Any],
         about(
-            "Arguments for a Python model's load(), and what other runtimes need to be told of a model.",
-            why="Most need none.",
+            "Arguments for a Python model's load(), and options of other runtimes.",
+            why="Most models need none.",
             scope="one",
             flag=False,
         ),
@@ -295,16 +295,16 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     python: Annotated[
         str | None,
         about(
-            "Interpreter for Python models, with inferd installed in it. null: the one that runs inferd.",
-            why="Models may differ in their dependencies, most don't.",
+            "Interpreter for Python models, with inferd installed in it. null: the interpreter that runs inferd.",
+            why="Few models need other dependencies.",
         ),
     ] = None
     trusted_sha256: Annotated[
         str | None,
         about(
-            "SHA-256 of a model file (or folder) whose code may run when it is loaded: a pickle, say. The message that"
-            " refuses one names it. null: none.",
-            why="Whoever writes a pickle runs code wherever it is read.",
+            "SHA-256 of a model file (or folder) that may execute code when it is loaded, e.g. a pickle. The error that"
+            " refuses such a file shows it. null: none.",
+            why="A pickle can execute any code on load.",
             scope="one",
             flag=False,
             pattern=r"^[0-9a-f]{64}$",
@@ -313,26 +313,27 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     faster: Annotated[
         bool,
         about(
-            "Whether a model of scikit-learn, XGBoost or LightGBM is served from ONNX, where that gives the same"
-            " answers faster. It is converted and compared once, at the first load.",
-            why="The same answers in a fraction of the time, and no Python in their way.",
+            "Whether a scikit-learn, XGBoost or LightGBM model is served from ONNX if that gives the same answers"
+            " faster. It is converted and compared once, at the first load.",
+            why="The same answers in a fraction of the time, without Python on the request path.",
         ),
     ] = True
     faster_tolerance: Annotated[
         float | None,
         about(
-            "Largest difference between the two that counts as the same, as a fraction of the value, or of a thousandth"
-            " of the output's usual magnitude where the value is smaller. A label may differ where its score is that"
-            " close to the library's. null: the precision of the output, 1e-10 for FP64 and 1e-6 for FP32.",
-            why="What a library computes stays exact to its precision. inferd explain tells what more would allow.",
+            "Maximum difference between the two that counts as equal, as a fraction of the value, or of a thousandth of"
+            " the output's usual magnitude if the value is smaller. A label may differ where its score is that close to"
+            " the library's. null: the precision of the output, 1e-10 for FP64 and 1e-6 for FP32.",
+            why="Keeps the library's precision. inferd explain shows what a larger tolerance would allow.",
             ge=0,
         ),
     ] = None
     env: Annotated[
         dict[str, str | None],
         about(
-            "Environment variables for the worker besides the few that every worker gets. null hands on inferd's own.",
-            why="Workers see no secrets that they were not given.",
+            "Environment variables for the worker, in addition to the few that every worker gets. null:"
+            " inferd's own value.",
+            why="Workers see no secrets by default.",
             flag=False,
         ),
     ] = msgspec.field(default_factory=dict)
@@ -340,18 +341,18 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
         Objective | None,
         about(
             "Latency objective: 20ms, or {latency: 20ms, percentile: 99}. null: best effort.",
-            why="Only its owner knows what a model must keep.",
+            why="Only its owner knows the latency a model needs.",
             kind="objective",
         ),
     ] = None
     replicas: Annotated[
         int,
-        about("Worker processes of the model.", why="One uses every core through its threads.", ge=1, le=256),
+        about("Worker processes of the model.", why="One replica uses every core through its threads.", ge=1, le=256),
     ] = 1
     threads: Annotated[
         int | None,
         about(
-            "Threads of one replica. null: its share of the cores that this process may use.",
+            "Threads per replica. null: its share of the cores available to this process.",
             why="Replicas that share cores slow each other down.",
             ge=1,
             le=1024,
@@ -360,9 +361,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     running_max: Annotated[
         int | None,
         about(
-            "Most replicas that execute at once. null: for ONNX models on CPU as many as the cores take with their"
-            " threads, else all.",
-            why="Replicas that compute on the same cores are slower together than one after the other.",
+            "Maximum number of replicas that run at once. null: for ONNX models on CPU, as many as the cores hold with"
+            " their threads, else all.",
+            why="Concurrent replicas on the same cores are slower than sequential ones.",
             ge=1,
             le=256,
         ),
@@ -370,37 +371,37 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     pin: Annotated[
         bool,
         about(
-            "Whether each replica is pinned to its own cores.",
-            why="It helps where inferd has the machine to itself, and hurts elsewhere.",
+            "Whether to pin each replica to its own cores.",
+            why="It helps only if inferd has the machine to itself.",
         ),
     ] = False
     device: Annotated[
         str,
         about(
             "Where the model runs: cpu, or cuda:N with onnxruntime-gpu installed (no GPU was at hand to test it on).",
-            why="Every machine has one.",
+            why="Every machine has a CPU.",
             pattern=r"^(cpu|cuda:[0-9]{1,3})$",
         ),
     ] = "cpu"
     batching: Annotated[
         Literal["auto", "verify", "on", "off"],
         about(
-            "Whether requests share a run. auto: where a proof, or a probe at load, shows that batched rows equal lone"
-            " rows; what a probe showed is audited with rows that come, and a difference switches it off until the next"
-            " load. verify: where nothing proves it, requests run one at a time, whole, until 400 rows that came were"
-            " run once more in company, in idle moments, without a difference.",
-            why="That dimension 0 has no fixed size does not make it a batch.",
+            "Whether requests share a run. auto: if a proof, or a probe at load, shows that batched rows equal rows run"
+            " alone; a probe's result is audited with live rows, and a difference disables batching until the next"
+            " load. verify: without a proof, each request runs alone and whole until 400 live rows were rerun in"
+            " batches, in idle time, without a difference.",
+            why="A dynamic dimension 0 need not be a batch dimension.",
             kind="batching",
         ),
     ] = "auto"
     batch_rows_max: Annotated[
         int | None,
         about(
-            "Most rows that run together. A larger request is cut into parts and answered whole; where batching is off,"
-            " or not verified yet, it runs as it came. null: with an objective as many as it and what batches take"
-            " allow, at most 128; else 32.",
-            why="An objective bounds how long callers wait, and larger batches hold it through larger bursts. Without"
-            " one nothing does: past 32 rows most models gain little and every caller waits longer.",
+            "Maximum number of rows per batch. A larger request is split and its answer joined; with batching off, or"
+            " not verified yet, it runs whole. null: with an objective, as many as the objective and the measured batch"
+            " latency allow, at most 128; else 32.",
+            why="An objective bounds the wait, and larger batches absorb larger bursts. Without one, most models gain"
+            " little past 32 rows and every caller waits longer.",
             ge=1,
             le=65536,
         ),
@@ -409,9 +410,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
         Padding | None,
         about(
             "Inputs of different lengths that share a batch: {inputs: {tokens: {axis: 1, value: 0}, mask: {axis: 1}},"
-            " outputs: {scores: {axis: 1}}}. Each input is filled up to the longest in its batch, each output cut back."
-            " null: only inputs of equal shape share one.",
-            why="Only its owner knows that a model's answer does not depend on the padding.",
+            " outputs: {scores: {axis: 1}}}. Each input is padded to the longest in its batch, each output cut back."
+            " null: only inputs of equal shape share a batch.",
+            why="Only its owner knows that the model masks the padding.",
             kind="padding",
             flag=False,
         ),
@@ -419,40 +420,40 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     batch_tolerance_absolute: Annotated[
         float,
         about(
-            "Largest difference that counts as none, in the probe and between rows that come.",
-            why="Rounding differs with the order of sums.",
+            "Maximum absolute difference that counts as equal, in the probe and in the audit of live rows.",
+            why="Rounding depends on the order of sums.",
             ge=0,
         ),
     ] = 1e-5
     batch_tolerance_relative: Annotated[
         float,
         about(
-            "The same, relative to the value.",
-            why="FP32 keeps some seven digits, a deep model loses a few.",
+            "Maximum relative difference that counts as equal.",
+            why="FP32 has about seven digits; a deep model loses a few.",
             ge=0,
         ),
     ] = 1e-3
     linger: Annotated[
         bool,
         about(
-            "Whether a batch smaller than the recent load waits a moment (at most about 1 ms) for more rows.",
-            why="Callers that were answered together come back together; a lone caller never waits.",
+            "Whether a batch below the recent load waits (at most about 1 ms) for more rows.",
+            why="Callers answered together return together; a lone caller never waits.",
         ),
     ] = True
     ejection: Annotated[
         bool,
         about(
-            "Whether a replica that fails, or takes three times what the others take, is left out for a while (5 s, the"
-            " next time longer); at most every third.",
-            why="One bad replica would make its share of all answers late.",
+            "Whether to eject a replica that fails, or takes three times as long as the others, for 5 s, longer each"
+            " time; at most one in three.",
+            why="One bad replica would delay its share of all answers.",
         ),
     ] = True
     hedge_budget: Annotated[
         float,
         about(
-            "Most batches, as a share of all, that are run once more on an idle replica because they take longer than"
-            " 95 % of runs do; whoever is done first answers. 0: none.",
-            why="It costs work, and helps only where a run is slow by chance and not by its inputs. 0.05 is usual.",
+            "Maximum share of batches to hedge: run again on an idle replica because they take longer than 95 % of"
+            " runs; the first result answers. 0: none.",
+            why="It costs capacity, and helps only if runs are slow by chance, not by input. 0.05 is usual.",
             ge=0,
             le=1,
         ),
@@ -460,8 +461,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     priority_default: Annotated[
         int,
         about(
-            "Class of requests that don't say; 0 is served first.",
-            why="The middle of three: room on both sides.",
+            "Priority of requests without one; 0 is served first.",
+            why="The middle of three: leaves room on both sides.",
             ge=0,
             le=255,
         ),
@@ -469,21 +470,21 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     queue_rows_max: Annotated[
         int,
         about(
-            "Most rows that wait. Past it requests are refused with 503.",
-            why="A hundred full batches: longer queues only make answers late.",
+            "Maximum number of queued rows. Beyond it requests are refused with 503.",
+            why="A hundred full batches: longer queues only add latency.",
             ge=1,
             le=10_000_000,
         ),
     ] = 4096
     queue_max_bytes: Annotated[
-        int, about("Most bytes that wait.", why="Four of the largest bodies.", kind="size", ge=1)
+        int, about("Maximum size of queued requests.", why="Four maximum-size bodies.", kind="size", ge=1)
     ] = 256 * MiB
     cache_max_bytes: Annotated[
         int | None,
         about(
-            "Most bytes of answers that are kept and given again to equal requests; equal requests that come together"
-            " are run once. null: every request is run.",
-            why="Only its owner knows that a model gives equal inputs equal answers, and that they are asked again.",
+            "Maximum size of the response cache, which answers equal requests; concurrent equal requests run once."
+            " null: no cache.",
+            why="Only its owner knows that a model is deterministic and that requests repeat.",
             kind="size",
             ge=KiB,
         ),
@@ -491,11 +492,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     sequence: Annotated[
         Sequences | None,
         about(
-            "Requests that belong together, by the parameter sequence_id: {idle_max: 60s, sequences_max: 10000, start:"
-            " INPUT, end: INPUT, ready: INPUT, id: INPUT, state: {INPUT: OUTPUT}}, all of it optional. What state names"
-            " is kept by the server from one request to the next; without it the model remembers by itself and has one"
-            " replica. null: every request stands for itself.",
-            why="Most models remember nothing.",
+            "Stateful requests, grouped by the parameter sequence_id: {idle_max: 60s, sequences_max: 10000, start:"
+            " INPUT, end: INPUT, ready: INPUT, id: INPUT, state: {INPUT: OUTPUT}}, every key optional. The server keeps"
+            " the tensors of state between requests; without it the model keeps its own state and has one replica."
+            " null: every request is independent.",
+            why="Most models are stateless.",
             kind="sequence",
             scope="one",
             flag=False,
@@ -504,40 +505,39 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     retry_on_worker_loss: Annotated[
         bool,
         about(
-            "Whether a request whose worker died is run again. false: it is answered 503 at once.",
-            why="Models are functions; set it to false for one with side effects.",
+            "Whether to retry a request whose worker died. false: it is answered 503 at once.",
+            why="Most models have no side effects; set it to false for one that has.",
         ),
     ] = True
     execution_max_s: Annotated[
         float | None,
         about(
-            "Longest run of a batch; past it the run is asked to stop, and its worker is killed half a second later."
-            " null: a run may take as long as it takes. One that is unusually long gets a spare replica beside it, and"
-            " one that nobody waits for any more is ended after ten seconds or twenty times what is usual.",
-            why="Only the model's owner knows how long its honest work may take.",
+            "Time limit of one run; past it the run is asked to stop, and its worker is killed half a second later."
+            " null: no limit. An unusually long run gets a spare replica, and one that no caller waits for is stopped"
+            " after the larger of ten seconds and twenty times the usual time.",
+            why="Only its owner knows how long a run of the model may take.",
             kind="duration",
         ),
     ] = None
     late_wait_objectives: Annotated[
         float,
         about(
-            "How many times its objective a request waits that can no longer meet it, before it is refused with 503"
-            " and Retry-After. Requests that still can go first.",
-            why="Under lasting overload it would wait until the load ends; four times the objective is late for every"
-            " caller, and long enough for a burst to pass.",
+            "How long a request that can no longer meet its objective waits, in multiples of the objective, before it"
+            " is refused with 503 and Retry-After. Requests that can still meet theirs go first.",
+            why="Under lasting overload it would wait until the load ends; four times the objective outlasts a burst.",
             ge=1,
             le=1000,
         ),
     ] = 4.0
     load_max_s: Annotated[
         float,
-        about("Longest loading and warm-up.", why="Gigabytes from a slow disk fit.", kind="duration"),
+        about("Time limit for loading and warm-up.", why="Enough for gigabytes from a slow disk.", kind="duration"),
     ] = 600.0
     kills_per_minute_max: Annotated[
         int,
         about(
-            "Workers that requests under suspicion may kill in a minute; past it they are answered WorkerLost.",
-            why="Finding one poison request among 32 takes about ten.",
+            "Maximum workers per minute that suspect requests may kill; beyond it they are answered WorkerLost.",
+            why="Finding one poison request among 32 takes about ten kills.",
             ge=1,
             le=1000,
         ),
@@ -545,8 +545,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     arena_max_bytes: Annotated[
         int,
         about(
-            "Largest shared memory of one replica; half of it for each of two batches.",
-            why="Batches of the largest bodies fit; pages that nothing was written to take no memory.",
+            "Maximum shared memory of one replica; each of its two batches gets half.",
+            why="Batches of the largest bodies fit; untouched pages take no memory.",
             kind="size",
             ge=MiB,
         ),
@@ -554,9 +554,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     warmup: Annotated[
         bool | tuple[Sample, ...],
         about(
-            "Whether a real inference must pass before a replica is ready. A list of requests is run instead of zeros,"
-            " and each must pass: {inputs: {text: [a good day]}, rows: 8, count: 3}, values as in plain requests, or"
-            " {file: request.json} in the folder warmup beside the versions, a body as /v2/models/NAME/infer takes it.",
+            "Whether a real inference must succeed before a replica is ready. A list of requests runs instead of zeros,"
+            " and each must succeed: {inputs: {text: [a good day]}, rows: 8, count: 3}, values as in plain requests, or"
+            " {file: request.json} in the folder warmup next to the version folders, a body of /v2/models/NAME/infer.",
             why="The first run is the slow one.",
             kind="warmup",
         ),
@@ -564,7 +564,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     profiling: Annotated[
         bool,
         about(
-            "Whether the latency of every batch size is measured on idle capacity after the model is ready.",
-            why="The objective can be kept from the first burst on.",
+            "Whether to measure the latency of every batch size on idle capacity once the model is ready.",
+            why="The objective holds from the first burst.",
         ),
     ] = True

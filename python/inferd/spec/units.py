@@ -1,6 +1,6 @@
-"""Durations and sizes as people write them: ``20ms``, ``64MiB``.
+"""Durations and sizes as users write them: ``20ms``, ``64MiB``.
 
-Reads text or numbers, hands on seconds and bytes. Knows nothing of which setting they belong to.
+Reads text or numbers, hands on seconds and bytes. Knows nothing of the settings they belong to.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _BYTES = {
     "TiB": 2**40,
 }
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ]*)\s*")
-# A century: longer than any timer, short enough for every clock it may be added to.
+# A century: longer than any timer, and adding it to a clock does not overflow.
 _DURATION_MAX_S = 100 * 365 * 24 * 3600.0
 
 
 def parse_duration(value: Any, *, unit_needed: bool = False) -> float:
-    """Seconds of ``20ms``, ``1.5s``, ``10min`` or ``2h``.
+    """Parse a duration such as ``20ms``, ``1.5s``, ``10min`` or ``2h``; return seconds.
 
     Args:
         value: text with a unit, or a number of seconds.
@@ -52,22 +52,22 @@ def parse_duration(value: Any, *, unit_needed: bool = False) -> float:
 
 
 def parse_size(value: Any) -> int:
-    """Bytes of ``64MiB``, ``1.5GB`` or a bare number of bytes.
+    """Parse a size such as ``64MiB``, ``1.5GB`` or a bare number; return bytes.
 
     Raises:
-        ValueError: it is neither, or is negative.
+        ValueError: it is neither, is negative, or is above 4 EiB.
     """
     number, unit = _split(value, "a size", "64MiB or 1GB")
     if unit not in _BYTES and unit != "":
         raise ValueError(f"{value!r} has an unknown unit '{unit}'; use {', '.join(_BYTES)}")
     size = number * _BYTES.get(unit, 1)
     if size > 2**62:
-        raise ValueError(f"{value!r} is more than any machine has")
+        raise ValueError(f"{value!r} is too large; the maximum is 4 EiB")
     return round(size)
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest text that reads back as ``seconds``: ``0.02`` is ``20ms``."""
+    """Return the shortest text that parses to ``seconds``: ``0.02`` is ``20ms``."""
     for unit, scale in (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         count = seconds / scale
         if count >= 1 and abs(count - round(count)) < 1e-9 * count:
@@ -76,7 +76,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size: int) -> str:
-    """The shortest text that reads back as ``size``: ``67108864`` is ``64MiB``."""
+    """Return the shortest text that parses to ``size``: ``67108864`` is ``64MiB``."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size >= _BYTES[unit] and size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}"
@@ -93,7 +93,7 @@ def _split(value: Any, what: str, example: str) -> tuple[float, str]:
 
 
 def _number(value: float, what: str, example: str) -> float:
-    # NaN is neither.
+    # Rejects NaN too.
     if not value >= 0:
         raise ValueError(f"{value!r} is not {what}; write for instance {example}")
     return float(value)

@@ -1,6 +1,6 @@
-"""The values of settings that are more than a word or a number.
+"""Structured values of settings.
 
-Read wherever a setting of such a form is declared, converted or used. Knows nothing of what they are written as.
+Read wherever such a setting is declared, converted or used. Knows nothing of their YAML form.
 """
 
 from __future__ import annotations
@@ -20,44 +20,43 @@ class Objective(msgspec.Struct, frozen=True):
 
 
 class Versions(msgspec.Struct, frozen=True):
-    """Which versions of a model are served: the ``latest`` greatest, those ``listed``, or with neither all."""
+    """Versions of a model to serve: the ``latest`` greatest, those ``listed``, or, with neither, all."""
 
     latest: int | None = 1
     listed: tuple[int, ...] = ()
 
 
 class PaddedInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An input whose dimension ``axis`` is filled up with ``value``."""
+    """An input that is padded along ``axis`` with ``value``."""
 
     axis: Annotated[int, msgspec.Meta(ge=1)] = 1
     value: float = 0.0
 
 
 class CutOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An output whose dimension ``axis`` is as long as the padded inputs, and is cut back."""
+    """An output that is cut back along ``axis`` to the unpadded length."""
 
     axis: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class Padding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How inputs of different lengths are made equal, by name."""
+    """How to pad inputs of different lengths, by name."""
 
     inputs: Annotated[dict[str, PaddedInput], msgspec.Meta(min_length=1)]
     outputs: dict[str, CutOutput] = {}
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The ``output`` that gives the next request its input; ``shape`` is that of the first, the batch included."""
+    """Sequence state: ``output`` becomes an input of the next request; ``shape`` is the first one's, batch included."""
 
     output: str
     shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] | None = None
 
 
 class Sequences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How requests that belong together are answered.
+    """How requests of one sequence are served.
 
-    ``start``, ``end``, ``ready`` and ``id`` name inputs that tell the model where in a sequence it is; ``state`` has
-    inputs that are kept between two requests.
+    ``start``, ``end``, ``ready`` and ``id`` name control inputs; ``state`` maps inputs that are kept between requests.
     """
 
     idle_max_s: float = 60.0
@@ -69,7 +68,7 @@ class Sequences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     state: dict[str, State] = {}
 
     def to_json(self) -> dict[str, Any]:
-        """The form that crosses to the data plane."""
+        """Return the data plane's JSON form."""
         controls = {"start": self.start, "end": self.end, "ready": self.ready, "id": self.id}
         return {
             "idle_max_s": self.idle_max_s,

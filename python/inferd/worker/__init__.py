@@ -1,1 +1,1 @@
-"""The worker process of a Python model. It meets the control plane by process and wire only."""
+"""The worker process of a Python model. It talks to the control plane only across the process boundary."""

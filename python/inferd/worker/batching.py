@@ -1,7 +1,7 @@
-"""Decides whether requests may share a run of the model: batching must be earned.
+"""Decide whether requests may share a run of the model.
 
-Reads a runtime and its settings, hands on the signature with the verdict: who decided, and why. Knows nothing of
-channels, and not how rows are run together.
+Reads a runtime and its settings, hands on the signature with the verdict: the decision's source and reason. Knows
+nothing of channels and of how batches are assembled.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from inferd.worker.probe import Bounds, NotIndependent, Undecided, probe
 if TYPE_CHECKING:
     from inferd.runtimes.base import Runtime
 
-__all__ = ["earned_signature"]
+__all__ = ["decide_batching"]
 
 
-def earned_signature(runtime: Runtime, load: dict[str, Any]) -> Signature:
-    """The runtime's signature, batched only where batched rows equal lone rows.
+def decide_batching(runtime: Runtime, load: dict[str, Any]) -> Signature:
+    """Return the runtime's signature, batched only if batched rows equal rows run alone.
 
     Args:
         runtime: the loaded model.
-        load: its settings: ``batching``, ``batch_rows_max``, ``tolerance``; ``repeatable``: whether the model may run
-            more often than it is asked, ``samples`` of the warm-up and ``runtime``, where they are there.
+        load: its settings: ``batching``, ``batch_rows_max``, ``tolerance``; optional: ``repeatable`` (whether extra
+            runs of the model are allowed), ``samples`` (warm-up requests) and ``runtime``.
     """
     signature = runtime.signature
     streams = isinstance(runtime, Streaming) and runtime.streams
-    earned, verdict = (False, Verdict("shapes", "it streams")) if streams else _decided(runtime, load)
-    off = None if earned else verdict.why
+    batched, verdict = (False, Verdict("shapes", "it streams")) if streams else _decide(runtime, load)
+    off = None if batched else verdict.why
     return Signature(signature.inputs, signature.outputs, off, decoupled=streams, verdict=verdict)
 
 
-def _decided(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
+def _decide(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
     if load["batching"] == "on":
         return True, Verdict("setting", "batching: on")
     if load["batching"] == "off":
@@ -47,27 +47,27 @@ def _decided(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
     proof = getattr(runtime, "independent", None)
     if proof is not None:
         return True, Verdict("analysis", proof)
-    return _probed(runtime, load)
+    return _probe(runtime, load)
 
 
-def _probed(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
+def _probe(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
     once = not load.get("repeatable", True)
-    # Only Python answers an index beyond a vocabulary with an exception for certain.
-    wild = load.get("runtime", "python") == "python"
+    # Only Python reliably raises an exception for an index beyond a vocabulary; libraries may crash.
+    unbounded = load.get("runtime", "python") == "python"
     try:
         samples = load.get("samples", ())
-        bounds = Bounds(load["batch_rows_max"], load["tolerance"], samples, once=once, wild=wild)
+        bounds = Bounds(load["batch_rows_max"], load["tolerance"], samples, once=once, unbounded=unbounded)
         found = probe(runtime, bounds)
     except Undecided as finding:
-        # Requests that come may decide what made-up rows do not.
+        # With batching: verify, live rows decide instead.
         return load["batching"] == "verify", Verdict("probe", str(finding))
     except NotIndependent as finding:
         return False, Verdict("probe", str(finding))
-    except Exception as fault:  # noqa: BLE001 (whatever a model raises on made-up input says that it can't be probed)
-        said = f" ({str(fault).partition(chr(10))[0]})" if isinstance(fault, InferdError) else ""
+    except Exception as fault:  # noqa: BLE001 (a model may raise anything on generated input)
+        message = f" ({str(fault).partition(chr(10))[0]})" if isinstance(fault, InferdError) else ""
         return load["batching"] == "verify", Verdict(
             "probe",
-            f"the probe failed with {type(fault).__name__}{said}; give the class an example, or set batching: on",
+            f"the probe failed with {type(fault).__name__}{message}; give the class an example, or set batching: on",
         )
-    why = f"each of {found.rows} rows gave in {found.companies} batches what it gave alone (a probe, no proof"
-    return True, Verdict("probe", f"{why}; {found.short})" if found.short else f"{why})", found.rows)
+    why = f"each of {found.rows} rows gave in {found.batches} batches what it gave alone (a probe, no proof"
+    return True, Verdict("probe", f"{why}; {found.incomplete})" if found.incomplete else f"{why})", found.rows)

@@ -1,4 +1,4 @@
-"""The channel to the gateway, in numpy's terms.
+"""The channel to the gateway, with numpy arrays.
 
 Reads batches from the native module, hands on arrays over shared memory and takes arrays back.
 Knows nothing of the model.
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from inferd.types import InputSchema, Signature
 
-__all__ = ["Channel", "Told", "WorkerBatch"]
+__all__ = ["Channel", "ModelInfo", "WorkerBatch"]
 
 
 class WorkerBatch:
-    """One batch, to be answered once by :meth:`finish` or :meth:`fail`."""
+    """One batch, answered once by :meth:`finish` or :meth:`fail`."""
 
     def __init__(self, native: _native.WorkerBatch, signature: Signature) -> None:
         self._native = native
@@ -31,26 +31,26 @@ class WorkerBatch:
         self.rows = native.rows
 
     def inputs(self) -> dict[str, np.ndarray]:
-        """The inputs by name, in place."""
+        """Return the inputs by name, as views where possible."""
         tensors = zip(self._signature.inputs, self._native.inputs(), strict=True)
         return {spec.name: as_array(*tensor) for spec, tensor in tensors}
 
     def finish(self, outputs: list[np.ndarray], execution_s: float) -> None:
-        """Answer with ``outputs``, in the signature's order; the run itself took ``execution_s`` seconds."""
+        """Answer with ``outputs``, in the signature's order; ``execution_s``: duration of the run in seconds."""
         self._write(outputs)
         self._native.finish(execution_s)
 
     def respond(self, outputs: list[np.ndarray]) -> bool:
-        """Give one of several responses and wait until it is taken.
+        """Send one of several responses and wait until it is received.
 
         Returns:
-            Whether another is wanted; in either case :meth:`end` or :meth:`fail` is the end.
+            Whether to send another; either way :meth:`end` or :meth:`fail` must follow.
         """
         self._write(outputs)
         return self._native.respond()
 
     def end(self, execution_s: float) -> None:
-        """Say that there is no further response."""
+        """End a sequence of responses."""
         self._native.finish(execution_s)
 
     def _write(self, outputs: list[np.ndarray]) -> None:
@@ -63,56 +63,56 @@ class WorkerBatch:
                 np.copyto(as_array(spec.datatype, shape, room), array)
 
     def fail(self, kind: str, message: str, detail: str) -> None:
-        """Answer with an error: clients read ``message``, the log ``detail``."""
+        """Answer with an error: ``message`` is for clients, ``detail`` for the log."""
         self._native.fail(kind, message, detail)
 
 
-class Told(NamedTuple):
-    """What a worker tells of its model besides its signature."""
+class ModelInfo(NamedTuple):
+    """What a worker reports about its model besides the signature."""
 
     facts: dict[str, str]
-    """What an operator wants to know."""
+    """Facts for operators."""
     defaults: Mapping[str, np.ndarray] = {}
-    """One row of each input that a request may leave out."""
+    """One row of each optional input."""
     controls: Mapping[str, str] = {}
-    """Inputs that the server fills, and with what."""
+    """Inputs that the server fills, and their kind."""
     sequence: dict[str, Any] | None = None
-    """How sequences are answered."""
+    """Settings of sequences."""
     schemas: Sequence[InputSchema] = ()
-    """What is known of inputs beside their types."""
+    """Schemas of tabular inputs."""
     ignored_columns: Sequence[str] = ()
-    """Columns of clients' frames that the model does not read."""
+    """Columns of data frames that the model does not read."""
 
 
 class Channel:
-    """The worker's end. Made from the descriptor that the gateway passed on."""
+    """The worker's end of the channel, over the descriptor that the gateway passed on."""
 
     def __init__(self, descriptor: int) -> None:
         self._native = _native.WorkerChannel(descriptor)
         self.load: dict[str, Any] = json.loads(self._native.load)
 
     def failed(self, message: str, detail: str) -> None:
-        """Say that the model could not be loaded. The process should end then."""
+        """Report that loading failed. The process must exit afterwards."""
         self._native.failed(message, detail)
 
-    def batches(self, signature: Signature, told: Told) -> Iterator[WorkerBatch]:
-        """Say that the model is loaded, then every batch until the gateway closes the channel.
+    def batches(self, signature: Signature, info: ModelInfo) -> Iterator[WorkerBatch]:
+        """Report that the model is loaded, then yield batches until the gateway closes the channel.
 
         Args:
-            signature: what it takes and gives.
-            told: what else there is to know.
+            signature: of the model.
+            info: further information about it.
         """
         extras = {
-            "defaults": [_default(signature, name, row) for name, row in told.defaults.items()],
-            "schemas": [schema.to_json() for schema in told.schemas],
-            "ignored_columns": list(told.ignored_columns),
+            "defaults": [_default(signature, name, row) for name, row in info.defaults.items()],
+            "schemas": [schema.to_json() for schema in info.schemas],
+            "ignored_columns": list(info.ignored_columns),
             "verdict": None if signature.verdict is None else signature.verdict.to_json(),
         }
         loaded = {
             "signature": {**signature.to_json(), "extras": extras},
-            "facts": told.facts,
-            "controls": dict(told.controls),
-            "sequence": told.sequence,
+            "facts": info.facts,
+            "controls": dict(info.controls),
+            "sequence": info.sequence,
         }
         self._native.loaded(json.dumps(loaded))
         while (batch := self._native.next()) is not None:
@@ -120,7 +120,7 @@ class Channel:
 
 
 def _default(signature: Signature, name: str, row: np.ndarray) -> dict[str, Any]:
-    """``InputDefault`` of the data plane."""
+    """Return the data plane's ``InputDefault``."""
     spec = next(spec for spec in signature.inputs if spec.name == name)
     data = pack_bytes(row, missing=True) if spec.datatype == "BYTES" else row.tobytes()
     return {"input": name, "shape": list(row.shape), "data": list(data)}

@@ -16,8 +16,8 @@ from inferd.errors import InferdError, InvalidInput, ModelFailed
 from inferd.runtimes.base import Controlled, Tabular
 from inferd.runtimes.kept import Lost, changes, entered, inodes, located
 from inferd.runtimes.registry import runtime
-from inferd.worker.batching import earned_signature
-from inferd.worker.channel import Channel, Told, WorkerBatch
+from inferd.worker.batching import decide_batching
+from inferd.worker.channel import Channel, ModelInfo, WorkerBatch
 from inferd.worker.tensors import checked_outputs
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ def main(descriptor: int) -> int:
         load, check = _located(channel.load)
         model = runtime(load["runtime"]).load(load)
         check()
-        signature = earned_signature(model, load)
+        signature = decide_batching(model, load)
     except (Exception, SystemExit) as fault:  # noqa: BLE001 (whatever the model raises is told, and ends this worker)
         channel.failed(_load_message(fault), users_traceback(fault))
         return 1
-    told = Told({**model.facts, **load.get("facts", {})}, getattr(model, "defaults", {}))
+    told = ModelInfo({**model.facts, **load.get("facts", {})}, getattr(model, "defaults", {}))
     if isinstance(model, Controlled):
         sequence = None if model.sequence is None else model.sequence.to_json(batched=signature.batched)
         told = told._replace(controls=model.controls, sequence=sequence)

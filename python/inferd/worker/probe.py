@@ -1,11 +1,11 @@
-"""Finds out whether a row's answer depends on the rows that run with it, by running rows alone and in company.
+"""Probe whether a row's outputs depend on the other rows of its batch, by running rows alone and in batches.
 
-Reads a runtime and bounds, hands on how many rows were compared, or how rows change each other. It shows nothing of
-rows that it did not run: a passed probe is no proof. Knows nothing of settings and channels.
+Reads a runtime and bounds, hands on the number of rows compared, or how rows influence each other. A passed probe is no
+proof: it covers only the rows that it ran. Knows nothing of settings and channels.
 
-Each row first runs alone twice, with all the others in between: what differs from itself can't be compared. Then rows
-run in company: ordinary ones, an outlier among them in several places, all of them in both orders, equal ones, and as
-many as a batch may have. What the model refuses alone is left out; an ordinary row must be right.
+Each row first runs alone twice, with all others in between: a row that differs from itself can't be compared. Then rows
+run in batches: ordinary ones, with an outlier in several positions, all of them in both orders, equal ones, and a full
+batch. Rows that the model rejects alone are skipped; an ordinary row must be accepted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from inferd.worker.probe_compare import close, difference
-from inferd.worker.probe_rows import Rows, recipes
+from inferd.worker.probe_rows import RowGenerator, recipes
 from inferd.worker.tensors import checked_outputs
 
 if TYPE_CHECKING:
@@ -32,33 +32,33 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "Finding", "NotIndependent", "Undecided", "probe"]
 
 SECONDS = 1.0
-"""How long the probe takes past the first run, as far as it has a choice. Two rows run alone twice and together in
-either order however long that takes."""
-_ROWS_MOST = 128
-_REFUSED_MOST = 4
-_ELEMENTS_MOST = 1 << 22
-"""Of the largest company: 32 MiB in FP64."""
+"""Time budget in seconds after the first run. Exceeded if need be by the minimum: two rows, each run alone twice and
+together in both orders."""
+_ROWS_MAX = 128
+_REJECTED_MAX = 4
+_ELEMENTS_MAX = 1 << 22
+"""Maximum elements of the largest batch: 32 MiB in FP64."""
 
 
 class NotIndependent(Exception):
-    """Why rows must not run together, in words for the operator."""
+    """Rows must not be batched; the message gives operators the reason."""
 
 
 class Undecided(NotIndependent):
-    """Why nothing is known of rows that run together."""
+    """The probe could not tell whether rows are independent."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far the probe goes.
+    """Limits of the probe.
 
     Args:
-        rows_max: most rows of a batch.
-        tolerance: ``absolute`` and ``relative`` difference that is rounding.
-        samples: requests of the warm-up, whose rows are ordinary ones: plain values by input.
-        once: whether the model has side effects: it runs five times and no more: two rows, one of them twice, and both
-            together in either order.
-        wild: whether an unknown integer is an exception at worst.
+        rows_max: maximum rows per batch.
+        tolerance: ``absolute`` and ``relative`` difference that counts as rounding.
+        samples: warm-up requests, whose rows are ordinary: plain values by input.
+        once: whether the model has side effects: limits the probe to five runs, of two rows, one of them twice, and
+            both together in both orders.
+        unbounded: whether integers beyond a vocabulary raise an exception at worst.
         seconds: see :data:`SECONDS`.
     """
 
@@ -66,42 +66,42 @@ class Bounds:
     tolerance: Mapping[str, float]
     samples: Sequence[Mapping[str, Any]] = ()
     once: bool = False
-    wild: bool = False
+    unbounded: bool = False
     seconds: float = SECONDS
 
 
 class Finding(NamedTuple):
-    """What was compared, without a difference."""
+    """The extent of a probe that found no difference."""
 
     rows: int
-    companies: int
-    short: str | None
-    """Why there were not more; ``None`` where everything was run."""
+    batches: int
+    incomplete: str | None
+    """Why the probe was cut short; ``None`` if it was not."""
 
 
 def probe(runtime: Runtime, bounds: Bounds) -> Finding:
-    """Run rows alone and in company.
+    """Run rows alone and in batches.
 
     Raises:
-        NotIndependent: a row changes in company or from run to run.
-        Undecided: the rows show nothing.
+        NotIndependent: outputs of a row change in a batch or from run to run.
+        Undecided: the rows are inconclusive.
     """
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # What a library thinks of made-up rows is no news to the operator.
+        # Library warnings about generated rows do not concern the operator.
         warnings.simplefilter("ignore")
         return _Probe(runtime, bounds).found()
 
 
-class _Answered(NamedTuple):
+class _Result(NamedTuple):
     row: Row
-    answer: list[np.ndarray]
+    outputs: list[np.ndarray]
 
 
 class _Clock:
-    """What runs take of the time that there is.
+    """The probe's time budget.
 
-    A run that takes far longer than others of as many rows waited for the machine: it is charged as four of them, so
-    that a busy machine does not make the probe see less. Past ten times its seconds the probe ends all the same.
+    A run that takes four times as long as others of as many rows was delayed by the machine: it is charged as four of
+    them, so that a busy machine does not reduce coverage. The probe ends after ten times its budget in any case.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -111,12 +111,12 @@ class _Clock:
         self._last = self._row = self._share = math.inf
 
     def start(self) -> None:
-        """Begin to count: what was run so far is free."""
+        """Start counting: earlier runs are free."""
         self.spent, self._started = 0.0, time.perf_counter()
 
     @contextlib.contextmanager
     def run(self, rows: int) -> Iterator[None]:
-        """Measure a run of so many rows."""
+        """Measure a run of ``rows`` rows."""
         began = time.perf_counter()
         yield
         self._last = time.perf_counter() - began
@@ -128,11 +128,11 @@ class _Clock:
             self.spent = math.inf
 
     def last_is_long(self) -> bool:
-        """Whether the last run of one row took far longer than the quickest."""
+        """Whether the last run of one row took much longer than the fastest."""
         return self._last > max(4 * self._row, self._row + 0.1)
 
     def has_time_for(self, rows: int) -> bool:
-        """Whether a run of so many rows fits in, as far as runs so far tell."""
+        """Whether a run of ``rows`` rows fits in the budget, by the measured time per row."""
         return self.spent + self._share * rows < self._seconds
 
 
@@ -142,157 +142,157 @@ class _Probe:
         self._specs = runtime.signature.outputs
         self._clock = _Clock(bounds.seconds)
         self._row_elements = 1
-        self._refused: list[Row] = []
-        self._short: str | None = None
+        self._rejected: list[Row] = []
+        self._incomplete: str | None = None
 
     def found(self) -> Finding:
-        made, first = self._begin()
-        rows = made.each()
-        lone = [_Answered(next(rows), first)]
-        self._row_elements = sum(array.size for array in lone[0].row.batch.values())
-        # Loading ends in the first run of many a library: it is not counted.
+        generator, first = self._first_row()
+        rows = generator.each()
+        results = [_Result(next(rows), first)]
+        self._row_elements = sum(array.size for array in results[0].row.batch.values())
+        # Not counted: in many libraries the first run completes loading.
         self._clock.start()
-        self._run_alone(rows, lone)
-        if len(lone) < 2:
+        self._run_alone(rows, results)
+        if len(results) < 2:
             raise Undecided(
-                "the model takes only one of the rows that were made up, so a probe shows nothing; give the class an"
-                " example of several rows, or set batching: on if rows are independent"
+                "the model takes only one of the rows that were made up, so a probe shows nothing; give the class"
+                " an example of several rows, or set batching: on if rows are independent"
             )
-        self._repeat(lone)
-        self._same_shapes(lone)
-        companies = 0
-        for company in self._companies(len(lone)):
-            if companies >= 2 and not self._has_time_for(company):
-                # A smaller one may fit.
-                self._short = self._short or "the model is slow"
+        self._check_repeatable(results)
+        self._check_shapes(results)
+        batches = 0
+        for members in self._batches(len(results)):
+            if batches >= 2 and not self._has_time_for(members):
+                # A smaller batch may fit.
+                self._incomplete = self._incomplete or "the model is slow"
                 continue
-            self._together([lone[place] for place in company])
-            companies += 1
-        self._not_all_alike(lone)
-        self._refused_in_company(lone)
-        return Finding(len(lone), companies, self._short)
+            self._check_batch([results[index] for index in members])
+            batches += 1
+        self._check_outputs_vary(results)
+        self._check_rejected(results)
+        return Finding(len(results), batches, self._incomplete)
 
-    def _begin(self) -> tuple[Rows, list[np.ndarray]]:
-        """What makes rows of which the model takes an ordinary one, and the answer to that one."""
+    def _first_row(self) -> tuple[RowGenerator, list[np.ndarray]]:
+        """Return a generator whose ordinary row the model accepts, and the outputs of that row."""
         fault: Exception = ValueError("the model has no inputs")
         for tried, recipe in enumerate(recipes(self._runtime)):
             if tried and self._bounds.once:
                 break
             try:
-                made = Rows(self._runtime, recipe, self._bounds.samples, wild=self._bounds.wild)
-                return made, self._run(made.ordinary(), 1)
-            except Exception as error:  # noqa: BLE001 (whatever a model raises, another row may do)
+                rows = RowGenerator(self._runtime, recipe, self._bounds.samples, unbounded=self._bounds.unbounded)
+                return rows, self._run(rows.ordinary(), 1)
+            except Exception as error:  # noqa: BLE001 (a model may raise anything; the next recipe may work)
                 fault = fault if tried else error
         raise fault
 
-    def _run_alone(self, rows: Iterator[Row], lone: list[_Answered]) -> None:
-        """Run each row alone, as far as there is time: a quarter of it, as the rest is for what comes after."""
-        rung = None
+    def _run_alone(self, rows: Iterator[Row], results: list[_Result]) -> None:
+        """Run each row alone, within a quarter of the budget: the rest is for the batches."""
+        magnitude = None
         for row in rows:
-            if len(lone) > 1 and self._bounds.once:
-                self._short = "it runs five times only, as retry_on_worker_loss is false"
+            if len(results) > 1 and self._bounds.once:
+                self._incomplete = "it runs five times only, as retry_on_worker_loss is false"
                 return
-            if len(lone) > 1 and self._clock.spent > self._bounds.seconds / 4:
-                self._short = "the model is slow"
+            if len(results) > 1 and self._clock.spent > self._bounds.seconds / 4:
+                self._incomplete = "the model is slow"
                 return
-            if rung is not None and row.rung >= rung:
+            if magnitude is not None and row.magnitude >= magnitude:
                 continue
-            if self._bounds.once and row.rung and self._runtime.example is not None:
-                # There is one run for a second row: it must be one that the model takes.
+            if self._bounds.once and row.magnitude and self._runtime.example is not None:
+                # There is one run for a second row: use one that the model is likely to accept.
                 continue
             try:
-                lone.append(_Answered(row, self._alone(row)))
+                results.append(_Result(row, self._alone(row)))
             except Exception:
                 if self._bounds.once:
                     raise
-                # What a model raises on what is out of its range is no fault.
-                self._refused.append(row)
+                # The model may reject rows out of its range.
+                self._rejected.append(row)
                 continue
-            if row.rung and not self._bounds.once and self._clock.last_is_long():
-                # Once more: the machine may have been busy.
+            if row.magnitude and not self._bounds.once and self._clock.last_is_long():
+                # Measure again: the machine may have been busy.
                 self._alone(row)
                 if self._clock.last_is_long():
-                    # Its time grows with its numbers: it may wait as many seconds, or count so far.
-                    rung = row.rung
+                    # Run time grows with the numbers, e.g. a count or a delay: skip larger ones.
+                    magnitude = row.magnitude
 
-    def _repeat(self, lone: Sequence[_Answered]) -> None:
-        for place, one in enumerate(lone):
-            if self._bounds.once and place:
+    def _check_repeatable(self, results: Sequence[_Result]) -> None:
+        for index, one in enumerate(results):
+            if self._bounds.once and index:
                 return
-            if place > 1 and self._clock.spent > self._bounds.seconds / 2:
-                self._short = self._short or "the model is slow"
+            if index > 1 and self._clock.spent > self._bounds.seconds / 2:
+                self._incomplete = self._incomplete or "the model is slow"
                 return
             again = self._alone(one.row)
-            name = difference(self._specs, one.answer, again, self._bounds.tolerance)
+            name = difference(self._specs, one.outputs, again, self._bounds.tolerance)
             if name is not None:
                 raise NotIndependent(f"output '{name}' differs from run to run for the same row")
 
-    def _same_shapes(self, lone: Sequence[_Answered]) -> None:
+    def _check_shapes(self, results: Sequence[_Result]) -> None:
         for index, spec in enumerate(self._specs):
-            if len({one.answer[index].shape for one in lone}) > 1:
+            if len({one.outputs[index].shape for one in results}) > 1:
                 raise NotIndependent(f"the shape of output '{spec.name}' depends on the data")
 
-    def _not_all_alike(self, lone: Sequence[_Answered]) -> None:
+    def _check_outputs_vary(self, results: Sequence[_Result]) -> None:
         for index, spec in enumerate(self._specs):
-            first = lone[0].answer[index]
-            if not all(close(first, one.answer[index], spec, self._bounds.tolerance).all() for one in lone):
+            first = results[0].outputs[index]
+            if not all(close(first, one.outputs[index], spec, self._bounds.tolerance).all() for one in results):
                 return
         raise Undecided(
-            "the model answers every made-up row alike, so a probe shows nothing; give the class an example, or set"
-            " batching: on if rows are independent"
+            "the model answers every made-up row alike, so a probe shows nothing; give the class an example, or"
+            " set batching: on if rows are independent"
         )
 
-    def _companies(self, count: int) -> Iterator[list[int]]:
-        """Which rows run together, the most useful first. Rows 0 and 1 are ordinary and unlike."""
-        most = min(self._bounds.rows_max, _ROWS_MOST)
+    def _batches(self, count: int) -> Iterator[list[int]]:
+        """Yield rows to batch, most useful first. Rows 0 and 1 are ordinary and differ."""
+        limit = min(self._bounds.rows_max, _ROWS_MAX)
         yield [0, 1]
         yield [1, 0]
         if self._bounds.once:
             return
         everything = list(range(count))
-        for company in (everything, everything[::-1], [0, *everything[2:][:2]], [1, 0, 1, 0], [0, 0, 0]):
-            yield company[:most]
-        for place in everything[2:]:
-            # One that is unlike the rest, before and behind it.
-            yield [place, 0]
-            yield [0, 1, place][:most]
-        many = min(most, max(2, _ELEMENTS_MOST // max(1, self._row_elements)))
-        yield [place % count for place in range(many)]
-        # Mostly ordinary rows, one stranger in the middle: bounds that are taken from a batch hide it elsewhere.
-        yield [1 if place == many // 2 else 0 for place in range(many)]
+        for members in (everything, everything[::-1], [0, *everything[2:][:2]], [1, 0, 1, 0], [0, 0, 0]):
+            yield members[:limit]
+        for index in everything[2:]:
+            # An outlier before and after an ordinary row.
+            yield [index, 0]
+            yield [0, 1, index][:limit]
+        many = min(limit, max(2, _ELEMENTS_MAX // max(1, self._row_elements)))
+        yield [index % count for index in range(many)]
+        # Ordinary rows around one outlier: statistics over a smaller batch may hide it.
+        yield [1 if index == many // 2 else 0 for index in range(many)]
 
-    def _has_time_for(self, company: Sequence[int]) -> bool:
-        return self._clock.has_time_for(len(company))
+    def _has_time_for(self, members: Sequence[int]) -> bool:
+        return self._clock.has_time_for(len(members))
 
-    def _together(self, company: Sequence[_Answered]) -> None:
-        first = company[0].row.batch
-        batch = {name: np.concatenate([one.row.batch[name] for one in company]) for name in first}
+    def _check_batch(self, members: Sequence[_Result]) -> None:
+        first = members[0].row.batch
+        batch = {name: np.concatenate([one.row.batch[name] for one in members]) for name in first}
         try:
-            answers = self._run(batch, len(company))
+            answers = self._run(batch, len(members))
         except Exception as fault:
-            fewer = "; where it takes fewer, set batch_rows_max" if len(company) > 2 else ""
+            fewer = "; where it takes fewer, set batch_rows_max" if len(members) > 2 else ""
             raise NotIndependent(
-                f"the model raises {type(fault).__name__} where {len(company)} rows run together that it answers alone"
-                f" ({_described(company, 0)}){fewer}"
+                f"the model raises {type(fault).__name__} where {len(members)} rows run together that it answers alone"
+                f" ({_describe(members, 0)}){fewer}"
             ) from fault
-        for place, one in enumerate(company):
-            mine = [answer[place : place + 1] for answer in answers]
-            name = difference(self._specs, one.answer, mine, self._bounds.tolerance)
+        for index, one in enumerate(members):
+            mine = [answer[index : index + 1] for answer in answers]
+            name = difference(self._specs, one.outputs, mine, self._bounds.tolerance)
             if name is not None:
                 raise NotIndependent(
-                    f"output '{name}' of a row changes when other rows run with it ({_described(company, place)})"
+                    f"output '{name}' of a row changes when other rows run with it ({_describe(members, index)})"
                 )
 
-    def _refused_in_company(self, lone: Sequence[_Answered]) -> None:
-        """Where the model answers a row in company that it refuses alone, it fills in what it takes from others."""
-        for row in self._refused[:_REFUSED_MOST]:
+    def _check_rejected(self, results: Sequence[_Result]) -> None:
+        """Fail if the model accepts a row in a batch that it rejects alone: it imputes from the other rows."""
+        for row in self._rejected[:_REJECTED_MAX]:
             if not self._has_time_for([0, 0, 0]):
                 return
-            rows = (lone[0].row, row, lone[1].row)
+            rows = (results[0].row, row, results[1].row)
             batch = {name: np.concatenate([one.batch[name] for one in rows]) for name in row.batch}
             try:
                 self._run(batch, len(rows))
-            except Exception:  # noqa: BLE001, S112 (it refuses the row in company, too)
+            except Exception:  # noqa: BLE001, S112 (rejected in the batch too)
                 continue
             raise NotIndependent(f"a row that the model refuses alone ('{row.kind}') gets an answer in company")
 
@@ -300,17 +300,17 @@ class _Probe:
         return self._run(row.batch, 1)
 
     def _run(self, batch: Batch, rows: int) -> list[np.ndarray]:
-        # A copy: a model may write into what it is given.
+        # Copy: a model may write to its inputs.
         given = {name: array.copy() for name, array in batch.items()}
         with self._clock.run(rows):
             outputs = self._runtime.predict(given)
         return [array.copy() for array in checked_outputs(outputs, self._runtime.signature, rows)]
 
 
-def _described(company: Sequence[_Answered], place: int) -> str:
-    mine = company[place].row.kind
-    others = sorted({one.row.kind for other, one in enumerate(company) if other != place})
-    if len(company) == 2:
+def _describe(members: Sequence[_Result], index: int) -> str:
+    mine = members[index].row.kind
+    others = sorted({one.row.kind for other, one in enumerate(members) if other != index})
+    if len(members) == 2:
         return f"a row of the kind '{mine}' beside one of the kind '{others[0]}'"
     kinds = "', '".join(others[:2]) + ("' and others" if len(others) > 2 else "'")
-    return f"a row of the kind '{mine}' beside {len(company) - 1} of the kinds '{kinds}"
+    return f"a row of the kind '{mine}' beside {len(members) - 1} of the kinds '{kinds}"

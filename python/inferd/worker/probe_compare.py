@@ -1,7 +1,7 @@
-"""Whether a row has the same answer alone and in company.
+"""Compare a row's outputs alone and in a batch.
 
-Reads two answers to one row, hands on the output that differs. Rounding is no difference: the order of sums depends on
-how many rows there are. Nor is another label where two scores are as good as equal. Knows nothing of how rows are run.
+Reads both, hands on the output that differs. Rounding is no difference, as the order of sums depends on the batch size;
+nor is another label if two scores are equal within tolerance. Knows nothing of how rows are run.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 __all__ = ["close", "difference"]
 
-# A short float can't be closer than a few of its own steps, whatever the operator asks for.
+# Half-precision floats can't match within less than a few units in the last place, whatever the setting.
 _STEPS = {"FP16": 4.0 / 1024.0, "BF16": 4.0 / 128.0}
-# Where a lone score decides between two classes.
+# Thresholds at which a single score decides between two classes.
 _DECISIVE = (np.zeros(1), np.full(1, 0.5))
 
 
 def difference(
     specs: Sequence[TensorSpec],
-    lone: Sequence[np.ndarray],
+    alone: Sequence[np.ndarray],
     together: Sequence[np.ndarray],
     tolerance: Mapping[str, float],
 ) -> str | None:
-    """The name of the first output that differs; ``None`` where none does.
+    """Return the name of the first output that differs; ``None`` if none does.
 
     Args:
         specs: of the outputs.
-        lone: the row's answer alone, each array of shape ``(1, *item_shape)``.
-        together: its answer in company, in the same shapes.
+        alone: outputs of the row alone, each of shape ``(1, *item_shape)``.
+        together: its outputs in a batch, in the same shapes.
         tolerance: ``absolute`` and ``relative``.
     """
-    pairs = list(zip(specs, lone, together, strict=True))
+    pairs = list(zip(specs, alone, together, strict=True))
     scores = [_numbers(one, spec) for spec, one, _ in pairs if _is_float(spec)]
     for spec, one, other in pairs:
         if one.shape != other.shape:
@@ -51,18 +51,18 @@ def difference(
 
 
 def close(one: np.ndarray, other: np.ndarray, spec: TensorSpec, tolerance: Mapping[str, float]) -> np.ndarray:
-    """Which elements of two answers of one shape are the same but for rounding."""
+    """Return a mask of the elements that are equal up to rounding."""
     if not _is_float(spec):
         same: np.ndarray = np.asarray(one == other, bool).reshape(one.shape)
         return same
     a, b = _numbers(one, spec), _numbers(other, spec)
     step = _STEPS.get(spec.datatype, 0.0)
     relative = max(tolerance["relative"], step)
-    # What large numbers come to is rounded like them, however small it is.
+    # Small results of large numbers carry the rounding error of the large ones.
     greatest = np.abs(b[np.isfinite(b)]).max(initial=1.0)
     absolute = max(tolerance["absolute"], step / 16.0) * greatest
     with np.errstate(all="ignore"):
-        # Infinity is as far from any number as its own size.
+        # inf - x is infinite, and so is the relative bound.
         near = np.isfinite(b) & (np.abs(a - b) <= absolute + relative * np.abs(b))
     equal: np.ndarray = (a == b) | (np.isnan(a) & np.isnan(b)) | near
     return equal
@@ -79,10 +79,10 @@ def _numbers(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
 
 
 def _tied(differs: np.ndarray, scores: np.ndarray, tolerance: Mapping[str, float]) -> bool:
-    """Whether all that differs was chosen between scores that are as good as equal.
+    """Whether every difference is a choice between scores that are equal within tolerance.
 
     Args:
-        differs: which labels or places of a row differ.
+        differs: mask of the labels or ranks that differ.
         scores: an output of the same row.
         tolerance: ``absolute`` and ``relative``.
     """
@@ -96,12 +96,12 @@ def _tied(differs: np.ndarray, scores: np.ndarray, tolerance: Mapping[str, float
     if differs.size == 1 and scores.size == 1:
         return bool(any(near(scores, value).all() for value in _DECISIVE))
     if scores.shape == differs.shape and scores.shape[-1] > 1:
-        # Places in an order, each with its score: neighbours have changed places.
+        # A ranking with scores: neighbours may have been swapped.
         neighbours = near(scores[..., 1:], scores[..., :-1])
-        beside = np.zeros(scores.shape, bool)
-        beside[..., 1:] |= neighbours
-        beside[..., :-1] |= neighbours
-        return bool(beside[differs].all())
+        adjacent = np.zeros(scores.shape, bool)
+        adjacent[..., 1:] |= neighbours
+        adjacent[..., :-1] |= neighbours
+        return bool(adjacent[differs].all())
     if scores.ndim and scores.shape[-1] > 1 and scores.size == differs.size * scores.shape[-1]:
         best = np.sort(scores.reshape(differs.size, -1), axis=1)[:, -2:]
         return bool(near(best[:, 0], best[:, 1])[differs.reshape(-1)].all())

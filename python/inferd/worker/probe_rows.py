@@ -1,8 +1,8 @@
-"""Rows that the probe runs: ordinary ones, and such as make many models do something else.
+"""Generate rows for the probe: ordinary ones, and ones that make many models behave differently.
 
-Reads what a runtime declares and what its model knows: its example, the schemas of its tables, constants in its code.
-Hands on single rows, the same ones every time, each from a stream of random numbers of its own. Knows nothing of
-whether a model takes them: what it refuses is left out by the probe.
+Reads what a runtime declares and its model provides: an example, schemas of tabular inputs, constants in its code.
+Hands on single rows, deterministic, each from its own random stream. Knows nothing of whether a model accepts them: the
+probe skips rejected ones.
 """
 
 from __future__ import annotations
@@ -22,62 +22,62 @@ if TYPE_CHECKING:
     from inferd.runtimes.base import Batch, Runtime
     from inferd.types import InputSchema, TensorSpec
 
-__all__ = ["Row", "Rows", "recipes", "sample"]
+__all__ = ["Row", "RowGenerator", "recipes", "sample"]
 
-# A dimension of free size that is not the batch. Some networks need one that is large enough, or a multiple of 32.
+# Sizes to try for dynamic dimensions. Some networks need a minimum size or a multiple of 32.
 _SIZES = (3, 8, 32, 64, 224)
 _TEXTS = (probe_texts.ORDINARY, b"1", b"{}")
 _ELEMENTS_MAX = 1 << 24
-"""Most elements of one row: the probe should not need more memory than the model will."""
-_EXAMPLES_MAX = 3
-"""Rows of the example that are run as they are, besides the first."""
+"""Maximum elements of one row: the probe should not need more memory than serving."""
+_EXAMPLE_ROWS_MAX = 3
+"""Rows of the example that run unchanged, besides the first."""
 
 
 class Recipe(NamedTuple):
-    """How an ordinary row is made up."""
+    """Parameters of an ordinary row."""
 
     size: int
-    """Of every free dimension."""
+    """Size of every dynamic dimension."""
     text: bytes
 
 
 class Row(NamedTuple):
-    """One row, with what is particular about it."""
+    """One row and its kind."""
 
     kind: str
     batch: Batch
-    rung: float = 0.0
-    """How large its numbers are: where such a row takes long, larger ones are not run. 0: as an ordinary one's."""
+    magnitude: float = 0.0
+    """Magnitude of its numbers: if such a row is slow, larger ones are skipped. 0: as in an ordinary row."""
 
 
 class _Kind(NamedTuple):
     name: str
     floats: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
     integer_max: int
-    """Integers are from 0 to this; below 0: this."""
-    rung: float = 0.0
+    """Upper bound of integers from 0; if negative, the value of all integers."""
+    magnitude: float = 0.0
     text: int | None = None
-    """The number of the text; ``None``: as in an ordinary row."""
+    """Index of the text; ``None``: as in an ordinary row."""
 
 
-def _uniform(most: float) -> Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]:
-    return lambda random, shape: random.random(shape) * most
+def _uniform(maximum: float) -> Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]:
+    return lambda random, shape: random.random(shape) * maximum
 
 
-def _normal(magnitude: float) -> Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]:
-    return lambda random, shape: random.normal(size=shape) * magnitude
+def _normal(scale: float) -> Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]:
+    return lambda random, shape: random.normal(size=shape) * scale
 
 
 def _constant(value: float) -> Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]:
     return lambda _, shape: np.full(shape, value)
 
 
-def _whole(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _integers(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return random.integers(0, 10, shape).astype(float)
 
 
 def _both_signs(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Each above 2 in magnitude, and the first above 2 for certain: the only row where there is time for two."""
+    """Magnitudes above 2, the first value positive: if time allows only two rows, this is the second."""
     values = 2 + np.abs(random.normal(size=shape)) * 3
     values.reshape(-1)[1:] *= random.choice([-1.0, 1.0], max(values.size - 1, 0))
     return values
@@ -89,7 +89,7 @@ def _missing(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return values
 
 
-# By their use: what comes first is run where there is time for little. Larger numbers come after smaller ones.
+# Most useful first: a slow model runs only the first ones. Larger numbers follow smaller ones.
 _KINDS = (
     _Kind("within 1", _uniform(1.0), 1),
     _Kind("of both signs", _both_signs, 9, 4.0, 2),
@@ -97,7 +97,7 @@ _KINDS = (
     _Kind("up to 255", _uniform(255.0), 255, 255.0, 7),
     _Kind("thousands", _normal(1e3), 255, 1e3, 1),
     _Kind("zeros", _constant(0.0), 0, 0.0, 0),
-    _Kind("whole numbers", _whole, 9, 9.0, 5),
+    _Kind("whole numbers", _integers, 9, 9.0, 5),
     _Kind("about 1", _normal(1.0), 1),
     _Kind("minus one", _constant(-1.0), -1, 1.0),
     _Kind("thousandths", _normal(1e-3), 1, 0.0, 3),
@@ -107,15 +107,15 @@ _KINDS = (
 )
 _ABOUT_1 = next(kind for kind in _KINDS if kind.name == "about 1")
 _TEXT_FOR_MISSING = 4
-"""The kind of row in which there is a text where ordinary rows have none."""
-_TEXT_MOST = 1 << 14
-"""Greatest number in a class's code that may be a bound on the length of texts."""
+"""Kind of row that has a text where ordinary rows have none."""
+_TEXT_MAX = 1 << 14
+"""Constants up to this may be limits on text length."""
 _TRAINED_INTEGER_MAX = 9
-"""Of runtimes whose library may end the process where an integer is beyond a vocabulary."""
+"""Integer bound for runtimes whose library may crash on an index beyond a vocabulary."""
 
 
 def recipes(runtime: Runtime) -> Iterator[Recipe]:
-    """What to try for an ordinary row, likeliest first."""
+    """Yield recipes for an ordinary row, likeliest first."""
     specs = runtime.signature.inputs
     free = any(dim < 0 for spec in specs for dim in spec.shape[1:])
     texts = _TEXTS if any(spec.datatype == "BYTES" for spec in specs) else _TEXTS[:1]
@@ -127,31 +127,31 @@ def recipes(runtime: Runtime) -> Iterator[Recipe]:
 
 
 def sample(runtime: Runtime, rows: int) -> Batch:
-    """``rows`` rows of ordinary input: the model's own example repeated, or made up, the same every time."""
-    made = Rows(runtime, next(recipes(runtime)))
-    batches = [made.ordinary(row) for row in range(rows)]
+    """Return a batch of ordinary rows, from the example or generated; deterministic."""
+    generator = RowGenerator(runtime, next(recipes(runtime)))
+    batches = [generator.ordinary(row) for row in range(rows)]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-class Rows:
-    """Makes rows up.
+class RowGenerator:
+    """Generates rows.
 
     Args:
         runtime: the loaded model.
-        recipe: what ordinary rows are like where it has no example.
-        samples: more rows like those of the example, or all that there are: plain values by input.
-        wild: whether integers beyond a vocabulary are an exception at worst. A library may end the process at them.
+        recipe: parameters of ordinary rows if the model has no example.
+        samples: additional example rows: plain values by input.
+        unbounded: whether integers beyond a vocabulary raise an exception at worst. Otherwise a library may crash.
     """
 
     def __init__(
-        self, runtime: Runtime, recipe: Recipe, samples: Sequence[Mapping[str, Any]] = (), *, wild: bool = False
+        self, runtime: Runtime, recipe: Recipe, samples: Sequence[Mapping[str, Any]] = (), *, unbounded: bool = False
     ) -> None:
         self._specs = runtime.signature.inputs
-        self._recipe, self._wild = recipe, wild
+        self._recipe, self._unbounded = recipe, unbounded
         example = runtime.example
         self._example = None if example is None else _arrays(self._specs, example)
         for sample_ in samples:
-            self._example = _joined(self._specs, self._example, sample_)
+            self._example = _append(self._specs, self._example, sample_)
         self._controls = dict(runtime.controls) if isinstance(runtime, Controlled) else {}
         schemas = runtime.schemas if isinstance(runtime, Tabular) else ()
         self._schemas: dict[str, InputSchema] = {schema.input: schema for schema in schemas}
@@ -160,11 +160,11 @@ class Rows:
         self._words: Sequence[str] = constants.words if constants else ()
 
     def ordinary(self, seed: int = 0) -> Batch:
-        """Row ``seed`` of the example, from the front again behind its last; else numbers from 0 to 1."""
+        """Return row ``seed`` of the example, cyclically; without an example, numbers from 0 to 1."""
         return self._row(lambda spec, random: self._ordinary(spec, random, seed), seed)
 
     def each(self) -> Iterator[Row]:
-        """The rows, each once, the most useful first; the very first is an ordinary one."""
+        """Yield distinct rows, most useful first; the first is ordinary."""
         known: list[Batch] = []
         for row in self._each():
             if not any(_same(row.batch, other) for other in known):
@@ -173,50 +173,50 @@ class Rows:
 
     def _each(self) -> Iterator[Row]:
         yield Row("ordinary", self.ordinary())
-        yield from self._of(_KINDS[1:2])
+        yield from self._of_kinds(_KINDS[1:2])
         if self._example is not None:
-            yield Row("near ordinary ones", self._row(self._around, 101))
-        yield from self._of(_KINDS[2:5])
+            yield Row("near ordinary ones", self._row(self._near_example, 101))
+        yield from self._of_kinds(_KINDS[2:5])
         greatest = max(map(abs, self._numbers), default=0.0)
         if self._numbers or self._words:
-            yield Row("near the model's constants", self._row(self._near, 102), greatest)
-        yield from self._of(_KINDS[5:])
+            yield Row("near the model's constants", self._row(self._near_constants, 102), greatest)
+        yield from self._of_kinds(_KINDS[5:])
         if self._numbers:
-            yield Row("beyond the model's constants", self._row(self._beyond, 103), greatest)
+            yield Row("beyond the model's constants", self._row(self._beyond_constants, 103), greatest)
         if self._example is None:
             return
-        known = min(_EXAMPLES_MAX, max(len(array) for array in self._example.values()) - 1)
+        known = min(_EXAMPLE_ROWS_MAX, max(len(array) for array in self._example.values()) - 1)
         for row in range(1, known + 1):
             yield Row("of the example", self.ordinary(row))
         yield Row("within 1", self._row(lambda spec, random: self._kind(_KINDS[0], spec, random), 104))
-        yield Row("near ordinary ones", self._row(self._around, 105))
+        yield Row("near ordinary ones", self._row(self._near_example, 105))
 
-    def _of(self, kinds: Sequence[_Kind]) -> Iterator[Row]:
+    def _of_kinds(self, kinds: Sequence[_Kind]) -> Iterator[Row]:
         for kind in kinds:
             seed = 1 + _KINDS.index(kind)
             batch = self._row(lambda spec, random, kind=kind: self._kind(kind, spec, random), seed)  # type: ignore[misc]
-            yield Row(kind.name, batch, kind.rung)
+            yield Row(kind.name, batch, kind.magnitude)
 
     def _row(self, make: Callable[[TensorSpec, np.random.Generator], np.ndarray], seed: int) -> Batch:
         return {
-            spec.name: self._allowed(make(spec, np.random.default_rng([seed, place])), spec, place)
-            for place, spec in enumerate(self._specs)
+            spec.name: self._restricted(make(spec, np.random.default_rng([seed, index])), spec, index)
+            for index, spec in enumerate(self._specs)
         }
 
-    def _allowed(self, values: np.ndarray, spec: TensorSpec, place: int) -> np.ndarray:
-        """What the gateway would let through, in the type of the input."""
+    def _restricted(self, values: np.ndarray, spec: TensorSpec, index: int) -> np.ndarray:
+        """Restrict ``values`` to what the gateway accepts, in the input's dtype."""
         if spec.name in self._controls:
             return self._controlled(spec)
         schema = self._schemas.get(spec.name)
         if schema is not None and spec.datatype.startswith("FP"):
             if not schema.missing and np.isnan(values).any():
-                values = self._ordinary(spec, np.random.default_rng([0, place]), 0)
+                values = self._ordinary(spec, np.random.default_rng([0, index]), 0)
             if schema.largest is not None:
                 values = np.clip(values, -schema.largest, schema.largest)
         return _typed(values, spec)
 
     def _controlled(self, spec: TensorSpec) -> np.ndarray:
-        """What the server fills in: of a request that nothing came with."""
+        """Return the value that the server fills in for a request with an empty context."""
         value: Any = b"" if spec.datatype == "BYTES" else self._controls[spec.name] == "sequence_ready"
         return np.full(self._shape(spec), value, DATATYPES[spec.datatype])
 
@@ -225,14 +225,14 @@ class Rows:
             return (1, *self._example[spec.name].shape[1:])
         shape = (1, *(self._recipe.size if dim < 0 else dim for dim in spec.shape[1:]))
         if math.prod(shape) > _ELEMENTS_MAX:
-            raise ValueError(f"one row of '{spec.name}' has {math.prod(shape)} elements, too many to make one up")
+            raise ValueError(f"one row of '{spec.name}' has {math.prod(shape)} elements, too many to generate")
         return shape
 
     def _ordinary(self, spec: TensorSpec, random: np.random.Generator, seed: int) -> np.ndarray:
         if self._example is not None and spec.name in self._example:
             array = self._example[spec.name]
-            place = seed % len(array)
-            return array[place : place + 1]
+            index = seed % len(array)
+            return array[index : index + 1]
         if spec.datatype == "BYTES":
             return _texts(self._shape(spec), lambda _: self._recipe.text)
         return self._numeric(_KINDS[0], spec, random)
@@ -247,11 +247,11 @@ class Rows:
         if kind.floats is _missing and schema is not None and schema.missing:
             return _texts(usual.shape, lambda _: None)
 
-        def text(place: int) -> Any:
-            if example[place] is None and number != _TEXT_FOR_MISSING:
-                # An input that stands for nothing where it is left out may not be taken at all.
+        def text(index: int) -> Any:
+            if example[index] is None and number != _TEXT_FOR_MISSING:
+                # An optional input that is absent from the example may be invalid if present.
                 return None
-            return probe_texts.varied(example[place], number + place, random, self._words)
+            return probe_texts.varied(example[index], number + index, random, self._words)
 
         return _texts(usual.shape, text)
 
@@ -260,15 +260,15 @@ class Rows:
         if _is_float(spec):
             return kind.floats(random, shape)
         most = 1 if spec.datatype == "BOOL" else kind.integer_max
-        if not self._wild and spec.datatype != "UINT8":
+        if not self._unbounded and spec.datatype != "UINT8":
             known = 0 if self._example is None else int(max(self._example[spec.name].max(initial=0), 0))
             most = min(max(most, 0), known or _TRAINED_INTEGER_MAX)
         if most < 0:
             return np.full(shape, most if spec.datatype.startswith("INT") else 0)
         return random.integers(0, most + 1, shape)
 
-    def _around(self, spec: TensorSpec, random: np.random.Generator) -> np.ndarray:
-        """Like the rows of the example, and none of them."""
+    def _near_example(self, spec: TensorSpec, random: np.random.Generator) -> np.ndarray:
+        """Return values near the example's rows, but none of them."""
         if self._example is None or spec.name not in self._example:
             return self._kind(_ABOUT_1, spec, random)
         known = self._example[spec.name]
@@ -284,14 +284,14 @@ class Rows:
         around: np.ndarray = base + random.normal(size=shape) * spread
         return around
 
-    def _near(self, spec: TensorSpec, random: np.random.Generator) -> np.ndarray:
-        """Numbers on both sides of the model's constants, never a constant itself: it may be an order."""
+    def _near_constants(self, spec: TensorSpec, random: np.random.Generator) -> np.ndarray:
+        """Return numbers on both sides of the model's constants, never a constant itself: it may be a command."""
         usual = self._ordinary(spec, random, 0)
         if spec.datatype == "BYTES":
-            lengths = [int(number) for number in self._numbers if 0 < number <= _TEXT_MOST]
+            lengths = [int(number) for number in self._numbers if 0 < number <= _TEXT_MAX]
             flat = usual.reshape(-1)
             return _texts(
-                usual.shape, lambda place: probe_texts.holding(flat[place], self._words, max(lengths, default=0))
+                usual.shape, lambda index: probe_texts.containing(flat[index], self._words, max(lengths, default=0))
             )
         if not self._numbers:
             return self._numeric(_ABOUT_1, spec, random)
@@ -299,14 +299,14 @@ class Rows:
         if _is_float(spec):
             near: np.ndarray = chosen * random.uniform(0.8, 1.2, usual.shape)
             return near
-        if not self._wild or spec.datatype == "BOOL":
+        if not self._unbounded or spec.datatype == "BOOL":
             return self._numeric(_KINDS[0], spec, random)
-        beside: np.ndarray = np.trunc(chosen) + random.choice([-1, 1], usual.shape)
-        return beside
+        adjacent: np.ndarray = np.trunc(chosen) + random.choice([-1, 1], usual.shape)
+        return adjacent
 
-    def _beyond(self, spec: TensorSpec, random: np.random.Generator) -> np.ndarray:
+    def _beyond_constants(self, spec: TensorSpec, random: np.random.Generator) -> np.ndarray:
         if not _is_float(spec):
-            return self._near(spec, random)
+            return self._near_constants(spec, random)
         return random.uniform(1.1, 1.5, self._shape(spec)) * max(map(abs, self._numbers))
 
 
@@ -315,7 +315,7 @@ def _is_float(spec: TensorSpec) -> bool:
 
 
 def _arrays(specs: Sequence[TensorSpec], example: Batch) -> dict[str, np.ndarray]:
-    """The example's rows in the types of the inputs."""
+    """Return the example's rows in the dtypes of the inputs."""
     found: dict[str, np.ndarray] = {}
     for spec in specs:
         if spec.name not in example:
@@ -328,10 +328,10 @@ def _arrays(specs: Sequence[TensorSpec], example: Batch) -> dict[str, np.ndarray
     return found
 
 
-def _joined(
+def _append(
     specs: Sequence[TensorSpec], known: dict[str, np.ndarray] | None, sample: Mapping[str, Any]
 ) -> dict[str, np.ndarray] | None:
-    """``known`` with the rows of a sample behind it; as it was where they don't fit."""
+    """Return ``known`` with a sample's rows appended; unchanged if they don't match."""
     try:
         arrays = _arrays(specs, dict(sample))
     except (TypeError, ValueError):
@@ -369,7 +369,7 @@ def _typed(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
 
 def _texts(shape: tuple[int, ...], text: Callable[[int], Any]) -> np.ndarray:
     array = np.empty(math.prod(shape), dtype=object)
-    array[:] = [text(place) for place in range(array.size)]
+    array[:] = [text(index) for index in range(array.size)]
     return array.reshape(shape)
 
 

@@ -1,7 +1,7 @@
-"""Texts that are unlike one another, for the probe.
+"""Generate diverse texts for the probe.
 
-Reads an example of what a model takes as BYTES, hands on others of its kind: plain text, JSON of the same structure,
-images. Knows nothing of models.
+Reads an example BYTES element, hands on others of its kind: plain text, JSON of the same structure, images. Knows
+nothing of models.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ORDINARY", "holding", "varied"]
+__all__ = ["ORDINARY", "containing", "varied"]
 
 ORDINARY = b"a good day"
-"""Where there is no example."""
+"""Used if there is no example."""
 _WORDS = ("the", "cat", "sat", "on", "a", "red", "mat", "and", "said", "no", "42", "times", "3.5", "good", "bad", "yes")
 _TEXTS = (
     "",
@@ -29,33 +29,33 @@ _TEXTS = (
     "42",
     "the same the same the same",
 )
-_KEYS_MOST = 16
+_KEYS_MAX = 16
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 
 
 def varied(example: bytes | None, number: int, random: np.random.Generator, words: Sequence[str] = ()) -> bytes:
-    """Text number ``number`` of the kind of ``example``; the same for the same generator's state.
+    """Return text ``number`` of the kind of ``example``; deterministic for a given generator state.
 
     Args:
-        example: a text that the model takes; ``None``: none is known.
+        example: a text that the model accepts; ``None``: unknown.
         number: from 0.
         random: draws words, numbers and pixels.
-        words: what the model itself is likely to look for.
+        words: constants of the model's code.
     """
     if example is not None and example.startswith(_IMAGES):
         return _image(example, number, random)
     if example is not None and example[:1] in (b"{", b"["):
         try:
-            return json.dumps(_changed(json.loads(example), number, random, words), ensure_ascii=False).encode()
+            return json.dumps(_varied_json(json.loads(example), number, random, words), ensure_ascii=False).encode()
         except ValueError:
             pass
     return _text(number, random, words, (example or ORDINARY).decode(errors="replace")).encode()
 
 
-def holding(example: bytes | None, words: Sequence[str], length: int) -> bytes | None:
-    """A text of the kind of ``example`` with all of ``words`` in it, longer than ``length``; an image as it is.
+def containing(example: bytes | None, words: Sequence[str], length: int) -> bytes | None:
+    """Return a text of the kind of ``example`` that contains all of ``words`` and exceeds ``length``; images unchanged.
 
-    Words come behind another: a word alone may be an order to the model. In JSON they are keys.
+    Another word precedes them: a word at the start may be a command to the model. In JSON they become keys.
     """
     if example is not None and example.startswith(_IMAGES):
         return example
@@ -64,7 +64,7 @@ def holding(example: bytes | None, words: Sequence[str], length: int) -> bytes |
             value = json.loads(example)
         except ValueError:
             return example
-        keys = [word for word in words if word.isidentifier()][:_KEYS_MOST]
+        keys = [word for word in words if word.isidentifier()][:_KEYS_MAX]
         return json.dumps({**dict.fromkeys(keys, True), **value}).encode() if isinstance(value, dict) else example
     text = " ".join(("so", *words))
     return text.ljust(length + 1, ".").encode()
@@ -75,18 +75,18 @@ def _text(number: int, random: np.random.Generator, words: Sequence[str], exampl
     if choice < len(_TEXTS):
         return _TEXTS[choice]
     if choice == len(_TEXTS):
-        # Longer than others: what is filled up to the longest shows.
+        # Longer than others, to reveal effects of padding.
         return " ".join(random.choice([*_WORDS, *words], 60))
     if choice == len(_TEXTS) + 1:
         return f"{example} {example}"
     return " ".join(random.choice([*_WORDS, *words], 5))
 
 
-def _changed(value: Any, number: int, random: np.random.Generator, words: Sequence[str]) -> Any:
+def _varied_json(value: Any, number: int, random: np.random.Generator, words: Sequence[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _changed(one, number, random, words) for key, one in value.items()}
+        return {key: _varied_json(one, number, random, words) for key, one in value.items()}
     if isinstance(value, list):
-        return [_changed(one, number + place, random, words) for place, one in enumerate(value)]
+        return [_varied_json(one, number + index, random, words) for index, one in enumerate(value)]
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int):
@@ -108,5 +108,5 @@ def _image(example: bytes, number: int, random: np.random.Generator) -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(pixels).convert(mode).save(buffer, format=format_)
         return buffer.getvalue()
-    except Exception:  # noqa: BLE001 (whatever the library can't do: the example stands)
+    except Exception:  # noqa: BLE001 (the library can't process it: use the example)
         return example

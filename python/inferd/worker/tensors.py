@@ -1,7 +1,7 @@
-"""Bytes of the arena as numpy arrays, and arrays as bytes of the arena.
+"""Convert between arena memory and numpy arrays.
 
-Reads the protocol's raw form (row-major, little-endian, BYTES behind their lengths), hands on arrays, without a copy
-except for BYTES. Knows nothing of the channel.
+Reads the protocol's raw form (row-major, little-endian, BYTES prefixed by their lengths), hands on arrays, without a
+copy except for BYTES. Knows nothing of the channel.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import ModelFailed
-from inferd.exact import Misfit, exact
+from inferd.exact import ConversionError, cast_exact
 from inferd.types import DATATYPES, MISSING
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ _LENGTH = struct.Struct("<I")
 
 
 def as_array(datatype: str, shape: Sequence[int], data: memoryview) -> np.ndarray:
-    """``data`` as an array of ``shape``. A view, except for BYTES."""
+    """Return ``data`` as an array of ``shape``. A view, except for BYTES."""
     if datatype == "BYTES":
         return unpack_bytes(data, shape)
     return np.frombuffer(data, dtype=_DTYPES[datatype]).reshape(shape)
 
 
 def unpack_bytes(data: memoryview, shape: Sequence[int]) -> np.ndarray:
-    """The elements of a BYTES tensor, as an object array of ``bytes``; ``None`` where one is missing."""
+    """Return the elements of a BYTES tensor as an object array of ``bytes``; ``None`` for missing ones."""
     elements: list[bytes | None] = []
     position = 0
     while position < len(data):
@@ -51,14 +51,14 @@ def unpack_bytes(data: memoryview, shape: Sequence[int]) -> np.ndarray:
 
 
 def pack_bytes(array: np.ndarray, *, missing: bool = False) -> bytes:
-    """The raw form of an array of ``bytes`` or ``str``, each element behind its length.
+    """Encode an array of ``bytes`` or ``str``, each element prefixed by its length.
 
     Args:
         array: of objects.
-        missing: whether an element may be ``None``.
+        missing: whether elements may be ``None``.
 
     Raises:
-        ModelFailed: an element is nothing of these.
+        ModelFailed: an element has another type.
     """
     parts = []
     for position, element in enumerate(array.reshape(-1)):
@@ -66,23 +66,23 @@ def pack_bytes(array: np.ndarray, *, missing: bool = False) -> bytes:
             parts.append(_LENGTH.pack(MISSING))
             continue
         if not isinstance(element, str | bytes | bytearray | memoryview):
-            place = [int(at) for at in np.unravel_index(position, array.shape)]
-            raise ModelFailed(f"the element {place} of a tensor of text is {type(element).__name__}, not bytes or str")
+            index = [int(at) for at in np.unravel_index(position, array.shape)]
+            raise ModelFailed(f"element {index} of a BYTES tensor is {type(element).__name__}, not bytes or str")
         data = element.encode() if isinstance(element, str) else bytes(element)
         parts += [_LENGTH.pack(len(data)), data]
     return b"".join(parts)
 
 
 def checked_outputs(outputs: dict[str, Any], signature: Signature, rows: int | None) -> list[np.ndarray]:
-    """What ``predict`` returned, in the signature's order and datatypes.
+    """Return the outputs of ``predict`` in the signature's order and datatypes.
 
     Args:
-        outputs: by name, anything that numpy takes for an array.
-        signature: what was declared.
+        outputs: array-likes by name.
+        signature: the model's.
         rows: rows that every output must have; None for a model that is not batched.
 
     Raises:
-        ModelFailed: an output is missing, or has another type or shape than declared.
+        ModelFailed: an output is missing, or its datatype or shape is not as declared.
     """
     return [_checked(outputs, spec, rows) for spec in signature.outputs]
 
@@ -95,12 +95,12 @@ def _checked(outputs: dict[str, Any], spec: TensorSpec, rows: int | None) -> np.
     if array.dtype != dtype:
         if dtype.hasobject:
             if array.dtype.kind not in "SUO":
-                raise ModelFailed(f"output '{spec.name}' holds {array.dtype}, not bytes or str")
+                raise ModelFailed(f"output '{spec.name}' has dtype {array.dtype}, not bytes or str")
             array = array.astype(object)
         elif np.can_cast(array.dtype, dtype, casting="same_kind"):
-            array = _exactly(array, spec)
+            array = _cast(array, spec)
         else:
-            raise ModelFailed(f"output '{spec.name}' holds {array.dtype}, but {spec.datatype} is declared")
+            raise ModelFailed(f"output '{spec.name}' has dtype {array.dtype}, but {spec.datatype} is declared")
     fits = len(array.shape) == len(spec.shape) and all(
         want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True)
     )
@@ -111,10 +111,10 @@ def _checked(outputs: dict[str, Any], spec: TensorSpec, rows: int | None) -> np.
     return array
 
 
-def _exactly(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+def _cast(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     try:
-        return exact(array, _DTYPES[spec.datatype])
-    except Misfit as misfit:
+        return cast_exact(array, _DTYPES[spec.datatype])
+    except ConversionError as error:
         raise ModelFailed(
-            f"output '{spec.name}' is {misfit.value} at {list(misfit.index)}, which {misfit.why} as {spec.datatype}"
+            f"output '{spec.name}' is {error.value} at {list(error.index)}, which {error.why} as {spec.datatype}"
         ) from None

@@ -1,12 +1,10 @@
-"""The same model as ONNX, where that gives the same answers in less time.
+"""Convert a model to ONNX if that gives the same answers faster.
 
     python -m inferd.runtimes.faster < request.json
 
-Reads what would load the model and a folder, hands on ``model.onnx`` in that folder and a verdict on stdout. A process
-of its own, run once for each model: the server that starts after it imports no framework at all.
-
-Whether a conversion is lossless is not believed but tried, on rows made to find differences. Knows nothing of where
-verdicts are kept.
+Reads load settings and a folder, hands on ``model.onnx`` in that folder and a verdict on stdout. Runs once per model in
+its own process, so that the server imports no framework. Conversions are verified on rows generated to find
+differences. Knows nothing of where verdicts are stored.
 """
 
 from __future__ import annotations
@@ -22,18 +20,18 @@ CONVERTIBLE = {
     "xgboost": ("xgboost", "xgboost-cpu", "pandas"),
     "lightgbm": ("lightgbm", "pandas"),
 }
-"""Runtimes whose models may be converted, with the packages whose versions decide how, besides those of ONNX."""
+"""Runtimes with a converter, and the packages whose versions affect it, in addition to those of ONNX."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What became of a model.
+    """The result of a conversion.
 
     Args:
-        chosen: what serves it.
-        why: one sentence, with figures.
-        threads: with how many ``onnx`` is served.
-        schemas: what the library refuses, in the form that crosses to the data plane.
-        ignored_columns: columns of clients' frames that the model does not read.
+        chosen: what serves the model.
+        why: the reason in one sentence, with figures.
+        threads: number of threads of ``onnx``.
+        schemas: limits of the library, in the data plane's JSON form.
+        ignored_columns: columns of data frames that the model does not read.
     """
 
     chosen: Literal["onnx", "library"]

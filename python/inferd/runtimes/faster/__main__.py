@@ -1,6 +1,6 @@
-"""The process that converts one model: a request on stdin, a verdict on stdout.
+"""The conversion process: a request on stdin, a verdict on stdout.
 
-Knows nothing of how it is decided; whatever goes wrong there is a verdict, too.
+Reads and writes JSON. Knows nothing of how models are converted; a failure there is a verdict too.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from inferd.runtimes.faster.verdict import try_onnx
 
 
 def main() -> int:
-    """Serve the one request."""
+    """Serve one request."""
     request = json.load(sys.stdin)
-    # What libraries print belongs into the log; stdout has the verdict alone.
+    # Libraries print to the log; stdout carries only the verdict.
     answer, sys.stdout = sys.stdout, sys.stderr
     try:
         verdict = try_onnx(request["load"], Path(request["folder"]), request["tolerance"])
     except (OSError, MemoryError):
-        # Not the model's fault: it may go well another time.
+        # Transient, not the model's fault.
         raise
     except Exception as fault:  # noqa: BLE001 (converters raise anything; the library still serves)
         message = str(fault) if isinstance(fault, InferdError) else f"{type(fault).__name__}: {fault}"

@@ -1,6 +1,6 @@
-"""How far the answers of two versions of a model are apart.
+"""Measure the difference between the outputs of two versions of a model.
 
-Reads the answers of both, hands on the tolerance that they need. Knows nothing of models and libraries.
+Reads the outputs of both, hands on the tolerance that they need. Knows nothing of models and libraries.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ if TYPE_CHECKING:
     from inferd.types import Signature, TensorSpec
 
     Margin = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-    """Rows, the library's labels of them and other labels: by how much the library prefers its own, as a fraction of
-    their score; infinite where that is not known."""
+    """Maps rows, the library's labels and other labels to the library's preference for its own, as a fraction of their
+    score; infinite if unknown."""
 
 __all__ = ["PRECISION", "SMALL", "Comparison", "magnitude", "no_margin"]
 
 PRECISION = {"FP64": 1e-10, "FP32": 1e-6, "FP16": 1e-3}
-"""How far apart answers of a type may be, as a fraction of their value, where the settings do not say."""
+"""Default tolerance by datatype, as a fraction of the value."""
 
 SMALL = 1e-3
-"""What is below this fraction of an output's usual magnitude is held to as much of that as what is just above it."""
+"""Fraction of an output's usual magnitude below which differences count as absolute."""
 
 
 class Comparison:
-    """How far the answers to many batches are apart.
+    """The differences over many batches.
 
-    Numbers are apart by a fraction of the library's; labels by as much as the library's own label is preferred.
+    Differences of numbers are fractions of the library's value; those of labels are the library's preference for its
+    own.
 
     Args:
-        signature: what both versions give.
-        usual: the library's answers to ordinary rows, which tell the magnitude of each output.
-        margin: how much labels differ.
+        signature: with the outputs of both versions.
+        usual: the library's outputs for ordinary rows, which give the magnitude of each output.
+        margin: the difference between labels.
     """
 
     def __init__(self, signature: Signature, usual: Batch, margin: Margin) -> None:
@@ -45,12 +46,12 @@ class Comparison:
         self._margin = margin
         self.rows = 0
         self.apart = dict.fromkeys(self._small, 0.0)
-        """For each output the greatest difference so far; infinite where no tolerance would do."""
+        """Maximum difference of each output so far; infinite if beyond any tolerance."""
         self.fault = ""
-        """What no tolerance allows, in words; empty where there is no such thing."""
+        """The first difference beyond any tolerance, for messages; empty if none."""
 
     def add(self, rows: np.ndarray, wanted: Batch, found: Batch) -> None:
-        """Compare the answers to ``rows``: those of the library and the others."""
+        """Compare outputs for ``rows``: ``wanted`` by the library, ``found`` by the other version."""
         self.rows += len(rows)
         for spec in self._outputs:
             one, other = np.asarray(wanted[spec.name]), np.asarray(found[spec.name])
@@ -59,17 +60,17 @@ class Comparison:
                 self.note(f"'{spec.name}' has shape {list(other.shape)}, not {list(one.shape)}")
             elif one.dtype.kind == "f":
                 apart = _apart(one, other, self._small[spec.name])
-                apart[_overflowed(rows, one) & ~np.isfinite(other)] = 0
+                apart[_library_overflowed(rows, one) & ~np.isfinite(other)] = 0
                 self._note_numbers(spec, apart, one, other)
             else:
                 apart = self._labels_apart(spec, rows, one, other)
             self.apart[spec.name] = max(self.apart[spec.name], float(np.max(apart, initial=0)))
 
     def needed(self, tolerance: float | None) -> float:
-        """The least tolerance that allows all differences, where ``tolerance`` does not; else 0.
+        """Return the least tolerance that allows all differences, 0 if ``tolerance`` suffices.
 
         Args:
-            tolerance: ``None``: the precision of each output.
+            tolerance: ``None``: the default of each output's datatype.
         """
         precisions = {spec.name: PRECISION.get(spec.datatype, PRECISION["FP64"]) for spec in self._outputs}
         allowed = precisions if tolerance is None else dict.fromkeys(precisions, tolerance)
@@ -78,7 +79,7 @@ class Comparison:
 
     @property
     def worst(self) -> str:
-        """The output whose answers are furthest apart."""
+        """The output with the greatest difference."""
         return max(self.apart, key=lambda name: self.apart[name])
 
     def _labels_apart(self, spec: TensorSpec, rows: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -99,17 +100,17 @@ class Comparison:
             self.note(f"'{spec.name}' is {other[first]:g}, not {one[first]:g}, in a row")
 
     def note(self, fault: str) -> None:
-        """Take up what no tolerance allows. The first such thing is told."""
+        """Record a difference beyond any tolerance. Only the first is kept."""
         self.fault = self.fault or fault
 
 
 def no_margin(*_: object) -> Margin:
-    """For models whose labels, where they give any, are decided by nothing that can be asked for."""
+    """Return the margin for models without scores: always infinite."""
     return lambda rows, *_: np.full(len(rows), np.inf)
 
 
 def magnitude(values: Any) -> float:
-    """The greatest finite magnitude; 0 of what are no numbers."""
+    """Return the greatest finite magnitude; 0 for non-numbers."""
     array = np.asarray(values)
     if array.dtype.kind != "f":
         return 0.0
@@ -117,7 +118,7 @@ def magnitude(values: Any) -> float:
 
 
 def _apart(one: np.ndarray, other: np.ndarray, small: float) -> np.ndarray:
-    """Differences as fractions of ``one``; 0 where both are the same number, infinite or NaN."""
+    """Return differences as fractions of ``one``; 0 for equal values including NaN, infinite if only one is NaN."""
     with np.errstate(all="ignore"):
         one, other = one.astype(np.float64), other.astype(np.float64)
         fractions = np.abs(one - other) / np.maximum(np.abs(one), small)
@@ -125,10 +126,10 @@ def _apart(one: np.ndarray, other: np.ndarray, small: float) -> np.ndarray:
     return np.where(same, 0, np.where(np.isnan(fractions), np.inf, fractions))
 
 
-def _overflowed(rows: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Where the library itself gives infinity or NaN for a row of finite numbers.
+def _library_overflowed(rows: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Return a mask of outputs where the library overflows to infinity or NaN on finite input.
 
-    Which of them depends on the order in which it adds, and that on the rows beside.
+    Which of the two depends on the order of additions, and thus on the batch.
     """
     finite = np.isfinite(rows).all(axis=1).reshape(-1, *[1] * (answers.ndim - 1))
     overflowed: np.ndarray = finite & ~np.isfinite(answers)

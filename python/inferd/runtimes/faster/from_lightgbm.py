@@ -1,6 +1,6 @@
-"""Boosters of LightGBM as ONNX, in FP64 as LightGBM computes.
+"""Convert LightGBM boosters to ONNX, in FP64 like LightGBM.
 
-Reads a booster's own text, hands on a ``ModelProto``. Knows nothing of the objectives that it does not name.
+Reads a booster's text format, hands on a ``ModelProto``. Knows nothing of objectives that it does not name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["convert", "margin"]
 
-_AS_IT_IS = (
+_IDENTITY = (
     "custom",
     "fair",
     "huber",
@@ -37,31 +37,31 @@ _CATEGORICAL, _DEFAULT_LEFT = 1, 2
 _MISSING_ZERO, _MISSING_NAN = 4, 8
 """Bits of ``decision_type``."""
 _ZERO = float(np.float32(1e-35))
-"""LightGBM takes what is not beyond it for 0."""
+"""LightGBM treats magnitudes up to this as 0."""
 
 
 def convert(library: Any, signature: Signature) -> Iterator[Any]:
-    """The ``ModelProto`` of a booster.
+    """Yield the ``ModelProto`` of a booster.
 
     Args:
-        library: the runtime that holds it.
-        signature: one input, a matrix, and one output.
+        library: its loaded runtime.
+        signature: one matrix as input, one output.
 
     Raises:
-        NotImplementedError: the booster has what is not converted; the message names it.
+        NotImplementedError: the booster uses an unsupported feature; the message names it.
     """
     head, *parts = library.booster.model_to_string().split("\nend of trees", 1)[0].split("\nTree=")
-    about = _entries(head)
-    per_iteration = int(about["num_tree_per_iteration"])
+    header = _entries(head)
+    per_iteration = int(header["num_tree_per_iteration"])
     trees = [_tree(_entries(part), position % per_iteration) for position, part in enumerate(parts)]
     graph = Graph()
     (x,) = signature.inputs
-    rows = _as_trees_see(graph, graph.add("Cast", x.name, to=FP64), x.shape[1], trees)
+    rows = _tree_input(graph, graph.add("Cast", x.name, to=FP64), x.shape[1], trees)
     sums = add_trees(graph, rows, [one.tree for one in trees] or [Tree.constant(0)], per_iteration, np.float64)
-    if "average_output" in about:
+    if "average_output" in header:
         sums = graph.add("Div", sums, graph.constant(np.float64(max(1, len(trees) // per_iteration))))
-    answer = _answer(graph, sums, about.get("objective", "custom").split())
-    yield graph.model(signature, {signature.outputs[0].name: answer})
+    output = _transformed(graph, sums, header.get("objective", "custom").split())
+    yield graph.model(signature, {signature.outputs[0].name: output})
 
 
 def _entries(part: str) -> dict[str, str]:
@@ -70,7 +70,7 @@ def _entries(part: str) -> dict[str, str]:
 
 
 class _Read(NamedTuple):
-    """A tree, and how its nodes take what is missing."""
+    """A tree, and the ``decision_type`` of its nodes."""
 
     tree: Tree
     kinds: np.ndarray
@@ -89,7 +89,7 @@ def _tree(entries: dict[str, str], target: int) -> _Read:
     inner, count = len(kinds), len(kinds) + len(leaves)
 
     def child(name: str) -> np.ndarray:
-        # Leaves are the negative numbers. Here they stand behind the other nodes.
+        # Negative numbers are leaves; they follow the inner nodes here.
         found = numbers(name)
         return _padded(np.where(found < 0, inner - 1 - found, found), count)
 
@@ -97,9 +97,9 @@ def _tree(entries: dict[str, str], target: int) -> _Read:
     bounds, words = numbers("cat_boundaries"), numbers("cat_threshold", np.uint32)
     members = {}
     for node in np.flatnonzero(categorical):
-        place = int(threshold[node])
-        members[int(node)] = _members(words[bounds[place] : bounds[place + 1]])
-    # Where NaN is no missing value it is 0, and no category.
+        index = int(threshold[node])
+        members[int(node)] = _members(words[bounds[index] : bounds[index + 1]])
+    # Where NaN is not the missing value, it counts as 0 and as no category.
     kept = (kinds & (_MISSING_ZERO | _MISSING_NAN)).astype(bool)
     missing = np.where(kept, (kinds & _DEFAULT_LEFT).astype(bool), threshold >= 0) & ~categorical
     tree = Tree(
@@ -123,12 +123,12 @@ def _padded(values: np.ndarray, count: int) -> np.ndarray:
 
 def _members(words: np.ndarray) -> np.ndarray:
     found = np.flatnonzero(np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little"))
-    # No set is empty in ONNX; a fraction is never met.
+    # ONNX allows no empty set; codes never equal a fraction.
     return found.astype(np.float64) if len(found) else np.array([0.5])
 
 
-def _as_trees_see(graph: Graph, x: str, columns: int, trees: list[_Read]) -> str:
-    """``x`` with whole numbers for categories, and with NaN for 0 where 0 is LightGBM's missing value."""
+def _tree_input(graph: Graph, x: str, columns: int, trees: list[_Read]) -> str:
+    """Truncate categories to integers, and replace 0 with NaN where 0 is LightGBM's missing value."""
     categorical, zero, other, near = (np.zeros(columns, bool) for _ in range(4))
     for tree, kinds in trees:
         inner = np.flatnonzero(~tree.leaf)
@@ -145,18 +145,18 @@ def _as_trees_see(graph: Graph, x: str, columns: int, trees: list[_Read]) -> str
         raise NotImplementedError("columns in which 0 is missing to some trees only")
     if zero.any() or near.any():
         tiny = graph.add("LessOrEqual", graph.add("Abs", x), graph.constant(np.float64(_ZERO)))
-        for columns_of, stands in ((near & ~zero, 0.0), (zero, np.nan)):
+        for columns_of, substitute in ((near & ~zero, 0.0), (zero, np.nan)):
             here = graph.add("And", tiny, graph.constant(columns_of))
-            x = graph.add("Where", here, graph.constant(np.float64(stands)), x)
+            x = graph.add("Where", here, graph.constant(np.float64(substitute)), x)
     if categorical.any():
-        # LightGBM cuts fractions off.
+        # LightGBM truncates.
         whole = graph.add("Mul", graph.add("Sign", x), graph.add("Floor", graph.add("Abs", x)))
         x = graph.add("Where", graph.constant(categorical), whole, x)
     return x
 
 
-def _answer(graph: Graph, sums: str, objective: list[str]) -> str:
-    """What the objective makes of the sums."""
+def _transformed(graph: Graph, sums: str, objective: list[str]) -> str:
+    """Apply the objective's transformation to the sums."""
     name, options = objective[0], dict(option.partition(":")[::2] for option in objective[1:])
     if name in ("binary", "multiclassova", "cross_entropy"):
         slope = graph.constant(np.float64(options.get("sigmoid", "1")))
@@ -167,6 +167,6 @@ def _answer(graph: Graph, sums: str, objective: list[str]) -> str:
         return graph.add("Exp", sums)
     if name == "regression" and "sqrt" in options:
         return graph.add("Mul", graph.add("Sign", sums), graph.add("Mul", sums, sums))
-    if name in _AS_IT_IS:
+    if name in _IDENTITY:
         return sums
     raise NotImplementedError(f"objective={name}")

@@ -1,7 +1,7 @@
-"""Models of scikit-learn as ONNX, in the precision that scikit-learn computes in.
+"""Convert scikit-learn models to ONNX, in scikit-learn's precision.
 
-Reads a fitted estimator, hands on a ``ModelProto``. The steps of a pipeline are put together here, most of them are
-converted by skl2onnx. Knows nothing of how the others are computed: :mod:`inferd.runtimes.faster.sklearn_parts` does.
+Reads a fitted estimator, hands on a ``ModelProto``. Joins the steps of a pipeline; skl2onnx converts most of them.
+Knows nothing of the others, which :mod:`inferd.runtimes.faster.sklearn_parts` converts.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 
 __all__ = ["convert", "margin"]
 
-# skl2onnx knows of none later, and takes operators that came later all the same.
+# The latest that skl2onnx knows; it passes later operators through.
 _OPSET_ML = 3
 
 
 def convert(library: Any, signature: Signature) -> Iterator[Any]:
-    """The ``ModelProto`` of an estimator, once for each way in which skl2onnx's outputs may be the signature's.
+    """Yield the ``ModelProto`` of an estimator, for each possible mapping of skl2onnx's outputs to the signature's.
 
     Args:
-        library: the runtime that holds it.
-        signature: one input, a matrix.
+        library: its loaded runtime.
+        signature: one matrix as input.
 
     Raises:
-        Exception: whatever skl2onnx raises on estimators that it does not know.
+        Exception: any, raised by skl2onnx for unsupported estimators.
     """
     _register()
     (x,) = signature.inputs
     first, *later = _steps(library.estimator)
     inputs = _Columns(first, x, getattr(library, "schemas", ()))
     models = [_model(first, inputs.types), *(_model(step, {"x": _width(step)}) for step in later)]
-    for way in _ways([output.name for output in models[-1].graph.output], signature.outputs):
+    for mapping in _mappings([output.name for output in models[-1].graph.output], signature.outputs):
         graph = Graph()
         found = graph.include(models[0], inputs.tensors(graph))
-        for place, (step, model) in enumerate(zip(later, models[1:], strict=True), start=2):
+        for index, (step, model) in enumerate(zip(later, models[1:], strict=True), start=2):
             (rows,) = found.values()
-            found = graph.include(model, {"x": _as_given(graph, rows, step, f"step {place} ({type(step).__name__})")})
-        sources = {name: _source(graph, found[source], column) for name, (source, column) in way.items()}
+            found = graph.include(model, {"x": _step_input(graph, rows, step, f"step {index} ({type(step).__name__})")})
+        sources = {name: _source(graph, found[source], column) for name, (source, column) in mapping.items()}
         yield graph.model(signature, sources)
 
 
 def _steps(estimator: Any) -> list[Any]:
-    """The estimators of which one takes what the other gives."""
+    """Return the estimators of nested pipelines and searches, in order."""
     from sklearn.model_selection._search import BaseSearchCV
     from sklearn.pipeline import Pipeline
 
@@ -66,11 +66,11 @@ def _steps(estimator: Any) -> list[Any]:
 
 
 def _model(step: Any, inputs: dict[str, int | None]) -> Any:
-    """skl2onnx's ``ModelProto`` of one estimator.
+    """Convert one estimator with skl2onnx.
 
     Args:
         step: the estimator.
-        inputs: names and numbers of columns of what it takes, all of FP64.
+        inputs: width by name; all are FP64.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import DoubleTensorType
@@ -90,45 +90,45 @@ def _width(step: Any) -> int | None:
 
 
 class _Columns:
-    """The inputs of a first step: the matrix, or an input for each column where the step tells columns apart."""
+    """The inputs of a first step: the matrix, or an input per column for a column transformer."""
 
     def __init__(self, step: Any, x: TensorSpec, schemas: Sequence[InputSchema]) -> None:
         from sklearn.compose import ColumnTransformer
 
         self._x, width = x, x.shape[1]
         self._names: list[str] = []
-        self._places: list[int | None] = []
+        self._indices: list[int | None] = []
         if not isinstance(step, ColumnTransformer):
             return
         count = int(step.n_features_in_)
         self._names = [
-            str(name) for name in getattr(step, "feature_names_in_", [f"x{place}" for place in range(count)])
+            str(name) for name in getattr(step, "feature_names_in_", [f"x{index}" for index in range(count)])
         ]
         known = next((schema.columns for schema in schemas if schema.input == x.name and schema.columns), ())
         if count == width:
-            self._places = list(range(count))
+            self._indices = list(range(count))
         elif len(known) == width and set(known) <= set(self._names):
-            # Those that no step reads are no inputs of the model.
-            self._places = [known.index(name) if name in known else None for name in self._names]
+            # Columns that no step reads are not inputs of the model.
+            self._indices = [known.index(name) if name in known else None for name in self._names]
         else:
             raise NotImplementedError("columns that have no names and are not all read")
 
     @property
     def types(self) -> dict[str, int | None]:
-        """Names and numbers of columns."""
+        """Width by input name."""
         return dict.fromkeys(self._names, 1) if self._names else {"x": self._x.shape[1]}
 
     def tensors(self, graph: Graph) -> dict[str, str]:
-        """The tensor of ``graph`` that each input is."""
+        """Return the tensor of ``graph`` for each input."""
         rows = graph.add("Cast", self._x.name, to=FP64)
         if not self._names:
             return {"x": rows}
-        columns = [graph.add("Gather", rows, graph.constant(np.array([place or 0])), axis=1) for place in self._places]
+        columns = [graph.add("Gather", rows, graph.constant(np.array([index or 0])), axis=1) for index in self._indices]
         return dict(zip(self._names, columns, strict=True))
 
 
-def _as_given(graph: Graph, rows: str, step: Any, name: str) -> str:
-    """What a step gets from the one before, in a graph that refuses what the step would refuse."""
+def _step_input(graph: Graph, rows: str, step: Any, name: str) -> str:
+    """Return the input of a step, in a graph that refuses what the step refuses."""
     rows = graph.add("Cast", rows, to=FP64)
     refused = [value for value in (np.nan, np.inf, 1e39) if _refuses(step, value)]
     if 1e39 in refused:
@@ -151,8 +151,8 @@ def _refuses(step: Any, value: float) -> bool:
     return False
 
 
-def _ways(names: Sequence[str], outputs: Sequence[TensorSpec]) -> Iterator[dict[str, tuple[str, int | None]]]:
-    """For each output of the signature an output of a converted model, and one of its columns or ``None`` for all."""
+def _mappings(names: Sequence[str], outputs: Sequence[TensorSpec]) -> Iterator[dict[str, tuple[str, int | None]]]:
+    """Yield mappings of the signature's outputs to an output of a converted model and a column, ``None`` for all."""
     wanted = [spec.name for spec in outputs]
     if set(wanted) <= set(names):
         yield {name: (name, None) for name in wanted}
@@ -170,12 +170,12 @@ def _source(graph: Graph, found: str, column: int | None) -> str:
 
 
 def margin(library: Any, schema: InputSchema, usual: np.ndarray) -> Margin:
-    """By how much the estimator prefers its own labels to others.
+    """Return by how much the estimator prefers its own labels.
 
     Args:
-        library: the runtime that holds it.
-        schema: has the names of the columns.
-        usual: ordinary rows, which tell the magnitude of scores.
+        library: its loaded runtime.
+        schema: with the column names.
+        usual: ordinary rows, which give the magnitude of scores.
     """
     estimator = library.estimator
 
@@ -194,15 +194,15 @@ def margin(library: Any, schema: InputSchema, usual: np.ndarray) -> Margin:
 
     def preferred(rows: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:
         found = scores(rows)
-        places = {str(name): place for place, name in enumerate(getattr(estimator, "classes_", ()))}
-        if found is None or found.shape[1:] != (len(places),):
+        indices = {str(name): index for index, name in enumerate(getattr(estimator, "classes_", ()))}
+        if found is None or found.shape[1:] != (len(indices),):
             return np.full(len(rows), np.inf)
         row = np.arange(len(rows))
-        one, two = (found[row, [places[str(label)] for label in labels]] for labels in (own, other))
+        one, two = (found[row, [indices[str(label)] for label in labels]] for labels in (own, other))
         usually = magnitude(scores(usual))
         with np.errstate(all="ignore"):
             fraction = (one - two) / np.maximum(np.abs(one), SMALL * usually)
-        # Labels that are not decided by the scores have no margin; those of scores that overflow are decided by chance.
+        # Labels that scores do not decide have no margin; overflowing scores decide arbitrarily.
         overflowed = ~(np.isfinite(one) & np.isfinite(two)) & np.isfinite(rows).all(axis=1)
         return np.where(overflowed, 0, np.where(fraction >= 0, fraction, np.inf))
 
@@ -210,7 +210,7 @@ def margin(library: Any, schema: InputSchema, usual: np.ndarray) -> Margin:
 
 
 def _register() -> None:
-    """Put the converters of :mod:`sklearn_parts` in the place of skl2onnx's own, for this process."""
+    """Register the converters of :mod:`sklearn_parts` in index of skl2onnx's own, for this process."""
     from skl2onnx import update_registered_converter
     from skl2onnx.common import shape_calculator as shapes
     from sklearn import ensemble, impute, linear_model, preprocessing, svm, tree
@@ -248,7 +248,7 @@ def _register() -> None:
 
 
 def _transformed(operator: Any) -> None:
-    """The shape of what a transformer gives; skl2onnx calls it."""
+    """Set the output shape of a transformer; called by skl2onnx."""
     from skl2onnx.common.data_types import DoubleTensorType
 
     columns = len(operator.raw_operator.get_feature_names_out())
@@ -256,7 +256,7 @@ def _transformed(operator: Any) -> None:
 
 
 def _outliers(operator: Any) -> None:
-    """The shapes of labels and scores of outliers; skl2onnx calls it."""
+    """Set the output shapes of an outlier detector; called by skl2onnx."""
     from skl2onnx.common.data_types import DoubleTensorType, Int64TensorType
 
     rows = operator.inputs[0].get_first_dimension()
@@ -265,7 +265,7 @@ def _outliers(operator: Any) -> None:
 
 
 def _in_fp64(shape: Callable[[Any], None]) -> Callable[[Any], None]:
-    """``shape`` for an operator whose last output is FP64, whatever its input is."""
+    """Adapt ``shape`` to an operator whose last output is FP64 for any input."""
 
     def calculate(operator: Any) -> None:
         from skl2onnx.common.data_types import DoubleTensorType
@@ -280,7 +280,7 @@ _OPTIONS = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_c
 
 
 def _converter(act: Callable[[Builder, str, Any], dict[str, str]]) -> Callable[[Any, Any, Any], None]:
-    """``act`` in the form in which skl2onnx calls converters; its results are in the order of skl2onnx's outputs."""
+    """Adapt ``act`` to skl2onnx's converter interface; its results follow the order of skl2onnx's outputs."""
 
     def convert_operator(scope: Any, operator: Any, container: Any) -> None:
         found = act(_Container(scope, container), operator.inputs[0].full_name, operator.raw_operator)
@@ -291,13 +291,13 @@ def _converter(act: Callable[[Builder, str, Any], dict[str, str]]) -> Callable[[
 
 
 class _Container:
-    """skl2onnx's graph, as a :class:`Builder`."""
+    """Adapts skl2onnx's graph to :class:`Builder`."""
 
     def __init__(self, scope: Any, container: Any) -> None:
         self._scope, self._container = scope, container
 
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """A node with one output; the name of that."""
+        """Add a node with one output; return the output's name."""
         output: str = self._scope.get_unique_variable_name(operator)
         name = attributes.pop("name", None) or self._scope.get_unique_operator_name(operator)
         version = _OPSET_ML if domain else None
@@ -305,7 +305,7 @@ class _Container:
         return output
 
     def constant(self, value: Any) -> str:
-        """A tensor that holds ``value``; its name."""
+        """Add a constant tensor; return its name."""
         name: str = self._scope.get_unique_variable_name("constant")
         array = np.asarray(value)
         if array.dtype.kind in "OUS":

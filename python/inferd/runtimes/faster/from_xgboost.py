@@ -1,6 +1,6 @@
-"""Boosters of XGBoost as ONNX, in FP32 as XGBoost computes.
+"""Convert XGBoost boosters to ONNX, in FP32 like XGBoost.
 
-Reads a booster's own JSON, hands on a ``ModelProto``. Knows nothing of the objectives that it does not name.
+Reads a booster's JSON, hands on a ``ModelProto``. Knows nothing of objectives that it does not name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["convert", "margin"]
 
 _LOGISTIC = ("binary:logistic", "reg:logistic")
 _LOGARITHM = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox", "survival:aft")
-_AS_IT_IS = (
+_IDENTITY = (
     "binary:logitraw",
     "rank:map",
     "rank:ndcg",
@@ -38,14 +38,14 @@ _AS_IT_IS = (
 
 
 def convert(library: Any, signature: Signature) -> Iterator[Any]:
-    """The ``ModelProto`` of a booster.
+    """Yield the ``ModelProto`` of a booster.
 
     Args:
-        library: the runtime that holds it.
-        signature: one input, a matrix, and one output.
+        library: its loaded runtime.
+        signature: one matrix as input, one output.
 
     Raises:
-        NotImplementedError: the booster has what is not converted; the message names it.
+        NotImplementedError: the booster uses an unsupported feature; the message names it.
     """
     learner = json.loads(library.booster.save_raw("json"))["learner"]
     objective, parameters = learner["objective"]["name"], learner["learner_model_param"]
@@ -58,18 +58,18 @@ def convert(library: Any, signature: Signature) -> Iterator[Any]:
     rows = _with_categories(graph, graph.add("Cast", x.name, to=FP32), x.shape[1], trees)
     firsts = [Tree.constant(margin, group) for group, margin in enumerate(margins)]
     sums = add_trees(graph, rows, [*firsts, *trees], groups, np.float32)
-    yield graph.model(signature, {signature.outputs[0].name: _answer(graph, sums, objective)})
+    yield graph.model(signature, {signature.outputs[0].name: _transformed(graph, sums, objective)})
 
 
 def _iterations(booster: Any) -> int | None:
-    """How many iterations XGBoost's own estimators predict with: after early stopping those up to the best."""
+    """Return the number of iterations to predict with: after early stopping those up to the best, like XGBoost."""
     best = booster.attr("best_iteration")
     return None if best is None else int(best) + 1
 
 
 def _margins(objective: str, bases: np.ndarray) -> np.ndarray:
-    """What the sums begin with: the base scores before the objective's transformation."""
-    # Logarithms in FP64, then rounded, are what XGBoost's of FP32 are; numpy's of FP32 are now and then one bit off.
+    """Return the initial sums: the base scores before the objective's transformation."""
+    # Like XGBoost's FP32 logarithm: FP64, then rounded. numpy's FP32 logarithm is sometimes off by one bit.
     if objective in _LOGISTIC:
         return -np.log((np.float32(1) / bases - np.float32(1)).astype(np.float64)).astype(np.float32)
     if objective in _LOGARITHM:
@@ -78,7 +78,7 @@ def _margins(objective: str, bases: np.ndarray) -> np.ndarray:
 
 
 def _trees(holder: dict[str, Any], margins: np.ndarray, iterations: int | None) -> list[Tree]:
-    """The trees of a ``gradient_booster`` that count."""
+    """Return the trees of a ``gradient_booster`` that are used for prediction."""
     model = holder.get("gbtree", holder).get("model", {})
     if "trees" not in model:
         raise NotImplementedError(f"booster={holder.get('name')}")
@@ -93,12 +93,12 @@ def _trees(holder: dict[str, Any], margins: np.ndarray, iterations: int | None) 
 
 
 def _weighted(tree: Tree, weight: np.float32, margin: np.float32) -> Tree:
-    """A tree of DART. XGBoost takes the margin out of what it alone predicts, which rounds, and weighs the rest."""
+    """Weigh a tree of DART: XGBoost subtracts the margin from the tree's prediction, which rounds, before weighing."""
     return replace(tree, value=((tree.value + margin) - margin) * weight)
 
 
 def _with_categories(graph: Graph, x: str, columns: int, trees: list[Tree]) -> str:
-    """``x`` as the trees look at it: a category is the whole number below. ONNX Runtime takes the one nearer to 0."""
+    """Round categories down, like XGBoost; ONNX Runtime rounds towards 0."""
     categorical = np.zeros(columns, bool)
     for tree in trees:
         categorical[tree.feature[list(tree.members)]] = True
@@ -107,19 +107,19 @@ def _with_categories(graph: Graph, x: str, columns: int, trees: list[Tree]) -> s
     return graph.add("Where", graph.constant(categorical), graph.add("Floor", x), x)
 
 
-def _tree(held: dict[str, Any], group: int) -> Tree:
-    if held["tree_param"]["size_leaf_vector"] not in ("0", "1"):
+def _tree(fields: dict[str, Any], group: int) -> Tree:
+    if fields["tree_param"]["size_leaf_vector"] not in ("0", "1"):
         raise NotImplementedError("trees whose leaves hold vectors")
-    left, right = np.array(held["left_children"]), np.array(held["right_children"])
-    leaf, missing = left < 0, np.array(held["default_left"], bool)
-    by_category = np.array(held["split_type"], bool) & ~leaf
-    members = dict(zip(held["categories_nodes"], _sets(held), strict=True))
-    values = np.array(held["split_conditions"], np.float32)
+    left, right = np.array(fields["left_children"]), np.array(fields["right_children"])
+    leaf, missing = left < 0, np.array(fields["default_left"], bool)
+    by_category = np.array(fields["split_type"], bool) & ~leaf
+    members = dict(zip(fields["categories_nodes"], _sets(fields), strict=True))
+    values = np.array(fields["split_conditions"], np.float32)
     return Tree(
         leaf=leaf,
-        feature=np.array(held["split_indices"]),
+        feature=np.array(fields["split_indices"]),
         threshold=values,
-        # The categories of a node's set go right.
+        # Categories in a node's set go right.
         yes=np.where(by_category, right, left),
         no=np.where(by_category, left, right),
         missing=missing ^ by_category,
@@ -130,15 +130,15 @@ def _tree(held: dict[str, Any], group: int) -> Tree:
     )
 
 
-def _sets(held: dict[str, Any]) -> list[np.ndarray]:
-    categories = np.array(held["categories"])
-    places = zip(held["categories_segments"], held["categories_sizes"], strict=True)
-    return [categories[begin : begin + size] for begin, size in places]
+def _sets(fields: dict[str, Any]) -> list[np.ndarray]:
+    categories = np.array(fields["categories"])
+    indices = zip(fields["categories_segments"], fields["categories_sizes"], strict=True)
+    return [categories[begin : begin + size] for begin, size in indices]
 
 
-def _answer(graph: Graph, sums: str, objective: str) -> str:
-    """What the objective makes of the sums."""
-    if objective in _AS_IT_IS:
+def _transformed(graph: Graph, sums: str, objective: str) -> str:
+    """Apply the objective's transformation to the sums."""
+    if objective in _IDENTITY:
         return sums
     if objective in _LOGISTIC:
         return sigmoid(graph, sums)

@@ -1,7 +1,7 @@
-"""ONNX graphs while they are built, node by node.
+"""Build ONNX graphs node by node.
 
-Reads arrays, names of tensors and whole models, hands on names of tensors and, in the end, a model. Knows nothing of
-what the nodes compute.
+Reads arrays, tensor names and whole models, hands on tensor names and finally a model. Knows nothing of what the nodes
+compute.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ __all__ = [
 ]
 
 OPSET, OPSET_ML, _IR_VERSION = 18, 5, 10
-"""TreeEnsemble, which computes in FP64, came with ai.onnx.ml 5."""
+"""TreeEnsemble, which supports FP64, needs ai.onnx.ml 5."""
 
 FP32, INT64, FP64 = 1, 7, 11
-"""Types, as ONNX numbers them."""
+"""ONNX's element type numbers."""
 
 
 class Builder(Protocol):
-    """What takes nodes and constants, and names the tensors that they give."""
+    """Interface to add nodes and constants."""
 
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """A node with one output; the name of that."""
+        """Add a node with one output; return the output's name."""
         ...
 
     def constant(self, value: Any) -> str:
-        """A tensor that holds ``value``, an array or what becomes one; its name."""
+        """Add a constant tensor of ``value``, an array-like; return its name."""
         ...
 
 
 class Graph:
-    """A graph of its own."""
+    """A standalone graph."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
@@ -60,7 +60,7 @@ class Graph:
         self._included = 0
 
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """A node with one output; the name of that."""
+        """Add a node with one output; return the output's name."""
         from onnx import helper
 
         name = f"n{len(self._nodes)}"
@@ -68,20 +68,20 @@ class Graph:
         return name
 
     def constant(self, value: Any) -> str:
-        """A tensor that holds ``value``; its name."""
+        """Add a constant tensor; return its name."""
         name = f"c{len(self._constants)}"
         self._constants.append(tensor(value, name))
         return name
 
     def include(self, model: Any, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Take up a whole model.
+        """Add a whole model.
 
         Args:
             model: the ``ModelProto``.
-            inputs: for each of its inputs the tensor of this graph that it becomes.
+            inputs: a tensor of this graph for each of its inputs.
 
         Returns:
-            The tensor of this graph that each of its outputs is.
+            The tensor of this graph for each of its outputs.
         """
         from onnx import compose, helper
 
@@ -94,20 +94,20 @@ class Graph:
             if node.op_type == "Sigmoid":
                 self._nodes.append(helper.make_node("Identity", [sigmoid(self, node.input[0])], node.output))
             else:
-                # Its name would have to be the only one of its kind.
+                # Node names must be unique.
                 node.ClearField("name")
                 self._nodes.append(node)
         self._constants += inner.initializer
-        # A converter was told of the versions here, and says the least that would do.
+        # A converter states the minimum versions; this graph's are higher.
         self._opsets = {opset.domain: opset.version for opset in model.opset_import} | self._opsets
         return {node.name.removeprefix(prefix): node.name for node in inner.output}
 
     def model(self, signature: Signature, sources: dict[str, str]) -> Any:
-        """The ``ModelProto``.
+        """Return the ``ModelProto``.
 
         Args:
-            signature: what the model takes and gives, whose dimensions 0 count rows.
-            sources: for each output the tensor that it is once its shape and type are the signature's.
+            signature: the model's; dimensions 0 are rows.
+            sources: tensor of each output, before conversion to the signature's shape and type.
         """
         import onnx
         from onnx import helper
@@ -126,16 +126,16 @@ class Graph:
 
 
 def sigmoid(graph: Builder, x: str) -> str:
-    """The logistic function, written out: ONNX Runtime's own ends at 1e-8 in FP32 and is coarse below 1e-5 in FP64."""
+    """Compute the logistic function from Exp: ONNX Runtime's Sigmoid clips at 1e-8 in FP32 and is imprecise in FP64."""
     one = graph.add("CastLike", graph.constant(np.float64(1)), x)
     return graph.add("Div", one, graph.add("Add", one, graph.add("Exp", graph.add("Neg", x))))
 
 
 def refuse(graph: Builder, x: str, bad: str, why: str) -> str:
-    """``x``, of FP64, from a graph that fails where any of ``bad`` is true.
+    """Return ``x`` (FP64) in a graph that fails if any element of ``bad`` is true.
 
-    ONNX has no node that fails on purpose. This one looks for an element past the end; the native worker takes its
-    name for the message.
+    ONNX has no operator to fail on purpose: this one gathers an out-of-range index, and the native worker takes the
+    error message from its name.
     """
     any_bad = graph.add(
         "Greater", graph.add("ReduceSum", graph.add("Cast", bad, to=INT64)), graph.constant(np.int64(0))
@@ -152,7 +152,7 @@ def _info(spec: TensorSpec) -> Any:
 
 
 def element_type(datatype: str) -> int:
-    """ONNX's number of a type that the protocol names."""
+    """Return ONNX's element type of a protocol datatype."""
     from onnx import TensorProto, helper
 
     if datatype == "BYTES":
@@ -161,7 +161,7 @@ def element_type(datatype: str) -> int:
 
 
 def tensor(value: Any, name: str = "") -> Any:
-    """The ``TensorProto`` of an array."""
+    """Return the ``TensorProto`` of an array."""
     from onnx import numpy_helper
 
     array = np.asarray(value)

@@ -1,7 +1,6 @@
-"""Rows that tell two versions of a model apart, and rows that a library may refuse.
+"""Generate rows that reveal differences between two versions of a model, and rows that a library may reject.
 
-Reads a converted model and what its input takes, hands on named matrices, the same ones every time. Knows nothing of
-libraries.
+Reads a converted model and its input's schema, hands on named matrices, deterministic. Knows nothing of libraries.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ __all__ = ["Probe", "allowed", "points_of", "probes"]
 _ROWS = 2048
 _EDGE_ROWS_MAX = 16384
 _CELLS_MAX = 1 << 22
-"""Most cells of one matrix: 32 MiB in FP64."""
-_LONE_COLUMNS = 256
-"""A wider matrix has NaN and infinity in groups of columns."""
+"""Maximum cells of one matrix: 32 MiB in FP64."""
+_SINGLE_COLUMNS_MAX = 256
+"""Wider matrices have NaN and infinity in groups of columns."""
 
 _FP32_MAX = float(np.finfo(np.float32).max)
 _FP32_LEAST = float(np.finfo(np.float32).smallest_subnormal)
 _FP64_LEAST = float(np.finfo(np.float64).smallest_subnormal)
-# Zeros and what is taken for them; whole numbers that FP32 and FP64 round; what FP32 rounds to infinity.
+# Zeros and values that round to zero; integers that FP32 and FP64 round; values that FP32 rounds to infinity.
 _SMALL = [0.0, _FP64_LEAST, 1e-310, _FP32_LEAST, 1e-40, 1e-36, 1e-35, float(np.float32(1e-35)), 1e-30, 0.5, 1.0]
 _WHOLE = [255.0, 256.0, 2.0**24 + 1, 2.0**24 + 3, 123456789.25, 2.0**31, 2.0**32 + 3, 2.0**53, 1e18]
 _LARGE = [1e30, _FP32_MAX, 2.0**128 - 2.0**103 - 2.0**75, 1e39, 1e150, 1e300, float(np.finfo(np.float64).max)]
@@ -39,31 +38,31 @@ class Probe(NamedTuple):
     """Rows of one kind."""
 
     names: Sequence[str]
-    """What is in the rows: one name for all, or one for each."""
+    """Content of the rows: one name for all, or one each."""
     rows: np.ndarray
 
 
 def probes(points: list[np.ndarray], x: TensorSpec, schema: InputSchema) -> Iterator[Probe]:
-    """Every kind of row; the first are ordinary ones.
+    """Yield rows of every kind; the first are ordinary.
 
     Args:
-        points: for each column the values at which something changes.
-        x: the matrix that the model takes.
-        schema: what it takes beside its type. Rows may be beyond it.
+        points: for each column the values at which outputs may change.
+        x: the model's input matrix.
+        schema: its schema. Rows may violate it.
     """
     dtype = np.dtype(np.float64 if x.datatype == "FP64" else np.float32)
-    made = _Maker(points, dtype, schema)
+    generator = _Generator(points, dtype, schema)
     with np.errstate(over="ignore"):
-        for name, rows in made.kinds():
+        for name, rows in generator.kinds():
             yield Probe([name], rows.astype(dtype))
-        names, rows = made.lone()
-        for begin in range(0, len(rows), made.rows_max):
-            part = slice(begin, begin + made.rows_max)
+        names, rows = generator.rejectable()
+        for begin in range(0, len(rows), generator.rows_max):
+            part = slice(begin, begin + generator.rows_max)
             yield Probe(names[part], rows[part].astype(dtype))
 
 
 def allowed(rows: np.ndarray, schema: InputSchema) -> np.ndarray:
-    """Which rows the gateway lets through to a model of this schema."""
+    """Return a mask of the rows that the gateway accepts for this schema."""
     kept = np.ones(len(rows), bool)
     if not schema.missing:
         kept &= ~np.isnan(rows).any(axis=1)
@@ -72,7 +71,7 @@ def allowed(rows: np.ndarray, schema: InputSchema) -> np.ndarray:
     return kept
 
 
-class _Maker:
+class _Generator:
     def __init__(self, points: list[np.ndarray], dtype: np.dtype[Any], schema: InputSchema) -> None:
         self._points, self._dtype, self._schema = points, dtype, schema
         self._columns = len(points)
@@ -85,7 +84,7 @@ class _Maker:
         self._largest = largest
 
     def kinds(self) -> Iterator[tuple[str, np.ndarray]]:
-        yield "ordinary values", self._around(self._rows)
+        yield "ordinary values", self._near_points(self._rows)
         edges = [_neighbours(points, self._dtype) for points in self._points]
         count = min(_EDGE_ROWS_MAX, max(map(len, edges)), self.rows_max)
         yield "values at which the model decides, and their neighbours", self._columnwise(edges, max(count, self._rows))
@@ -93,12 +92,12 @@ class _Maker:
         yield "values of every magnitude", self._magnitudes(self._rows // 2)
         yield "extreme values", self._random.choice(self._notable, (self._rows // 4, self._columns))
         yield "one extreme value", self._one_extreme()
-        missing = self._around(self._rows // 2)
+        missing = self._near_points(self._rows // 2)
         missing[self._random.random(missing.shape) < 0.3] = np.nan
         yield "missing values", missing
 
-    def _around(self, rows: int) -> np.ndarray:
-        # A threshold of 1e300 stands for infinity, and says nothing of what is ordinary.
+    def _near_points(self, rows: int) -> np.ndarray:
+        # A threshold of 1e300 represents infinity, and is not an ordinary value.
         points = [of_column[np.abs(of_column) <= _ORDINARY_MAX] for of_column in self._points]
         spread = [max(float(np.std(one)), 1e-3 * float(np.max(np.abs(one)))) for one in points]
         near = self._random.normal([float(np.mean(one)) for one in points], spread, (rows - rows // 2, self._columns))
@@ -108,7 +107,7 @@ class _Maker:
         return around
 
     def _columnwise(self, values: list[np.ndarray], rows: int) -> np.ndarray:
-        """Every value of every column in some row, as far as there are rows."""
+        """Return rows that cover every value of every column, as far as their number allows."""
         columns = [np.resize(self._random.permutation(of_column), rows) for of_column in values]
         for column in columns:
             self._random.shuffle(column)
@@ -123,20 +122,20 @@ class _Maker:
         return signed
 
     def _one_extreme(self) -> np.ndarray:
-        rows = self._around(self._rows // 2)
-        places = self._random.integers(0, self._columns, len(rows))
-        rows[np.arange(len(rows)), places] = self._random.choice(self._notable, len(rows))
+        rows = self._near_points(self._rows // 2)
+        indices = self._random.integers(0, self._columns, len(rows))
+        rows[np.arange(len(rows)), indices] = self._random.choice(self._notable, len(rows))
         return rows
 
-    def lone(self) -> tuple[list[str], np.ndarray]:
-        """What libraries refuse, in each column alone and in all: names and rows."""
+    def rejectable(self) -> tuple[list[str], np.ndarray]:
+        """Return names and rows of values that libraries may reject, in each column alone and in all."""
         values = {"NaN": np.nan, "infinity": np.inf, "-infinity": -np.inf}
         if self._dtype == np.float64:
             values |= {"1e39": 1e39, "-1e39": -1e39}
-        groups = np.array_split(np.arange(self._columns), min(self._columns, _LONE_COLUMNS))
+        groups = np.array_split(np.arange(self._columns), min(self._columns, _SINGLE_COLUMNS_MAX))
         groups = [*groups, np.arange(self._columns)]
         named = [self._named(group) for group in groups]
-        rows = np.repeat(self._around(2)[:1], len(values) * len(groups), axis=0)
+        rows = np.repeat(self._near_points(2)[:1], len(values) * len(groups), axis=0)
         row = iter(rows)
         for value in values.values():
             for group in groups:
@@ -147,12 +146,12 @@ class _Maker:
         if len(group) == self._columns > 1:
             return "all columns"
         names = self._schema.columns
-        called = [f"'{names[place]}'" if names else str(place) for place in (group[0], group[-1])]
+        called = [f"'{names[index]}'" if names else str(index) for index in (group[0], group[-1])]
         return f"column {called[0]}" if len(group) == 1 else f"columns {called[0]} to {called[1]}"
 
 
 def _neighbours(points: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """The points with the numbers next to them, in FP64 and in FP32."""
+    """Return the points and their adjacent numbers, in FP64 and in FP32."""
     single = points.astype(np.float32)
     found = [single, np.nextafter(single, np.float32(np.inf)), np.nextafter(single, np.float32(-np.inf))]
     if dtype == np.float64:
@@ -166,10 +165,10 @@ def _neighbours(points: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def points_of(model: Any, columns: int) -> list[np.ndarray]:
-    """For each column the values at which something may change.
+    """Return for each column the values at which outputs may change.
 
-    They are the thresholds of trees and the members of their sets, and whatever else the graph holds for each column:
-    offsets, scales, centres of clusters, training rows of neighbours.
+    Thresholds of trees and members of their sets, and all constants per column in the graph: offsets, scales, cluster
+    centres, training rows of neighbours.
     """
     from onnx import numpy_helper
 
@@ -179,8 +178,8 @@ def points_of(model: Any, columns: int) -> list[np.ndarray]:
             for feature, values in _decisions(node):
                 if feature < columns:
                     found[feature].append(values)
-    for held in model.graph.initializer:
-        values = numpy_helper.to_array(held)
+    for constants in model.graph.initializer:
+        values = numpy_helper.to_array(constants)
         if values.dtype.kind == "f" and values.ndim and values.shape[-1] == columns:
             for column, of_column in enumerate(values.reshape(-1, columns)[:512].T):
                 found[column].append(of_column)
@@ -206,25 +205,25 @@ def _decisions(node: Any) -> Iterator[tuple[int, np.ndarray]]:
         yield int(features[group[0]]), splits[group]
     if "membership_values" in attributes:
         members = numpy_helper.to_array(attributes["membership_values"])
-        places = np.flatnonzero(numpy_helper.to_array(attributes["nodes_modes"]) == _MEMBER)
+        indices = np.flatnonzero(numpy_helper.to_array(attributes["nodes_modes"]) == _MEMBER)
         sets = np.split(members, np.flatnonzero(np.isnan(members)) + 1)
-        for place, values in zip(places, sets, strict=False):
+        for index, values in zip(indices, sets, strict=False):
             kept = values[~np.isnan(values)]
-            yield int(features[place]), np.concatenate([kept, kept + 1, kept + 0.5, kept + 256, -kept])
+            yield int(features[index]), np.concatenate([kept, kept + 1, kept + 0.5, kept + 256, -kept])
 
 
 _MEMBER = 6
 
 
 def _scaled(model: Any, columns: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Offsets and scales of ``(x - offset) / scale``."""
+    """Yield offsets and scales of ``(x - offset) / scale``."""
     from onnx import numpy_helper
 
-    held = {one.name: one for one in model.graph.initializer}
+    constants = {one.name: one for one in model.graph.initializer}
     by_input = {name: node for node in model.graph.node for name in node.input}
 
     def of(name: str) -> np.ndarray | None:
-        values = numpy_helper.to_array(held[name]).reshape(-1) if name in held else None
+        values = numpy_helper.to_array(constants[name]).reshape(-1) if name in constants else None
         return values if values is not None and len(values) == columns else None
 
     for node in model.graph.node:

@@ -1,6 +1,6 @@
-"""Trees as the operator TreeEnsemble of ai.onnx.ml 5: thresholds and leaves in the precision of their library.
+"""Convert trees to the operator TreeEnsemble of ai.onnx.ml 5, with thresholds and leaves in their library's precision.
 
-Reads trees node by node, as their libraries hold them; hands on one node of a graph. Knows nothing of libraries.
+Reads trees as arrays of nodes, hands on one node of a graph. Knows nothing of libraries.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 __all__ = ["AT_MOST", "BELOW", "MEMBER", "Tree", "add_trees"]
 
 AT_MOST, BELOW, MEMBER = 0, 1, 6
-"""Conditions of nodes, as ONNX numbers them: x <= threshold, x < threshold, x is one of a set."""
+"""ONNX's numbers of conditions: x <= threshold, x < threshold, x in a set."""
 
 _SUM = 1
 
 
 @dataclass(frozen=True)
 class Tree:
-    """One tree. Every array has an element for each node; node 0 is the root.
+    """One tree. Every array has an element per node; node 0 is the root.
 
     Args:
         leaf: whether the node is a leaf.
-        feature: the column that its condition looks at.
-        threshold: what the column is compared with.
-        yes, no: the nodes where the walk goes on, by whether the condition holds.
-        missing: whether it goes on at ``yes`` where the column is NaN.
-        value: what a leaf adds.
-        target: what it adds to.
-        condition: one of the three above, for all nodes or for each.
-        members: the sets of the nodes whose condition is ``MEMBER``.
+        feature: the column of its condition.
+        threshold: compared with the column.
+        yes, no: next node if the condition holds, or not.
+        missing: whether NaN continues at ``yes``.
+        value: a leaf's contribution.
+        target: the sum that it contributes to.
+        condition: one of the three above, for all nodes or per node.
+        members: sets of the nodes with condition ``MEMBER``.
     """
 
     leaf: np.ndarray
@@ -54,10 +54,10 @@ class Tree:
 
     @classmethod
     def constant(cls, value: float, target: int = 0) -> Tree:
-        """A tree that adds ``value`` to every row.
+        """Return a tree that adds ``value`` to every row.
 
-        It has a condition: the operator has no tree that is a leaf and nothing else. And two leaves: ONNX Runtime takes
-        a node whose ways are equal for the leaf of the node's own number.
+        It has a condition, as the operator does not support a single leaf, and two leaves, as ONNX Runtime treats a
+        node with equal branches as the leaf of its own number.
         """
         none = np.zeros(3, np.int64)
         return cls(
@@ -73,20 +73,20 @@ class Tree:
 
 
 def add_trees(graph: Builder, x: str, trees: Sequence[Tree], targets: int, dtype: Any) -> str:
-    """A node that sums, for each row and target, the leaves that the row ends at, in the order of the trees.
+    """Add a node that sums, per row and target, the reached leaves in the order of the trees.
 
     Args:
-        graph: takes the node.
+        graph: receives the node.
         x: the rows, of type ``dtype`` and shape (rows, columns).
         trees: at least one.
-        targets: how many there are.
+        targets: number of targets.
         dtype: of rows, thresholds, leaves and sums.
 
     Returns:
         The name of the sums, of shape (rows, targets).
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("feature", "threshold", "condition", "missing")}
-    ways: dict[str, list[np.ndarray]] = {name: [] for name in ("yes", "yes_leaf", "no", "no_leaf")}
+    branches: dict[str, list[np.ndarray]] = {name: [] for name in ("yes", "yes_leaf", "no", "no_leaf")}
     values, owners, members, roots = [], [], [], []
     inner_before = leaves_before = 0
     for tree in (tree if not tree.leaf[0] else Tree.constant(tree.value[0], tree.target) for tree in trees):
@@ -103,8 +103,8 @@ def add_trees(graph: Builder, x: str, trees: Sequence[Tree], targets: int, dtype
         ):
             parts[name].append(of_node[inner])
         for name, child in (("yes", tree.yes[inner]), ("no", tree.no[inner])):
-            ways[name].append(number[child])
-            ways[f"{name}_leaf"].append(tree.leaf[child])
+            branches[name].append(number[child])
+            branches[f"{name}_leaf"].append(tree.leaf[child])
         values.append(tree.value[tree.leaf])
         owners.append(np.full(int(tree.leaf.sum()), tree.target))
         for node in np.flatnonzero(inner & (condition == MEMBER)):
@@ -117,10 +117,10 @@ def add_trees(graph: Builder, x: str, trees: Sequence[Tree], targets: int, dtype
         "nodes_featureids": _integers(parts["feature"]),
         "nodes_splits": tensor(np.concatenate(parts["threshold"]).astype(dtype)),
         "nodes_missing_value_tracks_true": _integers(parts["missing"]),
-        "nodes_truenodeids": _integers(ways["yes"]),
-        "nodes_trueleafs": _integers(ways["yes_leaf"]),
-        "nodes_falsenodeids": _integers(ways["no"]),
-        "nodes_falseleafs": _integers(ways["no_leaf"]),
+        "nodes_truenodeids": _integers(branches["yes"]),
+        "nodes_trueleafs": _integers(branches["yes_leaf"]),
+        "nodes_falsenodeids": _integers(branches["no"]),
+        "nodes_falseleafs": _integers(branches["no_leaf"]),
         "leaf_targetids": _integers(owners),
         "leaf_weights": tensor(np.concatenate(values).astype(dtype)),
     }

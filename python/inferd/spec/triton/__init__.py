@@ -1,5 +1,5 @@
-"""``config.pbtxt`` of a Triton model repository, as settings and pipelines of inferd.
+"""Triton's ``config.pbtxt`` as settings and pipelines of inferd.
 
-``text`` reads the file by ``schema``; ``meaning`` says what has no effect and what can't be; ``mapping`` and
-``ensemble`` turn the rest into what ``model.yaml`` and ``pipelines:`` would say.
+``text`` parses the file by ``schema``; ``meaning`` reports fields without effect and unsupported ones; ``mapping`` and
+``ensemble`` translate the rest into the equivalent of ``model.yaml`` and ``pipelines:``.
 """

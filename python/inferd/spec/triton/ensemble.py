@@ -1,6 +1,6 @@
-"""An ensemble of a ``config.pbtxt`` as what ``pipelines:`` would say.
+"""Translate an ensemble of a ``config.pbtxt`` into an entry of ``pipelines:``.
 
-Reads the steps and their maps, hands on a pipeline. Knows nothing of the models that the steps run.
+Reads the steps and their tensor maps, hands on a pipeline. Knows nothing of the models that the steps run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Wanted", "read_ensemble"]
 
 
 class Wanted(NamedTuple):
-    """A version that a step asks for by its number."""
+    """A version that a step requests by number."""
 
     model: str
     version: int
@@ -26,17 +26,17 @@ class Wanted(NamedTuple):
 
 
 def read_ensemble(config: Config, name: str, wanted: list[Wanted], faults: list[str]) -> dict[str, Any] | None:
-    """``PipelineSettings`` of the data plane; None where there are faults.
+    """Return the data plane's ``PipelineSettings``; None if there are faults.
 
     Args:
-        config: what the file says.
+        config: the file's content.
         name: the name of the pipeline.
-        wanted: takes the versions that steps ask for.
-        faults: takes what is wrong.
+        wanted: list that receives the versions that steps request.
+        faults: list that receives every fault.
     """
     steps = config.values.get("ensemble_scheduling", {}).get("step", [])
     names = _step_names([step["model_name"] for step in steps])
-    # Tensors of an ensemble have names of their own; those of a pipeline are named by the step that gives them.
+    # Ensembles name tensors freely; pipelines name them by the step that produces them.
     given = {
         tensor: f"{step_name}.{output}"
         for step_name, step in zip(names, steps, strict=True)
@@ -48,8 +48,8 @@ def read_ensemble(config: Config, name: str, wanted: list[Wanted], faults: list[
     for position, step in enumerate(steps):
         here = config.source.at((*place, position))
         faults.extend(
-            f"{here}: step '{step['model_name']}' needs '{tensor}', which is no input of the ensemble and which no step"
-            f" gives{nearest(tensor, [*inputs, *given])}"
+            f"{here}: step '{step['model_name']}': no input or step provides tensor '{tensor}'"
+            f"{nearest(tensor, [*inputs, *given])}"
             for tensor in step["input_map"].values()
             if tensor not in given and tensor not in inputs
         )
@@ -57,7 +57,7 @@ def read_ensemble(config: Config, name: str, wanted: list[Wanted], faults: list[
             wanted.append(Wanted(step["model_name"], step["model_version"], here))
     outputs = [tensor["name"] for tensor in config.values["output"]]
     faults.extend(
-        f"{config.source.at(('output', position))}: no step gives output '{output}'{nearest(output, list(given))}"
+        f"{config.source.at(('output', position))}: no step provides output '{output}'{nearest(output, list(given))}"
         for position, output in enumerate(outputs)
         if output not in given
     )
@@ -80,7 +80,7 @@ def read_ensemble(config: Config, name: str, wanted: list[Wanted], faults: list[
 
 
 def _step_names(models: list[str]) -> list[str]:
-    """Names for steps: their models', numbered where one model runs in several."""
+    """Name steps after their models, numbered if a model runs in several steps."""
     return [
         model if models.count(model) == 1 else f"{model}-{models[: position + 1].count(model)}"
         for position, model in enumerate(models)
@@ -88,7 +88,7 @@ def _step_names(models: list[str]) -> list[str]:
 
 
 def _lines(config: Config) -> dict[Path, int]:
-    """The lines of the ensemble, by where things stand in ``pipelines:``."""
+    """Return the ensemble's line numbers by path in ``pipelines:``."""
     lines: dict[Path, int] = {}
     for path, line in config.source.lines.items():
         if path == ("ensemble_scheduling",):

@@ -1,4 +1,4 @@
-"""A ``config.pbtxt`` as what ``model.yaml`` would say.
+"""Translate a ``config.pbtxt`` into the equivalent ``model.yaml``.
 
 Reads the file's values, hands on settings. Knows nothing of versions on disk and of ensembles.
 """
@@ -21,22 +21,22 @@ __all__ = ["kind_of", "read_model", "reshapes_of", "tensors_of"]
 
 _RUNTIMES = {"onnxruntime": "onnx", "onnxruntime_onnx": "onnx", "python": "python", "ensemble": "pipeline"}
 _FILES = {"onnx": "model.onnx", "python": "model.py"}
-# What a session of ONNX Runtime is told by name, and the setting that says the same.
+# ONNX Runtime's session option that equals the setting ``threads``.
 _THREADS = "intra_op_thread_count"
 
 
 def kind_of(config: Config, faults: list[str]) -> str | None:
-    """``onnx``, ``python`` or ``pipeline``; None where the file does not say, or says what can't be served."""
+    """Return ``onnx``, ``python`` or ``pipeline``; None if the file names none, or an unsupported backend."""
     values = config.values
     if "ensemble_scheduling" in values:
         return "pipeline"
-    said = [name for name in ("backend", "platform") if values[name]]
-    kinds = {_RUNTIMES.get(values[name]) for name in said}
+    named = [name for name in ("backend", "platform") if values[name]]
+    kinds = {_RUNTIMES.get(values[name]) for name in named}
     if len(kinds) > 1 or None in kinds:
-        place = config.source.at((said[0],))
-        what = " and ".join(f"{name} '{values[name]}'" for name in said)
+        place = config.source.at((named[0],))
+        what = " and ".join(f"{name} '{values[name]}'" for name in named)
         faults.append(
-            f"{place}: {what} is not served\n"
+            f"{place}: unsupported {what}\n"
             'help: export the model to ONNX (backend: "onnxruntime"), or run its framework from a model.py (backend: '
             '"python")'
         )
@@ -47,13 +47,13 @@ def kind_of(config: Config, faults: list[str]) -> str | None:
 
 
 def read_model(config: Config, kind: str | None, notes: list[str], faults: list[str]) -> dict[str, Any]:
-    """The settings of a model that runs.
+    """Return the settings of a model that is not an ensemble.
 
     Args:
-        config: what the file says.
-        kind: ``onnx`` or ``python``; None: what the file's ending will say.
-        notes: takes what has no effect.
-        faults: takes what is wrong.
+        config: the file's content.
+        kind: ``onnx`` or ``python``; None: decided by the file's extension.
+        notes: list that receives fields without effect.
+        faults: list that receives every fault.
     """
     plain = _Plain(config)
     values = config.values
@@ -62,11 +62,11 @@ def read_model(config: Config, kind: str | None, notes: list[str], faults: list[
     plain.put("file", values["default_model_filename"] or _FILES.get(kind or ""), ("default_model_filename",))
     plain.put("versions", _versions(values), ("version_policy",))
     if kind != "python":
-        # A model in Python may complete what it takes and gives; its worker knows then.
+        # A Python model may complete its tensors in auto_complete_config; its worker reads them.
         for key in ("input", "output"):
             plain.put(f"{key}s", tensors_of(config, key, faults) or None, (key,))
         _check_reshapes(config, faults)
-        # Its initializer, where it has one; else the load ends with the remedy. Python models tell no defaults.
+        # None: the model's initializer; without one the load fails with the remedy. Python models declare no defaults.
         plain.put("optional", {one["name"]: None for one in values["input"] if one["optional"]} or None, ("input",))
     plain.put("sequence", read_sequence(config, faults), ("sequence_batching",))
     labels = {one["name"]: one["label_filename"] for one in values["output"] if one["label_filename"]}
@@ -80,7 +80,7 @@ def read_model(config: Config, kind: str | None, notes: list[str], faults: list[
 
 
 def tensors_of(config: Config, key: str, faults: list[str]) -> list[dict[str, Any]]:
-    """The tensors of ``input`` or ``output``, the batch dimension in their shapes."""
+    """Return the tensors of ``input`` or ``output``, shapes including the batch dimension."""
     batch = [-1] if config.values["max_batch_size"] > 0 else []
     tensors = []
     for position, tensor in enumerate(config.values[key]):
@@ -88,7 +88,7 @@ def tensors_of(config: Config, key: str, faults: list[str]) -> list[dict[str, An
         if missing:
             faults.append(
                 f"{config.source.at((key, position))}: {key} '{tensor['name']}' has no {' and no '.join(missing)}\n"
-                f"help: write it, or leave out every {key}: the model says what it takes and gives"
+                f"help: add it, or omit every {key}: the model then declares its own"
             )
             continue
         tensors.append(
@@ -98,7 +98,7 @@ def tensors_of(config: Config, key: str, faults: list[str]) -> list[dict[str, An
 
 
 def reshapes_of(values: dict[str, Any]) -> dict[str, dict[str, dict[str, list[int]]]]:
-    """Tensors that clients see in another shape than the model: both shapes, by side and name."""
+    """Return both shapes of tensors that clients and model see differently, by side and name."""
     batch = [-1] if values["max_batch_size"] > 0 else []
     return {
         f"{side}s": {
@@ -117,13 +117,13 @@ def _check_reshapes(config: Config, faults: list[str]) -> None:
             if dims.count(-1) != shape.count(-1) or abs(math.prod(dims)) != abs(math.prod(shape)):
                 place = config.source.at((side, position, "reshape"))
                 faults.append(
-                    f"{place}: {side} '{tensor['name']}' is {dims} for clients and {shape} for the model, which are not"
-                    " as many elements\nhelp: write the same sizes, and as many of -1, in both"
+                    f"{place}: {side} '{tensor['name']}': element counts of dims {dims} and reshape {shape} differ\n"
+                    "help: write the same sizes, and the same number of -1, in both"
                 )
 
 
 class _Plain:
-    """Settings as a YAML file would have them, and the lines that they come from."""
+    """Settings as YAML would have them, and their source lines."""
 
     def __init__(self, config: Config) -> None:
         self.values: dict[str, Any] = {}
@@ -131,7 +131,7 @@ class _Plain:
         self._config = config
 
     def put(self, key: str, value: Any, path: Path) -> None:
-        """Set ``key``, unless ``value`` is None; it stands at ``path`` of the file."""
+        """Set ``key``, unless ``value`` is None; ``path`` locates it in the file."""
         if value is None:
             return
         self.values[key] = value
@@ -157,9 +157,8 @@ def _batching(plain: _Plain, config: Config, kind: str | None) -> None:
     rows = config.values["max_batch_size"]
     if rows:
         plain.put("batch_rows_max", rows, ("max_batch_size",))
-        # Who asks for dynamic batching says that rows may run together. Else Triton runs every request alone, and a
-        # model may depend on it: then the probe has to show that it does not.
-        # Sequences are run together there too.
+        # dynamic_batching states that rows may run together. Without it Triton runs every request alone, and a model
+        # may depend on that: the probe decides. Triton batches sequences too.
         choice = next((name for name in ("dynamic_batching", "sequence_batching") if name in config.values), None)
         plain.put("batching", choice and "on", (choice or "",))
     elif kind != "python" and (config.says("max_batch_size") or config.values["input"]):
@@ -167,22 +166,23 @@ def _batching(plain: _Plain, config: Config, kind: str | None) -> None:
 
 
 def _samples(config: Config, notes: list[str], faults: list[str]) -> tuple[Sample, ...]:
-    """The requests of ``model_warmup``. Dims leave the batch dimension out where there is one."""
+    """Return the requests of ``model_warmup``; their dims exclude the batch dimension."""
     batched = config.values["max_batch_size"] > 0
     samples = []
     for position, sample in enumerate(config.values["model_warmup"]):
         place = config.source.at(("model_warmup", position))
         name, size = sample["name"] or str(position), sample["batch_size"]
         if size == 0:
-            notes.append(f"{place}: warm-up sample '{name}' has batch_size 0, which runs nothing")
+            notes.append(f"{place}: warm-up sample '{name}' has batch_size 0 and is not run")
             continue
         inputs = {key: _sample_input(one, batched) for key, one in sample["inputs"].items()}
         faults.extend(
-            f"{place}: warm-up sample '{name}': input '{key}' has dims {sample['inputs'][key]['dims']}; write sizes"
+            f"{place}: warm-up sample '{name}': input '{key}' has dynamic dims {sample['inputs'][key]['dims']}; write"
+            " fixed sizes"
             for key, one in inputs.items()
             if any(dim < 0 for dim in one.shape or ())
         )
-        # Without a batch dimension as many requests of one are run.
+        # Without a batch dimension, a batch is that many single requests.
         count = max(1, sample["count"]) * (1 if batched else size)
         samples.append(Sample(name, inputs, rows=size if batched else None, count=count))
     return tuple(samples)
@@ -197,7 +197,7 @@ def _sample_input(one: dict[str, Any], batched: bool) -> SampleInput:
 
 
 def datatype_of(name: str) -> str:
-    """The protocol's name of a ``data_type``."""
+    """Return the protocol's name of a ``data_type``."""
     return name.removeprefix("TYPE_").replace("STRING", "BYTES")
 
 
@@ -208,7 +208,7 @@ def _queue(plain: _Plain, values: dict[str, Any]) -> None:
         batching.get("default_priority_level") or None,
         ("dynamic_batching", "default_priority_level"),
     )
-    # Requests are counted there, rows here.
+    # Triton counts requests, queue_rows_max counts rows.
     requests = batching.get("default_queue_policy", {}).get("max_queue_size", 0)
     plain.put(
         "queue_rows_max",
@@ -227,20 +227,20 @@ def _instances(plain: _Plain, config: Config, notes: list[str]) -> None:
     for position, group in groups:
         on_gpu = group["kind"] == "KIND_GPU" or (group["kind"] == "KIND_AUTO" and group["gpus"])
         here = [f"cuda:{gpu}" for gpu in group["gpus"] or [0]] if on_gpu else ["cpu"]
-        # A group has its count on every one of its GPUs.
+        # ``count`` is per GPU of the group.
         replicas += max(1, group["count"]) * len(here)
         devices += [(device, position) for device in here]
     plain.put("replicas", replicas, ("instance_group",))
     first = devices[0][0]
     plain.put("device", first, ("instance_group", groups[0][0]))
-    told = set()
+    noted = set()
     for device, position in devices:
-        if device != first and device not in told:
-            told.add(device)
+        if device != first and device not in noted:
+            noted.add(device)
             place = config.source.at(("instance_group", position))
             notes.append(
-                f"{place}: '{device}' has no effect here: all replicas of a model run on one device, {first}; serve the"
-                " model under another name, with device:, to use it"
+                f"{place}: '{device}' has no effect: all replicas of a model run on one device, {first}\n"
+                "help: serve the model under another name, with device:, to use it"
             )
 
 
@@ -250,8 +250,8 @@ def _parameters(plain: _Plain, config: Config, kind: str | None, notes: list[str
         plain.put("parameters", parameters or None, ("parameters",))
         if "EXECUTION_ENV_PATH" in parameters:
             notes.append(
-                f"{config.source.at(('parameters',))}: parameter 'EXECUTION_ENV_PATH' has no effect here: name the"
-                " interpreter of an environment that has inferd with python: in model.yaml"
+                f"{config.source.at(('parameters',))}: parameter 'EXECUTION_ENV_PATH' has no effect\n"
+                "help: set python: in model.yaml to the interpreter of an environment with inferd"
             )
         return
     for key, value in parameters.items():
@@ -259,6 +259,6 @@ def _parameters(plain: _Plain, config: Config, kind: str | None, notes: list[str
             plain.put("threads", int(value) or None, ("parameters",))
         else:
             notes.append(
-                f"{config.source.at(('parameters',))}: parameter '{key}' has no effect here: the session's options are"
-                f" ONNX Runtime's own, but for threads: ({_THREADS})"
+                f"{config.source.at(('parameters',))}: parameter '{key}' has no effect: ONNX Runtime's default session"
+                f" options apply, except threads: ({_THREADS})"
             )

@@ -1,9 +1,9 @@
-"""What a ``config.pbtxt`` may say: Triton's ModelConfig, as a message of protobuf.
+"""Schema of a ``config.pbtxt``: Triton's ModelConfig as a protobuf message.
 
-Hands on a message class. Knows nothing of what a field means here.
+Hands on a message class. Knows nothing of what a field means to inferd.
 
-The text form knows names only, so fields are numbered in the order of this file. The messages live in a pool of their
-own: a client of Triton in the same process brings others of the same names.
+The text form uses names only, so field numbers follow the order of this file. The messages have their own descriptor
+pool: a Triton client in the same process defines others of the same names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENUMS = {
     "TimeoutAction": "REJECT DELAY",
     "ControlKind": "CONTROL_SEQUENCE_START CONTROL_SEQUENCE_READY CONTROL_SEQUENCE_END CONTROL_SEQUENCE_CORRID",
 }
-"""Values by the enumeration's name; the first is the default."""
+"""Values by enumeration name; the first is the default."""
 
 MESSAGES = {
     "ModelConfig": """
@@ -260,7 +260,7 @@ MESSAGES = {
     "MetricIdentifier": "string family",
     "HistogramOptions": "repeated double buckets",
 }
-"""Fields by the message's name, a line each: ``[repeated] TYPE NAME [@ONEOF]``."""
+"""Fields by message name, one per line: ``[repeated] TYPE NAME [@ONEOF]``."""
 
 _LINE = re.compile(
     r"(?P<repeated>repeated )?(?P<type>map<(?P<key>\w+), (?P<value>\w+)>|\w+) (?P<name>\w+)( @(?P<one>\w+))?"
@@ -269,13 +269,13 @@ _LINE = re.compile(
 
 @cache
 def config_class() -> Any:
-    """The class of the message ``ModelConfig``."""
-    # Imported here: only a repository of Triton needs it.
+    """Return the class of the message ``ModelConfig``."""
+    # Imported on use: only Triton repositories need it.
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="inferd/triton.proto", package=_PACKAGE, syntax="proto3")
     for name, values in ENUMS.items():
-        # In C++'s way, the values of enumerations share the scope around them; a message keeps them apart.
+        # protobuf enum values share the enclosing scope, as in C++; a message keeps them apart.
         enum = file.message_type.add(name=f"{name}Scope").enum_type.add(name=name)
         for number, value in enumerate(values.split()):
             enum.value.add(name=value, number=number)
@@ -291,10 +291,10 @@ def config_class() -> Any:
 def _add_field(message: Any, number: int, line: str) -> None:
     found = _LINE.fullmatch(line)
     if found is None:
-        raise ValueError(f"{line!r} declares no field")
+        raise ValueError(f"{line!r} is not a field declaration")
     field = message.field.add(name=found["name"], number=number, label=3 if found["repeated"] or found["key"] else 1)
     if found["key"]:
-        # A map is a repeated message of keys and values, by this name.
+        # protobuf represents a map as a repeated message of keys and values with this name.
         title = "".join(part.capitalize() for part in found["name"].split("_"))
         entry = message.nested_type.add(name=f"{title}Entry")
         entry.options.map_entry = True

@@ -1,6 +1,6 @@
-"""The ``sequence_batching`` of a ``config.pbtxt`` as the setting ``sequence``, and the tensors that it stands for.
+"""Translate ``sequence_batching`` of a ``config.pbtxt`` into the setting ``sequence`` and its hidden tensors.
 
-Reads the file's values, hands on what ``model.yaml`` would say. Knows nothing of how sequences are answered.
+Reads the file's values, hands on the equivalent of ``model.yaml``. Knows nothing of how sequences are served.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _KINDS = {
     "CONTROL_SEQUENCE_CORRID": "id",
 }
 _FORMS = {"int32_false_true": "INT32", "fp32_false_true": "FP32", "bool_false_true": "BOOL"}
-# What Triton takes where nothing is said.
+# Triton's defaults.
 _ID = "UINT64"
 _IDLE_US = 1_000_000
 
 
 def read_sequence(config: Config, faults: list[str]) -> dict[str, Any] | None:
-    """The setting ``sequence`` as a YAML file would have it; None where the file has no sequences.
+    """Return the setting ``sequence`` as YAML would have it; None if the file has no sequences.
 
     Args:
-        config: what the file says.
-        faults: takes what can't be served.
+        config: the file's content.
+        faults: list that receives unsupported fields.
     """
     batching = config.values.get("sequence_batching")
     if batching is None:
@@ -43,8 +43,8 @@ def read_sequence(config: Config, faults: list[str]) -> dict[str, Any] | None:
             form = next((form for form in _FORMS if control[form]), None)
             if form is not None and [float(value) for value in control[form]] != [0.0, 1.0]:
                 faults.append(
-                    f"{place}: '{control_input['name']}' is told by {control[form]}, and here by 0 and 1\n"
-                    f"help: write {form}: [ 0, 1 ], and turn the values inside the model"
+                    f"{place}: control '{control_input['name']}': values {control[form]} are not supported, only 0 and"
+                    f" 1\nhelp: write {form}: [ 0, 1 ], and convert the values inside the model"
                 )
             setting[_KINDS[control["kind"]]] = control_input["name"]
     states = {}
@@ -53,8 +53,8 @@ def read_sequence(config: Config, faults: list[str]) -> dict[str, Any] | None:
         initial = state["initial_state"]
         if any(one.get("data_file") for one in initial):
             faults.append(
-                f"{place}: the first state of '{state['input_name']}' is read from a file, and here it is zeros\n"
-                "help: have the model replace zeros by what the file holds, at the start of a sequence"
+                f"{place}: initial state of '{state['input_name']}': data_file is not supported, only zeros\n"
+                "help: have the model replace zeros by the file's content at the start of a sequence"
             )
         states[state["input_name"]] = {"output": state["output_name"], "shape": _first_shape(config.values, state)}
     if states:
@@ -63,15 +63,15 @@ def read_sequence(config: Config, faults: list[str]) -> dict[str, Any] | None:
 
 
 def _first_shape(values: dict[str, Any], state: dict[str, Any]) -> list[int] | None:
-    """The shape of a sequence's first state, where the tensor's own leaves it open."""
+    """Return the shape of a sequence's initial state; it fills in dynamic dimensions."""
     dims = state["initial_state"][0]["dims"] if state["initial_state"] else state["dims"]
-    # As Triton does, a size that nobody says is 1.
+    # As in Triton, a dynamic dimension is 1.
     dims = [1 if dim < 0 else dim for dim in dims]
     return [1, *dims] if values["max_batch_size"] > 0 else dims
 
 
 def hidden_tensors(values: dict[str, Any]) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    """The inputs and outputs that a model has for its sequences besides those that clients see."""
+    """Return the inputs and outputs that a model has for sequences, which clients don't see."""
     batching = values.get("sequence_batching")
     if batching is None:
         return [], []

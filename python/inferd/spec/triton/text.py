@@ -1,9 +1,9 @@
-"""The text of a ``config.pbtxt`` into plain values, with the line of everything that it says.
+"""Parse the text of a ``config.pbtxt`` into plain values, with the line of every field.
 
 Reads the file, hands on a :class:`Config`. Knows nothing of what fields mean.
 
-protobuf's parser decides what is well formed. It keeps no lines, so the text is gone through a second time, token by
-token; what the schema does not have is found there too, all of it at once and not only the first.
+protobuf's parser checks the syntax. It keeps no lines, so a second pass over the tokens records them and reports every
+unknown field, not only the first.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ __all__ = ["Config", "Mention", "load_config", "read_config"]
 
 _CLOSING = {"{": "}", "<": ">"}
 _QUOTES = ("'", '"')
-# What a field that is there to no effect holds.
+# Values that equal an unset field.
 _NOTHING = frozenset({"0", "0.0", "false", "False", "f", ""})
 
 
 class Mention(NamedTuple):
-    """A field that the text has."""
+    """A field in the text."""
 
     names: tuple[str, ...]
-    """Names of the fields that lead to it, and its own."""
+    """Names of the enclosing fields, and its own."""
     path: Path
-    """The same with the positions of repeated ones."""
+    """The same with the positions of repeated fields."""
     line: int
     idle: bool
-    """Whether it holds what it would hold if it were not there."""
+    """Whether its value is the default."""
 
 
 class Config(NamedTuple):
-    """What a ``config.pbtxt`` says."""
+    """The content of a ``config.pbtxt``."""
 
     values: dict[str, Any]
-    """By name. Every field is there, but messages only where the text has them; enumerations by their names."""
+    """By name. Every scalar is present, messages only if the text has them; enumerations by name."""
     mentions: list[Mention]
     source: Source
 
@@ -50,7 +50,7 @@ class Config(NamedTuple):
 
 
 def load_config(file: FilePath, faults: list[str]) -> Config | None:
-    """Read ``config.pbtxt``; None where it can't be read. Faults are added to ``faults``."""
+    """Read ``config.pbtxt``; None if unreadable. Appends faults to ``faults``."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as fault:
@@ -63,12 +63,12 @@ def load_config(file: FilePath, faults: list[str]) -> Config | None:
 
 
 def read_config(text: str, name: str, faults: list[str]) -> Config | None:
-    """Read the text of the file ``name``; None where it is not well formed."""
+    """Parse the text of the file ``name``; None if it is malformed."""
     message = config_class()()
     from google.protobuf import text_format
 
     try:
-        # Unknown fields are found below, with their nearest names.
+        # Unknown fields are reported below, with their nearest names.
         text_format.Parse(text, message, allow_unknown_field=True)
         walk = _Walk(text_format.Tokenizer(text.splitlines()), name, faults)
         walk.message(message.DESCRIPTOR, (), (), "")
@@ -83,13 +83,13 @@ def read_config(text: str, name: str, faults: list[str]) -> Config | None:
 
 
 def _in_words(fault: str) -> str:
-    # "3:7 : 'the whole line': what" without the place, which stands before it.
+    # Strips the place from "3:7 : 'the whole line': what"; the caller has added its own.
     what = fault.split(" : ", 1)[-1].replace("inferd_triton.", "").replace("DataTypeScope.", "")
     return what.rsplit("': ", 1)[-1] if what.startswith("'") else what
 
 
 class _Walk:
-    """Goes through text that is well formed."""
+    """Walks the tokens of well-formed text."""
 
     def __init__(self, tokens: Any, name: str, faults: list[str]) -> None:
         self.mentions: list[Mention] = []
@@ -99,7 +99,7 @@ class _Walk:
         self._faults = faults
 
     def message(self, kind: Any, names: tuple[str, ...], path: Path, end: str) -> None:
-        """Fields up to ``end``. ``kind``: the message's descriptor, None inside of what is unknown."""
+        """Walk the fields up to ``end``. ``kind``: the message's descriptor, None inside unknown fields."""
         counts: dict[str, int] = {}
         while not (self._tokens.AtEnd() or self._passed(end)):
             line = self._line()
@@ -122,7 +122,7 @@ class _Walk:
             self._passed(",", ";")
 
     def _value(self, field: Any, names: tuple[str, ...], path: Path, line: int) -> None:
-        """One value, which begins at the current token."""
+        """Walk one value, starting at the current token."""
         position = len(self.mentions)
         text = self._take()
         if text in _CLOSING:
@@ -139,7 +139,7 @@ class _Walk:
                 self.lines.setdefault(path[:-1], line)
 
     def _scalar(self, first: str) -> str:
-        """What stands there, text without its quotes."""
+        """Return the scalar's text without quotes."""
         if first[0] not in _QUOTES:
             return first
         text = first[1:-1]
@@ -153,7 +153,7 @@ class _Walk:
         return taken
 
     def _passed(self, *marks: str) -> bool:
-        """Whether one of ``marks`` stood there, which is passed then."""
+        """Skip the current token if it is one of ``marks``; return whether it was."""
         if self._tokens.token in marks and not self._tokens.AtEnd():
             self._take()
             return True
@@ -165,7 +165,7 @@ class _Walk:
 
 
 def _plain(message: Any) -> dict[str, Any]:
-    """The fields by name."""
+    """Return the fields by name."""
     values: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
@@ -186,5 +186,5 @@ def _one(field: Any, value: Any) -> Any:
 
 
 def _repeated(field: Any) -> bool:
-    # Older releases of protobuf have only the one, newer ones warn of it.
+    # ``label`` is deprecated; older releases of protobuf have only that.
     return bool(field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED)

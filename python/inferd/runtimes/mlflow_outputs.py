@@ -1,7 +1,7 @@
-"""Whatever a model of MLflow returns, as arrays by name.
+"""Convert the result of an MLflow model to arrays by name.
 
-Reads data frames, series, arrays, dicts, lists and sparse matrices; hands on arrays of types that the protocol has.
-Worker side only. Knows nothing of the model.
+Reads data frames, series, arrays, dicts, lists and sparse matrices; hands on arrays of the protocol's datatypes. Worker
+side only. Knows nothing of the model.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
 
     from inferd.runtimes.base import Batch
 
-__all__ = ["answers_of"]
+__all__ = ["outputs_of"]
 
-LONE = "prediction"
-"""The only output of a model that names none."""
+_DEFAULT_NAME = "prediction"
+"""The output of a model with a single unnamed one."""
 
 
-def answers_of(found: Any, names: Sequence[str | None]) -> Batch:
-    """Outputs by name.
+def outputs_of(found: Any, names: Sequence[str | None]) -> Batch:
+    """Return outputs by name.
 
     Args:
-        found: what ``predict`` returned.
-        names: the outputs of the signature; empty, or ``None`` in the place of an output without a name.
+        found: the result of ``predict``.
+        names: outputs of the signature; empty, or ``None`` for an unnamed output.
 
     Raises:
-        ModelFailed: the protocol can't carry it.
+        ModelFailed: the protocol does not support a type.
     """
     if isinstance(found, dict):
         return {str(name): _array(value, str(name)) for name, value in found.items()}
     if hasattr(found, "columns"):
         return {str(name): _array(found[name], str(name)) for name in found.columns}
     named = [name for name in names if name is not None]
-    array = _array(found, LONE)
+    array = _array(found, _DEFAULT_NAME)
     if array.ndim == 2 and 1 < len(named) == len(names) == array.shape[1]:
-        return {name: array[:, place] for place, name in enumerate(named)}
+        return {name: array[:, index] for index, name in enumerate(named)}
     own = getattr(found, "name", None)
-    lone = named[0] if len(named) == len(names) == 1 else own if isinstance(own, str) else LONE
-    return {lone: array}
+    single = named[0] if len(named) == len(names) == 1 else own if isinstance(own, str) else _DEFAULT_NAME
+    return {single: array}
 
 
 def _array(found: Any, name: str) -> np.ndarray:
@@ -54,23 +54,23 @@ def _array(found: Any, name: str) -> np.ndarray:
     elif hasattr(found, "to_numpy"):
         found = found.to_numpy()
     array = found if isinstance(found, np.ndarray) else _of_values(found)
-    # One value for all rows is an output of one row; whoever gave it is not batched.
+    # A scalar is an output of one row; such a model is not batched.
     array = array.reshape(1) if array.ndim == 0 else array
     if array.dtype.kind == "M":
         return _dates(array, name)
     if array.dtype.kind in "mcV":
-        raise ModelFailed(f"output '{name}' holds {array.dtype}, which the protocol can't carry")
+        raise ModelFailed(f"output '{name}' has dtype {array.dtype}, which the protocol does not support")
     return _of_objects(array, name) if array.dtype == object else array
 
 
 def _of_values(found: Any) -> np.ndarray:
-    """An array of a list, of objects where its elements are no numbers or of different lengths."""
+    """Return an array of a list; of objects if elements are not numbers or differ in length."""
     try:
         array = np.asarray(found)
     except ValueError:
         array = np.asarray(found, dtype=object)
     if array.dtype.kind in "US" or (array.dtype == object and array.ndim > 1):
-        # Numbers beside text would have become text.
+        # numpy would convert numbers mixed with text to text.
         flat = found if isinstance(found, list | tuple) else [found]
         array = np.empty(len(flat), dtype=object)
         array[:] = list(flat)
@@ -78,18 +78,18 @@ def _of_values(found: Any) -> np.ndarray:
 
 
 def _dates(dates: np.ndarray, name: str) -> np.ndarray:
-    """Dates and times as ISO 8601 has them, with as many digits as there are."""
+    """Format dates and times in ISO 8601, with as many digits as needed."""
     import pandas as pd
 
     found = [pd.Timestamp(date) for date in dates.reshape(-1)]
-    missing = [place for place, date in enumerate(found) if date is pd.NaT]
+    missing = [index for index, date in enumerate(found) if date is pd.NaT]
     if missing:
-        raise ModelFailed(f"output '{name}' has no date in row {missing[0]}\nhelp: return text")
+        raise ModelFailed(f"output '{name}' has a missing date in row {missing[0]}\nhelp: return text")
     return np.array([date.isoformat() for date in found], dtype=object).reshape(dates.shape)
 
 
 def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
-    """Text as it is, numbers as numbers, None among them as NaN; everything else as the text of its JSON."""
+    """Keep text, convert numbers (None to NaN), and encode everything else as JSON."""
     values = array.reshape(-1).tolist()
     kinds = {type(value) for value in values}
     if kinds <= {str, bytes}:
@@ -105,11 +105,11 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
     lists = _rectangle(values)
     if lists is not None and array.ndim == 1:
         return lists
-    missing = [place for place, value in enumerate(values) if _is_missing(value)]
+    missing = [index for index, value in enumerate(values) if _is_missing(value)]
     if missing and kinds - {type(None), float} <= {str, bytes}:
         raise ModelFailed(
-            f"output '{name}' has no text in row {missing[0]}, and a missing text can't be answered\n"
-            "help: return an empty text in its place"
+            f"output '{name}' has a missing text in row {missing[0]}, which the protocol does not support\n"
+            "help: return an empty text instead"
         )
     texts = np.empty(len(values), dtype=object)
     texts[:] = [value if isinstance(value, str) else json.dumps(_plain(value)) for value in values]
@@ -121,7 +121,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _rectangle(values: list[Any]) -> np.ndarray | None:
-    """Lists of numbers that are equally long, as an array."""
+    """Return lists of numbers of equal length as an array; else None."""
     if not values or not all(isinstance(value, list | tuple | np.ndarray) for value in values):
         return None
     try:
@@ -132,7 +132,7 @@ def _rectangle(values: list[Any]) -> np.ndarray | None:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: numbers that are none are null."""
+    """Return a JSON value; non-finite numbers become null."""
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

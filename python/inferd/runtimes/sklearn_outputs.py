@@ -1,7 +1,7 @@
-"""What a scikit-learn estimator answers, as arrays by name.
+"""Run a scikit-learn estimator and name its outputs.
 
-Reads a fitted estimator and rows in its form, hands on outputs in the library's own precision. Worker side only.
-Does not know how rows came in.
+Reads a fitted estimator and rows in its form, hands on outputs in the library's own precision. Worker side only. Knows
+nothing of how rows arrive.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
 
     from inferd.runtimes.base import Batch
 
-__all__ = ["Answers"]
+__all__ = ["Outputs"]
 
 _DENSE_MAX_BYTES = 512 << 20
-"""Largest sparse answer that is made dense. By default a replica has as much memory for the outputs of one batch."""
+"""Maximum size of a sparse output that is converted to dense: the default arena space for the outputs of one batch."""
 
 
-class Answers:
-    """The methods of an estimator that answer, and what their results are called.
+class Outputs:
+    """The prediction methods of an estimator, and the names of their outputs.
 
-    Outputs: of classifiers ``label`` and ``probabilities``, or ``decision`` where there is no ``predict_proba``; of
-    outlier detectors ``label`` and ``decision``; of clusterings and mixtures ``label``, and ``probabilities``; of
-    regressors ``prediction``; of transformers ``transformed``; of neighbours ``distances`` and ``neighbors``; of
-    densities ``score``; of covariances ``distance``.
+    Outputs: of classifiers ``label`` and ``probabilities``, or ``decision`` without ``predict_proba``; of outlier
+    detectors ``label`` and ``decision``; of clusterings and mixtures ``label`` and ``probabilities``; of regressors
+    ``prediction``; of transformers ``transformed``; of neighbours ``distances`` and ``neighbors``; of densities
+    ``score``; of covariances ``distance``.
     """
 
     def __init__(self, estimator: Any) -> None:
         self._estimator = estimator
         while isinstance(self._estimator, BaseSearchCV):
-            # A search asks its best estimator and nothing else.
+            # A search only calls its best estimator.
             self._estimator = self._estimator.best_estimator_
         self._methods = list(_methods(self._estimator))
-        # Subclasses may do more between their steps.
+        # Subclasses of Pipeline may add behaviour between steps.
         self._shares_steps = type(self._estimator) is Pipeline and len(self._methods) > 1
 
     def __call__(self, rows: Any) -> Batch:
-        """Outputs by name, row by row.
+        """Return the outputs by name.
 
         Args:
             rows: in the estimator's form.
 
         Raises:
-            InvalidInput: a sparse answer to so many rows would be too large.
-            ModelFailed: an answer holds what the protocol can't carry.
+            InvalidInput: a sparse output of so many rows is too large.
+            ModelFailed: an output has a type that the protocol does not support.
         """
         estimator = self._estimator
         if self._shares_steps:
@@ -62,27 +62,27 @@ class Answers:
             estimator = estimator.steps[-1][1]
         outputs: Batch = {}
         count = rows.shape[0] if hasattr(rows, "shape") else len(rows)
-        for place, (name, method) in enumerate(self._methods):
-            # Steps with copy=False write into what they are given.
-            last = place == len(self._methods) - 1
+        for index, (name, method) in enumerate(self._methods):
+            # Copy: steps with copy=False write to their input.
+            last = index == len(self._methods) - 1
             given = rows.copy() if isinstance(rows, np.ndarray) and not last else rows
-            outputs |= _named(name, getattr(estimator, method)(given), self._estimator)
+            outputs |= _by_name(name, getattr(estimator, method)(given), self._estimator)
         if count == 1:
-            # Some decompositions leave the dimension of rows out of the answer to one.
+            # Some decompositions drop the row dimension for a single row.
             outputs = {name: array if array.shape[0] == 1 else array[None] for name, array in outputs.items()}
         return outputs
 
-    def answers(self, rows: Any) -> bool:
-        """Whether the library takes these rows."""
+    def accepts(self, rows: Any) -> bool:
+        """Whether the estimator accepts these rows."""
         try:
             getattr(self._estimator, self._methods[0][1])(rows)
-        except Exception:  # noqa: BLE001 (whatever it raises, it does not take them)
+        except Exception:  # noqa: BLE001 (any exception means that it rejects them)
             return False
         return True
 
 
 def _methods(estimator: Any) -> Iterator[tuple[str, str]]:
-    """Output and method."""
+    """Yield pairs of output name and method."""
     if not hasattr(estimator, "predict"):
         for name, method in (
             ("transformed", "transform"),
@@ -104,24 +104,24 @@ def _methods(estimator: Any) -> Iterator[tuple[str, str]]:
         yield "decision", "decision_function"
 
 
-def _named(name: str, found: Any, estimator: Any) -> Batch:
+def _by_name(name: str, found: Any, estimator: Any) -> Batch:
     if name == "neighbors":
         distances, places = found
         return {"distances": distances, "neighbors": places}
     if isinstance(found, list):
-        # One array for each output of the model, each with as many columns as that has classes.
-        return {f"{name}_{place}": one for place, one in enumerate(found)}
+        # One array per output of the model, with a column per class.
+        return {f"{name}_{index}": one for index, one in enumerate(found)}
     if hasattr(found, "columns"):
         return _columns(name, [found[label].to_numpy() for label in found.columns], list(found.columns))
     array = _dense(found) if hasattr(found, "toarray") else np.asarray(found)
     if array.dtype != object or array.ndim == 1:
         return {name: _plain(array, name)}
     names = list(estimator.get_feature_names_out()) if hasattr(estimator, "get_feature_names_out") else None
-    return _columns(name, list(array.T), names or [f"{name}_{place}" for place in range(array.shape[1])])
+    return _columns(name, list(array.T), names or [f"{name}_{index}" for index in range(array.shape[1])])
 
 
 def _columns(name: str, columns: list[np.ndarray], names: list[str]) -> Batch:
-    """One matrix where all columns are of one kind; else an output for each."""
+    """Return one matrix if all columns are of one kind; else an output per column."""
     plain = [_plain(column, label) for column, label in zip(columns, names, strict=True)]
     kinds = {"O" if column.dtype.kind in "OSUT" else "f" if column.dtype.kind in "fiu" else "b" for column in plain}
     if len(kinds) <= 1:
@@ -130,10 +130,10 @@ def _columns(name: str, columns: list[np.ndarray], names: list[str]) -> Batch:
 
 
 def _plain(values: np.ndarray, name: str) -> np.ndarray:
-    """An array of one type that the protocol has, from one of objects.
+    """Convert an array of objects to a dtype of the protocol.
 
     Raises:
-        ModelFailed: there is no such type.
+        ModelFailed: there is none.
     """
     if values.dtype != object:
         return values
@@ -143,10 +143,10 @@ def _plain(values: np.ndarray, name: str) -> np.ndarray:
     array = np.array(values.tolist())
     if array.dtype.kind in "bfiu" and not (bool in kinds and len(kinds) > 1):
         return array
-    held = ", ".join(sorted(kind.__name__ for kind in kinds))
+    types = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise ModelFailed(
-        f"'{name}' of the answer holds {held}, and the protocol has no type for both\n"
-        "help: fill in what is missing before the last step"
+        f"output '{name}' mixes {types}, for which the protocol has no datatype\n"
+        "help: fill in missing values before the last step"
     )
 
 
@@ -155,7 +155,7 @@ def _dense(sparse: Any) -> np.ndarray:
     if size > _DENSE_MAX_BYTES:
         rows = max(1, _DENSE_MAX_BYTES * sparse.shape[0] // size)
         raise InvalidInput(
-            f"the answer to {sparse.shape[0]} rows has {sparse.shape[1]} columns, which is {size >> 20} MiB\n"
+            f"the output for {sparse.shape[0]} rows has {sparse.shape[1]} columns and {size >> 20} MiB\n"
             f"help: send at most {rows} rows at once, or set batch_rows_max: {rows}"
         )
     dense: np.ndarray = sparse.toarray()

@@ -1,7 +1,7 @@
-"""What a model takes and gives, as a server describes it.
+"""A model's inputs, outputs and input schemas, from the server's metadata and configuration.
 
-Reads metadata and configurations, hands on :class:`Sides`. What a server leaves out is not known, and no fault.
-Knows nothing of values and of how descriptions are asked for.
+Reads both, hands on :class:`ModelMetadata`. Absent fields are unknown, not errors. Knows nothing of values and of how
+metadata is fetched.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from inferd.types import InputSchema, TensorSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ConfigNeeded", "Sides", "sides_of", "with_config"]
+__all__ = ["ConfigNeeded", "ModelMetadata", "parse_metadata", "with_config"]
 
 _PARAMETER = "input_schemas"
-"""Where a configuration has what gRPC's metadata has no place for."""
+"""The configuration parameter with the input schemas, for which gRPC metadata has no field."""
 
 
 class ConfigNeeded(Exception):
-    """What is asked for stands in the model's configuration, which was not read yet."""
+    """The model's configuration is needed and was not fetched yet."""
 
 
 @dataclass(frozen=True)
-class Sides:
-    """What a model takes and gives.
+class ModelMetadata:
+    """A model's inputs and outputs.
 
     Args:
         inputs: its inputs.
         outputs: its outputs.
-        platform: the server's name for what runs it.
-        schemas: what inputs of tables take beside their type, by name; ``None``: not asked for yet.
-        ignored: columns that frames may have and that the model does not read; ``*`` stands for any.
-        optional: inputs that a request may leave out; ``None``: not asked for yet.
+        platform: the server's name of the runtime.
+        schemas: schemas of tabular inputs by name; ``None``: not fetched yet.
+        ignored: columns that frames may have and the model does not read; ``*`` matches any.
+        optional: names of optional inputs; ``None``: not fetched yet.
     """
 
     inputs: Sequence[TensorSpec]
@@ -46,43 +46,43 @@ class Sides:
     optional: frozenset[str] | None = None
 
     def ignores(self, column: str) -> bool:
-        """Whether a frame may have ``column``, which the model does not read."""
+        """Whether a frame may have ``column`` although the model does not read it."""
         return column in self.ignored or "*" in self.ignored
 
-    def schema_of(self, name: str) -> InputSchema | None:
-        """What the input ``name`` takes beside its type; None: nothing is known.
+    def input_schema(self, name: str) -> InputSchema | None:
+        """Return the schema of the input ``name``; None: unknown.
 
         Raises:
-            ConfigNeeded: it was not asked for yet.
+            ConfigNeeded: not fetched yet.
         """
         if self.schemas is None:
             raise ConfigNeeded
         return self.schemas.get(name)
 
     def is_optional(self, name: str) -> bool:
-        """Whether a request may leave the input ``name`` out.
+        """Whether a request may omit the input ``name``.
 
         Raises:
-            ConfigNeeded: it was not asked for yet.
+            ConfigNeeded: not fetched yet.
         """
         if self.optional is None:
             raise ConfigNeeded
         return name in self.optional
 
 
-def sides_of(metadata: Mapping[str, Any], *, complete: bool) -> Sides:
-    """The inputs and outputs that a model's metadata describes.
+def parse_metadata(metadata: Mapping[str, Any], *, complete: bool) -> ModelMetadata:
+    """Parse a model's metadata.
 
     Args:
-        metadata: the server's.
-        complete: whether it says of columns and missing values what there is to say.
+        metadata: the server's JSON.
+        complete: whether it includes input schemas if the model has any.
     """
     schemas = {
         tensor["name"]: _schema(tensor["name"], tensor["parameters"])
         for tensor in metadata["inputs"]
         if {"columns", "missing", "largest"} & tensor.get("parameters", {}).keys()
     }
-    return Sides(
+    return ModelMetadata(
         _specs(metadata["inputs"]),
         _specs(metadata.get("outputs", ())),
         metadata.get("platform", ""),
@@ -91,19 +91,19 @@ def sides_of(metadata: Mapping[str, Any], *, complete: bool) -> Sides:
     )
 
 
-def with_config(sides: Sides, config: Mapping[str, Any]) -> Sides:
-    """``sides`` with what the model's configuration says besides; an empty one says nothing."""
+def with_config(model: ModelMetadata, config: Mapping[str, Any]) -> ModelMetadata:
+    """Add the schemas and optional inputs of the model's configuration; an empty one adds none."""
     optional = frozenset(one["name"] for one in config.get("input", ()) if one.get("optional"))
-    if sides.schemas is not None:
-        return replace(sides, optional=optional)
+    if model.schemas is not None:
+        return replace(model, optional=optional)
     try:
         described = json.loads(config["parameters"][_PARAMETER]["string_value"])
         schemas = {name: _schema(name, fields) for name, fields in described["inputs"].items()}
         ignored = frozenset(described.get("ignored_columns", ()))
     except (KeyError, TypeError, ValueError, AttributeError):
-        # A server that has no such thing.
+        # The server does not have this parameter.
         schemas, ignored = {}, frozenset()
-    return replace(sides, schemas=schemas, ignored=ignored, optional=optional)
+    return replace(model, schemas=schemas, ignored=ignored, optional=optional)
 
 
 def _schema(name: str, fields: Mapping[str, Any]) -> InputSchema:

@@ -15,7 +15,7 @@ from mlflow.types.schema import ColSpec
 from sklearn.linear_model import LogisticRegression
 
 from inferd.errors import ModelFailed
-from inferd.worker.batching import earned_signature
+from inferd.worker.batching import decide_batching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ def test_one_answer_for_all_rows_is_not_batched(tmp_path):
     model = served(folder, trusted=True)
     same(model.predict(sent(model, frame))["mean"], [frame["a"].mean()])
     load = {"batching": "auto", "batch_rows_max": 8, "tolerance": {"absolute": 0, "relative": 0}}
-    assert earned_signature(model, load).batching_off is not None
+    assert decide_batching(model, load).batching_off is not None
 
 
 def test_several_columns_of_a_matrix_have_the_names_of_the_signature(tmp_path):
@@ -130,8 +130,8 @@ def test_several_columns_of_a_matrix_have_the_names_of_the_signature(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda rows: pd.DataFrame({"s": ["x", None]}), "no text in row 1"),
-        (lambda rows: pd.to_datetime(pd.Series(["2020-01-01", None])), "no date in row 1"),
+        (lambda rows: pd.DataFrame({"s": ["x", None]}), "missing text in row 1"),
+        (lambda rows: pd.to_datetime(pd.Series(["2020-01-01", None])), "missing date in row 1"),
         (lambda rows: rows["a"].to_numpy() * 1j, "complex128"),
     ],
 )

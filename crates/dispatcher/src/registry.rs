@@ -4,26 +4,24 @@
 //! Knows nothing of how a model is run.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use inferd_transport::Spawner;
 use inferd_types::settings::{ModelSettings, PipelineSettings};
 use inferd_types::{Clock, Error, ErrorKind, Result};
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-use crate::effort::Effort;
+use crate::generation::model::Model;
+use crate::generation::published::ModelState;
 use crate::handle::{Kind, ModelHandle};
-use crate::inbox::Command;
-use crate::moderation::Moderation;
-use crate::observer::Observer;
+use crate::intake::inbox::Command;
+use crate::observe::cpu_time::CpuTime;
+use crate::observe::observer::Observer;
 use crate::pipeline::Pipeline;
-use crate::shared::{ModelState, Shared};
-use crate::task::Task;
-use crate::worker::Processes;
+use crate::task::moderation::Moderation;
+use crate::task::start::{LauncherFactory, TaskContext};
 
 type Models = BTreeMap<String, BTreeMap<u64, ModelHandle>>;
 
@@ -43,33 +41,22 @@ struct Inner {
     models: ArcSwap<Models>,
     /// Held while `models` is replaced. `true`: nothing more may be loaded.
     writing: Mutex<bool>,
-    clock: Clock,
-    runtime: runtime::Handle,
-    spawner: Spawner,
-    moderation: Moderation,
-    effort: Effort,
+    tasks: TaskContext,
     observer: Arc<dyn Observer>,
 }
 
 impl Registry {
-    /// An empty registry whose models' tasks run on `runtime`.
+    /// An empty registry whose models' tasks run on `runtime`, on replicas of the kind that `launchers` decides.
     pub fn new(
         clock: Clock,
         runtime: runtime::Handle,
-        spawner: Spawner,
+        launchers: Arc<dyn LauncherFactory>,
         moderation: Moderation,
         observer: Arc<dyn Observer>,
     ) -> Registry {
-        Registry(Arc::new(Inner {
-            models: ArcSwap::default(),
-            writing: Mutex::new(false),
-            clock,
-            effort: Effort::new(runtime.metrics().num_workers()),
-            runtime,
-            spawner,
-            moderation,
-            observer,
-        }))
+        let cpu_time = CpuTime::new(runtime.metrics().num_workers());
+        let tasks = TaskContext { clock, runtime, moderation, cpu_time, launchers };
+        Registry(Arc::new(Inner { models: ArcSwap::default(), writing: Mutex::new(false), tasks, observer }))
     }
 
     /// Loads one version; returns when every replica is warm. It is found, not ready, meanwhile.
@@ -78,13 +65,13 @@ impl Registry {
     /// The worker's own message where the model does not load; `InvalidInput` where it is loaded already.
     pub async fn load(&self, settings: ModelSettings) -> Result<ModelHandle> {
         let observer = self.0.observer.model(&settings.name, settings.version);
-        let shared = Arc::new(Shared::new(settings, observer, self.0.clock));
-        let handle = ModelHandle(Kind::Model(shared.clone()));
+        let model = Arc::new(Model::new(settings, observer, self.0.tasks.clock));
+        let handle = ModelHandle(Kind::Model(model.clone()));
         self.insert(&handle)?;
         // Whoever waits may go away: the model is then loaded all the same, or forgotten by this.
         let (registry, loading) = (self.clone(), handle.clone());
-        let task = self.0.runtime.spawn(async move {
-            let result = registry.run(shared).await;
+        let task = self.0.tasks.runtime.spawn(async move {
+            let result = registry.0.tasks.run(model).await;
             if result.is_err() {
                 registry.remove(&loading);
             }
@@ -96,17 +83,6 @@ impl Registry {
                 Err(Error::new(ErrorKind::Internal, "loading failed").with_detail(error.to_string()))
             }
         }
-    }
-
-    /// Starts the task of one model; returns when it has loaded, or ended because it could not.
-    async fn run(&self, shared: Arc<Shared>) -> Result<()> {
-        let launcher = Processes::new(self.0.spawner.clone(), shared.settings.clone())?;
-        let (loaded, is_loaded) = oneshot::channel();
-        let moderated = self.0.moderation.enter(launcher.doorbell().clone());
-        let task = Task::new(shared, self.0.clock, launcher, moderated, self.0.effort.clone(), loaded)?;
-        self.0.runtime.spawn(task.run());
-        let gone = |_| Err(Error::new(ErrorKind::Internal, "the model's dispatcher failed while it loaded"));
-        is_loaded.await.unwrap_or_else(gone)
     }
 
     /// Serves a pipeline over models that are loaded, each step in the greatest version of its model now.
@@ -124,7 +100,8 @@ impl Registry {
             ));
         }
         let observer = self.0.observer.model(&settings.name, 1);
-        let pipeline = Pipeline::plan(settings, self.0.clock, observer, |model| self.find(model, None))?;
+        let pipeline =
+            Pipeline::plan(settings, self.0.tasks.clock, observer, |model| self.find(model, None))?;
         let handle = ModelHandle(Kind::Pipeline(Arc::new(pipeline)));
         self.insert(&handle)?;
         Ok(handle)
@@ -146,10 +123,10 @@ impl Registry {
             ));
         }
         match &handle.0 {
-            Kind::Model(shared) => {
-                shared.drain().await;
+            Kind::Model(model) => {
+                model.intake.drain().await;
                 let (done, is_done) = oneshot::channel();
-                if shared.inbox.command(Command::Drain(done)).is_ok() {
+                if model.intake.inbox().command(Command::Drain(done)).is_ok() {
                     // An error means that the task has ended: then there is nothing left to drain.
                     let _ended = is_done.await;
                 }
@@ -189,13 +166,13 @@ impl Registry {
         let all = async {
             // What pipelines admitted needs their models still.
             self.models().iter().filter_map(ModelHandle::model).for_each(|model| {
-                model.steps_only.store(true, Ordering::Release);
+                model.intake.admit_steps_only();
             });
             for pipeline in self.pipelines() {
                 pipeline.drain().await;
             }
             for model in self.models().iter().filter_map(ModelHandle::model) {
-                model.drain().await;
+                model.intake.drain().await;
             }
             for done in self.each(Command::Drain) {
                 // An error means that the task has ended.
@@ -225,7 +202,7 @@ impl Registry {
         let models = self.models();
         let send = |handle: ModelHandle| {
             let (done, is_done) = oneshot::channel();
-            handle.model()?.inbox.command(command(done)).ok().map(|()| is_done)
+            handle.model()?.intake.inbox().command(command(done)).ok().map(|()| is_done)
         };
         models.into_iter().filter_map(send).collect()
     }
@@ -267,11 +244,8 @@ impl Registry {
 
     /// Takes `handle` out, unless another one has its place by now.
     fn remove(&self, handle: &ModelHandle) {
-        if let Some(shared) = handle.model()
-            && let Some(cache) = shared.cache()
-        {
-            cache.close();
-            shared.observer.cache_bytes(0);
+        if let Some(model) = handle.model() {
+            model.intake.close_cache();
         }
         let _writing = self.writing();
         let mut models = Models::clone(&self.0.models.load());
@@ -308,8 +282,10 @@ fn greatest(name: &str, versions: &BTreeMap<u64, ModelHandle>) -> Result<ModelHa
 
 fn loaded(handle: &ModelHandle) -> Result<ModelHandle> {
     match handle.model() {
-        Some(shared) if shared.signature().is_none() || shared.state() == ModelState::Loading => {
-            Err(shared.refusal().unwrap_or_else(|| unknown_model(handle.name())))
+        Some(model)
+            if model.published.signature().is_none() || model.published.state() == ModelState::Loading =>
+        {
+            Err(model.published.refusal().unwrap_or_else(|| unknown_model(handle.name())))
         }
         _ => Ok(handle.clone()),
     }

@@ -37,7 +37,7 @@ mod waiting;
 
 pub use estimate::Occupied;
 pub use message::{
-    Action, Arrival, BatchRule, Config, CurvePoint, Event, Hedging, Objective, Refusal, ShapeKey, SizeBucket,
-    SizeCurve, Snapshot,
+    Action, Arrival, BatchRule, Config, CurvePoint, Event, Hedging, Objective, Refusal, Room, ShapeKey,
+    SizeBucket, SizeCurve, Snapshot,
 };
 pub use scheduler::Scheduler;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use inferd_types::{BatchId, ReplicaId, Time};
 
 use crate::health::Health;
+use crate::message::Room;
 use crate::sizes::Sizes;
 
 /// A batch that a replica holds.
@@ -44,6 +45,7 @@ pub(crate) struct Batch {
 pub(crate) struct Replica {
     pub(crate) id: ReplicaId,
     pub(crate) draining: bool,
+    pub(crate) room: Room,
     /// Executing, or about to be taken by an idle replica.
     pub(crate) first: Option<Batch>,
     /// Staged behind `first`, open to newcomers.
@@ -52,8 +54,8 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(id: ReplicaId) -> Self {
-        Replica { id, draining: false, first: None, second: None, health: Health::default() }
+    pub(crate) fn new(id: ReplicaId, room: Room) -> Self {
+        Replica { id, draining: false, room, first: None, second: None, health: Health::default() }
     }
 
     /// Whether it is given nothing at the moment.
@@ -68,12 +70,13 @@ impl Replica {
 
     /// Whether a second batch may be staged.
     pub(crate) fn has_room_behind(&self) -> bool {
-        !self.is_out() && self.first.is_some() && self.second.is_none()
+        !self.is_out() && self.room.batches > 1 && self.first.is_some() && self.second.is_none()
     }
 
     /// The second batch, if newcomers may join it.
     pub(crate) fn open_batch(&self) -> Option<&Batch> {
-        self.second.as_ref().filter(|batch| !self.is_out() && batch.is_open() && !batch.closed)
+        let open = |batch: &&Batch| batch.is_open() && !batch.closed;
+        self.second.as_ref().filter(|_| !self.is_out() && self.room.appends).filter(open)
     }
 
     /// When a batch behind what executes is likely to begin: after a pause.

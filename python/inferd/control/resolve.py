@@ -14,7 +14,7 @@ from inferd.control.beside import read_labels, read_samples
 from inferd.control.declared import Declared
 from inferd.control.docs import docs_folder
 from inferd.control.repository import Found, Repository, discover
-from inferd.control.resources import READ_AT_START, Machine, pin, share_threads, worker_environment
+from inferd.control.resources import READ_AT_START, Machine, share_threads, thread_variables, worker_environment
 from inferd.control.stages import read_stages
 from inferd.errors import Forbidden, ModelFailed, NotFound, SpecError
 from inferd.runtimes.registry import NAMES, recognise, runtime
@@ -178,8 +178,16 @@ def _plan_model(found: Found, machine: Machine, faults: list[str], *, stage: str
         "load": launch.load | _triton(found, spec, launch.how),
         "directory": str(found.file.parent),
         "replicas": spec.replicas,
-        "running_max": spec.running_max or _turns(machine, launch.how, spec, threads),
-        "pin_cpus": pin(machine.cpus, spec.replicas, threads) if spec.pin else [],
+        "machine": {
+            "cpus": machine.cpus,
+            "cores": machine.cores,
+            "threads": spec.threads,
+            "thread_variables": thread_variables(spec.env),
+            "pin": spec.pin,
+            "running_max": spec.running_max,
+            # Python models may wait for others: for those no bound is known.
+            "takes_turns": launch.how == "exec" and spec.device == "cpu",
+        },
         "slo": None if spec.slo is None else {"latency_s": spec.slo.latency_s, "percentile": spec.slo.percentile},
         "padding": msgspec.to_builtins(spec.padding),
         "sequence": spec.sequence and spec.sequence.to_json(),
@@ -208,12 +216,6 @@ def _triton(found: Found, spec: ModelSpec, how: str) -> dict[str, Any]:
     name = found.config["name"]
     about = {"name": name, "version": found.version, "folder": str(folder), "device": spec.device}
     return {"triton": {**about, "config": found.config}}
-
-
-def _turns(machine: Machine, how: str, spec: ModelSpec, threads: int) -> int | None:
-    """How many replicas compute at once. Python models may wait for others, for those no bound is known."""
-    at_once = max(1, machine.cores // threads)
-    return at_once if how == "exec" and spec.device == "cpu" and at_once < spec.replicas else None
 
 
 # Most rows of a batch where none is given. With an objective the scheduler takes as many as it and what batches take

@@ -17,11 +17,11 @@ use inferd_types::{Clock, Error, ErrorKind, InferRequest, Signature};
 use tokio_util::task::TaskTracker;
 
 use self::condition::Condition;
+use crate::generation::published::{ModelState, draining};
+use crate::generation::statistics::ModelStatistics;
 use crate::handle::ModelHandle;
-use crate::observer::ModelObserver;
-use crate::shared::{ModelState, draining};
-use crate::statistics::ModelStatistics;
-use crate::ticket::Ticket;
+use crate::intake::ticket::Ticket;
+use crate::observe::observer::ModelObserver;
 
 /// Where a tensor comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

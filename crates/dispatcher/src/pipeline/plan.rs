@@ -21,7 +21,7 @@ use super::condition::Condition;
 use super::tables::{self, Use};
 use super::{Pipeline, Source, Sources, Step};
 use crate::handle::ModelHandle;
-use crate::observer::ModelObserver;
+use crate::observe::observer::ModelObserver;
 
 /// Stands for no objective where only the times that remain are asked for.
 const NO_OBJECTIVE: Duration = Duration::from_secs(24 * 3600);

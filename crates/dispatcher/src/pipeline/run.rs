@@ -19,10 +19,11 @@ use smallvec::SmallVec;
 
 use super::{Pipeline, Source, Step};
 use crate::handle::ModelHandle;
-use crate::ticket::{Answer, Ticket};
+use crate::intake::inbox::InferResult;
+use crate::intake::ticket::Ticket;
 
 /// Runs `request`; counts how it went.
-pub(super) async fn run(pipeline: Arc<Pipeline>, request: InferRequest) -> Answer {
+pub(super) async fn run(pipeline: Arc<Pipeline>, request: InferRequest) -> InferResult {
     let arrived = request.arrived;
     let answer = match pipeline.refusal(&request) {
         Some(error) => Err(error),
@@ -117,7 +118,7 @@ impl<'a> Run<'a> {
         Run { pipeline, request, states, tickets: Vec::new(), timings: Vec::new(), replica: ReplicaId(0) }
     }
 
-    async fn finish(mut self) -> Answer {
+    async fn finish(mut self) -> InferResult {
         self.begin_all()?;
         while !self.tickets.is_empty() {
             let (step, entered, answer) = self.next().await;
@@ -131,7 +132,7 @@ impl<'a> Run<'a> {
         self.outputs()
     }
 
-    async fn next(&mut self) -> (usize, Time, Answer) {
+    async fn next(&mut self) -> (usize, Time, InferResult) {
         let tickets = &mut self.tickets;
         poll_fn(|context| {
             for place in 0..tickets.len() {
@@ -234,7 +235,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn outputs(self) -> Answer {
+    fn outputs(self) -> InferResult {
         let mut outputs = SmallVec::new();
         for (sources, spec) in self.pipeline.outputs.iter().zip(&self.pipeline.signature.outputs) {
             let Some(tensor) = sources.iter().find_map(|source| self.tensor(*source)) else {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use inferd_dispatcher::{ModelState, ReplicaState};
+use inferd_testkit::within;
 use inferd_types::ErrorKind;
 use inferd_types::settings::ModelSettings;
 use serde_json::json;
 
-use crate::fixture::{Fixture, kind, request, settings, submit, until, until_ready, values, with, within};
+use crate::fixture::{Fixture, kind, request, settings, submit, until, until_ready, values, with};
 use crate::worker::{CRASH, HANG, HELD, INVALID};
 
 #[tokio::test]

@@ -5,39 +5,17 @@
 #![forbid(unsafe_code)]
 
 mod admission;
-mod counters;
-mod drift;
-mod estimate;
-mod fair;
-mod forming;
-mod heads;
-mod health;
-mod hedging;
-mod inflow;
+mod batch;
 mod latency;
 mod message;
-mod octaves;
-mod order;
-mod pace;
 pub mod pipeline;
-mod points;
 mod queue;
-mod refusal;
 mod replica;
-mod returning;
-mod routing;
-mod rules;
-mod scheduler;
-mod sizes;
-mod snapshot;
-mod spread;
-mod table;
-mod turns;
-mod waiting;
+mod state;
 
-pub use estimate::Occupied;
+pub use latency::estimate::Occupied;
 pub use message::{
     Action, Arrival, BatchRule, Config, CurvePoint, Event, Hedging, Objective, Refusal, Room, ShapeKey,
     SizeBucket, SizeCurve, Snapshot,
 };
-pub use scheduler::Scheduler;
+pub use state::scheduler::Scheduler;

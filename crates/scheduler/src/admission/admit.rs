@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use inferd_types::{Due, Time};
 
+use crate::latency::pace::{self, Pace};
+use crate::latency::sizes::Size;
 use crate::message::{Action, Arrival, BatchRule, Refusal};
-use crate::pace::{self, Pace};
-use crate::scheduler::Scheduler;
-use crate::sizes::Size;
-use crate::table::{Entry, Place};
+use crate::queue::table::{Entry, Place};
+use crate::state::scheduler::Scheduler;
 
 /// How long a request without a deadline lets others pass. It is ordered as if it were due then, so that those with
 /// deadlines never starve those without.

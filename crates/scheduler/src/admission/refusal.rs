@@ -7,7 +7,7 @@ use std::time::Duration;
 use inferd_types::{Error, ErrorKind, RequestId, Time};
 
 use crate::message::{Action, Arrival, Refusal};
-use crate::scheduler::Scheduler;
+use crate::state::scheduler::Scheduler;
 
 impl Scheduler {
     pub(crate) fn refuse_short_timeout(&mut self, arrival: &Arrival, own: u64, actions: &mut Vec<Action>) {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use inferd_types::{BatchId, RequestId, Time};
 
 use crate::message::{Action, BatchRule};
-use crate::replica::{Batch, Replica};
-use crate::scheduler::Scheduler;
-use crate::table::{Entry, Place};
-use crate::waiting::HAND_OVER_NANOS;
+use crate::queue::table::{Entry, Place};
+use crate::queue::waiting::HAND_OVER_NANOS;
+use crate::replica::held::{Batch, Replica};
+use crate::state::scheduler::Scheduler;
 
 /// A request that waited this long rises by one class, and again after as long.
 const AGEING: Duration = Duration::from_secs(1);

@@ -5,9 +5,9 @@
 
 use inferd_types::Time;
 
-use crate::forming::Fill;
+use crate::batch::forming::Fill;
 use crate::message::{Action, BatchRule};
-use crate::scheduler::Scheduler;
+use crate::state::scheduler::Scheduler;
 
 impl Scheduler {
     /// Gives work to idle replicas, by the rule.

@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
-use crate::drift::Drift;
-use crate::points::{CLIP, Point, never_falling, slope};
-use crate::spread::Spread;
+use crate::latency::drift::Drift;
+use crate::latency::points::{CLIP, Point, never_falling, slope};
+use crate::latency::spread::Spread;
 
 /// A size last seen this many runs ago is no longer believed, if two fresher ones are there.
 const STALE_RUNS: u64 = 10_000;

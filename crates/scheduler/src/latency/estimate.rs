@@ -7,8 +7,8 @@ use std::time::Duration;
 use inferd_types::Time;
 
 use crate::pipeline::StepEstimate;
-use crate::replica::Replica;
-use crate::scheduler::Scheduler;
+use crate::replica::held::Replica;
+use crate::state::scheduler::Scheduler;
 
 /// Replicas all of which run something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

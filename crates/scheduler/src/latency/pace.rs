@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use inferd_types::Time;
 
-use crate::latency::Latency;
+use crate::latency::curve::Latency;
 use crate::message::Objective;
 
 /// A request that comes just after a batch was taken waits for that batch, which takes what batches take on average, and

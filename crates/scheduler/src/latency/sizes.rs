@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use crate::latency::Latency;
+use crate::latency::curve::Latency;
+use crate::latency::pace::Pace;
 use crate::message::{Config, SizeBucket};
-use crate::pace::Pace;
 
 /// How much one pause moves the mean.
 const PAUSE_STEP: f64 = 1.0 / 16.0;

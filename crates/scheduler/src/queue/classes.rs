@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 
 use inferd_types::Tenant;
 
-use crate::fair::{Fair, Held, Whose};
-use crate::order::Item;
-use crate::table::{Entry, IdMap, Place, Table};
+use crate::queue::fair::{Fair, Held, Whose};
+use crate::queue::order::Item;
+use crate::queue::table::{Entry, IdMap, Place, Table};
 
 #[derive(Debug)]
 struct Class {

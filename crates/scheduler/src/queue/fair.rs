@@ -13,25 +13,11 @@ use std::collections::BTreeSet;
 
 use inferd_types::Tenant;
 
-use crate::octaves::Octaves;
-use crate::order::{Item, Order};
-use crate::table::IdMap;
-use crate::turns::{Iter, Turns};
-
-/// A tag's unit: a row of a tenant of weight 1 is this many. Weights may differ by as much.
-const ROW: u32 = 16;
-
-/// One tenant's.
-#[derive(Debug)]
-pub(crate) struct Line {
-    pub(crate) tenant: Tenant,
-    pub(crate) order: Order,
-    /// The start tag of its first item; its last finish tag while it is empty.
-    start: u64,
-    /// Rows of those that were demoted.
-    late: u64,
-    bytes: usize,
-}
+use crate::queue::line::{Line, ROW, tag};
+use crate::queue::octaves::Octaves;
+use crate::queue::order::{Item, Order};
+use crate::queue::table::IdMap;
+use crate::queue::turns::{Iter, Turns};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -214,11 +200,6 @@ impl Fair {
         }
         at
     }
-}
-
-/// What serving `rows` adds to a tag; at least one, so that turns pass.
-pub(crate) fn tag(rows: u64, weight: u32) -> u64 {
-    (rows << ROW).div_ceil(u64::from(weight.clamp(1, 1 << ROW)))
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use inferd_types::{Error, ErrorKind, RequestId, Time};
 
-use crate::admission::best_effort_key;
-use crate::forming::{Fill, SCAN_MAX};
+use crate::admission::admit::best_effort_key;
+use crate::batch::forming::{Fill, SCAN_MAX};
+use crate::latency::sizes::Size;
 use crate::message::{Action, BatchRule, Refusal};
-use crate::scheduler::Scheduler;
-use crate::sizes::Size;
-use crate::table::Place;
+use crate::queue::table::Place;
+use crate::state::scheduler::Scheduler;
 
 impl Scheduler {
     /// Answers what can't be run within its timeout any more, wherever it stands in the queue, and what was demoted

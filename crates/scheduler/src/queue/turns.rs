@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, btree_set};
 use std::iter::Peekable;
 
-use crate::fair::{Line, tag};
-use crate::order::{self, Item};
+use crate::queue::line::{Line, tag};
+use crate::queue::order::{self, Item};
 
 /// Items in the order of service.
 pub(crate) enum Iter<'a> {

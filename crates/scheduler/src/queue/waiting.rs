@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use inferd_types::Time;
 
-use crate::scheduler::Scheduler;
+use crate::state::scheduler::Scheduler;
 
 /// What handing a batch to an idle replica costs; the least that merging two batches must save.
 pub(crate) const HAND_OVER_NANOS: f64 = 100_000.0;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use inferd_types::{BatchId, ReplicaId, Time};
 
 use crate::message::{Action, Hedging};
-use crate::replica::Batch;
-use crate::scheduler::Scheduler;
-use crate::table::Place;
+use crate::queue::table::Place;
+use crate::replica::held::Batch;
+use crate::state::scheduler::Scheduler;
 
 /// Most copies that can be paid for at once.
 const TOKENS_MAX: f64 = 4.0;

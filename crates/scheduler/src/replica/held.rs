@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use inferd_types::{BatchId, ReplicaId, Time};
 
-use crate::health::Health;
+use crate::latency::sizes::Sizes;
 use crate::message::Room;
-use crate::sizes::Sizes;
+use crate::replica::health::Health;
 
 /// A batch that a replica holds.
 #[derive(Debug)]

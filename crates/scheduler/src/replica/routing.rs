@@ -4,8 +4,8 @@
 
 use inferd_types::Time;
 
-use crate::replica::Replica;
-use crate::scheduler::Scheduler;
+use crate::replica::held::Replica;
+use crate::state::scheduler::Scheduler;
 
 /// From so many replicas on, the better of two drawn at random is taken instead of the best of all: nearly as good,
 /// and a replica that looks free but is not draws no crowd (Mitzenmacher, "The power of two choices", 2001).

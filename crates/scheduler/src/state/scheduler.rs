@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 
-use crate::counters::Counters;
-use crate::inflow::Inflow;
+use crate::admission::inflow::Inflow;
+use crate::admission::returning::Returning;
+use crate::latency::sizes::Sizes;
 use crate::message::{Action, Config, Event, Room, SizeBucket};
-use crate::queue::Queue;
-use crate::replica::{Batch, Replica};
-use crate::returning::Returning;
-use crate::sizes::Sizes;
-use crate::table::{Place, Table};
+use crate::queue::classes::Queue;
+use crate::queue::table::{Place, Table};
+use crate::replica::held::{Batch, Replica};
+use crate::state::counters::Counters;
 
 /// No run is unusually long before this, whatever the model's speed: a stopped machine is no stalled worker.
 const STALL_MIN: Duration = Duration::from_secs(1);

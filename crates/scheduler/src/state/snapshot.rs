@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::latency::Latency;
+use crate::latency::curve::Latency;
 use crate::message::{CurvePoint, Refusal, SizeCurve, Snapshot};
-use crate::scheduler::Scheduler;
+use crate::state::scheduler::Scheduler;
 
 /// Where the spread is shown.
 const QUANTILES: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999];

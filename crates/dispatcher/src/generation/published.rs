@@ -1,4 +1,4 @@
-//! What a model's task publishes: its state, its replicas, its figures, and what its first worker told.
+//! What a model's task publishes: its state, its replicas, its figures, and the description of the model by its first worker.
 //!
 //! Reads all of it from the task, hands it to handles, to the intake and to metrics.
 //! Knows nothing of requests, batches or replicas' memory.

@@ -237,7 +237,7 @@ enum Entered {
     Later(oneshot::Receiver<Turn>),
 }
 
-/// The right to run the next request of a sequence. Dropped, it goes to whoever comes next.
+/// The right to run the next request of a sequence. Dropped, it goes to the next in line.
 struct Turn {
     sequences: Arc<Sequences>,
     id: SequenceKey,

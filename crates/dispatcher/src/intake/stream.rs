@@ -1,6 +1,6 @@
 //! The caller's side of one request that may get many responses.
 //!
-//! Reads responses as the model's task takes them out of the worker, hands them to whoever asks for the next; dropped
+//! Reads responses as the model's task takes them out of the worker, hands them to the caller one by one; dropped
 //! before the end, it cancels. Knows nothing of why a response is what it is.
 
 use std::sync::Arc;

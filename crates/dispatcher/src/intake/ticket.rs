@@ -1,6 +1,6 @@
 //! The caller's side of one request.
 //!
-//! Reads the answer from the model's task, hands it to whoever awaits; dropped before, it cancels.
+//! Reads the answer from the model's task, hands it to the caller that awaits it; dropped before, it cancels.
 //! Knows nothing of why an answer is what it is.
 
 use std::fmt;

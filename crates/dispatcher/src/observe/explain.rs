@@ -1,7 +1,7 @@
 //! Why a model is served as it is, for people.
 //!
 //! Reads the scheduler's snapshot, hands back JSON. A function of values.
-//! Knows nothing of who asks.
+//! Knows nothing of the caller.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::batching::cross_request::CrossRequestBatching;
 use crate::observe::recent::RecentDurations;
 
-/// Quantiles at which the spread is told.
+/// Quantiles at which the spread is shown.
 const SPREAD: [f64; 11] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999];
 
 /// What requests take besides their runs.
@@ -46,8 +46,8 @@ pub(crate) fn explain(
         SPREAD.iter().filter_map(|quantile| Some((*quantile, ratio(*quantile)?))).collect();
     let ratios: Vec<f64> = snapshot.recent_ratios.iter().map(|ratio| (ratio * 1e3).round() / 1e3).collect();
     let times = |recent: &RecentDurations| -> Vec<(f64, f64)> {
-        let told = |quantile: &f64| Some((*quantile, seconds(recent.quantile(*quantile)?)));
-        SPREAD.iter().filter_map(told).collect()
+        let at = |quantile: &f64| Some((*quantile, seconds(recent.quantile(*quantile)?)));
+        SPREAD.iter().filter_map(at).collect()
     };
     let refusals: Map<String, Value> =
         snapshot.refusals.iter().map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect();

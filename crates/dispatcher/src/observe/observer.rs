@@ -1,6 +1,6 @@
 //! What others may watch while a model serves.
 //!
-//! Reads nothing, hands each figure to whoever implements the traits (the gateway, with Prometheus).
+//! Reads nothing, hands each figure to the traits' implementation (the gateway, with Prometheus).
 //! Knows nothing of metric names or label sets: those are looked up once per model, not once per request.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What every model does now and why, as JSON.
 //!
-//! Reads the registry's models, hands on one value. Knows nothing of who asks.
+//! Reads the registry's models, hands on one value. Knows nothing of the caller.
 
 use serde_json::{Value, json};
 

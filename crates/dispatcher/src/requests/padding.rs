@@ -1,7 +1,7 @@
 //! Inputs of different lengths made equal, so that they share a batch, and outputs cut back to what each was.
 //!
 //! Reads the model's `padding` and tensors, hands back tensors. Functions of values.
-//! Knows nothing of batches: it is told how long the longest is.
+//! Knows nothing of batches: how long the longest input is arrives as an argument.
 
 use bytes::BytesMut;
 use inferd_types::settings::PaddingSettings;

@@ -52,7 +52,7 @@ impl Whole {
         self.answers.iter().all(Option::is_some)
     }
 
-    /// The caller and what it is told, once every part has brought its own.
+    /// The caller and its answer, once every part has brought its own.
     pub(crate) fn join(self) -> (oneshot::Sender<InferResult>, InferResult) {
         (self.reply, join(self.answers.into_iter().flatten().collect()))
     }

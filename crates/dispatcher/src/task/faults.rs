@@ -128,7 +128,7 @@ impl<L: Launcher> Task<L> {
         }
     }
 
-    /// Answers those who can't go on without a replica that has ended.
+    /// Answers requests that can't go on without a replica that has ended.
     fn fail_at_home(&mut self, lost: ReplicaId) {
         for id in self.in_flight.at_home(lost) {
             self.event(Event::Removed(id));

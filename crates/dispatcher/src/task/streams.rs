@@ -1,7 +1,7 @@
 //! Gives callers the responses of streams, one by one.
 //!
-//! Reads responses that wait in workers' memory, hands each to its caller when that one has room for it; tells workers
-//! whose callers have gone to stop.
+//! Reads responses that wait in replicas' memory, hands each to its caller when that one has room for it; stops streams
+//! whose callers have gone. Knows nothing of how a response is read.
 
 use inferd_scheduler::Event;
 use inferd_types::{Error, ErrorKind, InferResponse, ReplicaId, Time, Timing};
@@ -40,7 +40,7 @@ impl<L: Launcher> Task<L> {
                 entry.hangs_at = Time::MAX;
                 return false;
             }
-            // Nobody sent it, or whoever did has gone.
+            // No caller sent it, or its caller has gone.
             Some(Err(TrySendError::Closed(_))) | None => {
                 batch.partial = false;
                 entry.replica.stop_stream(place);
@@ -81,7 +81,7 @@ impl<L: Launcher> Task<L> {
         true
     }
 
-    /// Whether the caller of a batch that was lost has had responses: it is told so, since another run would repeat
+    /// Whether the caller of a batch that was lost has had responses: it gets an error, since another run would repeat
     /// them.
     pub(super) fn end_stream(&mut self, batch: &HeldBatch) -> bool {
         if !batch.emitted {

@@ -11,7 +11,7 @@ const RUNS: usize = 3;
 const LONGEST: Duration = Duration::from_secs(2);
 /// Shortest silence before a measurement.
 const QUIET_MIN: Duration = Duration::from_millis(20);
-/// Silence in terms of what the measurement will take: who comes back within that time should not wait for it.
+/// Silence in terms of what the measurement will take: a request that comes within that time should not wait for it.
 const QUIET_FACTOR: u32 = 4;
 
 /// Measures 1, 2, 4 … rows.

@@ -62,7 +62,7 @@ impl Cache {
         Ticket::running(Box::pin(answer))
     }
 
-    /// Admits nothing more, and returns when all that was admitted is answered: who waits for another's run is not known to
+    /// Admits nothing more, and returns when all that was admitted is answered: a request that waits for another's run is not known to
     /// the model's task, and may have to be run after all.
     pub(crate) async fn drain(&self) {
         self.under_way.close();
@@ -152,7 +152,7 @@ async fn wait(
     })
 }
 
-/// Keeps an answer, where there is room for it at all. `lead` leads until it is kept, so that nobody who comes in
+/// Keeps an answer, where there is room for it at all. `lead` leads until it is kept, so that no request that comes in
 /// between runs it again.
 fn keep(
     published: Arc<Published>,
@@ -186,7 +186,7 @@ struct Lead {
 }
 
 impl Lead {
-    /// Tells those who wait.
+    /// Ends the wait of equal requests.
     fn ended(&self, answer: &InferResult) {
         let outcome = match answer {
             Ok(response) => Outcome::Answered(CachedAnswer::of(response)),
@@ -200,7 +200,7 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        // Before the channel closes: who is woken by that must not find this one leading still.
+        // Before the channel closes: a request that is woken by that must not find this one leading still.
         self.cache.store.forget_leader(&self.key);
     }
 }

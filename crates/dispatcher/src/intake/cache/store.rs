@@ -1,6 +1,6 @@
-//! What was answered, within a bound of bytes, and who is about to be.
+//! Answers that are kept, within a bound of bytes, and requests whose runs others wait for.
 //!
-//! Reads keys and answers, hands back what is kept, or says who runs the request. One lock guards both, so that no two
+//! Reads keys and answers, hands back what is kept, or says which request runs. One lock guards both, so that no two
 //! equal requests run because they looked at the same moment. Knows nothing of how a request is run.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ pub(crate) struct CachedAnswer {
     pub(crate) replica: ReplicaId,
 }
 
-/// How the run of a request ended, as told to those who wait for it.
+/// How the run of a request ended, for those that wait for it.
 #[derive(Clone)]
 pub(crate) enum Outcome {
     /// With this.
@@ -106,7 +106,7 @@ impl Store {
         }
     }
 
-    /// Nobody is told any more to wait for the run of this key.
+    /// No request waits for the run of this key from now on.
     pub(crate) fn forget_leader(&self, key: &Key) {
         self.lock().leaders.remove(key);
     }

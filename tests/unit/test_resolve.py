@@ -23,7 +23,8 @@ def test_a_plan_leaves_nothing_open(python_model):
     assert desired.gateway["gateway_threads"] == 1
     assert desired.gateway["port"] == 8000
     assert model.threads == 2
-    assert model.settings["pin_cpus"] == [[0, 1], [2, 3]]
+    shared = model.settings["machine"]
+    assert (shared["cpus"], shared["cores"], shared["threads"], shared["pin"]) == ((0, 1, 2, 3), 4, None, True)
     assert model.settings["env"]["OMP_NUM_THREADS"] == "2"
     assert model.settings["launch"]["zygote"]["command"][1:] == ["-P", "-m", "inferd.worker.zygote"]
     assert model.settings["slo"] is None

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from inferd.control.resources import Machine, cpu_quota, observe, pin, share_threads, worker_environment
+from inferd.control.resources import Machine, cpu_quota, observe, share_threads, thread_variables, worker_environment
 
 
 def machine(cpus: int, quota: float | None = None) -> Machine:
@@ -19,10 +19,9 @@ def test_replicas_share_the_cores_and_each_has_one_thread_at_least():
     assert [share_threads(8, replicas) for replicas in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
 
 
-def test_pinned_replicas_get_cores_of_their_own_while_there_are_enough():
-    assert pin((0, 2, 4, 6), 2, 2) == [[0, 2], [4, 6]]
-    assert pin((0, 2), 3, 1) == [[0], [2], [0]]
-    assert pin((0, 2), 1, 4) == [[0, 2]]
+def test_the_data_plane_sets_the_variables_of_threads_that_nobody_named():
+    assert "OMP_NUM_THREADS" in thread_variables({})
+    assert "OMP_NUM_THREADS" not in thread_variables({"OMP_NUM_THREADS": "3"})
 
 
 def test_the_least_quota_of_a_group_and_those_above_it_counts(tmp_path):

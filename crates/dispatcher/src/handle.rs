@@ -6,21 +6,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use inferd_scheduler::pipeline::StepEstimate;
 use inferd_types::settings::ModelSettings;
-use inferd_types::{InferRequest, Signature};
+use inferd_types::{Error, ErrorKind, InferRequest, Result, Signature};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::inbox::Command;
+use crate::generation::model::Model;
+use crate::generation::published::draining;
+use crate::generation::state::{ModelState, ReplicaStatus};
+use crate::generation::statistics::ModelStatistics;
+use crate::intake::inbox::Command;
+use crate::intake::stream::Responses;
+use crate::intake::ticket::Ticket;
 use crate::pipeline::Pipeline;
-use crate::shared::{ModelState, ReplicaStatus, Shared, draining};
-use crate::statistics::ModelStatistics;
-use crate::stream::Responses;
-use crate::ticket::Ticket;
 
 /// What a pipeline is called where models have a framework; Triton's word.
 const ENSEMBLE: &str = "ensemble";
@@ -39,7 +40,7 @@ struct Held {
 }
 
 pub(crate) enum Kind {
-    Model(Arc<Shared>),
+    Model(Arc<Model>),
     Pipeline(Arc<Pipeline>),
 }
 
@@ -52,35 +53,35 @@ impl ModelHandle {
     /// The name in every path.
     pub fn name(&self) -> &str {
         match self.kind() {
-            Kind::Model(shared) => &shared.settings.name,
+            Kind::Model(model) => &model.published.settings.name,
             Kind::Pipeline(pipeline) => &pipeline.settings.name,
         }
     }
 
     /// The version; a pipeline has one.
     pub fn version(&self) -> u64 {
-        self.model().map_or(1, |shared| shared.settings.version)
+        self.model().map_or(1, |model| model.published.settings.version)
     }
 
     /// The number of the load among all of this process, as events have it; 0 for a pipeline.
     pub fn generation(&self) -> u64 {
-        self.model().map_or(0, |shared| shared.events.generation())
+        self.model().map_or(0, |model| model.published.events.generation())
     }
 
     /// The settings that a model was loaded with; `None` for a pipeline.
     pub fn settings(&self) -> Option<&ModelSettings> {
-        self.model().map(|shared| &shared.settings)
+        self.model().map(|model| &model.published.settings)
     }
 
     /// What runs it, e.g. `onnx_onnxruntime`.
     pub fn platform(&self) -> &str {
-        self.model().map_or(ENSEMBLE, |shared| &shared.settings.platform)
+        self.model().map_or(ENSEMBLE, |model| &model.published.settings.platform)
     }
 
     /// Class of requests that don't say.
     pub fn priority_default(&self) -> u8 {
         match self.kind() {
-            Kind::Model(shared) => shared.settings.priority_default,
+            Kind::Model(model) => model.published.settings.priority_default,
             Kind::Pipeline(pipeline) => pipeline.settings.priority_default,
         }
     }
@@ -88,7 +89,7 @@ impl ModelHandle {
     /// What it takes and gives; `None` until its first worker has told.
     pub fn signature(&self) -> Option<Arc<Signature>> {
         match self.kind() {
-            Kind::Model(shared) => shared.seen().cloned(),
+            Kind::Model(model) => model.published.client_signature().cloned(),
             Kind::Pipeline(pipeline) => Some(pipeline.signature.clone()),
         }
     }
@@ -96,7 +97,7 @@ impl ModelHandle {
     /// Facts for the start-up table; empty until its first worker has told.
     pub fn facts(&self) -> BTreeMap<String, String> {
         match self.kind() {
-            Kind::Model(shared) => shared.facts(),
+            Kind::Model(model) => model.published.facts(),
             Kind::Pipeline(pipeline) => {
                 [("steps".to_owned(), pipeline.settings.steps.len().to_string())].into_iter().collect()
             }
@@ -106,7 +107,7 @@ impl ModelHandle {
     /// Whether it serves.
     pub fn state(&self) -> ModelState {
         match self.kind() {
-            Kind::Model(shared) => shared.state(),
+            Kind::Model(model) => model.published.state(),
             Kind::Pipeline(pipeline) => pipeline.state(),
         }
     }
@@ -116,23 +117,20 @@ impl ModelHandle {
     /// Never waits: where the model does not admit it, the ticket is an error already.
     pub fn submit(&self, request: InferRequest) -> Ticket {
         match self.kind() {
-            Kind::Model(shared) if shared.steps_only.load(Ordering::Acquire) => {
-                Ticket::refused(draining(&shared.settings.name))
-            }
-            Kind::Model(shared) => shared.submit(request),
+            Kind::Model(model) => model.intake.submit(request),
             Kind::Pipeline(pipeline) => pipeline.submit(request),
         }
     }
 
     /// Whether a request gets any number of responses instead of one.
     pub fn is_decoupled(&self) -> bool {
-        self.model().is_some_and(|shared| shared.is_decoupled())
+        self.model().is_some_and(|model| model.published.is_decoupled())
     }
 
     /// Whether the model reads what comes with a request besides tensors; a pipeline, whether one of its steps does.
     pub fn wants_context(&self) -> bool {
         match self.kind() {
-            Kind::Model(shared) => shared.interior().is_some_and(|interior| interior.wants_context()),
+            Kind::Model(model) => model.intake.implicit().is_some_and(|implicit| implicit.wants_context()),
             Kind::Pipeline(pipeline) => pipeline.wants_context(),
         }
     }
@@ -140,7 +138,7 @@ impl ModelHandle {
     /// Whether the model answers sequences; a pipeline, whether one of its steps does.
     pub(crate) fn has_sequences(&self) -> bool {
         match self.kind() {
-            Kind::Model(shared) => shared.sequences().is_some(),
+            Kind::Model(model) => model.intake.sequences().is_some(),
             Kind::Pipeline(pipeline) => pipeline.has_sequences(),
         }
     }
@@ -148,30 +146,28 @@ impl ModelHandle {
     /// As [`ModelHandle::submit`], for callers that take any number of responses: one from an ordinary model.
     pub fn stream(&self, request: InferRequest) -> Responses {
         match self.kind() {
-            Kind::Model(shared) if shared.is_decoupled() && !shared.steps_only.load(Ordering::Acquire) => {
-                shared.stream(request)
-            }
-            _ => Responses::one(self.submit(request)),
+            Kind::Model(model) => model.intake.stream(request),
+            Kind::Pipeline(pipeline) => Responses::one(pipeline.submit(request)),
         }
     }
 
     /// As [`ModelHandle::submit`], for a step of a request that was admitted by a pipeline.
     pub(crate) fn submit_step(&self, request: InferRequest) -> Ticket {
         match self.kind() {
-            Kind::Model(shared) => shared.submit(request),
+            Kind::Model(model) => model.intake.submit_step(request),
             Kind::Pipeline(pipeline) => pipeline.submit(request),
         }
     }
 
     /// What a newcomer has to expect here; nothing while that is not known.
     pub(crate) fn estimate(&self) -> StepEstimate {
-        self.model().map(|shared| shared.estimate()).unwrap_or_default()
+        self.model().map(|model| model.published.estimate()).unwrap_or_default()
     }
 
     /// What it has done since it was loaded.
     pub fn statistics(&self) -> ModelStatistics {
         match self.kind() {
-            Kind::Model(shared) => shared.statistics().clone(),
+            Kind::Model(model) => model.published.statistics().clone(),
             Kind::Pipeline(pipeline) => pipeline.statistics().clone(),
         }
     }
@@ -180,20 +176,36 @@ impl ModelHandle {
     /// models decide.
     pub async fn explain(&self) -> serde_json::Value {
         let (reply, answer) = oneshot::channel();
-        match self.model().map(|shared| shared.inbox.command(Command::Explain(reply))) {
+        match self.model().map(|model| model.intake.inbox().command(Command::Explain(reply))) {
             Some(Ok(())) => answer.await.unwrap_or_default(),
             _ => serde_json::Value::Null,
         }
     }
 
+    /// Has the model run on so many replicas from now on: more are started, and of those that are too many each ends what it
+    /// runs. Returns when that is decided; [`ModelHandle::replicas`] shows how far it is.
+    ///
+    /// # Errors
+    /// `InvalidInput` where it can't have so many, or is a pipeline; `Draining` where it is being stopped.
+    pub async fn scale(&self, replicas: u32) -> Result<()> {
+        let Some(model) = self.model() else {
+            let message = "a pipeline has no replicas; scale the models that it runs on";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        };
+        let (reply, answer) = oneshot::channel();
+        let gone = || draining(&model.published.settings.name);
+        model.intake.inbox().command(Command::Scale(replicas, reply)).map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
     /// Every replica, by index.
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
-        self.model().map(|shared| shared.replicas.load().to_vec()).unwrap_or_default()
+        self.model().map(|model| model.published.replicas.load().to_vec()).unwrap_or_default()
     }
 
     /// The latency curve as pairs of rows and seconds: as given, or as measured since. Empty: not known.
     pub fn profile(&self) -> Vec<(u32, f64)> {
-        self.model().map(|shared| shared.profile.load().to_vec()).unwrap_or_default()
+        self.model().map(|model| model.published.profile.load().to_vec()).unwrap_or_default()
     }
 
     /// Whether both are handles on the same load.
@@ -215,9 +227,9 @@ impl ModelHandle {
         }
     }
 
-    pub(crate) fn model(&self) -> Option<&Arc<Shared>> {
+    pub(crate) fn model(&self) -> Option<&Arc<Model>> {
         match self.kind() {
-            Kind::Model(shared) => Some(shared),
+            Kind::Model(model) => Some(model),
             Kind::Pipeline(_) => None,
         }
     }

@@ -1,49 +1,42 @@
-//! The task per model that owns its scheduler and its workers: in flight, retry, quarantine, drain.
+//! The task per model that owns its scheduler and its replicas: in flight, retry, quarantine, drain.
 //!
 //! Reads decoded requests from the gateway, hands back one answer each, and carries out what `scheduler`
-//! decides on the workers of `transport`. Knows nothing of HTTP, gRPC or any other form that bytes have
-//! on the wire: the compiler forbids it to see `protocol`.
+//! decides on replicas: worker processes of `transport`, or any other kind. Knows nothing of HTTP, gRPC or any other form
+//! that bytes have on the wire: the compiler forbids it to see `protocol`.
+//!
+//! A request's way: `route` → `handle` (or `pipeline`) → `intake` → `task`, which holds it in `requests` and has a
+//! `replica` run it.
 #![forbid(unsafe_code)]
 
-mod alarm;
-mod backoff;
-mod cache;
-mod company;
-mod effort;
-mod events;
-mod explain;
-mod flight;
+mod batching;
+mod generation;
 mod handle;
-mod inbox;
-mod interior;
-mod moderation;
-mod observer;
-mod padding;
-mod parts;
+mod intake;
+mod observe;
 mod pipeline;
-mod profiler;
-mod quarantine;
-mod recent;
 mod replica;
+mod requests;
 mod route;
-mod samples;
-mod sequences;
-mod shared;
-mod statistics;
-mod status;
-mod stream;
-mod synthetic;
 mod task;
-mod ticket;
-mod worker;
+mod warmup;
 
-pub use events::{Event, Events, GenerationState, Happening, Received};
+pub use generation::state::{ModelState, ReplicaState, ReplicaStatus};
+pub use generation::statistics::{BatchStatistics, DurationStatistics, ModelStatistics};
 pub use handle::ModelHandle;
 pub use inferd_transport::Spawner;
-pub use moderation::Moderation;
-pub use observer::{LossReason, ModelObserver, Observer, ReplicaCounts};
+pub use intake::stream::Responses;
+pub use intake::ticket::Ticket;
+pub use observe::events::{Event, Events, GenerationState, Happening, Received};
+pub use observe::observer::{LossReason, ModelObserver, Observer, ReplicaCounts};
 pub use route::{Drained, Registry, Rules};
-pub use shared::{ModelState, ReplicaState, ReplicaStatus};
-pub use statistics::{BatchStatistics, DurationStatistics, ModelStatistics};
-pub use stream::Responses;
-pub use ticket::Ticket;
+pub use task::moderation::Moderation;
+pub use task::start::{LauncherFactory, TaskStart, WorkerProcesses};
+
+/// What a kind of replica implements.
+pub mod kind {
+    pub use inferd_transport::{AppendOutcome, Doorbell, StageError, WorkerFailure};
+
+    pub use crate::replica::kind::{
+        BatchOutputs, Capabilities, Done, Ended, Launcher, Place, Polled, Replica, Shares,
+    };
+}

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use inferd_dispatcher::{ModelHandle, Moderation, Registry, Spawner};
+use inferd_dispatcher::{ModelHandle, Moderation, Registry, Spawner, WorkerProcesses};
 use inferd_gateway::{Gateway, Metrics};
 use inferd_types::settings::{GatewaySettings, ModelSettings, PipelineSettings};
 use inferd_types::{Clock, Error, ErrorKind, Result};
@@ -184,7 +184,8 @@ fn start(settings: Settings) -> Result<DataPlane> {
     let metrics = Metrics::new();
     metrics.watch_log(drops);
     let handle = threads.handle().clone();
-    let registry = Registry::new(clock, handle.clone(), spawner.clone(), moderation, metrics.clone());
+    let launchers = Arc::new(WorkerProcesses(spawner.clone()));
+    let registry = Registry::new(clock, handle.clone(), launchers, moderation, metrics.clone());
     let serving = inferd_gateway::serve(settings.gateway, registry.clone(), metrics, clock);
     let gateway = Arc::new(threads.wait(serving)??);
     Ok(DataPlane {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{floats, integers, library, path, texts};
 use inferd_onnx::Terminator;
 use inferd_transport::{BatchResult, Doorbell, SlotId, SlotState, Spawner, Waiting, Worker};
-use inferd_types::settings::{LoadedModel, ModelSettings};
+use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Placement};
 use inferd_types::{BatchId, Batching, ErrorKind, Result, Tensor};
 
 /// Not a test: the worker process itself. The tests start this binary again with this name and their channel.
@@ -22,17 +22,12 @@ fn the_worker_process() {
 fn settings(model: &str, batching: &str) -> ModelSettings {
     let program = std::env::current_exe().unwrap();
     let words = [program.to_str().unwrap(), "--exact", "--ignored", "--nocapture", "the_worker_process"];
-    let settings = serde_json::json!({
-        "name": model, "version": 1, "platform": "onnx_onnxruntime",
-        "launch": {"exec": {"command": words}},
-        "env": {}, "directory": null, "replicas": 1, "pin_cpus": [],
-        "load": {"path": path(model), "library": library(), "batching": batching},
-        "batch_rows_max": 32, "slo": null, "priority_default": 1, "queue_rows_max": 100,
-        "queue_max_bytes": 1 << 20, "retry_on_worker_loss": true, "execution_max_s": null, "late_wait_objectives": 4.0,
-        "load_max_s": 60.0, "kills_per_minute_max": 10, "arena_max_bytes": 1 << 24, "warmup": true,
-        "profiling": false, "profile": [], "linger": true, "ejection": true, "hedge_budget": 0.0,
-    });
-    serde_json::from_value(settings).unwrap()
+    ModelSettings {
+        launch: Launch::Exec { command: words.map(str::to_owned).to_vec() },
+        load: serde_json::json!({"path": path(model), "library": library(), "batching": batching}),
+        linger: true,
+        ..inferd_testkit::settings(model)
+    }
 }
 
 /// A worker and what belongs to it. The test's end must find the process gone.
@@ -46,7 +41,8 @@ struct Rig {
 impl Rig {
     async fn start(model: &str, batching: &str) -> Result<Rig> {
         let (spawner, doorbell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
-        let (worker, loaded) = Worker::start(&spawner, &settings(model, batching), 0, &doorbell).await?;
+        let (worker, loaded) =
+            Worker::start(&spawner, &settings(model, batching), Placement::ALONE, &doorbell).await?;
         Ok(Rig { worker, loaded, doorbell, spawner })
     }
 

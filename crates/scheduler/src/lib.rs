@@ -17,7 +17,7 @@ mod snapshot;
 
 pub use admission::estimate::Occupied;
 pub use message::{
-    Action, Arrival, BatchRule, Config, CurvePoint, Event, Hedging, Objective, Refusal, ShapeKey, SizeBucket,
-    SizeCurve, Snapshot,
+    Action, Arrival, BatchRule, Config, CurvePoint, Event, Hedging, Objective, Refusal, Room, ShapeKey,
+    SizeBucket, SizeCurve, Snapshot,
 };
 pub use scheduler::Scheduler;

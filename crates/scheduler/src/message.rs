@@ -52,7 +52,7 @@ pub struct Objective {
 }
 
 /// What one scheduler needs to know about its model. Fixed for its life, but for
-/// [`crate::Scheduler::limit_batch_rows`] and [`crate::Scheduler::set_company`].
+/// [`crate::Scheduler::limit_batch_rows`] and [`crate::Scheduler::set_batching`].
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Whether requests may share a run. Off: every batch is one request.
@@ -109,8 +109,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The scheduling part of a model's settings; `batched` is what the loaded model's signature says.
-    pub fn from_settings(settings: &ModelSettings, batched: bool) -> Config {
+    /// The scheduling part of the settings of a model with `replicas`; `batched` is what its signature says.
+    pub fn from_settings(settings: &ModelSettings, replicas: u32, batched: bool) -> Config {
         Config {
             batched,
             batch_rows_max: settings.batch_rows_max.max(1),
@@ -128,7 +128,7 @@ impl Config {
                 .filter_map(|(rows, seconds)| Some((*rows, Duration::try_from_secs_f64(*seconds).ok()?)))
                 .collect(),
             late_wait: settings.late_wait_objectives.max(1.0),
-            running_max: settings.running_max.unwrap_or(u32::MAX).max(1),
+            running_max: settings.machine.running_max(replicas).unwrap_or(u32::MAX).max(1),
             // Whatever must not run twice is not copied either.
             hedging: (settings.hedge_budget > 0.0 && settings.retry_on_worker_loss)
                 .then_some(Hedging { quantile: 0.95, budget: settings.hedge_budget }),
@@ -161,6 +161,22 @@ pub struct Arrival {
     pub timeout: Option<Time>,
 }
 
+/// What a replica can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Batches, the one that runs included; more than two are not used.
+    pub batches: u8,
+    /// Whether requests may be added to a batch that it has not begun.
+    pub appends: bool,
+}
+
+impl Default for Room {
+    /// That of a worker process.
+    fn default() -> Self {
+        Room { batches: 2, appends: true }
+    }
+}
+
 /// What happened.
 ///
 /// A request is *held* from `Arrived` until its batch has `Finished`, or it was `Cancelled`, `Removed` or answered
@@ -175,8 +191,8 @@ pub enum Event {
     /// The caller has gone. Queued: forgotten, without an answer. Staged: [`Action::Withdraw`] follows. Running:
     /// nothing can be saved.
     Cancelled(RequestId),
-    /// A replica is warm, idle and has two free slots. Also ends a [`Event::DrainReplica`].
-    ReplicaReady(ReplicaId),
+    /// A replica is warm and idle, and has so much room. Also ends a [`Event::DrainReplica`].
+    ReplicaReady(ReplicaId, Room),
     /// The replica took its open batch: it executes now, nothing more can be appended. Answers a
     /// [`Action::Withdraw`] that came too late.
     Taken {
@@ -219,7 +235,7 @@ pub enum Event {
     ReplicaLost(ReplicaId),
     /// The dispatcher took a request out of the scheduler's hands (condemned, run in quarantine, answered).
     Removed(RequestId),
-    /// No new batch goes to this replica. What is staged there stays; withdraw it by hand if it must move.
+    /// No new batch goes to this replica. What it has not begun is taken back by [`Action::Withdraw`].
     DrainReplica(ReplicaId),
 }
 

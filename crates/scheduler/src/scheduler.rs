@@ -12,7 +12,7 @@ use crate::admission::inflow::Inflow;
 use crate::batching::returning::Returning;
 use crate::counters::Counters;
 use crate::latency::sizes::Sizes;
-use crate::message::{Action, Config, Event, SizeBucket};
+use crate::message::{Action, Config, Event, Room, SizeBucket};
 use crate::queue::Queue;
 use crate::queue::table::{Place, Table};
 use crate::replicas::{Batch, Replica};
@@ -111,7 +111,7 @@ impl Scheduler {
             Event::Arrived(arrival) => self.admit(now, &[arrival], actions),
             Event::ArrivedInParts(parts) => self.admit(now, &parts, actions),
             Event::Cancelled(request) => self.cancel(request, actions),
-            Event::ReplicaReady(id) => self.ready(id),
+            Event::ReplicaReady(id, room) => self.ready(id, room),
             Event::Taken { replica, batch } => self.taken(now, replica, batch),
             Event::Finished { replica, batch, execution, ok } => {
                 self.finish(now, (replica, batch), execution, ok, actions)
@@ -161,13 +161,18 @@ impl Scheduler {
         self.plan();
     }
 
+    /// Most replicas that execute at once from now on; `None`: all. Runs that have begun end as they would.
+    pub fn set_running_max(&mut self, most: Option<u32>) {
+        self.config.running_max = most.unwrap_or(u32::MAX).max(1);
+    }
+
     /// From now on requests share runs, or each has one of its own. What several share and no replica has begun is
     /// taken back by [`Action::Withdraw`]. Only for a model that was configured as batched.
-    pub fn set_company(&mut self, company: bool, actions: &mut Vec<Action>) {
-        self.config.batched = company;
-        self.config.batch_rows_max = if company { self.rows_max } else { 1 };
+    pub fn set_batching(&mut self, batching: bool, actions: &mut Vec<Action>) {
+        self.config.batched = batching;
+        self.config.batch_rows_max = if batching { self.rows_max } else { 1 };
         self.plan();
-        if company {
+        if batching {
             return;
         }
         for replica in &mut self.replicas {
@@ -183,7 +188,7 @@ impl Scheduler {
     }
 
     /// Whether requests share runs at the moment.
-    pub fn has_company(&self) -> bool {
+    pub fn is_batching(&self) -> bool {
         self.config.batched
     }
 
@@ -215,10 +220,10 @@ impl Scheduler {
         }
     }
 
-    fn ready(&mut self, id: ReplicaId) {
+    fn ready(&mut self, id: ReplicaId, room: Room) {
         match self.replica_mut(id) {
-            Some(replica) => replica.draining = false,
-            None => self.replicas.push(Replica::new(id)),
+            Some(replica) => (replica.draining, replica.room) = (false, room),
+            None => self.replicas.push(Replica::new(id, room)),
         }
     }
 

@@ -5,7 +5,7 @@ mod desk;
 use std::time::Duration;
 
 use desk::{Desk, REPLICA, arrival, due};
-use inferd_scheduler::{Arrival, Config, Event, Objective, Refusal, Scheduler, ShapeKey};
+use inferd_scheduler::{Arrival, Config, Event, Objective, Refusal, Room, Scheduler, ShapeKey};
 use inferd_types::{BatchId, ErrorKind, Priority, ReplicaId, RequestId};
 
 #[test]
@@ -170,7 +170,7 @@ fn without_a_replica_requests_wait_until_one_is_ready_or_their_timeout_passes() 
     desk.arrive(0, [due(0, 500), arrival(1)]);
     assert_eq!(desk.decide(0), ["wake at 500"]);
     assert_eq!(desk.decide(500), ["answer 0: timed_out"]);
-    desk.tell(900, Event::ReplicaReady(REPLICA));
+    desk.tell(900, Event::ReplicaReady(REPLICA, Room::default()));
     assert_eq!(desk.decide(900), ["stage 0 on 0: 1"]);
 }
 
@@ -191,7 +191,7 @@ fn a_late_head_is_sent_behind_those_that_can_still_be_met() {
         Desk::known(Config { objective: Some(objective), batch_rows_max: 2, ..Config::default() }, 0);
     desk.arrive(0, [arrival(0)]);
     desk.arrive(4500, [arrival(1), arrival(2)]);
-    desk.tell(4600, Event::ReplicaReady(REPLICA));
+    desk.tell(4600, Event::ReplicaReady(REPLICA, Room::default()));
     assert_eq!(desk.decide(4600), ["stage 0 on 0: 1 2", "stage 1 on 0: 0"]);
     assert_eq!(desk.scheduler.snapshot().demoted, 1);
 }
@@ -233,7 +233,7 @@ fn the_batches_of_a_lost_replica_go_first_on_another() {
     desk.tell(2, Event::ReplicaLost(REPLICA));
     desk.tell(2, Event::Returned { requests: vec![RequestId(3), RequestId(2)] });
     assert_eq!(desk.decide(2), [""; 0]);
-    desk.tell(3, Event::ReplicaReady(ReplicaId(1)));
+    desk.tell(3, Event::ReplicaReady(ReplicaId(1), Room::default()));
     assert_eq!(desk.decide(3), ["stage 2 on 1: 2 3", "stage 3 on 1: 4 5"]);
     (0..2).for_each(|id| desk.tell(4, Event::Removed(RequestId(id))));
     assert_eq!(desk.scheduler.snapshot().handed_out, 4);
@@ -245,7 +245,7 @@ fn a_draining_replica_gets_nothing_until_it_is_ready_again() {
     desk.tell(0, Event::DrainReplica(REPLICA));
     desk.arrive(0, [arrival(0)]);
     assert_eq!(desk.decide(0), [""; 0]);
-    desk.tell(1, Event::ReplicaReady(REPLICA));
+    desk.tell(1, Event::ReplicaReady(REPLICA, Room::default()));
     assert_eq!(desk.decide(1), ["stage 0 on 0: 0"]);
 }
 
@@ -254,7 +254,7 @@ fn a_staged_batch_moves_to_a_replica_that_became_idle() {
     let mut desk = Desk::known(Config { batch_rows_max: 2, ..Config::default() }, 1);
     desk.arrive(0, (0..4).map(arrival));
     desk.decide(0);
-    desk.tell(1, Event::ReplicaReady(ReplicaId(1)));
+    desk.tell(1, Event::ReplicaReady(ReplicaId(1), Room::default()));
     assert_eq!(desk.decide(1), ["withdraw 1"]);
     let requests = vec![RequestId(2), RequestId(3)];
     desk.tell(2, Event::Withdrawn { replica: REPLICA, batch: BatchId(1), requests });
@@ -318,7 +318,7 @@ fn while_company_is_off_each_request_runs_whole_and_by_itself_and_shared_batches
     desk.arrive(2, (1..4).map(arrival));
     assert_eq!(desk.decide(2), ["stage 1 on 0: 1 2 3"]);
     let Desk { scheduler, actions } = &mut desk;
-    scheduler.set_company(false, actions);
+    scheduler.set_batching(false, actions);
     assert_eq!(desk.decide(3), ["withdraw 1"]);
     let requests = (1..4).map(RequestId).collect();
     desk.tell(4, Event::Withdrawn { replica: REPLICA, batch: BatchId(1), requests });
@@ -331,7 +331,7 @@ fn while_company_is_off_each_request_runs_whole_and_by_itself_and_shared_batches
     assert_eq!(desk.decide(30), ["stage 4 on 0: 3", "stage 5 on 0: 4"]);
     let Desk { scheduler, actions } = &mut desk;
     scheduler.limit_batch_rows(4);
-    scheduler.set_company(true, actions);
+    scheduler.set_batching(true, actions);
     desk.finished(40, 4, 9);
     desk.finished(50, 5, 9);
     desk.arrive(51, (5..10).map(arrival));

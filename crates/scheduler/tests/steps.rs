@@ -5,7 +5,7 @@ mod desk;
 use std::time::Duration;
 
 use desk::{Desk, REPLICA, arrival, at, due};
-use inferd_scheduler::{Arrival, BatchRule, Config, Event, Objective, Occupied, Refusal};
+use inferd_scheduler::{Arrival, BatchRule, Config, Event, Objective, Occupied, Refusal, Room};
 use inferd_types::{BatchId, Due, ReplicaId};
 
 fn step(request: u64, by: u64) -> Arrival {
@@ -165,7 +165,7 @@ fn a_busy_replica_keeps_nobody_waiting_while_another_is_idle() {
     desk.decide(0);
     assert_eq!(desk.scheduler.estimate(at(0)).queueing, Duration::from_micros(1100));
     assert_eq!(desk.scheduler.estimate(at(600)).queueing, Duration::from_micros(500));
-    desk.tell(1, Event::ReplicaReady(ReplicaId(1)));
+    desk.tell(1, Event::ReplicaReady(ReplicaId(1), Room::default()));
     assert_eq!(desk.scheduler.estimate(at(1)).queueing, Duration::ZERO);
     desk.tell(2, Event::ReplicaLost(REPLICA));
     assert_eq!(desk.scheduler.estimate(at(2)).queueing, Duration::ZERO);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use desk::{Desk, arrival, due};
 use driver::{Fate, Random, Request, Setup, World};
-use inferd_scheduler::{Arrival, Config, Event, Objective, Refusal};
+use inferd_scheduler::{Arrival, Config, Event, Objective, Refusal, Room};
 use inferd_types::{ReplicaId, Tenant, Time};
 
 /// Rows a second of full batches: 32 in 9.75 ms.
@@ -23,7 +23,7 @@ fn tenants_take_turns_by_weight_and_each_runs_its_earliest_deadline_first() {
     let mut desk = Desk::new(Config { batch_rows_max: 8, ..Config::default() }, 0);
     desk.arrive(0, (0..20).map(|id| of(1, 1, due(id, 90_000 - id))));
     desk.arrive(0, (20..40).map(|id| of(2, 3, due(id, 900_000 - id))));
-    desk.tell(1, Event::ReplicaReady(ReplicaId(0)));
+    desk.tell(1, Event::ReplicaReady(ReplicaId(0), Room::default()));
     assert_eq!(desk.decide(1)[0], "stage 0 on 0: 19 39 38 37 18 36 35 34");
 }
 

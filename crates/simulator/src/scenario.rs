@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use inferd_scheduler::pipeline::{Graph, GraphFault, Policy};
+use inferd_types::settings::MachineShare;
 use inferd_types::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
@@ -42,9 +43,9 @@ pub struct Model {
     /// Replicas.
     #[serde(default = "one")]
     pub replicas: u32,
-    /// Most replicas that execute at the same time; `None`: all.
+    /// How they share the machine; nothing: each has cores of its own.
     #[serde(default)]
-    pub running_max: Option<u32>,
+    pub machine: MachineShare,
     /// Rows and the mean time of a batch of so many, in seconds; lines between them and beyond.
     pub curve: Vec<(u32, f64)>,
     /// Quantile and the ratio to the mean that so many runs stay below; empty: every run takes the mean.
@@ -385,7 +386,7 @@ mod tests {
         Model {
             name: "m".into(),
             replicas: 1,
-            running_max: None,
+            machine: Default::default(),
             curve: curve.into(),
             spread: Vec::new(),
             recent_ratios: Vec::new(),

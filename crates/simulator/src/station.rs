@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use inferd_scheduler::pipeline::{Policy, StepEstimate};
-use inferd_scheduler::{Action, Arrival, Config, Event, Hedging, Scheduler};
+use inferd_scheduler::{Action, Arrival, Config, Event, Hedging, Room, Scheduler};
 use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 
 use crate::random::Random;
@@ -105,7 +105,7 @@ impl Station {
             ejection: model.ejection && policy == Policy::Slack,
             hedging: (model.hedge_budget > 0.0)
                 .then_some(Hedging { quantile: 0.95, budget: model.hedge_budget }),
-            running_max: model.running_max.unwrap_or(u32::MAX).max(1),
+            running_max: model.machine.running_max(model.replicas).unwrap_or(u32::MAX).max(1),
             batch_rule: policy.batch_rule(),
             seed,
             ..Config::default()
@@ -148,7 +148,7 @@ impl Station {
         }
         for replica in 0..self.machines.len() {
             let id = ReplicaId(replica as u32);
-            self.scheduler.on_event(Time::ZERO, Event::ReplicaReady(id), &mut self.actions);
+            self.scheduler.on_event(Time::ZERO, Event::ReplicaReady(id, Room::default()), &mut self.actions);
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use inferd_transport::worker::Channel;
 use inferd_transport::{Doorbell, SlotId, SlotState, Spawner, Waiting, Worker};
-use inferd_types::settings::{LoadedModel, ModelSettings};
+use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Placement};
 use inferd_types::{BatchId, Clock, DataType, Signature, Tensor};
 use serde_json::json;
 
@@ -40,19 +40,13 @@ fn work(fd: i32) {
 }
 
 fn settings() -> ModelSettings {
-    let exe = std::env::current_exe().expect("this program");
+    let exe = std::env::current_exe().expect("this program").to_string_lossy().into_owned();
     let tensor = json!([{ "name": "x", "datatype": "FP32", "shape": [-1, 4] }]);
-    let settings = json!({
-        "name": "copy", "version": 1, "platform": "none", "launch": { "exec": { "command": [exe] } }, "env": {},
-        "load": { "inputs": tensor, "outputs": tensor, "batching": "on" }, "directory": null, "replicas": 1,
-        "pin_cpus": [], "batch_rows_max": 32, "slo": null, "priority_default": 1, "queue_rows_max": 1,
-        "queue_max_bytes": 1, "retry_on_worker_loss": true, "execution_max_s": null, "late_wait_objectives": 4.0, "load_max_s": 1.0,
-        "kills_per_minute_max": 1, "arena_max_bytes": 1 << 24, "warmup": false, "profiling": false, "profile": [],
-        "linger": false,
-        "ejection": true,
-        "hedge_budget": 0.0
-    });
-    serde_json::from_value(settings).expect("complete settings")
+    ModelSettings {
+        launch: Launch::Exec { command: vec![exe] },
+        load: json!({ "inputs": tensor, "outputs": tensor, "batching": "on" }),
+        ..inferd_testkit::settings("copy")
+    }
 }
 
 async fn done(worker: &mut Worker, bell: &Doorbell, slot: SlotId, requests: usize) {
@@ -73,7 +67,7 @@ async fn done(worker: &mut Worker, bell: &Doorbell, slot: SlotId, requests: usiz
 
 async fn measure() {
     let (spawner, bell) = (Spawner::new().expect("a thread"), Doorbell::new().expect("an eventfd"));
-    let started = Worker::start(&spawner, &settings(), 0, &bell).await;
+    let started = Worker::start(&spawner, &settings(), Placement::ALONE, &bell).await;
     let (mut worker, _) = started.expect("a worker");
     let shape = [1u64, 4].into_iter().collect();
     let tensor = Tensor::new(DataType::Fp32, shape, Bytes::from_static(&[0; 16])).expect("16 bytes");

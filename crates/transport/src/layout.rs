@@ -223,10 +223,9 @@ pub(crate) fn with_rows(shape: &[u64], rows: u32) -> Shape {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use inferd_types::settings::{Launch, Seconds};
+    use inferd_types::settings::Seconds;
     use inferd_types::{Batching, DataType};
 
     use super::*;
@@ -237,40 +236,9 @@ pub(crate) mod tests {
 
     pub(crate) fn settings() -> ModelSettings {
         ModelSettings {
-            name: "m".into(),
-            version: 1,
-            platform: "test".into(),
-            launch: Launch::Exec { command: vec![] },
-            env: BTreeMap::new(),
-            load: serde_json::Value::Null,
-            directory: None,
-            replicas: 1,
-            pin_cpus: vec![],
-            running_max: None,
-            batch_rows_max: 32,
-            comparison: Default::default(),
-            padding: None,
-            slo: None,
-            priority_default: 1,
-            queue_rows_max: 100,
-            queue_max_bytes: 1 << 20,
-            retry_on_worker_loss: true,
-            execution_max_s: None,
-            late_wait_objectives: 4.0,
             load_max_s: Seconds(Duration::from_secs(1)),
-            kills_per_minute_max: 1,
-            arena_max_bytes: 64 << 20,
-            warmup: true,
-            samples: Vec::new(),
-            optional: Default::default(),
-            labels: Default::default(),
-            profiling: false,
-            profile: vec![],
             linger: true,
-            ejection: true,
-            hedge_budget: 0.0,
-            sequence: None,
-            cache_max_bytes: None,
+            ..inferd_testkit::settings("m")
         }
     }
 

@@ -3,11 +3,12 @@
 //! Reads a model's settings, starts the process, has it load the model and gives it the arena that fits.
 //! Knows nothing of other workers of the model, nor of when to start or end one.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use inferd_types::settings::{Launch, LoadedModel, ModelSettings};
+use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Placement};
 use inferd_types::{Error, ErrorKind, Result};
 use tokio::io::unix::AsyncFd;
 
@@ -47,13 +48,13 @@ impl Worker {
     pub async fn start(
         spawner: &Spawner,
         settings: &ModelSettings,
-        replica_index: usize,
+        placement: Placement,
         doorbell: &Doorbell,
     ) -> Result<(Worker, LoadedModel)> {
-        let (process, socket) = launch(spawner, settings, replica_index)
+        let (process, socket) = launch(spawner, settings, placement)
             .await
             .map_err(|error| failed(settings, "no worker could be started", &error))?;
-        let loaded = match load(&process, &socket, settings).await {
+        let loaded = match load(&process, &socket, settings, placement).await {
             Ok(loaded) => loaded,
             Err(error) => {
                 // Reaped before anybody hears of it: whoever ends this runtime next leaves no zombie behind.
@@ -115,7 +116,7 @@ fn failed(settings: &ModelSettings, what: &str, error: &io::Error) -> Error {
 async fn launch(
     spawner: &Spawner,
     settings: &ModelSettings,
-    replica: usize,
+    placement: Placement,
 ) -> io::Result<(Process, AsyncFd<OwnedFd>)> {
     let (socket, channel) = socket::pair()?;
     let (log, output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -123,9 +124,9 @@ async fn launch(
     let mark = Mark::random();
     let program = Program {
         command: command.clone(),
-        env: settings.env.clone(),
+        env: environment(settings, placement),
         directory: settings.directory.clone(),
-        cpus: settings.pin_cpus.get(replica).cloned().unwrap_or_default(),
+        cpus: settings.machine.cpus_of(placement),
         nice: if settings.slo.is_some() { NICER } else { 0 },
         channel,
         output,
@@ -138,14 +139,37 @@ async fn launch(
             Process::new(forked.pid, forked.pidfd, Reaper::Zygote(forked.status, mark))?
         }
     };
-    let source = Source { model: settings.name.clone(), version: settings.version, replica };
+    let source =
+        Source { model: settings.name.clone(), version: settings.version, replica: placement.replica };
     tokio::spawn(follow(log, source, process.exited()));
     Ok((process, socket::readable(socket)?))
 }
 
+/// The worker's environment, with the threads of one of so many replicas.
+fn environment(settings: &ModelSettings, placement: Placement) -> BTreeMap<String, String> {
+    let (mut environment, machine) = (settings.env.clone(), &settings.machine);
+    let threads = machine.threads(placement.replicas).to_string();
+    environment.extend(machine.thread_variables.iter().map(|name| (name.clone(), threads.clone())));
+    environment
+}
+
+/// What the worker needs to load the model. The number of threads is the one thing in it that is known here.
+fn load_settings(settings: &ModelSettings, placement: Placement) -> serde_json::Value {
+    let mut load = settings.load.clone();
+    if let Some(threads) = load.get_mut("threads").filter(|_| settings.machine.cores > 0) {
+        *threads = settings.machine.threads(placement.replicas).into();
+    }
+    load
+}
+
 /// Has the model loaded.
-async fn load(process: &Process, socket: &AsyncFd<OwnedFd>, settings: &ModelSettings) -> Result<LoadedModel> {
-    let frame = GatewayFrame::Load { protocol: PROTOCOL, settings: settings.load.clone() };
+async fn load(
+    process: &Process,
+    socket: &AsyncFd<OwnedFd>,
+    settings: &ModelSettings,
+    placement: Placement,
+) -> Result<LoadedModel> {
+    let frame = GatewayFrame::Load { protocol: PROTOCOL, settings: load_settings(settings, placement) };
     let mut message = Vec::new();
     let talk = async {
         match socket::send_long(socket, &frame).await {

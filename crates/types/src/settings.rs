@@ -3,7 +3,7 @@
 //! Python declares every setting once, with its meaning, unit, default and reason (`inferd/spec`); these
 //! structs are the resolved form. Unknown fields are refused, so the two sides can't drift apart in silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -236,6 +236,70 @@ pub struct Comparison {
     pub tolerance: Tolerance,
 }
 
+/// How the replicas of a model share the machine. What depends on their number is worked out from it here, so that it
+/// follows a number that changes while they serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MachineShare {
+    /// Cores that the process may run on.
+    pub cpus: Vec<usize>,
+    /// Cores that it may keep busy: all of these, or fewer where a quota says so.
+    pub cores: u32,
+    /// Threads of each replica; `None`: its share of the cores.
+    pub threads: Option<u32>,
+    /// Variables of the worker's environment that say how many threads its libraries start.
+    pub thread_variables: Vec<String>,
+    /// Whether each replica is pinned to cores of its own.
+    pub pin: bool,
+    /// Most replicas that execute at once; `None`: as `takes_turns` says.
+    pub running_max: Option<u32>,
+    /// Whether replicas compute on these cores, and no more of them at once than the cores take with their threads. Else all
+    /// execute at once.
+    pub takes_turns: bool,
+}
+
+impl MachineShare {
+    /// Threads of each of `replicas`.
+    pub fn threads(&self, replicas: u32) -> u32 {
+        self.threads.unwrap_or(self.cores / replicas.max(1)).max(1)
+    }
+
+    /// Most of `replicas` that execute at once; `None`: all.
+    pub fn running_max(&self, replicas: u32) -> Option<u32> {
+        let at_once = (self.cores / self.threads(replicas)).max(1);
+        self.running_max.or((self.takes_turns && at_once < replicas).then_some(at_once))
+    }
+
+    /// The cores that a replica is pinned to, ascending: its own while there are enough, then round again. Empty: it is not
+    /// pinned, as the spare never is.
+    pub fn cpus_of(&self, placement: Placement) -> Vec<usize> {
+        if !self.pin || placement.is_spare || self.cpus.is_empty() {
+            return Vec::new();
+        }
+        let threads = self.threads(placement.replicas) as usize;
+        let first = placement.replica * threads;
+        let cpus: BTreeSet<usize> =
+            (first..first + threads).map(|position| self.cpus[position % self.cpus.len()]).collect();
+        cpus.into_iter().collect()
+    }
+}
+
+/// Which of a model's replicas one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Its number, from 0; one that is started again keeps it.
+    pub replica: usize,
+    /// How many there are, the spare not counted.
+    pub replicas: u32,
+    /// Whether it is the spare, which runs suspects and takes the place of a replica that stalls.
+    pub is_spare: bool,
+}
+
+impl Placement {
+    /// The only replica of its model.
+    pub const ALONE: Placement = Placement { replica: 0, replicas: 1, is_spare: false };
+}
+
 /// Settings of one version of one model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -256,10 +320,9 @@ pub struct ModelSettings {
     pub directory: Option<PathBuf>,
     /// Number of workers.
     pub replicas: u32,
-    /// Most replicas that execute at once; `None`: all.
-    pub running_max: Option<u32>,
-    /// Cores that each replica is pinned to, replica by replica; empty: not pinned.
-    pub pin_cpus: Vec<Vec<usize>>,
+    /// How its replicas share the machine.
+    #[serde(default)]
+    pub machine: MachineShare,
     /// Most rows that run together.
     pub batch_rows_max: u32,
     /// How rows that come are compared, alone and in company.
@@ -389,5 +452,50 @@ impl LoadedModel {
     /// A model whose every tensor clients see.
     pub fn new(signature: Signature, facts: BTreeMap<String, String>) -> LoadedModel {
         LoadedModel { signature, facts, controls: BTreeMap::new(), sequence: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(cores: u32, threads: Option<u32>) -> MachineShare {
+        MachineShare { cores, threads, takes_turns: true, ..MachineShare::default() }
+    }
+
+    #[test]
+    fn replicas_share_the_cores_and_each_has_one_thread_at_least() {
+        let threads = [1, 2, 3, 8, 100].map(|replicas| machine(8, None).threads(replicas));
+        assert_eq!(threads, [8, 4, 2, 1, 1]);
+        assert_eq!(machine(8, Some(3)).threads(100), 3);
+        assert_eq!(MachineShare::default().threads(1), 1);
+    }
+
+    #[test]
+    fn no_more_replicas_execute_at_once_than_the_cores_take_with_their_threads() {
+        let most = [1, 2, 3, 8, 100].map(|replicas| machine(8, None).running_max(replicas));
+        assert_eq!(most, [None, None, None, None, Some(8)]);
+        let most = [1, 2, 3, 4].map(|replicas| machine(8, Some(4)).running_max(replicas));
+        assert_eq!(most, [None, None, Some(2), Some(2)]);
+        assert_eq!(machine(2, Some(4)).running_max(3), Some(1));
+        assert_eq!(MachineShare { takes_turns: false, ..machine(2, Some(4)) }.running_max(3), None);
+        assert_eq!(MachineShare { running_max: Some(5), ..machine(2, Some(4)) }.running_max(3), Some(5));
+    }
+
+    #[test]
+    fn pinned_replicas_get_cores_of_their_own_while_there_are_enough() {
+        let pinned = |cpus: &[usize], replicas: u32, threads: u32| -> Vec<Vec<usize>> {
+            let cpus = cpus.to_vec();
+            let machine = MachineShare { cpus, pin: true, threads: Some(threads), ..MachineShare::default() };
+            let placements =
+                (0..replicas as usize).map(|replica| Placement { replica, replicas, is_spare: false });
+            placements.map(|placement| machine.cpus_of(placement)).collect()
+        };
+        assert_eq!(pinned(&[0, 2, 4, 6], 2, 2), [[0, 2], [4, 6]]);
+        assert_eq!(pinned(&[0, 2], 3, 1), [[0], [2], [0]]);
+        assert_eq!(pinned(&[0, 2], 1, 4), [[0, 2]]);
+        let machine = MachineShare { cpus: vec![0, 1], cores: 2, pin: true, ..MachineShare::default() };
+        assert!(machine.cpus_of(Placement { is_spare: true, ..Placement::ALONE }).is_empty());
+        assert!(MachineShare { pin: false, ..machine }.cpus_of(Placement::ALONE).is_empty());
     }
 }

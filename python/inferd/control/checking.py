@@ -102,7 +102,8 @@ def _why_unread(model: ResolvedModel) -> str | None:
 
 def _once(model: ResolvedModel) -> ResolvedModel:
     """The model with one replica, served by its library: whether it can be loaded does not depend on more."""
-    settings = {**model.settings, "replicas": 1, "running_max": None, "pin_cpus": model.settings["pin_cpus"][:1]}
+    machine = {**model.settings["machine"], "threads": model.threads}
+    settings = {**model.settings, "replicas": 1, "machine": machine}
     return model._replace(spec=msgspec.structs.replace(model.spec, replicas=1, faster=False), settings=settings)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from inferd.control.declarations import Declared
 from inferd.control.defaults import complete
 from inferd.control.desired import DesiredState, ResolvedModel
-from inferd.control.resources import READ_AT_START, Machine, pin, worker_environment
+from inferd.control.resources import READ_AT_START, Machine, thread_variables, worker_environment
 from inferd.control.sources.source import Fault, Found, ModelReading, Reading
 from inferd.runtimes.registry import NAMES
 from inferd.spec.convert import nearest
@@ -111,8 +111,16 @@ def resolve_model(reading: ModelReading, machine: Machine, faults: list[str]) ->
         "load": launch.load | _triton(found, spec, launch.how),
         "directory": str(found.file.parent),
         "replicas": spec.replicas,
-        "running_max": spec.running_max or _turns(machine, launch.how, spec, threads),
-        "pin_cpus": pin(machine.cpus, spec.replicas, threads) if spec.pin else [],
+        "machine": {
+            "cpus": machine.cpus,
+            "cores": machine.cores,
+            "threads": spec.threads,
+            "thread_variables": thread_variables(spec.env),
+            "pin": spec.pin,
+            "running_max": spec.running_max,
+            # Python models may wait for others: for those no bound is known.
+            "takes_turns": launch.how == "exec" and spec.device == "cpu",
+        },
         "slo": None if spec.slo is None else {"latency_s": spec.slo.latency_s, "percentile": spec.slo.percentile},
         "padding": msgspec.to_builtins(spec.padding),
         "sequence": spec.sequence and spec.sequence.to_json(),
@@ -157,12 +165,6 @@ def _triton(found: Found, spec: ModelSpec, how: str) -> dict[str, Any]:
     name = found.config["name"]
     about = {"name": name, "version": found.version, "folder": str(folder), "device": spec.device}
     return {"triton": {**about, "config": found.config}}
-
-
-def _turns(machine: Machine, how: str, spec: ModelSpec, threads: int) -> int | None:
-    """How many replicas compute at once. Python models may wait for others, for those no bound is known."""
-    at_once = max(1, machine.cores // threads)
-    return at_once if how == "exec" and spec.device == "cpu" and at_once < spec.replicas else None
 
 
 # Settings that mean the same on both sides.

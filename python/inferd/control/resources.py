@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["READ_AT_START", "Machine", "cpu_quota", "observe", "pin", "share_threads", "worker_environment"]
+__all__ = [
+    "READ_AT_START",
+    "Machine",
+    "cpu_quota",
+    "observe",
+    "share_threads",
+    "thread_variables",
+    "worker_environment",
+]
 
 # What a worker always gets: where programs, libraries and scratch space are, how text is read, which GPUs
 # it may see. No credentials are ever in these.
@@ -121,16 +129,21 @@ def cpu_quota(memberships: Path, mount: Path) -> float | None:
 
 
 def share_threads(cores: int, replicas: int) -> int:
-    """Threads of each of ``replicas`` that share ``cores``."""
+    """Threads of each of ``replicas`` that share ``cores``.
+
+    What a model is planned with. The data plane works the same out again for the number of replicas that there are when
+    one starts (``MachineShare`` in ``crates/types``).
+    """
     return max(1, cores // replicas)
 
 
-def pin(cpus: tuple[int, ...], replicas: int, threads: int) -> list[list[int]]:
-    """Cores for each replica: its own while there are enough, then round again."""
-    return [
-        sorted({cpus[position % len(cpus)] for position in range(replica * threads, (replica + 1) * threads)})
-        for replica in range(replicas)
-    ]
+def thread_variables(named: Mapping[str, str | None]) -> list[str]:
+    """Variables of a worker's environment that hold the number of its threads.
+
+    Args:
+        named: the setting ``env``, which overrides them.
+    """
+    return [name for name in _THREADS if name not in named]
 
 
 def worker_environment(own: Mapping[str, str], named: Mapping[str, str | None], threads: int) -> dict[str, str]:

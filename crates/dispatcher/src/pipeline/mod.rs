@@ -17,12 +17,13 @@ use inferd_types::{Clock, Error, ErrorKind, InferRequest, Result, Signature};
 use tokio_util::task::TaskTracker;
 
 use self::condition::Condition;
+use crate::generation::published::draining;
+use crate::generation::state::ModelState;
+use crate::generation::statistics::ModelStatistics;
 use crate::handle::ModelHandle;
-use crate::observer::ModelObserver;
+use crate::intake::ticket::Ticket;
+use crate::observe::observer::ModelObserver;
 use crate::route::{RouteTable, Routes};
-use crate::shared::{ModelState, draining};
-use crate::statistics::ModelStatistics;
-use crate::ticket::Ticket;
 
 /// Where a tensor comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

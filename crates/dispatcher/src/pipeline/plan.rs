@@ -21,7 +21,7 @@ use super::condition::Condition;
 use super::tables::{self, Use};
 use super::{Pipeline, Source, Sources, Step, alike};
 use crate::handle::ModelHandle;
-use crate::observer::ModelObserver;
+use crate::observe::observer::ModelObserver;
 use crate::route::{RouteTable, Routes};
 
 /// Stands for no objective where only the times that remain are asked for.

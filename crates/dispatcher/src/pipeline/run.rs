@@ -19,11 +19,12 @@ use smallvec::SmallVec;
 
 use super::{Pipeline, Source, Step};
 use crate::handle::ModelHandle;
+use crate::intake::inbox::InferResult;
+use crate::intake::ticket::Ticket;
 use crate::route::Routes;
-use crate::ticket::{Answer, Ticket};
 
 /// Runs `request` on what `routes` lead to; counts how it went.
-pub(super) async fn run(pipeline: Arc<Pipeline>, routes: Arc<Routes>, request: InferRequest) -> Answer {
+pub(super) async fn run(pipeline: Arc<Pipeline>, routes: Arc<Routes>, request: InferRequest) -> InferResult {
     let arrived = request.arrived;
     let answer = match pipeline.refusal(&routes, &request) {
         Some(error) => Err(error),
@@ -122,7 +123,7 @@ impl<'a> Run<'a> {
         Run { pipeline, routes, request, states, tickets, timings, replica: ReplicaId(0) }
     }
 
-    async fn finish(mut self) -> Answer {
+    async fn finish(mut self) -> InferResult {
         self.begin_all()?;
         while !self.tickets.is_empty() {
             let (step, entered, answer) = self.next().await;
@@ -136,7 +137,7 @@ impl<'a> Run<'a> {
         self.outputs()
     }
 
-    async fn next(&mut self) -> (usize, Time, Answer) {
+    async fn next(&mut self) -> (usize, Time, InferResult) {
         let tickets = &mut self.tickets;
         poll_fn(|context| {
             for place in 0..tickets.len() {
@@ -246,7 +247,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn outputs(self) -> Answer {
+    fn outputs(self) -> InferResult {
         let mut outputs = SmallVec::new();
         for (sources, spec) in self.pipeline.outputs.iter().zip(&self.pipeline.signature.outputs) {
             let Some(tensor) = sources.iter().find_map(|source| self.tensor(*source)) else {

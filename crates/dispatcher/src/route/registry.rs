@@ -3,27 +3,25 @@
 //! Reads settings from the control plane, hands a [`ModelHandle`] to whoever asks for a name.
 //! Knows nothing of how a model is run.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use inferd_transport::Spawner;
 use inferd_types::settings::{ModelSettings, PipelineSettings};
 use inferd_types::{Clock, Error, ErrorKind, Result};
 use tokio::runtime;
 use tokio::sync::oneshot;
 
 use super::{RouteTable, Routes, Rules};
-use crate::effort::Effort;
-use crate::events::Events;
+use crate::generation::model::Model;
+use crate::generation::state::ModelState;
 use crate::handle::{Kind, ModelHandle};
-use crate::inbox::Command;
-use crate::moderation::Moderation;
-use crate::observer::Observer;
+use crate::intake::inbox::Command;
+use crate::observe::cpu_time::CpuTime;
+use crate::observe::events::Events;
+use crate::observe::observer::Observer;
 use crate::pipeline::Pipeline;
-use crate::shared::{ModelState, Shared};
-use crate::task::Task;
-use crate::worker::Processes;
+use crate::task::moderation::Moderation;
+use crate::task::start::{LauncherFactory, TaskContext};
 
 /// What draining left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +38,7 @@ struct Inner {
     table: RouteTable,
     /// Held while the table is replaced.
     changing: Mutex<Changing>,
-    clock: Clock,
-    runtime: runtime::Handle,
-    spawner: Spawner,
-    moderation: Moderation,
-    effort: Effort,
+    tasks: TaskContext,
     observer: Arc<dyn Observer>,
     events: Events,
 }
@@ -55,29 +49,22 @@ struct Changing {
     /// Nothing more may be loaded.
     stopped: bool,
     /// Generations that no route names any more and whose requests are not all answered.
-    retired: Vec<Arc<Shared>>,
+    retired: Vec<Arc<Model>>,
 }
 
 impl Registry {
-    /// An empty registry whose models' tasks run on `runtime`.
+    /// An empty registry whose models' tasks run on `runtime`, on replicas of the kind that `launchers` decides.
     pub fn new(
         clock: Clock,
         runtime: runtime::Handle,
-        spawner: Spawner,
+        launchers: Arc<dyn LauncherFactory>,
         moderation: Moderation,
         observer: Arc<dyn Observer>,
     ) -> Registry {
-        Registry(Arc::new(Inner {
-            table: RouteTable::default(),
-            changing: Mutex::default(),
-            clock,
-            effort: Effort::new(runtime.metrics().num_workers()),
-            runtime,
-            spawner,
-            moderation,
-            observer,
-            events: Events::new(clock),
-        }))
+        let cpu_time = CpuTime::new(runtime.metrics().num_workers());
+        let tasks = TaskContext { clock, runtime, moderation, cpu_time, launchers };
+        let (table, changing, events) = (RouteTable::default(), Mutex::default(), Events::new(clock));
+        Registry(Arc::new(Inner { table, changing, tasks, observer, events }))
     }
 
     /// Loads one version; returns when every replica is warm. It is found, not ready, meanwhile.
@@ -110,24 +97,24 @@ impl Registry {
     ) -> Result<(ModelHandle, Option<ModelHandle>)> {
         let observer = self.0.observer.model(&settings.name, settings.version);
         let events = self.0.events.generation(&settings.name, settings.version);
-        let shared = Arc::new(Shared::new(settings, observer, events, self.0.clock));
-        let handle = ModelHandle::new(Kind::Model(shared.clone()));
+        let model = Arc::new(Model::new(settings, observer, events, self.0.tasks.clock));
+        let handle = ModelHandle::new(Kind::Model(model.clone()));
         self.announce(&handle, replaces)?;
-        shared.set_state(ModelState::Loading);
+        model.published.set_state(ModelState::Loading);
         // Whoever waits may go away: the model is then loaded all the same, or forgotten by this.
         let (registry, loading) = (self.clone(), handle.clone());
-        let task = self.0.runtime.spawn(async move {
-            let since = shared.events.now();
-            let result = match registry.run(shared.clone()).await {
+        let task = self.0.tasks.runtime.spawn(async move {
+            let since = model.published.events.now();
+            let result = match registry.0.tasks.run(model.clone()).await {
                 Ok(()) => registry.put_behind(&loading),
                 Err(error) => Err(error),
             };
             match &result {
-                Ok(_) => shared.events.loaded(since),
+                Ok(_) => model.published.events.loaded(since),
                 Err(error) => {
                     registry.forget(&loading);
-                    end(&shared).await;
-                    shared.events.gone(Some(error.message().to_owned()));
+                    end(&model).await;
+                    model.published.events.gone(Some(error.message().to_owned()));
                 }
             }
             result
@@ -142,28 +129,17 @@ impl Registry {
 
     /// Ends a generation that no route names any more, once nobody holds it.
     fn retire(&self, handle: ModelHandle, within: Duration) {
-        let Some(shared) = handle.model().cloned() else { return };
-        self.changing().retired.push(shared.clone());
+        let Some(model) = handle.model().cloned() else { return };
+        self.changing().retired.push(model.clone());
         let (registry, released) = (self.clone(), handle.release());
-        self.0.runtime.spawn(async move {
+        self.0.tasks.runtime.spawn(async move {
             // Where somebody holds it for longer it is drained all the same, and later requests are refused.
             let _held = tokio::time::timeout(within, released).await;
-            close_cache(&shared);
-            end(&shared).await;
-            shared.events.gone(None);
-            registry.changing().retired.retain(|one| !Arc::ptr_eq(one, &shared));
+            model.intake.close_cache();
+            end(&model).await;
+            model.published.events.gone(None);
+            registry.changing().retired.retain(|one| !Arc::ptr_eq(one, &model));
         });
-    }
-
-    /// Starts the task of one model; returns when it has loaded, or ended because it could not.
-    async fn run(&self, shared: Arc<Shared>) -> Result<()> {
-        let launcher = Processes::new(self.0.spawner.clone(), shared.settings.clone())?;
-        let (loaded, is_loaded) = oneshot::channel();
-        let moderated = self.0.moderation.enter(launcher.doorbell().clone());
-        let task = Task::new(shared, self.0.clock, launcher, moderated, self.0.effort.clone(), loaded)?;
-        self.0.runtime.spawn(task.run());
-        let gone = |_| Err(Error::new(ErrorKind::Internal, "the model's dispatcher failed while it loaded"));
-        is_loaded.await.unwrap_or_else(gone)
     }
 
     /// Serves a pipeline over models that are loaded. Each request runs its steps on what the models' routes are as it comes.
@@ -181,7 +157,7 @@ impl Registry {
             ));
         }
         let observer = self.0.observer.model(&settings.name, 1);
-        let pipeline = Pipeline::plan(settings, self.0.clock, observer, self.0.table.clone())?;
+        let pipeline = Pipeline::plan(settings, self.0.tasks.clock, observer, self.0.table.clone())?;
         let handle = ModelHandle::new(Kind::Pipeline(Arc::new(pipeline)));
         self.put_behind(&handle)?;
         Ok(handle)
@@ -195,12 +171,12 @@ impl Registry {
         let handle = self.0.table.load().version(name, version)?.clone();
         self.check_pipelines(&self.0.table.load().without(&handle), name)?;
         match handle.kind() {
-            Kind::Model(shared) => end(shared).await,
+            Kind::Model(model) => end(model).await,
             Kind::Pipeline(pipeline) => pipeline.drain().await,
         }
         self.forget(&handle);
-        if let Some(shared) = handle.model() {
-            shared.events.gone(None);
+        if let Some(model) = handle.model() {
+            model.published.events.gone(None);
         }
         Ok(())
     }
@@ -239,12 +215,12 @@ impl Registry {
     pub async fn drain(&self, within: Duration) -> Drained {
         let all = async {
             // What pipelines admitted needs their models still.
-            self.all().iter().for_each(|model| model.steps_only.store(true, Ordering::Release));
+            self.all().iter().for_each(|model| model.intake.admit_steps_only());
             for pipeline in self.pipelines() {
                 pipeline.drain().await;
             }
             for model in self.all() {
-                model.drain().await;
+                model.intake.drain().await;
             }
             for done in self.each(Command::Drain) {
                 // An error means that the task has ended.
@@ -271,15 +247,15 @@ impl Registry {
     /// Stops loading, and gives every model the command. Returns what its answers come through.
     fn each<T>(&self, command: fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {
         self.changing().stopped = true;
-        let send = |model: Arc<Shared>| {
+        let send = |model: Arc<Model>| {
             let (done, is_done) = oneshot::channel();
-            model.inbox.command(command(done)).ok().map(|()| is_done)
+            model.intake.inbox().command(command(done)).ok().map(|()| is_done)
         };
         self.all().into_iter().filter_map(send).collect()
     }
 
     /// Every generation whose task may still run.
-    fn all(&self) -> Vec<Arc<Shared>> {
+    fn all(&self) -> Vec<Arc<Model>> {
         let changing = self.changing();
         let table = self.0.table.load();
         table.generations().filter_map(ModelHandle::model).chain(&changing.retired).map(Arc::clone).collect()
@@ -327,8 +303,8 @@ impl Registry {
 
     /// Takes a generation out of its route.
     fn forget(&self, handle: &ModelHandle) {
-        if let Some(shared) = handle.model() {
-            close_cache(shared);
+        if let Some(model) = handle.model() {
+            model.intake.close_cache();
         }
         let _changing = self.changing();
         self.0.table.store(self.0.table.load().without(handle));
@@ -348,18 +324,11 @@ fn refuse_if_stopped(changing: &Changing) -> Result<()> {
 }
 
 /// Admits nothing more, answers what was admitted, and ends the workers.
-async fn end(shared: &Shared) {
-    shared.drain().await;
+async fn end(model: &Model) {
+    model.intake.drain().await;
     let (done, is_done) = oneshot::channel();
-    if shared.inbox.command(Command::Drain(done)).is_ok() {
+    if model.intake.inbox().command(Command::Drain(done)).is_ok() {
         // An error means that the task has ended: then there is nothing left to drain.
         let _ended = is_done.await;
-    }
-}
-
-fn close_cache(shared: &Shared) {
-    if let Some(cache) = shared.cache() {
-        cache.close();
-        shared.observer.cache_bytes(0);
     }
 }

@@ -10,8 +10,8 @@ use arc_swap::{ArcSwap, Guard};
 use inferd_types::{Error, ErrorKind, Result};
 
 use super::rules::{Draws, Rules};
+use crate::generation::state::ModelState;
 use crate::handle::ModelHandle;
-use crate::shared::ModelState;
 
 /// What one name means now. Never changed, only replaced.
 #[derive(Clone)]
@@ -217,8 +217,10 @@ fn parse_version(text: &str) -> Option<u64> {
 
 fn loaded(handle: &ModelHandle) -> Result<&ModelHandle> {
     match handle.model() {
-        Some(shared) if shared.signature().is_none() || shared.state() == ModelState::Loading => {
-            Err(shared.refusal().unwrap_or_else(|| unknown_model(handle.name())))
+        Some(model)
+            if model.published.signature().is_none() || model.published.state() == ModelState::Loading =>
+        {
+            Err(model.published.refusal().unwrap_or_else(|| unknown_model(handle.name())))
         }
         _ => Ok(handle),
     }

@@ -1,54 +1,36 @@
-//! Draining and stopping a model, and the phases of its life that lead there.
+//! Draining and stopping a model.
 //!
-//! Reads commands, hands farewells to whoever gave them once every process has been reaped.
+//! Reads commands, hands the end to those who gave them once nothing of the replicas is left.
+//! Knows nothing of how a replica ends.
 
 use std::time::Duration;
 
 use inferd_scheduler::Event;
-use inferd_types::{Error, Result, Time};
+use inferd_types::{Error, ReplicaId, Time};
 use tokio::sync::oneshot;
 
-use super::Task;
-use super::lifecycle::Seat;
-use crate::replica::Role;
-use crate::shared::{ModelState, draining};
-use crate::worker::{Launcher, Worker};
+use crate::generation::published::draining;
+use crate::generation::state::ModelState;
+use crate::replica::entry::Role;
+use crate::replica::kind::{Launcher, Replica};
+use crate::task::Task;
+use crate::task::phase::{EndListeners, Phase};
 
-/// Between asking a worker to end and killing it: it has nothing left to do.
+/// Between asking a replica to end and killing it: it has nothing left to do.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
-/// Where the model is in its life.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// Replicas start for the first time; whoever loads waits for this.
-    Loading(oneshot::Sender<Result<()>>),
-    Serving,
-    /// Nothing is admitted; these wait until all is answered and ended.
-    Draining(Vec<oneshot::Sender<()>>),
-    /// Processes end, then the task.
-    Stopping(Farewell),
-}
-
-/// Who is told when everything has ended.
-#[derive(Debug, Default)]
-pub(super) struct Farewell {
-    load: Option<(oneshot::Sender<Result<()>>, Error)>,
-    drains: Vec<oneshot::Sender<()>>,
-    stops: Vec<oneshot::Sender<usize>>,
-    unanswered: usize,
-}
 
 impl<L: Launcher> Task<L> {
     /// A replica did not start the first time: the model is not loaded, and nothing of it stays.
     pub(super) fn give_up_loading(&mut self, error: Error) {
-        let mut farewell = Farewell::default();
+        let mut listeners = EndListeners::default();
         if let Phase::Loading(loaded) = std::mem::replace(&mut self.phase, Phase::Serving) {
-            farewell.load = Some((loaded, error));
+            listeners.load = Some((loaded, error));
         }
-        self.kill_all(farewell);
+        self.kill_all(listeners);
     }
 
     pub(super) fn end_if_drained(&mut self, now: Time) {
-        if matches!(self.phase, Phase::Draining(_)) && self.flights.is_empty() {
+        if matches!(self.phase, Phase::Draining(_)) && self.in_flight.is_empty() {
             self.close_all(now);
         }
     }
@@ -56,100 +38,95 @@ impl<L: Launcher> Task<L> {
     pub(super) fn begin_drain(&mut self, done: oneshot::Sender<()>) {
         match &mut self.phase {
             Phase::Draining(waiting) => waiting.push(done),
-            Phase::Stopping(farewell) => farewell.drains.push(done),
+            Phase::Stopping(listeners) => listeners.drains.push(done),
             Phase::Loading(_) => {
                 let phase = std::mem::replace(&mut self.phase, Phase::Serving);
-                let mut farewell = Farewell { drains: vec![done], ..Farewell::default() };
+                let mut listeners = EndListeners { drains: vec![done], ..EndListeners::default() };
                 if let Phase::Loading(loaded) = phase {
-                    farewell.load = Some((loaded, draining(&self.shared.settings.name)));
+                    listeners.load = Some((loaded, draining(&self.published.settings.name)));
                 }
-                self.kill_all(farewell);
+                self.kill_all(listeners);
             }
             Phase::Serving => {
-                self.shared.set_state(ModelState::Draining);
+                self.published.set_state(ModelState::Draining);
                 self.phase = Phase::Draining(vec![done]);
             }
         }
         self.undecided = true;
     }
 
-    /// Answers what is left with an error and kills every worker.
+    /// Answers what is left with an error and kills every replica.
     pub(super) fn stop(&mut self, done: oneshot::Sender<usize>) {
-        let mut farewell = match std::mem::replace(&mut self.phase, Phase::Serving) {
-            Phase::Loading(loaded) => {
-                Farewell { load: Some((loaded, draining(&self.shared.settings.name))), ..Farewell::default() }
-            }
-            Phase::Draining(drains) => Farewell { drains, ..Farewell::default() },
-            Phase::Stopping(farewell) => farewell,
-            Phase::Serving => Farewell::default(),
+        let mut listeners = match std::mem::replace(&mut self.phase, Phase::Serving) {
+            Phase::Loading(loaded) => EndListeners {
+                load: Some((loaded, draining(&self.published.settings.name))),
+                ..EndListeners::default()
+            },
+            Phase::Draining(drains) => EndListeners { drains, ..EndListeners::default() },
+            Phase::Stopping(listeners) => listeners,
+            Phase::Serving => EndListeners::default(),
         };
-        farewell.stops.push(done);
-        self.kill_all(farewell);
+        listeners.stops.push(done);
+        self.kill_all(listeners);
     }
 
-    fn kill_all(&mut self, mut farewell: Farewell) {
-        self.shared.set_state(ModelState::Draining);
+    fn kill_all(&mut self, mut listeners: EndListeners) {
+        self.published.set_state(ModelState::Draining);
         self.quarantine.give_up();
-        farewell.unanswered += self.flights.len();
-        for id in self.flights.ids() {
-            if let Some(flight) = self.flights.remove(id) {
+        listeners.unanswered += self.in_flight.len();
+        for id in self.in_flight.ids() {
+            if let Some(pending) = self.in_flight.remove(id) {
                 self.event(Event::Cancelled(id));
-                self.fail(flight, draining(&self.shared.settings.name));
+                self.fail(pending, draining(&self.published.settings.name));
             }
         }
-        self.seats.iter_mut().for_each(Seat::clear);
-        for replica in &mut self.replicas {
-            replica.role = Role::Closing(Time::MAX);
-            replica.worker.kill();
+        self.replicas.clear_slots();
+        for entry in self.replicas.iter_mut() {
+            entry.role = Role::Closing(Time::MAX);
+            entry.replica.kill();
         }
-        self.phase = Phase::Stopping(farewell);
+        self.phase = Phase::Stopping(listeners);
         self.changed = true;
     }
 
-    /// All is answered: every worker ends.
+    /// All is answered: every replica ends.
     fn close_all(&mut self, now: Time) {
-        self.seats.iter_mut().for_each(Seat::clear);
-        for place in 0..self.replicas.len() {
-            self.close(place, now);
+        self.replicas.clear_slots();
+        let mut last = None;
+        while let Some(replica) = self.replicas.after(last) {
+            self.close(replica, now);
+            last = Some(replica);
         }
         if let Phase::Draining(drains) = std::mem::replace(&mut self.phase, Phase::Serving) {
-            self.phase = Phase::Stopping(Farewell { drains, ..Farewell::default() });
+            self.phase = Phase::Stopping(EndListeners { drains, ..EndListeners::default() });
         }
     }
 
-    pub(super) fn close(&mut self, place: usize, now: Time) {
-        let replica = &mut self.replicas[place];
-        replica.role = Role::Closing(now + CLOSE_GRACE);
-        replica.worker.close();
-        let (id, index) = (replica.id, replica.index);
-        if self.seats[index].holds(id) {
-            self.seats[index].clear();
+    pub(super) fn close(&mut self, replica: ReplicaId, now: Time) {
+        let entry = &mut self.replicas[replica];
+        entry.role = Role::Closing(now + CLOSE_GRACE);
+        entry.replica.close();
+        let key = entry.slot;
+        if let Some(slot) = self.replicas.slot_mut(key).filter(|slot| slot.holds(replica)) {
+            slot.clear();
         }
         self.changed = true;
-        self.event(Event::DrainReplica(id));
+        self.event(Event::DrainReplica(replica));
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         matches!(self.phase, Phase::Stopping(_))
     }
 
-    /// Says farewell once every process has been reaped.
+    /// Whether nothing of the replicas is left after the model was stopped. Those who wait for it learn it.
     pub(super) fn is_over(&mut self) -> bool {
         if !self.replicas.is_empty() {
             return false;
         }
-        let Phase::Stopping(farewell) = &mut self.phase else { return false };
-        let Farewell { load, drains, stops, unanswered } = std::mem::take(farewell);
+        let Phase::Stopping(listeners) = &mut self.phase else { return false };
+        let listeners = std::mem::take(listeners);
         self.publish();
-        if let Some((loaded, error)) = load {
-            let _gone = loaded.send(Err(error));
-        }
-        for done in drains {
-            let _gone = done.send(());
-        }
-        for done in stops {
-            let _gone = done.send(unanswered);
-        }
+        listeners.notify();
         true
     }
 }

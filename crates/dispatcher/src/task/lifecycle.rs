@@ -1,166 +1,138 @@
 //! Starting, warming up and restarting replicas.
 //!
-//! Reads ends of starts and the clock, hands ready replicas to the scheduler.
+//! Reads ends of starts and the clock, hands ready replicas to the scheduler. Knows nothing of why a replica ended.
 
-use inferd_scheduler::{Config, Event, Scheduler};
-use inferd_types::settings::LoadedModel;
+use std::sync::Arc;
+
+use inferd_scheduler::{Config, Event, Room, Scheduler};
+use inferd_types::settings::{LoadedModel, Placement};
 use inferd_types::{Error, ErrorKind, ReplicaId, Result, Time};
-use tokio::task::AbortHandle;
 
-use super::ending::Phase;
-use super::faults::too_slow;
-use super::{Control, Task};
-use crate::backoff::Backoff;
-use crate::company::{self, Company};
-use crate::flight::Door;
-use crate::interior;
-use crate::observer::ReplicaCounts;
-use crate::profiler::Profiler;
-use crate::replica::{Purpose, Replica, Role};
-use crate::samples;
-use crate::shared::{ModelState, ReplicaState, ReplicaStatus};
-use crate::worker::{Launcher, Worker};
+use crate::batching::cross_request::{self, CrossRequestBatching};
+use crate::generation::published::Description;
+use crate::generation::state::{ModelState, ReplicaState, ReplicaStatus};
+use crate::intake::implicit;
+use crate::observe::observer::ReplicaCounts;
+use crate::replica::entry::{Purpose, ReplicaEntry, Role};
+use crate::replica::kind::{Launcher, Replica};
+use crate::replica::slot::{SlotKey, SlotState};
+use crate::requests::validator::RequestValidator;
+use crate::task::errors::load_too_slow;
+use crate::task::phase::Phase;
+use crate::task::{Report, Task};
+use crate::warmup::profiler::Profiler;
+use crate::warmup::samples;
 
-/// Failed starts in a row, with nothing that serves, after which those who wait are told.
-const HOPELESS_AFTER: u32 = 3;
-
-/// One place for a replica, which outlives its workers.
-#[derive(Debug, Default)]
-pub(super) struct Seat {
-    state: SeatState,
-    pub(super) backoff: Backoff,
-}
-
-#[derive(Debug, Default)]
-enum SeatState {
-    #[default]
-    Empty,
-    Starting {
-        task: AbortHandle,
-        since: Time,
-    },
-    Taken(ReplicaId),
-    Waiting {
-        until: Time,
-    },
-}
-
-impl Seat {
-    pub(super) fn holds(&self, id: ReplicaId) -> bool {
-        matches!(self.state, SeatState::Taken(taken) if taken == id)
-    }
-
-    pub(super) fn wait_until(&mut self, until: Time) {
-        self.state = SeatState::Waiting { until };
-    }
-
-    pub(super) fn clear(&mut self) {
-        if let SeatState::Starting { task, .. } = &self.state {
-            task.abort();
-        }
-        self.state = SeatState::Empty;
-    }
-
-    fn due(&self) -> Time {
-        if let SeatState::Waiting { until } = self.state { until } else { Time::MAX }
-    }
-}
+/// Failed starts in a row, with nothing that serves, after which pending requests are failed.
+const FAILURES_MAX: u32 = 3;
 
 impl<L: Launcher> Task<L> {
     pub(super) fn start_all(&mut self) {
-        for index in 0..self.seats.len() - 1 {
-            self.start(index);
+        let keys: Vec<_> = self.replicas.regular().map(|(key, _)| key).collect();
+        for key in keys {
+            self.start(key);
         }
         self.publish();
     }
 
     /// Does nothing where the spare is there or on its way.
     pub(super) fn start_spare(&mut self) {
-        let spare = self.seats.len() - 1;
-        if matches!(self.seats[spare].state, SeatState::Empty) {
-            self.start(spare);
+        if matches!(self.replicas.spare().state, SlotState::Empty) {
+            self.start(SlotKey::Spare);
         }
     }
 
-    fn start(&mut self, index: usize) {
-        let (future, limit, tell) =
-            (self.launcher.start(index), self.shared.settings.load_max_s.0, self.tell.clone());
+    pub(super) fn start(&mut self, key: SlotKey) {
+        self.starts += 1;
+        let start = self.starts;
+        let placement = Placement {
+            replica: self.replicas.number(key),
+            replicas: self.replicas.count(),
+            is_spare: key == SlotKey::Spare,
+        };
+        let (future, limit, reporter) =
+            (self.launcher.start(placement), self.published.settings.load_max_s.0, self.reporter.clone());
         let task = tokio::spawn(async move {
             let result = match tokio::time::timeout(limit, future).await {
                 Ok(result) => result,
-                Err(_) => Err(too_slow(limit)),
+                Err(_) => Err(load_too_slow(limit)),
             };
-            // Where the task has ended the worker is dropped, and so ended, here.
-            let _ended = tell.send(Control::Started { index, result }).await;
+            // Where the task has ended the replica is dropped, and so ended, here.
+            let _ended = reporter.send(Report::Started { key, start, result }).await;
         });
         let since = self.clock.now();
-        self.seats[index].state = SeatState::Starting { task: task.abort_handle(), since };
+        if let Some(slot) = self.replicas.slot_mut(key) {
+            slot.state = SlotState::Starting { task: task.abort_handle(), start, since };
+        }
         self.changed = true;
     }
 
-    pub(super) fn started(&mut self, index: usize, result: Result<(L::Worker, LoadedModel)>) {
-        let SeatState::Starting { since, .. } = self.seats[index].state else { return };
-        let admitted = result.and_then(|(worker, loaded)| self.meet(loaded).map(|()| worker));
-        let worker = match admitted {
-            Ok(worker) => worker,
-            Err(error) => return self.start_failed(index, error),
+    pub(super) fn started(&mut self, key: SlotKey, reported: u64, result: Result<(L::Replica, LoadedModel)>) {
+        let state = self.replicas.slot_mut(key).map(|slot| &slot.state);
+        let Some(SlotState::Starting { start, since, .. }) = state else { return };
+        let (start, since) = (*start, *since);
+        if start != reported {
+            return;
+        }
+        let admitted = result.and_then(|(replica, loaded)| self.meet(loaded).map(|()| replica));
+        let replica = match admitted {
+            Ok(replica) => replica,
+            Err(error) => return self.start_failed(key, error),
         };
-        self.next_replica += 1;
-        let id = ReplicaId(self.next_replica);
-        let (exited, tell) = (worker.exited(), self.tell.clone());
+        let ended = replica.ended();
+        let warm_by = since + self.published.settings.load_max_s.0;
+        let id = self.replicas.insert(key, replica, warm_by);
+        let reporter = self.reporter.clone();
         tokio::spawn(async move {
-            let exit = exited.await;
-            let _ended = tell.send(Control::Exited { replica: id, exit }).await;
+            let ended = ended.await;
+            let _ended = reporter.send(Report::Ended { replica: id, ended }).await;
         });
-        let warm_by = since + self.shared.settings.load_max_s.0;
-        self.replicas.push(Replica::new(id, index, worker, warm_by));
-        self.seats[index].state = SeatState::Taken(id);
         self.changed = true;
-        let place = self.replicas.len() - 1;
-        if !self.shared.settings.warmup {
-            self.ready(place);
+        if !self.published.settings.warmup {
+            self.ready(id);
         } else {
-            let begun = self.warm(place);
-            self.warm_or_ready(place, begun);
+            let begun = self.warm(id);
+            self.warm_or_ready(id, begun);
         }
     }
 
     /// Begins the next run that warms a replica up. False: there is none left.
-    fn warm(&mut self, place: usize) -> Result<bool> {
-        let run = self.replicas[place].warmed;
+    fn warm(&mut self, replica: ReplicaId) -> Result<bool> {
+        let run = self.replicas[replica].warmed;
         match samples::at(&self.samples, run) {
             Some(sample) => {
                 let (rows, inputs) = (sample.rows, sample.inputs.clone());
-                self.stage_inputs(place, Purpose::WarmUp, rows, &inputs)
+                self.stage_inputs(replica, Purpose::WarmUp, rows, &[&inputs])
                     .map_err(|error| samples::failed(&self.samples, run, &error))?;
             }
-            None if run == 0 => self.stage_synthetic(place, Purpose::WarmUp, 1)?,
+            None if run == 0 => self.stage_synthetic(replica, Purpose::WarmUp, 1)?,
             None => return Ok(false),
         }
-        self.replicas[place].warmed += 1;
+        self.replicas[replica].warmed += 1;
         Ok(true)
     }
 
-    fn warm_or_ready(&mut self, place: usize, warming: Result<bool>) {
+    fn warm_or_ready(&mut self, replica: ReplicaId, warming: Result<bool>) {
         match warming {
             Ok(true) => {}
-            Ok(false) => self.ready(place),
+            Ok(false) => self.ready(replica),
             Err(error) => {
-                let index = self.replicas[place].index;
-                self.replicas[place].role = Role::Closing(Time::MAX);
-                self.replicas[place].worker.kill();
-                self.start_failed(index, error);
+                let entry = &mut self.replicas[replica];
+                entry.role = Role::Closing(Time::MAX);
+                entry.replica.kill();
+                let key = entry.slot;
+                self.start_failed(key, error);
             }
         }
     }
 
     /// Learns from the first worker what the model is; later ones must be the same.
     fn meet(&mut self, mut loaded: LoadedModel) -> Result<()> {
-        let settings = &self.shared.settings;
+        let settings = &self.published.settings;
         loaded.signature.complete(settings)?;
-        interior::complete(&mut loaded, settings)?;
-        company::announce(&mut loaded, settings)?;
-        match self.shared.signature() {
+        implicit::complete(&mut loaded, settings)?;
+        cross_request::announce(&mut loaded, settings)?;
+        match self.published.signature() {
             Some(known) if **known == loaded.signature => Ok(()),
             Some(_) => Err(Error::new(
                 ErrorKind::ModelFailed,
@@ -168,11 +140,12 @@ impl<L: Launcher> Task<L> {
             )),
             None => {
                 let batched = loaded.signature.batched();
-                let door = Door::new(&loaded.signature, settings)?;
+                let validator = RequestValidator::new(&loaded.signature, settings)?;
                 self.samples = samples::prepare(settings, &loaded.signature)?;
-                let mut config = Config::from_settings(settings, batched);
+                let replicas = self.replicas.count();
+                let mut config = Config::from_settings(settings, replicas, batched);
                 if loaded.signature.decoupled {
-                    // A copy's responses would be told beside the first's.
+                    // A copy's responses would be sent beside the first's.
                     config.hedging = None;
                 }
                 let profiled =
@@ -182,151 +155,164 @@ impl<L: Launcher> Task<L> {
                     tracing::warn!(%model, version, "clients don't see {left_out}");
                 }
                 let sequences = settings.sequence.is_some() || loaded.sequence.is_some();
-                let company = Company::new(&loaded.signature, settings, sequences);
-                self.shared.set_loaded(loaded)?;
+                let batching = CrossRequestBatching::new(&loaded.signature, settings, sequences);
+                let client_signature = Arc::new(self.intake.open(&loaded, replicas)?);
+                self.published.describe(Description {
+                    signature: Arc::new(loaded.signature),
+                    client_signature,
+                    facts: loaded.facts,
+                });
                 if profiled {
                     let objective = settings.slo.map(|slo| slo.latency_s.0);
                     self.profiler = Some(Profiler::new(batched, settings.batch_rows_max, objective));
                 }
                 self.scheduler = Scheduler::new(config);
-                self.door = Some(door);
-                self.company = company;
-                self.apply_company();
+                self.validator = Some(validator);
+                self.batching = batching;
+                self.apply_batching();
                 Ok(())
             }
         }
     }
 
-    pub(super) fn warmed_up(&mut self, place: usize, error: Option<Error>) {
-        if self.replicas[place].role != Role::Warming {
+    pub(super) fn warmed_up(&mut self, replica: ReplicaId, error: Option<Error>) {
+        if self.replicas[replica].role != Role::Warming {
             return;
         }
         if let Some(error) = &error
             && !self.samples.is_empty()
         {
-            let failed = samples::failed(&self.samples, self.replicas[place].warmed - 1, error);
-            return self.warm_or_ready(place, Err(failed));
+            let failed = samples::failed(&self.samples, self.replicas[replica].warmed - 1, error);
+            return self.warm_or_ready(replica, Err(failed));
         }
         if let Some(error) = error {
             // The way through the worker is warm; that zeros are no input for this model is not a fault.
-            let settings = &self.shared.settings;
+            let settings = &self.published.settings;
+            let number = self.replicas.number(self.replicas[replica].slot);
             tracing::warn!(
-                model = %settings.name, version = settings.version, replica = self.replicas[place].index, %error,
+                model = %settings.name, version = settings.version, replica = number, %error,
                 "the model refused the warm-up input of zeros; it is served all the same (warmup: false skips it)"
             );
         }
-        let begun = self.warm(place);
-        self.warm_or_ready(place, begun);
+        let begun = self.warm(replica);
+        self.warm_or_ready(replica, begun);
     }
 
     /// A new replica is warm: it serves, or runs suspects where that is more urgent.
-    fn ready(&mut self, place: usize) {
+    fn ready(&mut self, replica: ReplicaId) {
         let now = self.clock.now();
-        let spare = self.is_spare(self.replicas[place].index);
-        let replica = &mut self.replicas[place];
-        replica.ready = now;
-        replica.hangs_at = Time::MAX;
-        let free = !self.replicas.iter().any(|other| matches!(other.role, Role::Quarantine | Role::Leaving));
+        let entry = &mut self.replicas[replica];
+        entry.ready = now;
+        entry.hangs_at = Time::MAX;
+        let spare = entry.is_spare();
+        let free = !self.replicas.iter().any(ReplicaEntry::is_lent);
         let others_serve = self.serving() >= 1;
         let needed = free && !self.quarantine.is_idle();
         if needed && (spare || others_serve || !self.quarantine.is_bisecting()) {
-            self.replicas[place].role = Role::Quarantine;
+            self.replicas[replica].role = Role::Quarantine;
         } else if spare && !self.any_stalled() {
-            return self.close(place, now);
+            return self.close(replica, now);
         } else {
-            self.serve(place);
+            self.serve(replica);
         }
         self.changed = true;
         match self.phase {
-            Phase::Loading(_) if self.serving() + 1 == self.seats.len() => {
-                self.shared.set_state(ModelState::Ready);
-                self.publish();
-                if let Phase::Loading(loaded) = std::mem::replace(&mut self.phase, Phase::Serving) {
-                    let _gone = loaded.send(Ok(()));
-                }
-            }
-            Phase::Serving => self.shared.set_state(ModelState::Ready),
+            Phase::Loading(_) => self.end_loading(),
+            Phase::Serving => self.published.set_state(ModelState::Ready),
             _ => {}
         }
     }
 
-    /// The scheduler may give this replica batches (again).
-    pub(super) fn serve(&mut self, place: usize) {
-        self.replicas[place].role = Role::Serving;
-        let id = self.replicas[place].id;
-        self.changed = true;
-        self.event(Event::ReplicaReady(id));
+    /// The model has loaded once every replica that is wanted serves.
+    pub(super) fn end_loading(&mut self) {
+        if !matches!(self.phase, Phase::Loading(_)) || self.serving() < self.replicas.count() as usize {
+            return;
+        }
+        self.published.set_state(ModelState::Ready);
+        self.publish();
+        if let Phase::Loading(loaded) = std::mem::replace(&mut self.phase, Phase::Serving) {
+            let _gone = loaded.send(Ok(()));
+        }
     }
 
-    pub(super) fn start_failed(&mut self, index: usize, error: Error) {
-        let settings = &self.shared.settings;
+    /// The scheduler may give this replica batches (again).
+    pub(super) fn serve(&mut self, replica: ReplicaId) {
+        let entry = &mut self.replicas[replica];
+        entry.role = Role::Serving;
+        let can = entry.replica.capabilities();
+        self.changed = true;
+        self.event(Event::ReplicaReady(replica, Room { batches: can.batches_max, appends: can.appends }));
+    }
+
+    pub(super) fn start_failed(&mut self, key: SlotKey, error: Error) {
+        let settings = &self.published.settings;
         tracing::error!(
-            model = %settings.name, version = settings.version, replica = index, %error,
+            model = %settings.name, version = settings.version, replica = self.replicas.number(key), %error,
             detail = error.detail().unwrap_or_default(), "a worker did not start"
         );
         if matches!(self.phase, Phase::Loading(_)) {
             return self.give_up_loading(error);
         }
         let now = self.clock.now();
-        let seat = &mut self.seats[index];
-        let wait = seat.backoff.failed();
-        let hopeless = seat.backoff.failures() >= HOPELESS_AFTER;
-        seat.wait_until(now + wait);
+        let Some(slot) = self.replicas.slot_mut(key) else { return };
+        let wait = slot.backoff.failed();
+        let hopeless = slot.backoff.failures() >= FAILURES_MAX;
+        slot.wait_until(now + wait);
         self.changed = true;
-        let lent = |replica: &Replica<L::Worker>| matches!(replica.role, Role::Quarantine | Role::Leaving);
-        if hopeless && self.serving() < 2 && !self.replicas.iter().any(lent) {
-            self.let_suspects_go();
+        if hopeless && self.serving() < 2 && !self.replicas.iter().any(ReplicaEntry::is_lent) {
+            self.fail_suspects();
         }
-        let live = |replica: &Replica<L::Worker>| {
-            let state = replica.role.state();
+        let live = |entry: &ReplicaEntry<L::Replica>| {
+            let state = entry.role.state();
             matches!(state, ReplicaState::Ready | ReplicaState::Stalled | ReplicaState::Quarantine)
         };
         if self.replicas.iter().any(live) {
             return;
         }
         if matches!(self.phase, Phase::Serving) {
-            self.shared.set_state(ModelState::Unavailable(error.message().to_owned()));
+            self.published.set_state(ModelState::Unavailable(error.message().to_owned()));
         }
         if hopeless {
-            self.tell_the_hopeless();
+            self.fail_pending_requests();
         }
     }
 
     /// No replica comes that suspects could run on.
-    fn let_suspects_go(&mut self) {
+    fn fail_suspects(&mut self) {
         for id in self.quarantine.give_up() {
-            if let Some(flight) = self.flights.remove(id) {
+            if let Some(pending) = self.in_flight.remove(id) {
                 let message =
                     "the worker that ran the request ended and none could be started again; try later";
-                self.fail(flight, Error::new(ErrorKind::WorkerLost, message));
+                self.fail(pending, Error::new(ErrorKind::WorkerLost, message));
             }
         }
     }
 
-    /// Nothing runs and nothing starts: whoever waits without a limit would wait for ever.
-    fn tell_the_hopeless(&mut self) {
-        self.let_suspects_go();
-        for id in self.flights.ids() {
-            if let Some(flight) = self.flights.remove(id) {
+    /// Nothing runs and nothing starts: a request without a timeout would wait for ever.
+    fn fail_pending_requests(&mut self) {
+        self.fail_suspects();
+        for id in self.in_flight.ids() {
+            if let Some(pending) = self.in_flight.remove(id) {
                 self.event(Event::Cancelled(id));
                 let message =
-                    format!("model '{}' has no replica that starts; try later", self.shared.settings.name);
-                self.fail(flight, Error::new(ErrorKind::NotReady, message));
+                    format!("model '{}' has no replica that starts; try later", self.published.settings.name);
+                self.fail(pending, Error::new(ErrorKind::NotReady, message));
             }
         }
     }
 
     /// Starts what has waited long enough.
-    pub(super) fn tend_seats(&mut self, now: Time) {
-        for index in 0..self.seats.len() {
-            if self.seats[index].due() > now {
-                continue;
-            }
-            // The spare is started when it is wanted, not because it was there.
-            if self.is_spare(index) {
-                self.seats[index].clear();
-            } else {
-                self.start(index);
+    pub(super) fn tend_slots(&mut self, now: Time) {
+        // Looked at in each turn: nothing is allocated while nothing is due.
+        while let Some(key) = self.replicas.due(now) {
+            match key {
+                SlotKey::Regular(_) => self.start(key),
+                // The spare is started when it is wanted, not because it was there.
+                SlotKey::Spare => {
+                    if let Some(slot) = self.replicas.slot_mut(key) {
+                        slot.clear();
+                    }
+                }
             }
         }
     }
@@ -341,49 +327,37 @@ impl<L: Launcher> Task<L> {
     }
 
     pub(super) fn lifecycle_due(&self) -> Time {
-        let seats = self.seats.iter().map(Seat::due).min().unwrap_or(Time::MAX);
-        seats.min(self.measuring_due()).min(self.comparing_due())
-    }
-
-    pub(super) fn is_spare(&self, index: usize) -> bool {
-        index + 1 == self.seats.len()
+        let slots = self.replicas.slots().map(|(_, slot)| slot.due()).min().unwrap_or(Time::MAX);
+        slots.min(self.measuring_due()).min(self.comparing_due())
     }
 
     /// Replicas that the scheduler gives batches, or may at any moment.
     pub(super) fn serving(&self) -> usize {
-        let serves = |replica: &&Replica<L::Worker>| matches!(replica.role, Role::Serving | Role::Profiling);
-        self.replicas.iter().filter(serves).count()
+        self.replicas.iter().filter(|entry| matches!(entry.role, Role::Serving | Role::Profiling)).count()
     }
 
     /// Replicas that are on their way, the spare not counted.
     pub(super) fn coming(&self) -> usize {
-        let seats = self.seats.iter().take(self.seats.len() - 1);
-        let starting = seats
-            .filter(|seat| matches!(seat.state, SeatState::Starting { .. } | SeatState::Waiting { .. }))
-            .count();
-        let warming =
-            |replica: &&Replica<L::Worker>| replica.role == Role::Warming && !self.is_spare(replica.index);
-        starting + self.replicas.iter().filter(warming).count()
+        let starting = self.replicas.regular().filter(|(_, slot)| slot.is_coming()).count();
+        let warming = self.replicas.iter().filter(|entry| entry.role == Role::Warming && !entry.is_spare());
+        starting + warming.count()
     }
 
     /// Shows handles and observers how the replicas are.
     pub(super) fn publish(&mut self) {
         self.changed = false;
         let (mut statuses, mut counts) = (Vec::new(), ReplicaCounts::default());
-        for replica in &self.replicas {
-            let state = replica.role.state();
-            statuses.push(ReplicaStatus { index: replica.index, pid: Some(replica.worker.pid()), state });
+        for entry in self.replicas.iter() {
+            let (index, pid) = (self.replicas.number(entry.slot), entry.replica.pid());
+            statuses.push(ReplicaStatus { index, pid, state: entry.role.state() });
         }
-        for (index, seat) in self.seats.iter().enumerate() {
-            match seat.state {
-                SeatState::Starting { .. } => {
-                    statuses.push(ReplicaStatus { index, pid: None, state: ReplicaState::Starting });
-                }
-                SeatState::Waiting { .. } => {
-                    statuses.push(ReplicaStatus { index, pid: None, state: ReplicaState::Backoff });
-                }
-                SeatState::Empty | SeatState::Taken(_) => {}
-            }
+        for (key, slot) in self.replicas.slots() {
+            let state = match slot.state {
+                SlotState::Starting { .. } => ReplicaState::Starting,
+                SlotState::Waiting { .. } => ReplicaState::Backoff,
+                SlotState::Empty | SlotState::Filled(_) => continue,
+            };
+            statuses.push(ReplicaStatus { index: self.replicas.number(key), pid: None, state });
         }
         for status in &statuses {
             match status.state {
@@ -396,8 +370,8 @@ impl<L: Launcher> Task<L> {
             }
         }
         statuses.sort_by_key(|status| status.index);
-        self.shared.events.replicas(&self.shared.replicas.load(), &statuses);
-        self.shared.replicas.store(std::sync::Arc::new(statuses));
-        self.shared.observer.replicas(counts);
+        self.published.events.replicas(&self.published.replicas.load(), &statuses);
+        self.published.replicas.store(Arc::new(statuses));
+        self.published.observer.replicas(counts);
     }
 }

@@ -1,21 +1,22 @@
 //! Where and when suspects run, and what the quarantine's verdicts mean for their callers.
 //!
-//! Reads the quarantine's wishes, hands suspects to a replica that nobody else uses meanwhile.
+//! Reads the quarantine's wishes, hands suspects to a replica that nothing else uses meanwhile.
+//! Knows nothing of how a request is found out.
 
 use std::time::Duration;
 
 use inferd_scheduler::Event;
-use inferd_types::{Error, ErrorKind, Time};
+use inferd_types::{Error, ErrorKind, ReplicaId, Time};
 
-use super::Task;
-use super::results::timed_out;
-use crate::quarantine::{Cause, Fate, Verdict};
-use crate::replica::{Batch, Purpose, Role};
-use crate::worker::{Launcher, Shares};
+use crate::replica::entry::{HeldBatch, Purpose, ReplicaEntry, Role};
+use crate::replica::kind::{Launcher, Shares};
+use crate::replica::quarantine::{Cause, Fate, QuarantineVerdict};
+use crate::task::Task;
+use crate::task::errors::timed_out;
 
 impl<L: Launcher> Task<L> {
     pub(super) fn suspects_due(&self) -> Time {
-        let timeouts = self.quarantine.requests().filter_map(|id| self.flights.get(id)?.timeout);
+        let timeouts = self.quarantine.requests().filter_map(|id| self.in_flight.get(id)?.timeout);
         timeouts.min().unwrap_or(Time::MAX)
     }
 
@@ -39,10 +40,10 @@ impl<L: Launcher> Task<L> {
         let late: Vec<_> = self.quarantine.requests().collect();
         for id in late {
             let is_late = |timeout: Time| timeout <= now;
-            if self.flights.get(id).and_then(|flight| flight.timeout).is_some_and(is_late)
-                && let Some(flight) = self.flights.remove(id)
+            if self.in_flight.get(id).and_then(|pending| pending.timeout).is_some_and(is_late)
+                && let Some(pending) = self.in_flight.remove(id)
             {
-                self.fail(flight, timed_out());
+                self.fail(pending, timed_out());
             }
         }
     }
@@ -50,21 +51,21 @@ impl<L: Launcher> Task<L> {
     /// Sees to it that a replica runs suspects soon: one that is free for it, else one of several that serve, else
     /// one that is being started, else a spare. The last one that serves is never taken.
     fn make_room_for_suspects(&mut self) {
-        for replica in &mut self.replicas {
-            if replica.role == Role::Leaving && replica.batches.is_empty() {
-                replica.role = Role::Quarantine;
+        for entry in self.replicas.iter_mut() {
+            if entry.role == Role::Leaving && entry.batches.is_empty() {
+                entry.role = Role::Quarantine;
                 self.changed = true;
             }
         }
-        if self.replicas.iter().any(|replica| matches!(replica.role, Role::Quarantine | Role::Leaving)) {
+        if self.replicas.iter().any(ReplicaEntry::is_lent) {
             return;
         }
         let serving = self.serving();
         if serving >= 2 {
-            let candidates = self.replicas.iter_mut().filter(|replica| replica.role == Role::Serving);
-            if let Some(replica) = candidates.min_by_key(|replica| replica.batches.len()) {
-                replica.role = if replica.batches.is_empty() { Role::Quarantine } else { Role::Leaving };
-                let id = replica.id;
+            let candidates = self.replicas.iter_mut().filter(|entry| entry.role == Role::Serving);
+            if let Some(entry) = candidates.min_by_key(|entry| entry.batches.len()) {
+                entry.role = if entry.batches.is_empty() { Role::Quarantine } else { Role::Leaving };
+                let id = entry.id;
                 self.changed = true;
                 self.event(Event::DrainReplica(id));
             }
@@ -78,23 +79,23 @@ impl<L: Launcher> Task<L> {
     }
 
     fn run_suspects(&mut self) {
-        let free = |replica: &crate::replica::Replica<L::Worker>| {
-            replica.role == Role::Quarantine && replica.batches.is_empty() && replica.hang.is_none()
+        let free = |entry: &ReplicaEntry<L::Replica>| {
+            entry.role == Role::Quarantine && entry.batches.is_empty() && entry.hang.is_none()
         };
-        let Some(place) = self.replicas.iter().position(free) else { return };
+        let Some(replica) = self.replicas.find(free) else { return };
         let mut verdicts = Vec::new();
-        let flights = &self.flights;
-        let listens = |id| flights.is_awaited(id);
+        let in_flight = &self.in_flight;
+        let listens = |id| in_flight.is_awaited(id);
         let group = self.quarantine.next(listens, &mut verdicts);
         if let Some(group) = group {
             let ids: Vec<_> = group.iter().map(|suspect| suspect.request).collect();
             let batch = self.own_batch();
-            if let Err(error) = self.stage(place, batch, Purpose::Suspects, &ids) {
+            if let Err(error) = self.stage(replica, batch, Purpose::Suspects, &ids) {
                 // It fitted before: this is no state that suspects can be found out in.
                 self.quarantine.passed(&mut verdicts);
                 for id in ids {
-                    if let Some(flight) = self.flights.remove(id) {
-                        self.fail(flight, error.clone());
+                    if let Some(pending) = self.in_flight.remove(id) {
+                        self.fail(pending, error.clone());
                     }
                 }
             }
@@ -102,26 +103,28 @@ impl<L: Launcher> Task<L> {
         self.pronounce(verdicts);
     }
 
-    /// Nobody is suspected: replicas serve again, the spare ends.
+    /// No request is suspected any more: replicas serve again, the spare ends.
     fn end_quarantine(&mut self, now: Time) {
-        for place in 0..self.replicas.len() {
-            let replica = &self.replicas[place];
-            if !matches!(replica.role, Role::Quarantine | Role::Leaving) {
+        let mut last = None;
+        while let Some(replica) = self.replicas.after(last) {
+            last = Some(replica);
+            let entry = &self.replicas[replica];
+            if !entry.is_lent() {
                 continue;
             }
-            if !self.is_spare(replica.index) {
-                self.serve(place);
-            } else if replica.batches.is_empty() {
-                self.close(place, now);
+            if !entry.is_spare() {
+                self.serve(replica);
+            } else if entry.batches.is_empty() {
+                self.close(replica, now);
             }
         }
     }
 
     pub(super) fn suspects_done(
         &mut self,
-        place: usize,
+        replica: ReplicaId,
         now: Time,
-        batch: Batch,
+        batch: HeldBatch,
         execution: Duration,
         result: Result<Shares, Error>,
     ) {
@@ -130,7 +133,6 @@ impl<L: Launcher> Task<L> {
             Ok(shares) => {
                 self.scheduler.observe(batch.rows, execution);
                 self.quarantine.passed(&mut verdicts);
-                let replica = self.replicas[place].id;
                 self.share_out(replica, now, batch, execution, shares);
             }
             Err(error) => {
@@ -143,7 +145,7 @@ impl<L: Launcher> Task<L> {
     }
 
     /// The runtime stopped an ordinary batch that hung; its worker lives.
-    pub(super) fn suspect_hung(&mut self, batch: Batch) {
+    pub(super) fn suspect_hung(&mut self, batch: HeldBatch) {
         self.suspect(batch, Cause::Hang);
     }
 
@@ -158,30 +160,30 @@ impl<L: Launcher> Task<L> {
         self.pronounce(verdicts);
     }
 
-    pub(super) fn pronounce(&mut self, verdicts: Vec<Verdict>) {
-        let shared = self.shared.clone();
-        let settings = &shared.settings;
+    pub(super) fn pronounce(&mut self, verdicts: Vec<QuarantineVerdict>) {
+        let published = self.published.clone();
+        let settings = &published.settings;
         for verdict in verdicts {
             match verdict {
-                Verdict::Answer(id, fate) => {
-                    let Some(flight) = self.flights.remove(id) else { continue };
+                QuarantineVerdict::Answer(id, fate) => {
+                    let Some(pending) = self.in_flight.remove(id) else { continue };
                     tracing::error!(
-                        model = %settings.name, version = settings.version, request = id.0, rows = flight.rows,
+                        model = %settings.name, version = settings.version, request = id.0, rows = pending.rows,
                         fate = ?fate, "a suspect was given up"
                     );
                     let error = self.fate_error(fate);
-                    self.fail(flight, error);
+                    self.fail(pending, error);
                 }
-                Verdict::LimitRows(rows) => {
+                QuarantineVerdict::LimitRows(rows) => {
                     tracing::error!(
                         model = %settings.name, version = settings.version, batch_rows_max = rows,
                         "large batches ended workers although none of their requests does: fewer rows run together \
                          from now on; set batch_rows_max to keep it so"
                     );
                     self.scheduler.limit_batch_rows(rows);
-                    self.company.limit_rows(rows);
-                    if let Some(door) = &mut self.door {
-                        door.limit_rows(rows);
+                    self.batching.limit_rows(rows);
+                    if let Some(validator) = &mut self.validator {
+                        validator.limit_rows(rows);
                     }
                 }
             }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use inferd_dispatcher::{ModelHandle, Ticket};
+use inferd_testkit::within;
 use inferd_types::{ErrorKind, Priority};
 use tokio::task::JoinHandle;
 
-use crate::fixture::{Answer, Fixture, kind, request, submit, until, values, within};
+use crate::fixture::{Answer, Fixture, kind, request, submit, until, values};
 use crate::worker::{HELD, INVALID};
 
 const MIB: usize = 1 << 20;

@@ -1,10 +1,11 @@
 //! Whether requests share runs, decided by rows that come: with workers that really mix rows, die and answer.
 
 use inferd_dispatcher::ModelHandle;
+use inferd_testkit::within;
 use inferd_types::settings::ModelSettings;
 use serde_json::json;
 
-use crate::fixture::{Fixture, request, submit, until, until_ready, values, within};
+use crate::fixture::{Fixture, request, submit, until, until_ready, values};
 use crate::worker::LONELY;
 
 fn probed(mixes_above: f32) -> impl FnOnce(&mut ModelSettings) {

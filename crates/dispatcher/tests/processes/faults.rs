@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use inferd_dispatcher::{LossReason, ModelHandle, ModelState, ReplicaState};
+use inferd_testkit::within;
 use inferd_types::ErrorKind;
 use inferd_types::settings::Seconds;
 
-use crate::fixture::{Fixture, kind, submit, until, until_ready, values, with, within};
+use crate::fixture::{Fixture, kind, submit, until, until_ready, values, with};
 use crate::worker::{CRASH, CROWDED, HANG, HANG_POLITELY, HELD};
 
 /// Submits all at once and awaits all; the errors, by place.

@@ -1,15 +1,16 @@
 //! A registry with one model of test workers, and ways to ask it and to see that it left nothing behind.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inferd_dispatcher::{
     LossReason, ModelHandle, ModelObserver, ModelState, Moderation, Observer, Registry, Spawner, Ticket,
+    WorkerProcesses,
 };
-use inferd_types::settings::{Launch, ModelSettings, Seconds};
+use inferd_testkit::within;
+use inferd_types::settings::{Launch, ModelSettings};
 use inferd_types::{Clock, DataType, Error, InferRequest, InferResponse, Tensor, Time};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -76,7 +77,7 @@ impl Fixture {
             registry: Registry::new(
                 clock,
                 runtime,
-                Spawner::new().unwrap(),
+                Arc::new(WorkerProcesses(Spawner::new().unwrap())),
                 Moderation::new(clock, 1),
                 observer,
             ),
@@ -129,40 +130,12 @@ pub(crate) fn settings(change: impl FnOnce(&mut ModelSettings)) -> ModelSettings
     let exe = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
     let command = [&exe, "worker_process", "--exact", "--nocapture", "--test-threads=1"].map(str::to_owned);
     let mut settings = ModelSettings {
-        name: "plus-one".into(),
-        version: 1,
-        platform: "test".into(),
         launch: Launch::Exec { command: command.to_vec() },
-        env: Default::default(),
         load: json!({}),
-        directory: None,
-        replicas: 1,
-        running_max: None,
-        pin_cpus: Vec::new(),
-        batch_rows_max: 32,
-        comparison: Default::default(),
-        padding: None,
-        slo: None,
-        priority_default: 1,
-        queue_rows_max: 10_000,
-        queue_max_bytes: 1 << 24,
-        retry_on_worker_loss: true,
-        execution_max_s: None,
-        late_wait_objectives: 4.0,
-        load_max_s: Seconds(Duration::from_secs(60)),
         kills_per_minute_max: 100,
         arena_max_bytes: 1 << 22,
-        warmup: true,
-        samples: Vec::new(),
-        optional: Default::default(),
-        labels: Default::default(),
-        profiling: false,
-        profile: Vec::new(),
         linger: true,
-        ejection: true,
-        hedge_budget: 0.0,
-        sequence: None,
-        cache_max_bytes: None,
+        ..inferd_testkit::settings("plus-one")
     };
     change(&mut settings);
     settings
@@ -205,10 +178,6 @@ pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
         }
     })
     .await;
-}
-
-pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future).await.unwrap_or_else(|_| panic!("never: {what}"))
 }
 
 pub(crate) async fn until_ready(handle: &ModelHandle, replicas: usize) {

@@ -10,7 +10,9 @@ use inferd_types::ErrorKind;
 use inferd_types::settings::{PipelineSettings, StepSettings};
 use serde_json::json;
 
-use crate::fixture::{Fixture, kind, request, settings, submit, until, values, with, within};
+use inferd_testkit::within;
+
+use crate::fixture::{Fixture, kind, request, settings, submit, until, values, with};
 use crate::worker::HELD;
 
 const NAME: &str = "plus-one";

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use inferd_dispatcher::{ModelState, ReplicaState};
+use inferd_testkit::within;
 use inferd_types::ErrorKind;
 use inferd_types::settings::ModelSettings;
 use serde_json::json;
 
-use crate::fixture::{Fixture, kind, request, settings, submit, until, until_ready, values, with, within};
+use crate::fixture::{Fixture, kind, request, settings, submit, until, until_ready, values, with};
 use crate::worker::{CRASH, HANG, HELD, INVALID};
 
 #[tokio::test]
@@ -319,6 +320,41 @@ async fn draining_under_load_answers_everything_that_was_admitted() {
     for caller in callers {
         assert_eq!(caller.await.unwrap().0, ErrorKind::Draining);
     }
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn worker_processes_come_and_go_under_load_and_nothing_is_lost() {
+    let fixture = Fixture::new();
+    let handle = fixture.load(|_| {}).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let callers: Vec<_> = (0..16)
+        .map(|_| {
+            let (handle, stopped) = (handle.clone(), stopped.clone());
+            tokio::spawn(async move {
+                for n in 0.. {
+                    if *stopped.borrow() {
+                        break;
+                    }
+                    assert_eq!(values(submit(&handle, n as f32).await), [n as f32 + 1.0]);
+                }
+            })
+        })
+        .collect();
+    for wanted in [3, 1, 2] {
+        handle.scale(wanted).await.unwrap();
+        fixture.remember(&handle);
+        until_ready(&handle, wanted as usize).await;
+        fixture.remember(&handle);
+        let before = handle.statistics().success.count;
+        until("it serves", || handle.statistics().success.count > before + 200).await;
+    }
+    stop.send(true).unwrap();
+    for caller in callers {
+        within("callers end", caller).await.unwrap();
+    }
+    assert_eq!(handle.statistics().fail.count, 0);
+    assert!(fixture.losses.seen().is_empty(), "nothing was lost: workers ended as they were asked to");
     fixture.end().await;
 }
 

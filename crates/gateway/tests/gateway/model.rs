@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferd_transport::worker::Channel;
-use inferd_types::settings::{LoadedModel, ModelSettings};
+use inferd_types::settings::{Launch, LoadedModel, ModelSettings};
 use inferd_types::{Batching, DataType, ErrorKind, Signature, TensorSpec};
 use serde_json::{Value, json};
 
@@ -23,16 +23,15 @@ pub(crate) const WAIT: f32 = 1000.0;
 pub(crate) fn settings(name: &str, version: u64, gate: &Gate, slow_load: bool) -> ModelSettings {
     let program = std::env::current_exe().unwrap();
     let command = [program.to_str().unwrap(), "--exact", "worker_process", "--ignored", "--nocapture"];
-    serde_json::from_value(json!({
-        "name": name, "version": version, "platform": "test_double",
-        "launch": {"exec": {"command": command}},
-        "env": {}, "load": {"gate": gate.path, "slow_load": slow_load}, "directory": null,
-        "replicas": 1, "pin_cpus": [], "batch_rows_max": 4, "slo": null, "priority_default": 1,
-        "queue_rows_max": 100_000, "queue_max_bytes": 1 << 26, "retry_on_worker_loss": true,
-        "execution_max_s": null, "late_wait_objectives": 4.0, "load_max_s": 60.0, "kills_per_minute_max": 10,
-        "arena_max_bytes": 1 << 26, "warmup": true, "profiling": false, "profile": [], "linger": false, "ejection": true, "hedge_budget": 0.0,
-    }))
-    .unwrap()
+    ModelSettings {
+        version,
+        platform: "test_double".into(),
+        launch: Launch::Exec { command: command.map(str::to_owned).to_vec() },
+        load: json!({"gate": gate.path, "slow_load": slow_load}),
+        batch_rows_max: 4,
+        queue_rows_max: 100_000,
+        ..inferd_testkit::settings(name)
+    }
 }
 
 /// Where a waiting model stops until the test opens.

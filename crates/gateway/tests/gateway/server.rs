@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferd_dispatcher::{Moderation, Registry, Spawner};
+use inferd_dispatcher::{Moderation, Registry, Spawner, WorkerProcesses};
 use inferd_gateway::{Gateway, Metrics, serve};
 use inferd_types::Clock;
 use inferd_types::settings::GatewaySettings;
-use serde_json::json;
 
 use crate::client;
 use crate::model::{self, Gate};
@@ -22,15 +21,7 @@ pub(crate) struct Server {
     _directory: tempfile::TempDir,
 }
 
-pub(crate) fn settings() -> GatewaySettings {
-    serde_json::from_value(json!({
-        "host": "127.0.0.1", "port": 0, "metrics_port": 0, "gateway_threads": 1,
-        "body_max_bytes": 1 << 20, "inflight_max_bytes": 1 << 22, "header_max_bytes": 16384, "json_depth_max": 32, "shared_memory": false,
-        "connections_max": 100, "streams_max": 100, "header_timeout_s": 30.0, "body_timeout_s": 30.0,
-        "drain_timeout_s": 10.0, "otlp_endpoint": null,
-    }))
-    .unwrap()
-}
+pub(crate) use inferd_testkit::gateway_settings as settings;
 
 impl Server {
     /// Without a model.
@@ -41,7 +32,7 @@ impl Server {
         let registry = Registry::new(
             clock,
             runtime,
-            Spawner::new().unwrap(),
+            Arc::new(WorkerProcesses(Spawner::new().unwrap())),
             Moderation::new(clock, 1),
             metrics.clone(),
         );

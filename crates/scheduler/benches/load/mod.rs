@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use inferd_scheduler::{Action, Arrival, Config, Event, Objective, Scheduler, ShapeKey, SizeBucket};
+use inferd_scheduler::{Action, Arrival, Config, Event, Objective, Room, Scheduler, ShapeKey, SizeBucket};
 use inferd_types::{BatchId, Due, Priority, ReplicaId, RequestId, Tenant, Time};
 
 /// What the requests are like.
@@ -69,7 +69,7 @@ impl Load {
             next: 0,
             random: 0x9E37_79B9_7F4A_7C15,
         };
-        load.tell(Event::ReplicaReady(ReplicaId(0)));
+        load.tell(Event::ReplicaReady(ReplicaId(0), Room::default()));
         for _ in 0..depth + 64 {
             load.arrive();
         }

@@ -119,7 +119,7 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Config, Event};
+    use crate::message::{Config, Event, Room};
 
     fn at(millis: u64) -> Time {
         Time::from_nanos(millis * 1_000_000)
@@ -128,7 +128,11 @@ mod tests {
     fn two() -> Scheduler {
         let mut scheduler = Scheduler::new(Config::default());
         for id in 0..2 {
-            scheduler.on_event(Time::ZERO, Event::ReplicaReady(ReplicaId(id)), &mut Vec::new());
+            scheduler.on_event(
+                Time::ZERO,
+                Event::ReplicaReady(ReplicaId(id), Room::default()),
+                &mut Vec::new(),
+            );
         }
         scheduler
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use inferd_types::{BatchId, ReplicaId, Time};
 
 use crate::latency::sizes::Sizes;
+use crate::message::Room;
 use crate::replicas::health::Health;
 
 /// A batch that a replica holds.
@@ -49,6 +50,7 @@ pub(crate) struct Batch {
 pub(crate) struct Replica {
     pub(crate) id: ReplicaId,
     pub(crate) draining: bool,
+    pub(crate) room: Room,
     /// Executing, or about to be taken by an idle replica.
     pub(crate) first: Option<Batch>,
     /// Staged behind `first`, open to newcomers.
@@ -57,8 +59,8 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(id: ReplicaId) -> Self {
-        Replica { id, draining: false, first: None, second: None, health: Health::default() }
+    pub(crate) fn new(id: ReplicaId, room: Room) -> Self {
+        Replica { id, draining: false, room, first: None, second: None, health: Health::default() }
     }
 
     /// Whether it is given nothing at the moment.
@@ -73,12 +75,13 @@ impl Replica {
 
     /// Whether a second batch may be staged.
     pub(crate) fn has_room_behind(&self) -> bool {
-        !self.is_out() && self.first.is_some() && self.second.is_none()
+        !self.is_out() && self.room.batches > 1 && self.first.is_some() && self.second.is_none()
     }
 
     /// The second batch, if newcomers may join it.
     pub(crate) fn open_batch(&self) -> Option<&Batch> {
-        self.second.as_ref().filter(|batch| !self.is_out() && batch.is_open() && !batch.closed)
+        let open = |batch: &&Batch| batch.is_open() && !batch.closed;
+        self.second.as_ref().filter(|_| !self.is_out() && self.room.appends).filter(open)
     }
 
     /// When a batch behind what executes is likely to begin: after a pause.

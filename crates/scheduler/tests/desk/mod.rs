@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use inferd_scheduler::{Action, Arrival, Config, Event, Refusal, Scheduler, ShapeKey, SizeBucket};
+use inferd_scheduler::{Action, Arrival, Config, Event, Refusal, Room, Scheduler, ShapeKey, SizeBucket};
 use inferd_types::{BatchId, Due, Priority, ReplicaId, RequestId, Tenant, Time};
 
 pub(crate) const REPLICA: ReplicaId = ReplicaId(0);
@@ -39,7 +39,7 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(config: Config, replicas: u32) -> Desk {
         let mut desk = Desk { scheduler: Scheduler::new(config), actions: Vec::new() };
-        (0..replicas).for_each(|id| desk.tell(0, Event::ReplicaReady(ReplicaId(id))));
+        (0..replicas).for_each(|id| desk.tell(0, Event::ReplicaReady(ReplicaId(id), Room::default())));
         desk
     }
 

@@ -3,11 +3,12 @@
 //! Reads actions; what they lead to is told once all of them are carried out. Answers nobody by itself.
 
 use inferd_scheduler::{Action, Event};
+use inferd_testkit::VirtualBatch;
 use inferd_types::{BatchId, ReplicaId, RequestId};
 
 use crate::ledger::Fate;
 use crate::scenario::often;
-use crate::world::{Batch, DOORBELL, Happening, World};
+use crate::world::{DOORBELL, Happening, World};
 
 /// Copies that may be saved up for.
 const COPIES_AT_ONCE: f64 = 4.0;
@@ -21,11 +22,11 @@ impl World {
                 Action::Withdraw { replica, batch } => self.withdraw(replica, batch),
                 Action::Hedge { replica, batch, requests, .. } => self.hedge(replica, batch, requests),
                 Action::Answer { request, reason, .. } => {
-                    self.ledger.refuse(self.now, request, reason);
+                    self.ledger.refuse(self.now(), request, reason);
                     self.call_again(request);
                 }
                 Action::WakeAt(at) => {
-                    assert!(at > self.now, "woken at once: {at:?} at {:?}", self.now);
+                    assert!(at > self.now(), "woken at once: {at:?} at {:?}", self.now());
                     self.wake = Some(at);
                 }
             }
@@ -46,13 +47,13 @@ impl World {
         assert!(bytes <= config.batch_max_bytes, "{bytes} bytes, {} may run", config.batch_max_bytes);
         assert!(requests.iter().all(|request| of(request).arrival.shape == first.shape), "shapes are mixed");
         assert!(requests.iter().all(|request| of(request).arrival.size == first.size), "sizes are mixed");
-        assert!(!requests.iter().any(|request| of(request).alone), "one that runs alone has company");
+        assert!(!requests.iter().any(|request| of(request).alone), "one that runs alone shares a run");
     }
 
     fn stage(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         self.check_batch(&requests);
-        assert!(requests.len() == 1 || self.scheduler.has_company(), "company is off");
-        self.ledger.hand_out(self.now, &requests, (id, batch));
+        assert!(requests.len() == 1 || self.scheduler.is_batching(), "batching is off");
+        self.ledger.hand_out(self.now(), &requests, (id, batch));
         self.check_slot(id);
         self.batches += 1;
         if often(&mut self.scenario.random, self.scenario.faults.stage_fails) {
@@ -64,16 +65,14 @@ impl World {
     fn check_slot(&self, id: ReplicaId) {
         let busy = self.replicas.values().filter(|replica| replica.is_busy()).count();
         let replica = self.replicas.get(&id).expect("no action on a lost replica");
-        assert!(!replica.draining, "a draining replica gets nothing");
-        assert!(replica.slots.len() + replica.done.len() < 2, "{id} has no free slot");
+        replica.check_room();
         let most = self.scenario.config.running_max as usize;
         assert!(replica.is_busy() || busy < most, "{busy} replicas run, {most} may");
     }
 
     fn occupy(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         let replica = self.replicas.get_mut(&id).expect("just checked");
-        replica.slots.push(Batch { id: batch, requests, taken: false, told: false, refused_append: false });
-        if replica.slots.len() == 1 {
+        if replica.stage(batch, requests) {
             self.after(DOORBELL, Happening::Take(id));
         }
     }
@@ -81,7 +80,7 @@ impl World {
     /// It does not fit the arena: alone they may; one that is alone already is answered.
     fn fail_stage(&mut self, replica: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         if let [request] = requests[..] {
-            self.ledger.end(self.now, request, Fate::Failed);
+            self.ledger.end(self.now(), request, Fate::Failed);
             self.call_again(request);
             self.told.push_back(Event::Removed(request));
             return;
@@ -91,36 +90,22 @@ impl World {
     }
 
     fn append(&mut self, id: ReplicaId, batch: BatchId, requests: &[RequestId]) {
-        self.ledger.hand_out(self.now, requests, (id, batch));
+        self.ledger.hand_out(self.now(), requests, (id, batch));
         let full = often(&mut self.scenario.random, self.scenario.faults.append_fails);
         let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
         assert!(!replica.draining, "a draining replica gets nothing");
-        let ended = replica.done.iter_mut();
-        let found = replica.slots.iter_mut().chain(ended).find(|slot| slot.id == batch);
-        let found = found.expect("what is appended to was staged");
-        assert!(!found.told, "appended to a batch that was known to be taken");
-        assert!(!found.refused_append, "appended again after a refusal");
-        if found.taken || full {
-            found.refused_append = true;
-            self.told.push_back(Event::Returned { requests: requests.to_vec() });
-        } else {
-            found.requests.extend(requests);
-            let all = found.requests.clone();
-            self.check_batch(&all);
+        match replica.append(batch, requests, full).map(<[RequestId]>::to_vec) {
+            None => self.told.push_back(Event::Returned { requests: requests.to_vec() }),
+            Some(all) => self.check_batch(&all),
         }
     }
 
     fn withdraw(&mut self, id: ReplicaId, batch: BatchId) {
         let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
-        let at = replica.slots.iter().position(|slot| slot.id == batch && !slot.taken);
-        let Some(at) = at else {
+        let Some(mut requests) = replica.withdraw(batch) else {
             // Too late. Its slot may hold it still, or its end be on the way.
-            if let Some(slot) = replica.slots.iter_mut().find(|slot| slot.id == batch) {
-                slot.told = true;
-            }
             return self.told.push_back(Event::Taken { replica: id, batch });
         };
-        let mut requests = replica.slots.remove(at).requests;
         requests.retain(|request| self.ledger.lost_its_last((id, batch), *request));
         self.told.push_back(Event::Withdrawn { replica: id, batch, requests });
     }
@@ -139,7 +124,7 @@ impl World {
             let (home, first) = known.home.expect("it is held by a batch");
             assert_ne!(home, id, "copied to where it runs");
             known.copy = Some((id, batch));
-            let held = |slot: &Batch| slot.id == first;
+            let held = |slot: &VirtualBatch| slot.id == first;
             assert!(self.replicas[&home].slots.iter().chain(&self.replicas[&home].done).any(held));
         }
         if often(&mut self.scenario.random, self.scenario.faults.stage_fails) {

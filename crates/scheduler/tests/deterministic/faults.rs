@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use inferd_scheduler::Event;
-use inferd_types::{ReplicaId, RequestId, Time};
+use inferd_scheduler::{Event, Room};
+use inferd_types::{ReplicaId, RequestId};
 
 use crate::ledger::Fate;
 use crate::scenario::log_uniform;
@@ -19,7 +19,7 @@ impl World {
             (faults.losses, Happening::Lose),
             (faults.cancellations, Happening::Cancel),
             (faults.drains, Happening::Drain),
-            (faults.company, Happening::Company),
+            (faults.batching, Happening::Batching),
             (faults.jumps, Happening::Jump),
             (faults.moods, Happening::Mood),
         ];
@@ -57,7 +57,7 @@ impl World {
         }
         self.told.push_back(Event::Returned { requests: innocent });
         if let Some(condemned) = suspects.pop() {
-            self.ledger.end(self.now, condemned, Fate::Failed);
+            self.ledger.end(self.now(), condemned, Fate::Failed);
             self.call_again(condemned);
             self.told.push_back(Event::Removed(condemned));
         }
@@ -79,7 +79,7 @@ impl World {
         let Some(id) = (self.ledger.len() as u64).checked_sub(back) else { return };
         let request = RequestId(id);
         if self.ledger.waits(request) {
-            self.ledger.end(self.now, request, Fate::Cancelled);
+            self.ledger.end(self.now(), request, Fate::Cancelled);
             self.call_again(request);
         }
         // Of those who have ended it changes nothing.
@@ -97,12 +97,12 @@ impl World {
     }
 
     /// Requests share runs no more, or again.
-    pub(crate) fn change_company(&mut self) {
-        self.plan(self.scenario.faults.company, Happening::Company);
+    pub(crate) fn change_batching(&mut self) {
+        self.plan(self.scenario.faults.batching, Happening::Batching);
         if self.scenario.config.batched {
             let mut actions = Vec::new();
-            let company = !self.scheduler.has_company();
-            self.scheduler.set_company(company, &mut actions);
+            let batching = !self.scheduler.is_batching();
+            self.scheduler.set_batching(batching, &mut actions);
             self.carry_out(actions);
         }
     }
@@ -111,7 +111,7 @@ impl World {
     pub(crate) fn ready(&mut self, id: ReplicaId) {
         if let Some(replica) = self.replicas.get_mut(&id) {
             replica.draining = false;
-            self.told.push_back(Event::ReplicaReady(id));
+            self.told.push_back(Event::ReplicaReady(id, Room::default()));
         }
     }
 
@@ -120,7 +120,7 @@ impl World {
         self.plan(self.scenario.faults.jumps, Happening::Jump);
         let stopped =
             log_uniform(&mut self.scenario.random, Duration::from_millis(1), Duration::from_secs(30));
-        self.now = Time::from_nanos(self.now.as_nanos() + stopped.as_nanos() as u64);
+        self.agenda.now = self.now() + stopped;
     }
 
     /// A replica turns slow, or is its old self again.

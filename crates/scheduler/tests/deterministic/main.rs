@@ -10,8 +10,6 @@
 mod carry;
 mod faults;
 mod ledger;
-#[path = "../driver/random.rs"]
-mod random;
 mod scenario;
 mod world;
 

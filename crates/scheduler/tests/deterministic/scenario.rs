@@ -5,9 +5,8 @@
 use std::time::Duration;
 
 use inferd_scheduler::{Arrival, BatchRule, Config, Hedging, Objective, ShapeKey, SizeBucket};
+use inferd_testkit::Random;
 use inferd_types::{Due, Priority, RequestId, Tenant, Time};
-
-use crate::random::Random;
 
 /// Requests of one life: enough to learn and to be overloaded for long, few enough that many lives differ.
 pub(crate) const REQUESTS: u64 = 20_000;
@@ -35,7 +34,7 @@ pub(crate) struct Faults {
     pub(crate) cancellations: Duration,
     pub(crate) drains: Duration,
     /// Whether requests share runs changes.
-    pub(crate) company: Duration,
+    pub(crate) batching: Duration,
     pub(crate) jumps: Duration,
     /// A replica becomes slow, or its old self again.
     pub(crate) moods: Duration,
@@ -170,13 +169,13 @@ fn faults(random: &mut Random, between: Duration) -> Faults {
         if often(random, 0.5) { between * requests } else { Duration::ZERO }
     };
     let (losses, cancellations, drains) = (every(400), every(10), every(900));
-    let (jumps, moods, company) = (every(4000), every(1000), every(3000));
+    let (jumps, moods, batching) = (every(4000), every(1000), every(3000));
     let mut share = |most: f64| if often(random, 0.4) { most * random.unit() } else { 0.0 };
     Faults {
         losses,
         cancellations,
         drains,
-        company,
+        batching,
         jumps,
         moods,
         append_fails: share(0.4),

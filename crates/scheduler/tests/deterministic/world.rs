@@ -3,11 +3,11 @@
 //! Reads a scenario; tells the scheduler what happens, as a dispatcher would, late and in batches of events where the
 //! clock has jumped. Breaks nothing by itself: that is `faults`.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use inferd_scheduler::{Action, Arrival, Event, Scheduler};
+use inferd_scheduler::{Action, Arrival, Event, Room, Scheduler};
+use inferd_testkit::{Agenda, VirtualReplica};
 use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 
 use crate::ledger::{Fate, Home, Ledger};
@@ -22,30 +22,6 @@ const LOOK_EVERY: u64 = 64;
 /// A life of [`REQUESTS`] is over long before.
 const MOMENTS_MAX: u64 = 5_000_000;
 
-/// A batch on a replica.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) id: BatchId,
-    pub(crate) requests: Vec<RequestId>,
-    /// The worker has it: nothing can be added or withdrawn any more.
-    pub(crate) taken: bool,
-    /// The scheduler has been told so.
-    pub(crate) told: bool,
-    pub(crate) refused_append: bool,
-}
-
-#[derive(Debug)]
-pub(crate) struct Replica {
-    /// The first is executing if one is.
-    pub(crate) slots: Vec<Batch>,
-    /// Ended, but the dispatcher has not seen it.
-    pub(crate) done: Vec<Batch>,
-    pub(crate) executing: bool,
-    pub(crate) draining: bool,
-    /// How many times as long as usual it takes.
-    pub(crate) slowness: f64,
-}
-
 #[derive(Debug)]
 pub(crate) enum Happening {
     Arrive { caller: Option<u64> },
@@ -59,36 +35,9 @@ pub(crate) enum Happening {
     Lose,
     Cancel,
     Drain,
-    Company,
+    Batching,
     Jump,
     Mood,
-}
-
-#[derive(Debug)]
-struct Coming {
-    at: Time,
-    sequence: u64,
-    happening: Happening,
-}
-
-impl PartialEq for Coming {
-    fn eq(&self, other: &Self) -> bool {
-        self.sequence == other.sequence
-    }
-}
-
-impl Eq for Coming {}
-
-impl PartialOrd for Coming {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Coming {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
 }
 
 /// See the module.
@@ -96,16 +45,14 @@ pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) scheduler: Scheduler,
     pub(crate) ledger: Ledger,
-    pub(crate) now: Time,
-    pub(crate) replicas: BTreeMap<ReplicaId, Replica>,
+    pub(crate) agenda: Agenda<Happening>,
+    pub(crate) replicas: BTreeMap<ReplicaId, VirtualReplica>,
     /// What the scheduler is told once the actions at hand are carried out.
     pub(crate) told: VecDeque<Event>,
     /// When this round of decisions wants to be woken.
     pub(crate) wake: Option<Time>,
     pub(crate) batches: u64,
     pub(crate) copies: u64,
-    coming: BinaryHeap<Reverse<Coming>>,
-    sequence: u64,
     rounds: u64,
     next_replica: u32,
 }
@@ -115,14 +62,12 @@ impl World {
         let mut world = World {
             scheduler: Scheduler::new(scenario.config.clone()),
             ledger: Ledger::new(&scenario.config),
-            now: Time::ZERO,
+            agenda: Agenda::default(),
             replicas: BTreeMap::new(),
             told: VecDeque::new(),
             wake: None,
             batches: 0,
             copies: 0,
-            coming: BinaryHeap::new(),
-            sequence: 0,
             rounds: 0,
             next_replica: 0,
             scenario,
@@ -139,15 +84,14 @@ impl World {
     /// Runs until nothing happens any more; arrivals and faults end with the last request.
     pub(crate) fn run(&mut self) {
         let mut moments = 0u64;
-        while let Some(Reverse(coming)) = self.coming.pop() {
-            // Where the clock has jumped, what was due meanwhile happens now.
-            self.now = self.now.max(coming.at);
-            if matches!(coming.happening, Happening::Wake(round) if round != self.rounds) {
+        // Where the clock has jumped, what was due meanwhile happens now.
+        while let Some(happening) = self.agenda.next() {
+            if matches!(happening, Happening::Wake(round) if round != self.rounds) {
                 continue;
             }
-            self.happen(coming.happening);
+            self.happen(happening);
             self.settle();
-            if self.coming.peek().is_none_or(|Reverse(next)| next.at > self.now) {
+            if !self.agenda.has_more_now() {
                 self.decide();
                 moments += 1;
                 assert!(moments < MOMENTS_MAX, "the world does not come to rest");
@@ -162,9 +106,12 @@ impl World {
         self.replicas.values().filter(|replica| !replica.draining).count()
     }
 
+    pub(crate) fn now(&self) -> Time {
+        self.agenda.now
+    }
+
     pub(crate) fn after(&mut self, wait: Duration, happening: Happening) {
-        self.sequence += 1;
-        self.coming.push(Reverse(Coming { at: self.now + wait, sequence: self.sequence, happening }));
+        self.agenda.after(wait, happening);
     }
 
     /// Whether requests and faults still come.
@@ -178,7 +125,7 @@ impl World {
             let mut actions = Vec::new();
             self.rounds += 1;
             self.wake = None;
-            self.scheduler.decide(self.now, &mut actions);
+            self.scheduler.decide(self.now(), &mut actions);
             let refused = |action: &Action| matches!(action, Action::Answer { .. });
             assert!(self.ledger.queued() > 0 || !actions.iter().any(refused), "nobody waits to be answered");
             self.carry_out(actions);
@@ -189,7 +136,8 @@ impl World {
         }
         self.check_work_conserved();
         if let Some(at) = self.wake {
-            self.after(at.since(self.now), Happening::Wake(self.rounds));
+            let wait = at.since(self.now());
+            self.after(wait, Happening::Wake(self.rounds));
         }
     }
 
@@ -203,7 +151,7 @@ impl World {
         {
             return;
         }
-        let soon = self.wake.is_some_and(|at| at.since(self.now) <= LINGER_MAX);
+        let soon = self.wake.is_some_and(|at| at.since(self.now()) <= LINGER_MAX);
         assert!(soon, "{} wait beside an idle replica until {:?}", self.ledger.queued(), self.wake);
     }
 
@@ -215,7 +163,7 @@ impl World {
                 requests.iter().for_each(|request| self.ledger.enqueue(*request));
             }
             let mut actions = Vec::new();
-            self.scheduler.on_event(self.now, event, &mut actions);
+            self.scheduler.on_event(self.now(), event, &mut actions);
             self.carry_out(actions);
         }
     }
@@ -233,7 +181,7 @@ impl World {
             Happening::Lose => self.lose(),
             Happening::Cancel => self.cancel(),
             Happening::Drain => self.drain(),
-            Happening::Company => self.change_company(),
+            Happening::Batching => self.change_batching(),
             Happening::Jump => self.jump(),
             Happening::Mood => self.change_mood(),
         }
@@ -242,10 +190,8 @@ impl World {
     fn start(&mut self) {
         let id = ReplicaId(self.next_replica);
         self.next_replica += 1;
-        let slots = Vec::with_capacity(2);
-        let replica = Replica { slots, done: Vec::new(), executing: false, draining: false, slowness: 1.0 };
-        self.replicas.insert(id, replica);
-        self.told.push_back(Event::ReplicaReady(id));
+        self.replicas.insert(id, VirtualReplica::default());
+        self.told.push_back(Event::ReplicaReady(id, Room::default()));
     }
 
     fn arrive(&mut self, caller: Option<u64>) {
@@ -253,20 +199,20 @@ impl World {
             return;
         }
         let first = RequestId(self.ledger.len() as u64);
-        let arrival = self.scenario.arrival(self.now, first);
-        self.ledger.open(self.now, arrival, caller);
+        let arrival = self.scenario.arrival(self.now(), first);
+        self.ledger.open(self.now(), arrival, caller);
         let mut parts = vec![arrival];
         if self.scenario.in_parts() {
             for part in 1..3 {
                 let part = Arrival { request: RequestId(first.0 + part), ..arrival };
-                self.ledger.open(self.now, part, None);
+                self.ledger.open(self.now(), part, None);
                 parts.push(part);
             }
         }
         let requests: Vec<_> = parts.iter().map(|part| part.request).collect();
         let event = if parts.len() == 1 { Event::Arrived(arrival) } else { Event::ArrivedInParts(parts) };
         let mut actions = Vec::new();
-        self.scheduler.on_event(self.now, event, &mut actions);
+        self.scheduler.on_event(self.now(), event, &mut actions);
         if actions.is_empty() {
             self.ledger.admitted(&requests);
         } else {
@@ -274,7 +220,7 @@ impl World {
             self.carry_out(actions);
             assert_eq!(self.ledger.get(first).fate, Fate::Refused);
             // The refusal of the first means all.
-            requests[1..].iter().for_each(|part| self.ledger.end(self.now, *part, Fate::Refused));
+            requests[1..].iter().for_each(|part| self.ledger.end(self.now(), *part, Fate::Refused));
         }
         if caller.is_none() {
             self.expect_next();
@@ -295,11 +241,9 @@ impl World {
 
     /// The idle worker takes what is staged first.
     pub(crate) fn take(&mut self, id: ReplicaId) {
-        let Some(replica) = self.replicas.get_mut(&id).filter(|replica| !replica.executing) else { return };
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
         let slowness = replica.slowness;
-        let Some(batch) = replica.slots.first_mut() else { return };
-        batch.taken = true;
-        replica.executing = true;
+        let Some(batch) = replica.take() else { return };
         let (batch, rows) = (batch.id, self.ledger.rows(&batch.requests));
         let (fixed, each, stalls) = (self.scenario.fixed, self.scenario.each, self.scenario.faults.stalls);
         let random = &mut self.scenario.random;
@@ -313,11 +257,7 @@ impl World {
     fn end(&mut self, id: ReplicaId, batch: BatchId, execution: Duration) {
         let ok = !often(&mut self.scenario.random, self.scenario.faults.run_fails);
         let Some(replica) = self.replicas.get_mut(&id) else { return };
-        replica.executing = false;
-        // The slot stays occupied until the dispatcher has seen the end.
-        let done = replica.slots.remove(0);
-        assert_eq!(done.id, batch);
-        replica.done.push(done);
+        replica.end(batch);
         self.take(id);
         self.after(DOORBELL, Happening::Tell(Event::Finished { replica: id, batch, execution, ok }));
     }
@@ -327,15 +267,12 @@ impl World {
         match &event {
             Event::Finished { replica, batch, ok, .. } => {
                 let Some(place) = self.replicas.get_mut(replica) else { return };
-                let at = place.done.iter().position(|done| done.id == *batch).expect("it ended");
-                let requests = place.done.remove(at).requests;
+                let requests = place.seen_end(*batch);
                 self.answer(&requests, (*replica, *batch), *ok);
             }
             Event::Taken { replica, batch } => {
                 let Some(place) = self.replicas.get_mut(replica) else { return };
-                if let Some(batch) = place.slots.iter_mut().find(|slot| slot.id == *batch) {
-                    batch.told = true;
-                }
+                place.seen_taken(*batch);
             }
             _ => {}
         }
@@ -348,7 +285,7 @@ impl World {
             let known = self.ledger.get(*request);
             let held = known.fate == Fate::Held && (known.home == Some(home) || known.copy == Some(home));
             if held && (ok || self.ledger.lost_its_last(home, *request)) {
-                self.ledger.end(self.now, *request, if ok { Fate::Done } else { Fate::Failed });
+                self.ledger.end(self.now(), *request, if ok { Fate::Done } else { Fate::Failed });
                 self.call_again(*request);
             }
         }
@@ -361,12 +298,5 @@ impl World {
             let think = Duration::from_micros(20 + self.scenario.random.below(200));
             self.after(think, Happening::Arrive { caller: Some(caller) });
         }
-    }
-}
-
-impl Replica {
-    /// Whether it holds anything, as far as the scheduler can know.
-    pub(crate) fn is_busy(&self) -> bool {
-        !self.slots.is_empty() || !self.done.is_empty()
     }
 }

@@ -3,7 +3,7 @@
 use inferd_scheduler::{Action, Event};
 use inferd_types::{BatchId, ReplicaId, RequestId};
 
-use super::{Batch, DOORBELL, Fate, Happening, World};
+use super::{DOORBELL, Fate, Happening, World, rows};
 
 impl World {
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
@@ -13,15 +13,17 @@ impl World {
                 Action::Append { replica, batch, requests } => self.append(replica, batch, requests),
                 Action::Withdraw { replica, batch } => self.withdraw(replica, batch),
                 Action::Answer { request, reason, .. } => {
+                    let now = self.now();
                     let known = &mut self.requests[request.0 as usize];
                     assert_eq!(known.fate, Fate::Queued, "{request} was answered ({reason:?})");
-                    known.fate = Fate::Answered(reason, self.now);
+                    known.fate = Fate::Answered(reason, now);
                     self.call_again(request);
                 }
                 Action::Hedge { .. } => unreachable!("hedging is off"),
                 Action::WakeAt(at) => {
-                    assert!(at > self.now, "woken at once: {at:?} at {:?}", self.now);
-                    self.after(at.since(self.now), Happening::Wake(self.wake));
+                    let now = self.now();
+                    assert!(at > now, "woken at once: {at:?} at {now:?}");
+                    self.after(at.since(now), Happening::Wake);
                 }
             }
         }
@@ -38,7 +40,7 @@ impl World {
 
     fn check_batch(&self, requests: &[RequestId]) {
         let of = |request: &RequestId| &self.requests[request.0 as usize].arrival;
-        let rows: u32 = requests.iter().map(|request| of(request).rows.max(1)).sum();
+        let rows = rows(&self.requests, requests);
         let config = &self.setup.config;
         assert!(
             rows <= config.batch_rows_max || requests.len() == 1,
@@ -59,10 +61,7 @@ impl World {
         }
         self.hand_out(id, batch, &requests);
         let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
-        assert!(!replica.draining, "a draining replica gets nothing");
-        assert!(replica.slots.len() + replica.done.len() < 2, "{id} has no free slot");
-        replica.slots.push(Batch { id: batch, requests, taken: false, told: false, refused_append: false });
-        if replica.slots.len() == 1 {
+        if replica.stage(batch, requests) {
             self.after(DOORBELL, Happening::Take(id));
         }
     }
@@ -71,32 +70,21 @@ impl World {
         self.hand_out(id, batch, &requests);
         let full = self.random.unit() < self.setup.append_fails;
         let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
-        let ended = replica.done.iter_mut();
-        let batch =
-            replica.slots.iter_mut().chain(ended).find(|slot| slot.id == batch).expect("appended to a batch");
-        assert!(!batch.told, "appended to a batch that was known to be taken");
-        assert!(!batch.refused_append, "appended again after a refusal");
-        if batch.taken || full {
-            batch.refused_append = true;
-            self.give_back(&requests);
-        } else {
-            batch.requests.extend(&requests);
-            let all = batch.requests.clone();
-            self.check_batch(&all);
+        match replica.append(batch, &requests, full).map(<[RequestId]>::to_vec) {
+            None => self.give_back(&requests),
+            Some(all) => self.check_batch(&all),
         }
     }
 
     fn withdraw(&mut self, id: ReplicaId, batch: BatchId) {
         let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
-        let at = replica.slots.iter().position(|slot| slot.id == batch && !slot.taken);
-        if let Some(at) = at {
-            let gone = replica.slots.remove(at);
-            let mut requests = gone.requests;
-            requests.retain(|request| self.requests[request.0 as usize].fate == Fate::Staged(id, batch));
-            requests.iter().for_each(|request| self.requests[request.0 as usize].fate = Fate::Queued);
-            self.tell(Event::Withdrawn { replica: id, batch, requests });
-        } else {
-            self.told(Event::Taken { replica: id, batch });
+        match replica.withdraw(batch) {
+            Some(mut requests) => {
+                requests.retain(|request| self.requests[request.0 as usize].fate == Fate::Staged(id, batch));
+                requests.iter().for_each(|request| self.requests[request.0 as usize].fate = Fate::Queued);
+                self.tell(Event::Withdrawn { replica: id, batch, requests });
+            }
+            None => self.told(Event::Taken { replica: id, batch }),
         }
     }
 }

@@ -31,7 +31,7 @@ impl World {
             self.give_back(&innocent);
             // One suspect is condemned, the others may run again.
             if let Some(condemned) = suspects.pop() {
-                self.requests[condemned.0 as usize].fate = Fate::Done(self.now);
+                self.requests[condemned.0 as usize].fate = Fate::Done(self.now());
                 self.tell(Event::Removed(condemned));
                 self.call_again(condemned);
             }

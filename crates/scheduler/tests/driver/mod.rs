@@ -5,15 +5,14 @@
 
 mod actions;
 mod faults;
-mod random;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub(crate) use random::Random;
+pub(crate) use inferd_testkit::Random;
 
-use inferd_scheduler::{Arrival, Config, Event, Refusal, Scheduler, ShapeKey, SizeBucket};
+use inferd_scheduler::{Arrival, Config, Event, Refusal, Room, Scheduler, ShapeKey, SizeBucket};
+use inferd_testkit::{Agenda, VirtualReplica};
 use inferd_types::{BatchId, Due, Priority, ReplicaId, RequestId, Tenant, Time};
 
 /// From a batch being ready to the replica running it, and from its end to the dispatcher knowing.
@@ -41,33 +40,12 @@ pub(crate) struct Request {
 }
 
 #[derive(Debug)]
-struct Batch {
-    id: BatchId,
-    requests: Vec<RequestId>,
-    /// The worker has it: nothing can be added or withdrawn any more.
-    taken: bool,
-    /// The scheduler has been told so.
-    told: bool,
-    refused_append: bool,
-}
-
-#[derive(Debug, Default)]
-struct Replica {
-    /// The first is executing if one is.
-    slots: Vec<Batch>,
-    /// Ended, but the dispatcher has not seen it.
-    done: Vec<Batch>,
-    executing: bool,
-    draining: bool,
-}
-
-#[derive(Debug)]
 enum Happening {
     Arrive { caller: Option<usize> },
     Take(ReplicaId),
     End(ReplicaId, BatchId, Duration),
     Tell(Event),
-    Wake(u64),
+    Wake,
     Lose,
     Start,
     Cancel,
@@ -132,12 +110,8 @@ pub(crate) struct World {
     setup: Setup,
     pub(crate) scheduler: Scheduler,
     pub(crate) random: Random,
-    now: Time,
-    coming: BinaryHeap<Reverse<(Time, u64)>>,
-    happenings: HashMap<u64, Happening>,
-    sequence: u64,
-    wake: u64,
-    replicas: BTreeMap<ReplicaId, Replica>,
+    agenda: Agenda<Happening>,
+    replicas: BTreeMap<ReplicaId, VirtualReplica>,
     next_replica: u32,
     pub(crate) requests: Vec<Request>,
     /// (when it ended, rows) of every batch.
@@ -151,11 +125,7 @@ impl World {
         let mut world = World {
             scheduler: Scheduler::new(setup.config.clone()),
             random: Random(setup.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
-            now: Time::ZERO,
-            coming: BinaryHeap::new(),
-            happenings: HashMap::new(),
-            sequence: 0,
-            wake: 0,
+            agenda: Agenda::default(),
             replicas: BTreeMap::new(),
             next_replica: 0,
             requests: Vec::new(),
@@ -183,17 +153,14 @@ impl World {
     /// Runs until nothing happens any more; arrivals and faults end at `stop_at`.
     pub(crate) fn run(&mut self) {
         let mut steps = 0u64;
-        while let Some(Reverse((time, sequence))) = self.coming.pop() {
+        while let Some(happening) = self.agenda.next() {
             steps += 1;
             assert!(steps < 50_000_000, "the world does not come to rest");
-            self.now = time;
-            let happening = self.happenings.remove(&sequence).expect("every moment has its happening");
             self.happen(happening);
             // All that happens at one instant is told before a decision is asked for.
-            if self.coming.peek().is_none_or(|Reverse((next, _))| *next > self.now) {
+            if !self.agenda.has_more_now() {
                 let mut actions = Vec::new();
-                self.scheduler.decide(self.now, &mut actions);
-                self.wake += 1;
+                self.scheduler.decide(self.now(), &mut actions);
                 self.carry_out(actions);
             }
         }
@@ -231,20 +198,22 @@ impl World {
         latencies
     }
 
+    fn now(&self) -> Time {
+        self.agenda.now
+    }
+
     fn after(&mut self, wait: Duration, happening: Happening) {
-        self.sequence += 1;
-        self.coming.push(Reverse((self.now + wait, self.sequence)));
-        self.happenings.insert(self.sequence, happening);
+        self.agenda.after(wait, happening);
     }
 
     fn tell(&mut self, event: Event) {
         let mut actions = Vec::new();
-        self.scheduler.on_event(self.now, event, &mut actions);
+        self.scheduler.on_event(self.now(), event, &mut actions);
         self.carry_out(actions);
     }
 
     fn running(&self) -> bool {
-        self.now < self.setup.stop_at
+        self.now() < self.setup.stop_at
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -253,13 +222,13 @@ impl World {
             Happening::Take(replica) => self.take(replica),
             Happening::End(replica, batch, execution) => self.end(replica, batch, execution),
             Happening::Tell(event) => self.told(event),
-            Happening::Wake(_) => {}
+            Happening::Wake => {}
             Happening::Lose => self.lose(),
             Happening::Start => {
                 let id = ReplicaId(self.next_replica);
                 self.next_replica += 1;
-                self.replicas.insert(id, Replica::default());
-                self.tell(Event::ReplicaReady(id));
+                self.replicas.insert(id, VirtualReplica::default());
+                self.tell(Event::ReplicaReady(id, Room::default()));
             }
             Happening::Cancel => self.cancel(),
         }
@@ -281,8 +250,9 @@ impl World {
             due: Due::Objective,
             timeout: None,
         };
-        (self.setup.shape_request)(&mut self.random, self.now, &mut arrival);
-        let one = Request { arrival, at: self.now, fate: Fate::Queued, caller };
+        let now = self.now();
+        (self.setup.shape_request)(&mut self.random, now, &mut arrival);
+        let one = Request { arrival, at: self.now(), fate: Fate::Queued, caller };
         self.requests.push(one.clone());
         if self.setup.in_parts > 0.0 && self.random.unit() < self.setup.in_parts {
             self.arrive_in_parts(one);
@@ -322,27 +292,19 @@ impl World {
     }
 
     fn take(&mut self, id: ReplicaId) {
-        let Some(replica) = self.replicas.get_mut(&id).filter(|replica| !replica.executing) else { return };
-        let Some(batch) = replica.slots.first_mut() else { return };
-        batch.taken = true;
-        replica.executing = true;
-        let batch_id = batch.id;
-        let rows = batch.requests.iter().map(|id| self.requests[id.0 as usize].arrival.rows.max(1)).sum();
-        let shape = self.requests[batch.requests[0].0 as usize].arrival.shape;
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        let Some(batch) = replica.take() else { return };
+        let (batch, rows) = (batch.id, rows(&self.requests, &batch.requests));
+        let shape = self.requests[self.replicas[&id].slots[0].requests[0].0 as usize].arrival.shape;
         let execution = (self.setup.execution)(rows, &mut self.random).mul_f64((self.setup.slowdown)(shape));
-        self.after(execution, Happening::End(id, batch_id, execution));
-        self.after(DOORBELL, Happening::Tell(Event::Taken { replica: id, batch: batch_id }));
+        self.after(execution, Happening::End(id, batch, execution));
+        self.after(DOORBELL, Happening::Tell(Event::Taken { replica: id, batch }));
     }
 
     fn end(&mut self, id: ReplicaId, batch: BatchId, execution: Duration) {
+        let now = self.now();
         let Some(replica) = self.replicas.get_mut(&id) else { return };
-        replica.executing = false;
-        // The slot stays occupied until the dispatcher has seen the end.
-        let done = replica.slots.remove(0);
-        assert_eq!(done.id, batch);
-        let rows = done.requests.iter().map(|id| self.requests[id.0 as usize].arrival.rows.max(1)).sum();
-        self.batches.push((self.now, rows));
-        replica.done.push(done);
+        self.batches.push((now, rows(&self.requests, &replica.end(batch).requests)));
         self.take(id);
         self.after(DOORBELL, Happening::Tell(Event::Finished { replica: id, batch, execution, ok: true }));
     }
@@ -352,20 +314,18 @@ impl World {
         match &event {
             Event::Finished { replica, batch, .. } => {
                 let Some(place) = self.replicas.get_mut(replica) else { return };
-                let at = place.done.iter().position(|done| done.id == *batch).expect("it ended");
-                for request in place.done.remove(at).requests {
+                for request in place.seen_end(*batch) {
+                    let now = self.agenda.now;
                     let known = &mut self.requests[request.0 as usize];
                     if known.fate == Fate::Staged(*replica, *batch) {
-                        known.fate = Fate::Done(self.now);
+                        known.fate = Fate::Done(now);
                         self.call_again(request);
                     }
                 }
             }
             Event::Taken { replica, batch } => {
                 let Some(place) = self.replicas.get_mut(replica) else { return };
-                if let Some(batch) = place.slots.iter_mut().find(|slot| slot.id == *batch) {
-                    batch.told = true;
-                }
+                place.seen_taken(*batch);
             }
             _ => {}
         }
@@ -378,4 +338,8 @@ impl World {
             self.after(think, Happening::Arrive { caller: Some(caller) });
         }
     }
+}
+
+fn rows(all: &[Request], requests: &[RequestId]) -> u32 {
+    requests.iter().map(|id| all[id.0 as usize].arrival.rows.max(1)).sum()
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use inferd_types::settings::Launch;
+use inferd_types::settings::{Launch, MachineShare};
 use inferd_types::{DataType, ErrorKind, InputSchema, Tensor};
 use serde_json::json;
 use tracing::field::{Field, Visit};
@@ -23,7 +23,7 @@ async fn a_worker_has_what_its_settings_say_and_nothing_else() {
     let mut settings = model(&pairs(), json!({ "mode": "double" }));
     settings.env.insert("GREETING".into(), "hello".into());
     settings.directory = Some("/".into());
-    settings.pin_cpus = vec![vec![0]];
+    settings.machine = MachineShare { cpus: vec![0], cores: 1, pin: true, ..MachineShare::default() };
     let spawner = Spawner::new().unwrap();
     let (worker, loaded) = start(&spawner, &settings, &Doorbell::new().unwrap()).await.unwrap();
     let fact = |name: &str| loaded.facts[name].as_str();

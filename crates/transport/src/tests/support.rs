@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use inferd_types::settings::{Launch, LoadedModel, ModelSettings};
+use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Placement};
 use inferd_types::{BatchId, DataType, Error, Signature, Tensor, TensorSpec};
 use serde_json::json;
 
@@ -103,7 +103,7 @@ pub(super) async fn start(
     settings: &ModelSettings,
     bell: &Doorbell,
 ) -> Result<(Worker, LoadedModel), Error> {
-    tokio::time::timeout(PATIENCE, Worker::start(spawner, settings, 0, bell))
+    tokio::time::timeout(PATIENCE, Worker::start(spawner, settings, Placement::ALONE, bell))
         .await
         .expect("the worker starts in time")
 }

@@ -140,7 +140,7 @@ def find_replicas(scenario: Scenario, on_try: Callable[[dict[str, int]], object]
 
 def _with_replicas(scenario: Scenario, replicas: list[int]) -> Scenario:
     models = zip(scenario["models"], replicas, strict=True)
-    return {**scenario, "models": [{**model, "replicas": count, "running_max": None} for model, count in models]}
+    return {**scenario, "models": [{**model, "replicas": count, "machine": {}} for model, count in models]}
 
 
 def _holds(report: Report) -> bool:
@@ -153,7 +153,7 @@ def _model(model: ResolvedModel) -> dict[str, Any]:
     return {
         "name": model.name,
         "replicas": model.spec.replicas,
-        "running_max": model.settings["running_max"],
+        "machine": model.settings["machine"],
         "batched": model.spec.batching != "off",
         "batch_rows_max": model.spec.batch_rows_max,
         "queue_rows_max": model.spec.queue_rows_max,

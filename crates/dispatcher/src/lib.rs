@@ -37,7 +37,7 @@ mod task;
 mod ticket;
 mod worker;
 
-pub use events::{Event, Events, GenerationState, Happening, Received};
+pub use events::{Event, EventKind, Events, GenerationState, Received};
 pub use handle::ModelHandle;
 pub use inferd_transport::Spawner;
 pub use moderation::Moderation;

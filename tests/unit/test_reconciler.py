@@ -104,6 +104,10 @@ def test_what_has_a_fault_in_its_files_stays_as_it_is() -> None:
     models = {("a", 1): status(Phase.LOADED, a), ("b", 1): status(Phase.LOADED, b)}
     assert plan(desired(faults=(Fault("x", ("a",)),)), models, {}, 0) == [UnloadModel(("b", 1))]
     assert plan(desired(faults=(Fault("inferd.yaml: not YAML"),)), models, {}, 0) == []
+    # A pipeline over a model with a fault can't be resolved.
+    running = {"p": PipelineStatus(Phase.LOADED, pipeline("p", "a"), {"a": models["a", 1].loaded}, loaded(0))}
+    assert plan(desired(b, faults=(Fault("x", ("a",)),)), models, running, 0) == []
+    assert plan(desired(b), models, running, 0) == [UnloadPipeline("p")]
 
 
 # -- back-off -------------------------------------------------------------------------------------------------------
@@ -338,7 +342,7 @@ def test_after_events_were_dropped_the_status_says_what_is_there(plane: Plane, m
         for name in "ab"
     ]
     # Another load under the same name.
-    one.resync({"models": [*view, {**view[0], "name": "c", "generation": 99}]})
+    one.resync(lambda: {"models": [*view, {**view[0], "name": "c", "generation": 99}]})
     assert [one.models[name, 1].phase for name in "abc"] == [Phase.LOADED, Phase.LOADED, Phase.LOST]
     assert one.models["b", 1].state == "unavailable"
 

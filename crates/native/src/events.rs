@@ -2,7 +2,7 @@
 //!
 //! Reads what the dispatcher's channel holds, hands back JSON. Knows nothing of what is done about an event.
 
-use inferd_dispatcher::{Event, Happening, Received, ReplicaState};
+use inferd_dispatcher::{Event, EventKind, Received, ReplicaState};
 use serde_json::{Value, json};
 
 /// A list of objects tagged by `event`. One that says how many were dropped comes first: what follows is incomplete.
@@ -12,15 +12,15 @@ pub(crate) fn to_json(received: &Received) -> String {
 }
 
 fn of_one(event: &Event) -> Value {
-    let mut value = match &event.what {
-        Happening::Generation { state, reason } => {
+    let mut value = match &event.kind {
+        EventKind::Generation { state, reason } => {
             json!({ "event": "generation", "state": state.label(), "reason": reason })
         }
-        Happening::Loaded { took } => json!({ "event": "loaded", "took_s": took.as_secs_f64() }),
-        Happening::Replica { index, state, pid } => {
+        EventKind::Loaded { took } => json!({ "event": "loaded", "took_s": took.as_secs_f64() }),
+        EventKind::Replica { index, state, pid } => {
             json!({ "event": "replica", "replica": index, "state": state.map_or("ended", ReplicaState::label), "pid": pid })
         }
-        Happening::WorkerLost { index, pid, reason } => {
+        EventKind::WorkerLost { index, pid, reason } => {
             json!({ "event": "worker_lost", "replica": index, "pid": pid, "reason": reason.label() })
         }
     };

@@ -110,7 +110,7 @@ def _watch(data_plane: DataPlane, reconciler: Reconciler) -> None:
             if any(isinstance(event, EventsDropped) for event in events):
                 # An error means that it ends now.
                 with contextlib.suppress(InferdError):
-                    reconciler.resync(data_plane.status())
+                    reconciler.resync(data_plane.status)
             reconciler.observe(events)
             reconciler.reconcile()
         except Exception:

@@ -13,7 +13,7 @@ import msgspec
 __all__ = ["Event", "EventsDropped", "GenerationLoaded", "GenerationState", "ReplicaState", "WorkerLost", "decode"]
 
 
-class _Happened(msgspec.Struct, frozen=True, tag_field="event", kw_only=True):
+class _OfGeneration(msgspec.Struct, frozen=True, tag_field="event", kw_only=True):
     model: str
     version: int
     generation: int
@@ -22,7 +22,7 @@ class _Happened(msgspec.Struct, frozen=True, tag_field="event", kw_only=True):
     """Seconds since the data plane started."""
 
 
-class GenerationState(_Happened, frozen=True, tag="generation", kw_only=True):
+class GenerationState(_OfGeneration, frozen=True, tag="generation", kw_only=True):
     """A load of a model version has another state."""
 
     state: str
@@ -31,13 +31,13 @@ class GenerationState(_Happened, frozen=True, tag="generation", kw_only=True):
     """Why it is unavailable, or why it could not be loaded."""
 
 
-class GenerationLoaded(_Happened, frozen=True, tag="loaded", kw_only=True):
+class GenerationLoaded(_OfGeneration, frozen=True, tag="loaded", kw_only=True):
     """A load has ended well."""
 
     took_s: float
 
 
-class ReplicaState(_Happened, frozen=True, tag="replica", kw_only=True):
+class ReplicaState(_OfGeneration, frozen=True, tag="replica", kw_only=True):
     """A replica has another state."""
 
     replica: int
@@ -46,7 +46,7 @@ class ReplicaState(_Happened, frozen=True, tag="replica", kw_only=True):
     pid: int | None
 
 
-class WorkerLost(_Happened, frozen=True, tag="worker_lost", kw_only=True):
+class WorkerLost(_OfGeneration, frozen=True, tag="worker_lost", kw_only=True):
     """A worker process ended unasked (``exit``, ``signal``), or was killed because it hung (``hang``)."""
 
     replica: int

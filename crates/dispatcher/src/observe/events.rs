@@ -28,13 +28,13 @@ pub struct Event {
     pub generation: u64,
     /// When, by the data plane's clock.
     pub at: Time,
-    /// What.
-    pub what: Happening,
+    /// What happened.
+    pub kind: EventKind,
 }
 
 /// What an [`Event`] tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum EventKind {
     /// The generation has this state now.
     Generation {
         /// The state.
@@ -105,10 +105,10 @@ enum Key {
 impl Event {
     /// `None`: it happened once, and no other event stands for it.
     fn key(&self) -> Option<Key> {
-        match &self.what {
-            Happening::Generation { .. } => Some(Key::Generation(self.generation)),
-            Happening::Replica { index, .. } => Some(Key::Replica(self.generation, *index)),
-            Happening::Loaded { .. } | Happening::WorkerLost { .. } => None,
+        match &self.kind {
+            EventKind::Generation { .. } => Some(Key::Generation(self.generation)),
+            EventKind::Replica { index, .. } => Some(Key::Replica(self.generation, *index)),
+            EventKind::Loaded { .. } | EventKind::WorkerLost { .. } => None,
         }
     }
 }
@@ -275,21 +275,21 @@ impl GenerationEvents {
     }
 
     pub(crate) fn loaded(&self, since: Time) {
-        self.send(Happening::Loaded { took: self.now().since(since) });
+        self.send(EventKind::Loaded { took: self.now().since(since) });
     }
 
     /// Sends what differs between the replicas that were published `before` and those of `now`.
     pub(crate) fn replicas(&self, before: &[ReplicaStatus], now: &[ReplicaStatus]) {
         for ended in before.iter().filter(|old| now.iter().all(|new| new.index != old.index)) {
-            self.send(Happening::Replica { index: ended.index, state: None, pid: ended.pid });
+            self.send(EventKind::Replica { index: ended.index, state: None, pid: ended.pid });
         }
         for new in now.iter().filter(|new| !before.contains(new)) {
-            self.send(Happening::Replica { index: new.index, state: Some(new.state), pid: new.pid });
+            self.send(EventKind::Replica { index: new.index, state: Some(new.state), pid: new.pid });
         }
     }
 
     pub(crate) fn worker_lost(&self, index: usize, pid: u32, reason: LossReason) {
-        self.send(Happening::WorkerLost { index, pid, reason });
+        self.send(EventKind::WorkerLost { index, pid, reason });
     }
 
     fn changed(&self, state: GenerationState, reason: Option<String>) {
@@ -302,12 +302,12 @@ impl GenerationEvents {
             return;
         }
         *last = Some((state, reason.clone()));
-        self.send(Happening::Generation { state, reason });
+        self.send(EventKind::Generation { state, reason });
     }
 
-    fn send(&self, what: Happening) {
+    fn send(&self, kind: EventKind) {
         let (model, version, generation) = (self.model.clone(), self.version, self.generation);
-        self.events.push(Event { model, version, generation, at: self.now(), what });
+        self.events.push(Event { model, version, generation, at: self.now(), kind });
     }
 }
 
@@ -324,15 +324,15 @@ mod tests {
     }
 
     fn labels(received: &Received) -> Vec<String> {
-        let label = |event: &Event| match &event.what {
-            Happening::Generation { state, reason } => {
+        let label = |event: &Event| match &event.kind {
+            EventKind::Generation { state, reason } => {
                 [state.label(), reason.as_deref().unwrap_or_default()].concat()
             }
-            Happening::Loaded { .. } => "loaded".to_owned(),
-            Happening::Replica { index, state, .. } => {
+            EventKind::Loaded { .. } => "loaded".to_owned(),
+            EventKind::Replica { index, state, .. } => {
                 format!("{index} {}", state.map_or("ended", ReplicaState::label))
             }
-            Happening::WorkerLost { index, reason, .. } => format!("{index} lost: {}", reason.label()),
+            EventKind::WorkerLost { index, reason, .. } => format!("{index} lost: {}", reason.label()),
         };
         received.events.iter().map(label).collect()
     }

@@ -63,13 +63,13 @@ def plan(
     leaving = {
         key
         for key, status in models.items()
-        if _must_unload(status, wanted.get(key), now_s) and not (key not in wanted and _is_frozen(desired, key[0]))
+        if _must_unload(status, wanted.get(key), now_s) and not (key not in wanted and _is_frozen(desired, (key[0],)))
     }
     current = _loaded(models, leaving)
     graphs = {pipeline["name"]: pipeline for pipeline in desired.pipelines}
     used: set[str] = set()
     for name, running in pipelines.items():
-        graph = graphs.get(name, running.pipeline if _is_frozen(desired, name) else None)
+        graph = graphs.get(name, running.pipeline if _is_frozen(desired, (name, *running.models)) else None)
         if running.phase is Phase.LOADED and not _stands(running, graph, current):
             actions.append(UnloadPipeline(name))
         if running.phase in (Phase.LOADED, Phase.LOADING, Phase.UNLOADING):
@@ -113,9 +113,9 @@ def _must_unload(status: ModelStatus, wanted: ResolvedModel | None, now_s: float
             return False
 
 
-def _is_frozen(desired: DesiredState, name: str) -> bool:
-    """Whether it is not known what is wanted of ``name``, for a fault in its files: it stays as it is."""
-    return any(not fault.models or name in fault.models for fault in desired.faults)
+def _is_frozen(desired: DesiredState, names: tuple[str, ...]) -> bool:
+    """Whether a fault in the files of one of ``names`` hides what is wanted: what runs stays as it is."""
+    return any(not fault.models or not set(fault.models).isdisjoint(names) for fault in desired.faults)
 
 
 def _is_settled(status: ModelStatus | None) -> bool:

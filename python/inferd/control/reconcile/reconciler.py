@@ -127,29 +127,37 @@ class Reconciler:
         """Take in what happened in the data plane."""
         with self._changed:
             for event in events:
-                if isinstance(event, GenerationState) and not self._closed:
-                    self._seen[event.model, event.version] = event
-                    self._apply((event.model, event.version))
-
-    def resync(self, status: Mapping[str, Any]) -> None:
-        """Take in what the data plane says of itself, after events were dropped."""
-        with self._changed:
-            known = {(model["name"], model["version"]): model for model in status["models"]}
-            for key, one in self._models.items():
-                if one.phase is not Phase.LOADED or one.loaded is None or self._closed:
+                if not isinstance(event, GenerationState) or self._closed:
                     continue
-                model = known.get(key)
-                found = model is not None and model["generation"] == one.loaded.generation
-                state, reason = (model["state"], model["reason"]) if model and found else ("gone", None)
-                self._seen[key] = GenerationState(
-                    model=key[0],
-                    version=key[1],
-                    generation=one.loaded.generation,
+                key = event.model, event.version
+                seen = self._seen.get(key)
+                if seen is None or seen.generation <= event.generation:
+                    self._seen[key] = event
+                    self._apply(key)
+
+    def resync(self, status: Callable[[], Mapping[str, Any]]) -> None:
+        """Take in the whole state of the data plane, after events were dropped.
+
+        Args:
+            status: ``DataPlane.status``.
+        """
+        # What is loaded after this may be missing in the status.
+        before = self.loaded
+        known = {(model["name"], model["version"], model["generation"]): model for model in status()["models"]}
+        events: list[Event] = []
+        for (name, version), loaded in before.items():
+            model = known.get((name, version, loaded.generation), {"state": "gone", "reason": None})
+            events.append(
+                GenerationState(
+                    model=name,
+                    version=version,
+                    generation=loaded.generation,
                     at_s=0.0,
-                    state=state,
-                    reason=reason,
+                    state=model["state"],
+                    reason=model["reason"],
                 )
-                self._apply(key)
+            )
+        self.observe(events)
 
     def wait(self) -> None:
         """Wait until nothing is in progress; what waits for its next attempt is not.

@@ -64,9 +64,7 @@ class LoadedModel:
         """
         first, last = self._stages[0], self._stages[-1]
         if last.streams:
-            raise ModelFailed(
-                "predict() streams, which loaded() does not support\nhelp: use a server and generate_stream"
-            )
+            raise ModelFailed("predict() streams, which loaded() does not support\nhelp: use a server")
         contexts = {stage.call.contexts.name for stage in self._stages if stage.call.contexts} & inputs.keys()
         given = {name: inputs.pop(name) for name in contexts}
         wanted = [column.name for column in first.call.inputs]

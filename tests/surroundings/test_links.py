@@ -404,7 +404,7 @@ def test_a_large_file_that_is_written_to_in_place_is_refused_and_said(
         for name, gone in (("alone", "model.onnx"), ("apart", "weights.bin"), ("named", "large.bin")):
             refused = ask(server, name)
             assert refused.status_code == 503, refused.text
-            reason = f"'{made[name].folder / gone}' was overwritten in place after the model was loaded; the loaded content is gone"
+            reason = f"'{made[name].folder / gone}' was overwritten in place after the model was loaded; its loaded content is gone"
             wait_for(lambda reason=reason: reason in server.log(), reason)
 
 

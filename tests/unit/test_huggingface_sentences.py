@@ -192,5 +192,5 @@ def test_prompts_without_a_default_are_left_to_a_setting(encoder, tmp_path):
 
 def test_a_function_that_is_none_of_those_is_refused(tmp_path):
     folder = make(tmp_path, classifier(2), "logits", config={**BERT, "num_labels": 2})
-    with pytest.raises(ModelFailed, match=r"'relu'\nhelp: use one of softmax, sigmoid, none"):
+    with pytest.raises(ModelFailed, match=r"'relu'\nhelp: softmax, sigmoid, none"):
         served(folder, function_to_apply="relu")

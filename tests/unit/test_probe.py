@@ -146,7 +146,7 @@ def test_an_index_stays_within_what_is_known_where_a_library_could_end_the_proce
     example = {"ids": np.array([[5, 40, 2, 1], [3, 3, 3, 3]])}
     assert max(row.batch["ids"].max() for row in made(Runtime(ids, example))) == 40
     assert max(row.batch["ids"].max() for row in made(Runtime(ids))) <= 9
-    assert max(row.batch["ids"].max() for row in made(Runtime(ids), out_of_vocabulary=True)) > 100
+    assert max(row.batch["ids"].max() for row in made(Runtime(ids), unbounded=True)) > 100
     assert min(row.batch["ids"].min() for row in made(Runtime(ids))) == 0
 
 

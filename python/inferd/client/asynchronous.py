@@ -92,8 +92,7 @@ class AsyncClient:
         """Stream the responses to one request; closing the iterator cancels the rest.
 
         Arguments, responses and errors are those of :meth:`inferd.Client.stream`. Leaving ``async for`` does not close
-        the
-        iterator: use ``async with contextlib.aclosing(client.stream(...)) as responses``.
+        the iterator: use ``async with contextlib.aclosing(client.stream(...)) as responses``.
         """
         extra = (request_id, parameters or {}, headers or {})
         request = InferRequest(model, inputs, version, outputs, deadline_after(timeout_s), *extra)

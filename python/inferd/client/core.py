@@ -107,12 +107,12 @@ class Core:
 
     def call(self, exchange: Exchange, timeout_s: float | None) -> Steps:
         """Make one call, with retries."""
-        return (yield from self._with_retries(exchange, deadline_after(timeout_s)))
+        return (yield from self._retried(exchange, deadline_after(timeout_s)))
 
     def model_ready(self, model: str, version: str) -> Steps:
         """Return whether a model is ready; False if it does not exist."""
         try:
-            return (yield from self._with_retries(self.protocol.model_ready(model, version), None))
+            return (yield from self._retried(self.protocol.model_ready(model, version), None))
         except NotFound:
             return False
 
@@ -124,9 +124,7 @@ class Core:
         try:
             # A stateful model would apply a request twice if its response was lost.
             return (
-                yield from self._with_retries(
-                    self.protocol.infer(call), request.deadline_s, once=bool(request.sequence)
-                )
+                yield from self._retried(self.protocol.infer(call), request.deadline_s, once=bool(request.sequence))
             )
         except (InvalidInput, NotFound):
             if request.sequence:
@@ -135,7 +133,7 @@ class Core:
             if not known or not (yield from self._metadata_changed(request)):
                 raise
         call = yield from self.prepare(request)
-        return (yield from self._with_retries(self.protocol.infer(call), request.deadline_s))
+        return (yield from self._retried(self.protocol.infer(call), request.deadline_s))
 
     def prepare(self, request: InferRequest, *, streams: bool = False) -> Steps:
         """Convert the inputs to the model's tensors.
@@ -181,12 +179,12 @@ class Core:
         return tensors_of(request.inputs, model), model
 
     def _fetch_metadata(self, request: InferRequest) -> Steps:
-        metadata = yield from self._with_retries(self.protocol.metadata(*request.key), request.deadline_s)
+        metadata = yield from self._retried(self.protocol.metadata(*request.key), request.deadline_s)
         return parse_metadata(metadata, complete=self.protocol.describes_columns)
 
     def _fetch_config(self, request: InferRequest, model: ModelMetadata) -> Steps:
         try:
-            config = yield from self._with_retries(self.protocol.config(*request.key), request.deadline_s)
+            config = yield from self._retried(self.protocol.config(*request.key), request.deadline_s)
         except (NotFound, Unimplemented):
             # The extension is optional.
             config = {}
@@ -205,7 +203,7 @@ class Core:
         self._models[request.key] = now
         return before is not None and before != now
 
-    def _with_retries(self, exchange: Exchange, deadline_s: float | None, *, once: bool = False) -> Steps:
+    def _retried(self, exchange: Exchange, deadline_s: float | None, *, once: bool = False) -> Steps:
         attempts = 0
         while True:
             left = remaining(deadline_s)

@@ -177,9 +177,8 @@ def _matrix(table: Table, order: Sequence[int], spec: TensorSpec, model: ModelMe
     location = Location(spec.name, names)
     if table.matrix is not None:
         whole = table.matrix()
-        tensor = tensor_of(
-            whole if list(order) == list(range(whole.shape[1])) else whole[:, order], spec, location, model
-        )
+        ordered = whole if list(order) == list(range(whole.shape[1])) else whole[:, order]
+        tensor = tensor_of(ordered, spec, location, model)
     else:
         columns = [_values(table.column(at), spec, Location(spec.name, column=table.names[at])) for at in order]
         lengths = {len(column) for column in columns}

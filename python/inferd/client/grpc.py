@@ -107,15 +107,13 @@ class Grpc:
     def infer(self, call: InferCall) -> Exchange:
         """Run one inference."""
         metadata = tuple((name.lower(), value) for name, value in call.headers.items())
-        return Exchange(
-            lambda remaining_s: GrpcRequest("ModelInfer", _message(call, remaining_s), metadata), _read_result
-        )
+        return Exchange(lambda left_s: GrpcRequest("ModelInfer", _message(call, left_s), metadata), _read_result)
 
     def stream(self, call: InferCall) -> Exchange:
         """Run one inference with any number of responses."""
         metadata = tuple((name.lower(), value) for name, value in call.headers.items())
         return Exchange(
-            lambda remaining_s: GrpcRequest("ModelStreamInfer", _message(call, remaining_s), metadata), _read_streamed
+            lambda left_s: GrpcRequest("ModelStreamInfer", _message(call, left_s), metadata), _read_streamed
         )
 
 

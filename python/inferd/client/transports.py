@@ -76,9 +76,7 @@ def _sse() -> Any:
     try:
         import httpx_sse
     except ImportError:
-        raise NotFound(
-            "streaming over HTTP needs the package 'httpx-sse'\nhelp: pip install 'inferd[client]'"
-        ) from None
+        raise NotFound("HTTP streaming needs the package 'httpx-sse'\nhelp: pip install 'inferd[client]'") from None
     return httpx_sse
 
 

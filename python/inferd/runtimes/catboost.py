@@ -64,9 +64,8 @@ class CatboostBooster:
     """A model.
 
     Input: ``x`` (FP64, NaN if missing; CatBoost rounds to FP32), or one input per feature if some are categories or
-        texts
-    (BYTES) or embeddings. Output: ``label`` and ``probabilities`` (FP64) of classifiers, else ``prediction`` (FP64) as
-    ``CatBoostRegressor.predict`` returns it.
+    texts (BYTES) or embeddings. Output: ``label`` and ``probabilities`` (FP64) of classifiers, else ``prediction``
+    (FP64) as ``CatBoostRegressor.predict`` returns it.
 
     Raises:
         ModelFailed: the length of an embedding is neither in the file nor declared.
@@ -122,7 +121,7 @@ class CatboostBooster:
         """Return the frame with the names that the library checks."""
         import pandas as pd
 
-        from inferd.runtimes.tables import decode_texts
+        from inferd.runtimes.tables import as_texts
 
         columns: dict[str, Any] = {}
         for index, (name, column) in enumerate(zip(self._names, table.columns, strict=True)):
@@ -130,7 +129,7 @@ class CatboostBooster:
             if index in self._lengths:
                 columns[name] = list(values)
             elif column.datatype == "BYTES":
-                columns[name] = decode_texts(values.reshape(-1), None, column.name)
+                columns[name] = as_texts(values.reshape(-1), None, column.name)
             else:
                 columns[name] = values.reshape(-1)
         return pd.DataFrame(columns)

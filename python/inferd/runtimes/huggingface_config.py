@@ -201,9 +201,7 @@ class Folder:
         if given in _FUNCTIONS:
             return str(given)
         if given is not None:
-            raise ModelFailed(
-                f"parameters: unknown function_to_apply {given!r}\nhelp: use one of {', '.join(_FUNCTIONS)}"
-            )
+            raise ModelFailed(f"parameters: unknown function_to_apply {given!r}\nhelp: {', '.join(_FUNCTIONS)}")
         if self.is_cross_encoder:
             own = self.config.get("sentence_transformers") or {}
             named = (

@@ -135,9 +135,7 @@ class Graph:
         """
         self._pad_id = texts.pad_id or 0
         if self._one_row:
-            self._strategy = _Strategy(
-                "each row runs alone: the graph has a fixed batch size of 1", pads=False, alone=True
-            )
+            self._strategy = _Strategy("each row runs alone: the graph's batch size is 1", pads=False, alone=True)
             return
         random = np.random.default_rng(0)
         lengths = [min(length, self.width or length) for length in _PROBE_LENGTHS]

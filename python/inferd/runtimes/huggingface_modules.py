@@ -59,7 +59,7 @@ class Modules:
         for module in others:
             if module.kind not in _KINDS:
                 raise ModelFailed(_unknown(module))
-            self._steps.append(_KINDS[module.kind](_Context(module, folder, prompt_tokens)))
+            self._steps.append(_KINDS[module.kind](_Spec(module, folder, prompt_tokens)))
         self._dimensions = folder.sentence.get("truncate_dim")
         cut = [] if self._dimensions is None else [f"the first {self._dimensions} dimensions"]
         self.description = ", ".join([*(module.kind for module in others), *cut])
@@ -107,8 +107,8 @@ _MODES = {
 }
 
 
-class _Context(NamedTuple):
-    """The context in which a module is created."""
+class _Spec(NamedTuple):
+    """The spec in which a module is created."""
 
     module: Module
     folder: Folder
@@ -191,10 +191,8 @@ _POOLINGS: dict[str, Callable[[_Tokens], np.ndarray]] = {
 }
 
 
-def _pooling(context: _Context) -> Step:
-    config = context.config(
-        *_MODES, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension"
-    )
+def _pooling(spec: _Spec) -> Step:
+    config = spec.config(*_MODES, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension")
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _MODES.items() if config.get(key)] or ["mean"]
@@ -202,7 +200,7 @@ def _pooling(context: _Context) -> Step:
     for mode in modes:
         if mode not in _POOLINGS:
             raise ModelFailed(f"unknown pooling mode {mode!r}\nhelp: use one of {', '.join(_POOLINGS)}")
-    left_out = 0 if config.get("include_prompt", True) else context.prompt_tokens
+    left_out = 0 if config.get("include_prompt", True) else spec.prompt_tokens
 
     def step(features: Features) -> None:
         mask = features["attention_mask"]
@@ -213,8 +211,8 @@ def _pooling(context: _Context) -> Step:
     return step
 
 
-def _normalize(context: _Context) -> Step:
-    source, target = _names(context.config(*_NAMES))
+def _normalize(spec: _Spec) -> Step:
+    source, target = _names(spec.config(*_NAMES))
 
     def step(features: Features) -> None:
         if source in features:
@@ -224,8 +222,8 @@ def _normalize(context: _Context) -> Step:
     return step
 
 
-def _dense(context: _Context) -> Step:
-    config = context.config("in_features", "out_features", "bias", "activation_function", "use_residual", *_NAMES)
+def _dense(spec: _Spec) -> Step:
+    config = spec.config("in_features", "out_features", "bias", "activation_function", "use_residual", *_NAMES)
     source, target = _names(config)
     named = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activate = _ACTIVATIONS.get(named.rpartition(".")[2]) if named.startswith("torch.nn.") else None
@@ -237,7 +235,7 @@ def _dense(context: _Context) -> Step:
     residual = bool(config.get("use_residual"))
     expected = {"linear.weight": True, "linear.bias": config.get("bias", True)}
     expected["residual.weight"] = residual and shape[0] != shape[1]
-    weights = context.weights({name for name, there in expected.items() if there})
+    weights = spec.weights({name for name, there in expected.items() if there})
     if weights["linear.weight"].shape != shape:
         raise ModelFailed(f"Dense has weights of shape {weights['linear.weight'].shape}, but config.json says {shape}")
 
@@ -251,9 +249,9 @@ def _dense(context: _Context) -> Step:
     return step
 
 
-def _layer_norm(context: _Context) -> Step:
-    context.config("dimension")
-    weights = context.weights({"norm.weight", "norm.bias"})
+def _layer_norm(spec: _Spec) -> Step:
+    spec.config("dimension")
+    weights = spec.weights({"norm.weight", "norm.bias"})
 
     def step(features: Features) -> None:
         values = features[SENTENCE]
@@ -264,9 +262,9 @@ def _layer_norm(context: _Context) -> Step:
     return step
 
 
-def _dropout(context: _Context) -> Step:
+def _dropout(spec: _Spec) -> Step:
     """Return the identity: dropout acts only in training."""
-    context.config("dropout")
+    spec.config("dropout")
 
     def step(features: Features) -> None:
         pass
@@ -274,7 +272,7 @@ def _dropout(context: _Context) -> Step:
     return step
 
 
-_KINDS: dict[str, Callable[[_Context], Step]] = {
+_KINDS: dict[str, Callable[[_Spec], Step]] = {
     "Pooling": _pooling,
     "Dense": _dense,
     "Normalize": _normalize,

@@ -124,7 +124,7 @@ def _chunks(kept: dict[str, Any], file: dict[str, Any]) -> Iterator[bytes]:
         with open(held, "rb") as opened:  # noqa: PTH123
             if file["offset"] is None and identity_of(opened.fileno()) != list(file["identity"]):
                 raise Lost(
-                    f"'{file['path']}' was overwritten in place after the model was loaded; the loaded content is"
+                    f"'{file['path']}' was overwritten in place after the model was loaded; its loaded content is"
                     " gone\nhelp: replace files by renaming new ones over them, and restart the server to serve this"
                     " one"
                 )

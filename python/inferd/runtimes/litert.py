@@ -1,7 +1,7 @@
 """LiteRT (formerly TensorFlow Lite): ``.tflite`` files, which contain no code.
 
 ``compose`` reads the model's settings in the control plane; :class:`LitertRuntime` runs the model in a worker. Knows
-nothing of batching.
+nothing of requests.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class LitertRuntime:
 
         from ai_edge_litert.interpreter import Interpreter
 
-        from inferd.runtimes.signatures import chosen_signature, synthetic_inputs, with_declared_sizes
+        from inferd.runtimes.signatures import chosen_signature, synthetic_inputs, with_sizes
 
         self._interpreter = Interpreter(model_path=settings["file"], num_threads=settings["threads"])
         self.facts = {"runtime": f"ai-edge-litert {version('ai-edge-litert')}"}
@@ -93,7 +93,7 @@ class LitertRuntime:
         self._check_reset(runs)
         outputs = _with_observed_shapes(outputs, [run for run in runs if run is not None])
         with_rows = _with_rows if rows_free else lambda spec: spec
-        self.signature = with_declared_sizes(settings, map(with_rows, inputs), map(with_rows, outputs))
+        self.signature = with_sizes(settings, map(with_rows, inputs), map(with_rows, outputs))
 
     def predict(self, batch: Batch) -> Batch:
         """Run the model over a batch.

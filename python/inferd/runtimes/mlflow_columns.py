@@ -1,8 +1,8 @@
 """The columns of an MLflow signature, as inputs and as the data frame that MLflow makes of them.
 
 Reads a signature of columns, hands on inputs with their schemas, and each batch as a frame in the signature's names,
-order and types. Worker side only. Knows nothing of the model.
-Source: ``_enforce_named_col_schema`` and ``_enforce_mlflow_datatype`` in ``mlflow.models.utils`` 3.17.
+order and types. Worker side only. Knows nothing of the model. Source: ``_enforce_named_col_schema`` and
+``_enforce_mlflow_datatype`` in ``mlflow.models.utils`` 3.17.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from inferd.errors import InvalidInput
 from inferd.runtimes.mlflow_rows import Rows
-from inferd.runtimes.tables import MATRIX, decode_texts
+from inferd.runtimes.tables import MATRIX, as_texts
 from inferd.types import DATATYPES, InputSchema, TensorSpec
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ class Columns(Rows):
         pairs = zip(self.names, columns, strict=True)
         required = [name for name, column in pairs if not column.required and name not in self.defaults]
         if required:
-            self.facts["optional"] = (
-                f"{', '.join(required)} must be sent: optional in MLflow, but without a missing value"
-            )
+            self.facts["optional"] = f"{', '.join(required)} must be sent, having no missing value"
 
     def _defaults(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the default that marks an optional column as omitted, where its type has one."""
@@ -150,15 +148,13 @@ class Columns(Rows):
         rows = _saved_rows(folder, saved, self._labels)
         if rows is None:
             rows = _native_rows(self._native, self.names)
-        values_by_name = {}
+        example = {}
         for index, (name, column) in enumerate(zip(self.names, self._columns, strict=True)):
             known = None if rows is None else rows.get(self._labels[index], rows.get(name))
-            values_by_name[name] = _example(column, known)
-        count = max(len(values) for values in values_by_name.values())
-        values_by_name = {
-            name: np.resize(values, (count, *values.shape[1:])) for name, values in values_by_name.items()
-        }
-        return {MATRIX: np.stack(list(values_by_name.values()), axis=1)} if self._matrix else values_by_name
+            example[name] = _example(column, known)
+        count = max(len(values) for values in example.values())
+        example = {name: np.resize(values, (count, *values.shape[1:])) for name, values in example.items()}
+        return {MATRIX: np.stack(list(example.values()), axis=1)} if self._matrix else example
 
 
 def _datatype(column: Column) -> str:
@@ -187,13 +183,13 @@ def _series(name: str, column: Column, values: np.ndarray) -> Any:
     import pandas as pd
 
     if column.depth:
-        lists = decode_texts(values, None, name) if values.dtype == object else values
+        lists = as_texts(values, None, name) if values.dtype == object else values
         return pd.Series([row.tolist() for row in lists], dtype=object)
     if column.type in _DATATYPES:
         return pd.Series(values.copy())
     if column.type == "binary":
         return pd.Series(list(values), dtype=object)
-    texts = decode_texts(values, None, name)
+    texts = as_texts(values, None, name)
     if column.type == "string":
         # The dtype that pandas infers for text, even if every value is missing.
         return pd.Series(texts, dtype=pd.Series(["a"]).dtype)

@@ -1,8 +1,8 @@
 """Read an MLflow folder: which library's model, in which file, with which signature.
 
 Reads ``MLmodel``, hands on :class:`Content` and :class:`Signed`. Inspects the folder, as a flavor's name alone is
-ambiguous: that of scikit-learn may use skops or a pickle. Imports nothing but YAML; loads no model.
-Sources: ``save_model`` and ``_load_pyfunc`` of each flavor, ``mlflow.types.schema``; MLflow 3.17, and layouts of 1.x.
+ambiguous: that of scikit-learn may use skops or a pickle. Imports nothing but YAML; loads no model. Sources:
+``save_model`` and ``_load_pyfunc`` of each flavor, ``mlflow.types.schema``; MLflow 3.17, and layouts of 1.x.
 """
 
 from __future__ import annotations

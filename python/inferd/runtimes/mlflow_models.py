@@ -127,7 +127,7 @@ class _Library:
     def _predict(self, rows: Any) -> Batch:
         raise NotImplementedError
 
-    def _output_name(self, usual: str) -> str:
+    def _name(self, usual: str) -> str:
         """Return the output's name: the signature's if it names exactly one."""
         return self._names[0] if len(self._names) == 1 and self._names[0] is not None else usual
 
@@ -162,7 +162,7 @@ class _Sklearn(_Library):
             return outputs_of(self._function(rows), self._names)
         found = self._function(rows)
         usual = "probabilities" if self._content.method == "predict_proba" else next(iter(found))
-        first = {self._output_name(usual): found.pop(usual)}
+        first = {self._name(usual): found.pop(usual)}
         return first | found
 
 
@@ -194,10 +194,8 @@ class _Lightgbm(_Booster):
 
     def _predict(self, rows: Any) -> Batch:
         if self._categories:
-            return {self._output_name("prediction"): self._predict_categories(rows)}
-        return {
-            self._output_name("prediction"): self.native.booster.predict(rows, num_threads=self._settings["threads"])
-        }
+            return {self._name("prediction"): self._predict_categories(rows)}
+        return {self._name("prediction"): self.native.booster.predict(rows, num_threads=self._settings["threads"])}
 
 
 class _Xgboost(_Booster):
@@ -224,14 +222,14 @@ class _Xgboost(_Booster):
         if self._categories:
             found = self._predict_categories(rows)
             if not self._labels:
-                return {self._output_name("prediction"): found}
+                return {self._name("prediction"): found}
             label, probabilities = _labelled(found, self.native.booster)
-            return {self._output_name("label"): label, "probabilities": probabilities}
+            return {self._name("label"): label, "probabilities": probabilities}
         given = xgboost.DMatrix(rows, nthread=self._settings["threads"]) if self._content.kind == "Booster" else rows
         found = self._model.predict(given, validate_features=True, **self._params)
         if not self._labels:
-            return {self._output_name("prediction"): found}
-        return {self._output_name("label"): found, "probabilities": self._model.predict_proba(rows)}
+            return {self._name("prediction"): found}
+        return {self._name("label"): found, "probabilities": self._model.predict_proba(rows)}
 
 
 def _column(values: Any, datatype: str) -> np.ndarray:
@@ -268,13 +266,10 @@ class _Catboost(_Library):
         threads = self._settings["threads"]
         found = self._model.predict(rows, thread_count=threads)
         if self._content.kind != "CatBoostClassifier":
-            return {self._output_name("prediction"): found}
+            return {self._name("prediction"): found}
         # Labels have shape (n, 1) with more than two classes.
         label = found.reshape(-1) if found.shape[1:] == (1,) else found
-        return {
-            self._output_name("label"): label,
-            "probabilities": self._model.predict_proba(rows, thread_count=threads),
-        }
+        return {self._name("label"): label, "probabilities": self._model.predict_proba(rows, thread_count=threads)}
 
 
 class _Onnx(_Library):

@@ -12,7 +12,7 @@ import numpy as np
 
 from inferd.errors import ModelFailed
 from inferd.runtimes.signatures import datatype_of, declared
-from inferd.runtimes.tables import MATRIX, decode_texts
+from inferd.runtimes.tables import MATRIX, as_texts
 from inferd.types import DATATYPES, InputSchema, TensorSpec
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _array(tensor: Tensor, values: np.ndarray) -> np.ndarray:
         return np.array(values.tolist(), dtype="S")
     if values.dtype != object:
         return values.copy()
-    texts = decode_texts(values, None, tensor.name)
+    texts = as_texts(values, None, tensor.name)
     return texts if dtype.kind == "O" else np.array(texts.tolist(), dtype="U")
 
 
@@ -127,7 +127,7 @@ class _Declared(Rows):
 
 
 def _plain(name: str, values: np.ndarray) -> np.ndarray:
-    return decode_texts(values, None, name) if values.dtype == object else values.copy()
+    return as_texts(values, None, name) if values.dtype == object else values.copy()
 
 
 class _Native(Rows):

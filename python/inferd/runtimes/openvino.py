@@ -64,7 +64,7 @@ class OpenvinoRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import openvino
 
-        from inferd.runtimes.signatures import with_declared_sizes
+        from inferd.runtimes.signatures import with_sizes
 
         self._openvino = openvino
         self._core = openvino.Core()
@@ -84,7 +84,7 @@ class OpenvinoRuntime:
         outputs = [_described(port) for port in self._request.model_outputs]
         self.facts = {"runtime": f"openvino {openvino.get_version().partition('-')[0]}"}
         # One tensor may be several outputs with the same name.
-        self.signature = with_declared_sizes(settings, inputs, {spec.name: spec for spec in outputs}.values())
+        self.signature = with_sizes(settings, inputs, {spec.name: spec for spec in outputs}.values())
         # By position: a tensor may have no name that OpenVINO accepts.
         self._inputs = {spec.name: (position, spec.datatype) for position, spec in enumerate(inputs)}
         self._outputs = {spec.name: (position, spec.datatype) for position, spec in enumerate(outputs)}

@@ -25,7 +25,7 @@ __all__ = [
     "outputs_of_runs",
     "synthetic_inputs",
     "with_declared",
-    "with_declared_sizes",
+    "with_sizes",
 ]
 
 _DATATYPES = {np.dtype(dtype): name for name, dtype in reversed(DATATYPES.items())}
@@ -59,9 +59,7 @@ def with_declared(settings: dict[str, Any], inputs: Iterable[TensorSpec], output
     return Signature(declared(settings, "inputs") or tuple(inputs), declared(settings, "outputs") or tuple(outputs))
 
 
-def with_declared_sizes(
-    settings: dict[str, Any], inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]
-) -> Signature:
+def with_sizes(settings: dict[str, Any], inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> Signature:
     """Return the model's own signature, its dynamic dimensions replaced by declared sizes.
 
     Other differences are ignored here: the control plane compares the settings with this signature and fails the load.

@@ -76,8 +76,7 @@ class SklearnRuntime:
     """A fitted estimator.
 
     Inputs: one matrix ``x`` if all columns are numbers of one type, else one input per column; ``text`` if the
-        estimator
-    starts with a text vectorizer. Columns that no step reads are omitted. Outputs: see
+    estimator starts with a text vectorizer. Columns that no step reads are omitted. Outputs: see
     :class:`inferd.runtimes.sklearn_outputs.Outputs`. Everything has the library's own precision, FP64.
 
     Raises:

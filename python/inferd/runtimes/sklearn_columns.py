@@ -250,9 +250,7 @@ class _Walk:
         package = type(step).__module__.partition(".")[0]
         if _has_categories(step):
             for feature in self._features(places):
-                feature.unsupported = (
-                    feature.unsupported or f"pandas categories that only the {package} booster in it has"
-                )
+                feature.unsupported = feature.unsupported or f"pandas categories of a {package} booster"
         if package in _BOOSTERS or (package == "sklearn" and not whole) or getattr(step, "passthrough", False) is True:
             for feature in self._features(places):
                 feature.number = True
@@ -299,9 +297,7 @@ def _inner(step: Any) -> Iterator[tuple[Any, Sequence[int] | None]]:
     for name in _INNER:
         inner = getattr(step, name, None)
         # An ensemble's estimator_ is the unfitted prototype of its members.
-        pattern = (name == "estimator" and not _is_frozen(step)) or (
-            name == "estimator_" and hasattr(step, "estimators_")
-        )
+        pattern = (name == "estimator" and not _frozen(step)) or (name == "estimator_" and hasattr(step, "estimators_"))
         if inner is None or isinstance(inner, str) or pattern:
             continue
         several = isinstance(inner, list | tuple | np.ndarray)
@@ -318,7 +314,7 @@ def _inner(step: Any) -> Iterator[tuple[Any, Sequence[int] | None]]:
                 break
 
 
-def _is_frozen(step: Any) -> bool:
+def _frozen(step: Any) -> bool:
     return type(step).__name__ == "FrozenEstimator"
 
 

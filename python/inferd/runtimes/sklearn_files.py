@@ -118,7 +118,6 @@ def read(file: Path, trusted_sha256: str | None) -> Any:
     if not any(hasattr(type(estimator), method) for method in ("fit", *_METHODS)):
         raise ModelFailed(
             f"'{file.name}' contains {kind}, which is not an estimator\nhelp: save the fitted estimator or pipeline"
-            " itself"
         )
     _check_fitted(file, estimator)
     if not any(hasattr(estimator, method) for method in _METHODS):

@@ -5,8 +5,7 @@ then. Worker side only. Knows nothing of the estimator's data. The list was made
 is tested by running every estimator of the library on rows alone and batched. Not listed are, for instance:
 
 - ``NMF`` and ``MiniBatchNMF``, which stop when all rows together have converged, and ``IterativeImputer``, which skips
-a
-  column without missing values in the batch;
+  a column without missing values in the batch;
 - neighbours, whose order among equal distances depends on the batch size;
 - ``DummyClassifier``, which draws one random series for all rows;
 - anything that calls user code: ``FunctionTransformer``, tokenizers, kernels, metrics.

@@ -30,8 +30,7 @@ class Outputs:
     """The prediction methods of an estimator, and the names of their outputs.
 
     Outputs: of classifiers ``label`` and ``probabilities``, or ``decision`` without ``predict_proba``; of outlier
-        detectors
-    ``label`` and ``decision``; of clusterings and mixtures ``label`` and ``probabilities``; of regressors
+    detectors ``label`` and ``decision``; of clusterings and mixtures ``label`` and ``probabilities``; of regressors
     ``prediction``; of transformers ``transformed``; of neighbours ``distances`` and ``neighbors``; of densities
     ``score``; of covariances ``distance``.
     """

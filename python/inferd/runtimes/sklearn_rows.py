@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inferd.errors import ModelFailed
-from inferd.runtimes.tables import MATRIX, Column, Table, decode_texts
+from inferd.runtimes.tables import MATRIX, Column, Table, as_texts
 from inferd.types import InputSchema, TensorSpec
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Rows:
         """
         if self.table is None:
             (x,) = batch.values()
-            return decode_texts(x) if x.dtype == object else x
+            return as_texts(x) if x.dtype == object else x
         if self.form == "frame":
             frame = self.table.frame(batch)
             return frame.reindex(columns=list(self.labels)) if self.whole else frame

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from inferd.runtimes.base import Batch
 
-__all__ = ["MATRIX", "Column", "Table", "decode_texts"]
+__all__ = ["MATRIX", "Column", "Table", "as_texts"]
 
 MATRIX = "x"
 """Name of the input if all columns have one datatype."""
@@ -135,7 +135,7 @@ class Table:
             x: np.ndarray = next(iter(batch.values()))
             self._check(x)
             if x.dtype == object:
-                return decode_texts(x, self.columns[0].missing_text)
+                return as_texts(x, self.columns[0].missing_text)
             if not self._has_objects:
                 return x
             columns = [self._objects(column, x[:, index]) for index, column in enumerate(self.columns)]
@@ -175,9 +175,7 @@ class Table:
     @classmethod
     def _values(cls, column: Column, values: np.ndarray) -> np.ndarray:
         flat = values.reshape(len(values))
-        return (
-            decode_texts(flat, column.missing_text, column.name) if flat.dtype == object else cls._objects(column, flat)
-        )
+        return as_texts(flat, column.missing_text, column.name) if flat.dtype == object else cls._objects(column, flat)
 
     @staticmethod
     def _objects(column: Column, values: np.ndarray) -> np.ndarray:
@@ -213,7 +211,7 @@ class Table:
         )
 
 
-def decode_texts(array: np.ndarray, missing: float | None = None, name: str | None = None) -> np.ndarray:
+def as_texts(array: np.ndarray, missing: float | None = None, name: str | None = None) -> np.ndarray:
     """Decode an array of ``bytes`` and ``None`` to an object array of ``str``.
 
     Args:

@@ -116,7 +116,7 @@ class TensorflowRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import tensorflow as tf
 
-        from inferd.runtimes.signatures import chosen_signature, with_declared_sizes
+        from inferd.runtimes.signatures import chosen_signature, with_sizes
 
         tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -133,7 +133,7 @@ class TensorflowRuntime:
             self._model = _keras(path, settings["trusted_sha256"])
             self._function = _traced(tf, self._model)
         self._tf = tf
-        self.signature = with_declared_sizes(
+        self.signature = with_sizes(
             settings,
             [_described(name, spec) for name, spec in self._function.inputs.items()],
             [_described(name, spec) for name, spec in self._function.outputs.items()],

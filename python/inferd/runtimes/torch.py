@@ -88,7 +88,7 @@ class TorchRuntime:
     def __init__(self, settings: dict[str, Any]) -> None:
         import torch
 
-        from inferd.runtimes.signatures import declared, with_declared_sizes
+        from inferd.runtimes.signatures import declared, with_sizes
 
         torch.set_num_threads(settings["threads"])
         file = Path(settings["file"])
@@ -107,7 +107,7 @@ class TorchRuntime:
             self._positional, self._by_name = _arguments(self._program, inputs)
         self._dtypes = {spec.name: self._dtype_of(spec) for spec in inputs}
         found = self._derive_outputs(inputs)
-        self.signature = with_declared_sizes(settings, inputs, found or declared(settings, "outputs") or ())
+        self.signature = with_sizes(settings, inputs, found or declared(settings, "outputs") or ())
 
     def predict(self, batch: Batch) -> Batch:
         """Run the program over a batch.

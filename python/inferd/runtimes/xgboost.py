@@ -66,9 +66,8 @@ class XgboostBooster:
     """A booster.
 
     Input: ``x`` (FP64, NaN if missing; XGBoost rounds to FP32), or one input per column if it was trained on text
-        categories
-    that the file contains. Output: ``prediction`` (FP32) as ``Booster.predict`` returns it: the probability of class 1
-    for ``binary:logistic``, of each class for ``multi:softprob``.
+    categories that the file contains. Output: ``prediction`` (FP32) as ``Booster.predict`` returns it: the probability
+    of class 1 for ``binary:logistic``, of each class for ``multi:softprob``.
     """
 
     countable: Collection[str] = ()
@@ -115,12 +114,10 @@ def _table(booster: Any, facts: dict[str, str]) -> Table:
         for index, name in enumerate(names)
     ]
     types = booster.feature_types or []
-    without_values = [
-        name for index, name in enumerate(names) if types[index : index + 1] == ["c"] and index not in categories
-    ]
-    if without_values:
+    coded = [name for index, name in enumerate(names) if types[index : index + 1] == ["c"] and index not in categories]
+    if coded:
         facts["note"] = (
-            f"categories in {shortened(without_values)} are expected as codes: the file does not contain their values"
+            f"categories in {shortened(coded)} are expected as codes: the file does not contain their values"
             " (XGBoost 3.1 and later saves those of data frames, and only plain ASCII texts completely)"
         )
     return table_of(columns, named=booster.feature_names is not None)

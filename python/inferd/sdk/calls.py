@@ -76,9 +76,7 @@ class Call:
         self.inputs, self.contexts, self.by_row = _arguments(method, hints)
         self._loop = asyncio.Runner() if inspect.iscoroutinefunction(method) else None
         self._example = {column.name: column.codec.sample(2) for column in self.inputs} | dict(example or {})
-        self.outputs = (
-            list(outputs) if outputs else _output_columns(_result_type(hints), f"the result of {self._name}()")
-        )
+        self.outputs = list(outputs) if outputs else _outputs(_result_type(hints), f"the result of {self._name}()")
         if not self.outputs:
             self.outputs = self._infer_outputs()
 
@@ -161,9 +159,7 @@ class Call:
             return
         rows = {name: len(values) for name, values in arguments.items()}
         if set(rows.values()) != {1}:
-            raise InvalidInput(
-                f"{self._name}() streams responses to one row, but the request has {max(rows.values())} rows"
-            )
+            raise InvalidInput(f"{self._name}() streams for one row, but the request has {max(rows.values())} rows")
         with iterate(self._method(**{name: values[0] for name, values in arguments.items()})) as yields:
             yield (_transposed([found]) for found in yields)
 
@@ -333,7 +329,7 @@ def _row(column: Column, method: str) -> np.ndarray:
     )
 
 
-def _output_columns(annotation: Any, place: str) -> list[Column]:
+def _outputs(annotation: Any, place: str) -> list[Column]:
     """Return the outputs that a return annotation names; none if it leaves them open."""
     if annotation is None or annotation in (dict, Any) or str(annotation).startswith(("dict[", "typing.Any")):
         return []

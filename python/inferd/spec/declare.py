@@ -1,7 +1,7 @@
 """Declaration of settings, and access to what is declared.
 
-Reads the annotations of the structs in :mod:`inferd.spec.settings`, hands on one :class:`Setting` for each.
-Knows nothing of where values come from.
+Reads the annotations of the structs in :mod:`inferd.spec.settings`, hands on one :class:`Setting` for each. Knows
+nothing of where values come from.
 """
 
 from __future__ import annotations

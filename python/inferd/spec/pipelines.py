@@ -1,7 +1,7 @@
 """Pipelines, declared in ``inferd.yaml`` or in Python with the same meaning.
 
-Reads plain values and the declarations, hands on the data plane's pipeline settings and the place of every fault.
-Knows nothing of models: whether tensors match is checked at load.
+Reads plain values and the declarations, hands on the data plane's pipeline settings and the place of every fault. Knows
+nothing of models: whether tensors match is checked at load.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
         about("Time limit to receive request headers.", why="Slow clients must not hold connections.", kind="duration"),
     ] = 30.0
     body_timeout_s: Annotated[
-        float, about("Time limit to receive a request body.", why="64 MiB at 2 MB/s takes 32 s.", kind="duration")
+        float, about("Time limit to receive a request body.", why="Enough for 64 MiB at 2.3 MB/s.", kind="duration")
     ] = 30.0
     drain_timeout_s: Annotated[
         float,
@@ -331,7 +331,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     env: Annotated[
         dict[str, str | None],
         about(
-            "Environment variables for the worker, in addition to the few that every worker gets. null passes on"
+            "Environment variables for the worker, in addition to the few that every worker gets. null:"
             " inferd's own value.",
             why="Workers see no secrets by default.",
             flag=False,
@@ -536,8 +536,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, rename={"class_": "cl
     kills_per_minute_max: Annotated[
         int,
         about(
-            "Maximum number of workers per minute that suspect requests may kill; beyond it they are answered"
-            " WorkerLost.",
+            "Maximum workers per minute that suspect requests may kill; beyond it they are answered WorkerLost.",
             why="Finding one poison request among 32 takes about ten kills.",
             ge=1,
             le=1000,

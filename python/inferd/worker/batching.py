@@ -53,12 +53,10 @@ def _decide(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
 def _probe(runtime: Runtime, load: dict[str, Any]) -> tuple[bool, Verdict]:
     once = not load.get("repeatable", True)
     # Only Python reliably raises an exception for an index beyond a vocabulary; libraries may crash.
-    out_of_vocabulary = load.get("runtime", "python") == "python"
+    unbounded = load.get("runtime", "python") == "python"
     try:
         samples = load.get("samples", ())
-        bounds = Bounds(
-            load["batch_rows_max"], load["tolerance"], samples, once=once, out_of_vocabulary=out_of_vocabulary
-        )
+        bounds = Bounds(load["batch_rows_max"], load["tolerance"], samples, once=once, unbounded=unbounded)
         found = probe(runtime, bounds)
     except Undecided as finding:
         # With batching: verify, live rows decide instead.

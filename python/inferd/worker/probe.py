@@ -58,7 +58,7 @@ class Bounds:
         samples: warm-up requests, whose rows are ordinary: plain values by input.
         once: whether the model has side effects: limits the probe to five runs, of two rows, one of them twice, and
             both together in both orders.
-        out_of_vocabulary: whether an out-of-range integer raises an exception at worst.
+        unbounded: whether integers beyond a vocabulary raise an exception at worst.
         seconds: see :data:`SECONDS`.
     """
 
@@ -66,7 +66,7 @@ class Bounds:
     tolerance: Mapping[str, float]
     samples: Sequence[Mapping[str, Any]] = ()
     once: bool = False
-    out_of_vocabulary: bool = False
+    unbounded: bool = False
     seconds: float = SECONDS
 
 
@@ -179,10 +179,8 @@ class _Probe:
             if tried and self._bounds.once:
                 break
             try:
-                generator = RowGenerator(
-                    self._runtime, recipe, self._bounds.samples, out_of_vocabulary=self._bounds.out_of_vocabulary
-                )
-                return generator, self._run(generator.ordinary(), 1)
+                rows = RowGenerator(self._runtime, recipe, self._bounds.samples, unbounded=self._bounds.unbounded)
+                return rows, self._run(rows.ordinary(), 1)
             except Exception as error:  # noqa: BLE001 (a model may raise anything; the next recipe may work)
                 fault = fault if tried else error
         raise fault

@@ -140,20 +140,14 @@ class RowGenerator:
         runtime: the loaded model.
         recipe: parameters of ordinary rows if the model has no example.
         samples: additional example rows: plain values by input.
-        out_of_vocabulary: whether integers beyond a vocabulary raise an exception at worst. Otherwise a library may
-            crash.
+        unbounded: whether integers beyond a vocabulary raise an exception at worst. Otherwise a library may crash.
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        recipe: Recipe,
-        samples: Sequence[Mapping[str, Any]] = (),
-        *,
-        out_of_vocabulary: bool = False,
+        self, runtime: Runtime, recipe: Recipe, samples: Sequence[Mapping[str, Any]] = (), *, unbounded: bool = False
     ) -> None:
         self._specs = runtime.signature.inputs
-        self._recipe, self._out_of_vocabulary = recipe, out_of_vocabulary
+        self._recipe, self._unbounded = recipe, unbounded
         example = runtime.example
         self._example = None if example is None else _arrays(self._specs, example)
         for sample_ in samples:
@@ -266,7 +260,7 @@ class RowGenerator:
         if _is_float(spec):
             return kind.floats(random, shape)
         most = 1 if spec.datatype == "BOOL" else kind.integer_max
-        if not self._out_of_vocabulary and spec.datatype != "UINT8":
+        if not self._unbounded and spec.datatype != "UINT8":
             known = 0 if self._example is None else int(max(self._example[spec.name].max(initial=0), 0))
             most = min(max(most, 0), known or _TRAINED_INTEGER_MAX)
         if most < 0:
@@ -305,7 +299,7 @@ class RowGenerator:
         if _is_float(spec):
             near: np.ndarray = chosen * random.uniform(0.8, 1.2, usual.shape)
             return near
-        if not self._out_of_vocabulary or spec.datatype == "BOOL":
+        if not self._unbounded or spec.datatype == "BOOL":
             return self._numeric(_KINDS[0], spec, random)
         adjacent: np.ndarray = np.trunc(chosen) + random.choice([-1, 1], usual.shape)
         return adjacent

@@ -42,7 +42,7 @@ def convert(library: Any, signature: Signature) -> Iterator[Any]:
     first, *later = _steps(library.estimator)
     inputs = _Columns(first, x, getattr(library, "schemas", ()))
     models = [_model(first, inputs.types), *(_model(step, {"x": _width(step)}) for step in later)]
-    for mapping in _output_mappings([output.name for output in models[-1].graph.output], signature.outputs):
+    for mapping in _mappings([output.name for output in models[-1].graph.output], signature.outputs):
         graph = Graph()
         found = graph.include(models[0], inputs.tensors(graph))
         for index, (step, model) in enumerate(zip(later, models[1:], strict=True), start=2):
@@ -151,9 +151,7 @@ def _refuses(step: Any, value: float) -> bool:
     return False
 
 
-def _output_mappings(
-    names: Sequence[str], outputs: Sequence[TensorSpec]
-) -> Iterator[dict[str, tuple[str, int | None]]]:
+def _mappings(names: Sequence[str], outputs: Sequence[TensorSpec]) -> Iterator[dict[str, tuple[str, int | None]]]:
     """Yield mappings of the signature's outputs to an output of a converted model and a column, ``None`` for all."""
     wanted = [spec.name for spec in outputs]
     if set(wanted) <= set(names):

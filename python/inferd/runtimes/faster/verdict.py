@@ -72,9 +72,8 @@ def try_onnx(load: dict[str, Any], folder: Path, tolerance: float | None) -> Ver
         trial.measure(alike)
         same = [one for one in alike if not one.comparison.needed(tolerance)]
         if not same:
-            return Verdict(
-                "library", _needs_tolerance(min(alike, key=lambda one: one.comparison.needed(tolerance)), tolerance)
-            )
+            closest = min(alike, key=lambda one: one.comparison.needed(tolerance))
+            return Verdict("library", _needs_tolerance(closest, tolerance))
         best = max(same, key=_score)
         if min(best.gains.values()) < 1:
             return Verdict("library", f"as ONNX it gives the same answers, but not faster ({best.figures})")

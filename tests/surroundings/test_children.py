@@ -128,3 +128,20 @@ def test_a_copy_of_the_servers_sockets_keeps_nothing_alive(offspring: Offspring,
             wait_for(lambda: shared_memory() == before, "the end of what was shared", 10)
         finally:
             os.kill(copy, signal.SIGKILL)
+
+
+def test_a_server_that_was_started_with_sigchld_ignored_serves_and_leaves_nothing(
+    offspring: Offspring, tmp_path: Path
+) -> None:
+    """As by a supervisor that wants no zombies. Where it is ignored, nobody can wait for the end of a child."""
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    with serving(offspring, tmp_path).within(sys.executable, "-c", program) as server:
+        all_answer(server, offspring)
+        first = offspring.alive()
+        for pid in children(zygote(server)):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not offspring.alive().keys() & first, f"the end of {first}", 10)
+        all_answer(server, offspring)
+    assert offspring.alive() == {}

@@ -105,7 +105,9 @@ async fn wait(pid: u32, ended: &AsyncFd<OwnedFd>, reaper: Reaper) -> Exit {
     match reaper {
         Reaper::Us(mark) => {
             if let Some(mark) = mark {
-                blocking(move || end_descendants(pid, mark)).await;
+                let there = is_unreaped(ended.get_ref());
+                blocking(move || if there { end_descendants(pid, mark) } else { descendants::sweep(mark) })
+                    .await;
             }
             match waitid(WaitId::PidFd(ended.get_ref().as_fd()), WaitIdOptions::EXITED) {
                 Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
@@ -126,6 +128,13 @@ async fn wait(pid: u32, ended: &AsyncFd<OwnedFd>, reaper: Reaper) -> Exit {
             }
         },
     }
+}
+
+/// Whether a child that has ended waits for being reaped, and nobody else has its number: a program around this one may
+/// reap every child, or have SIGCHLD ignored, which reaps them at once.
+pub(crate) fn is_unreaped(pidfd: &OwnedFd) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::PidFd(pidfd.as_fd()), look), Ok(Some(_)))
 }
 
 /// Runs `act` where it holds up no request.

@@ -17,7 +17,7 @@ use rustix::process::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::descendants::{Mark, end_descendants};
-use crate::process::{Process, Reaper};
+use crate::process::{Process, Reaper, is_unreaped};
 use crate::zygote::Zygote;
 
 /// Starts that wait for the thread at most; a start takes about a millisecond, so waiting is right.
@@ -66,8 +66,7 @@ impl Drop for Started {
         if let Some(pidfd) = &self.pidfd {
             // Both fail only for a process that is gone already; a killed one does not keep us waiting.
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
-            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-            if let Some(mark) = self.mark {
+            if let (true, Some(mark)) = (is_unreaped(pidfd), self.mark) {
                 end_descendants(self.pid, mark);
             }
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
@@ -224,6 +223,8 @@ impl Setup {
                 libc::sigaddset(&mut ending, signal);
             }
             check(libc::sigprocmask(libc::SIG_BLOCK, &ending, std::ptr::null_mut()))?;
+            // Where it is ignored nobody can wait for a child, and a zygote and models do.
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             // It can't fail: whoever wants less may have it. What it returns is the new value, which may be anything.
             libc::nice(self.nice);
             if let Some(cpus) = &self.cpus {

@@ -2,6 +2,8 @@
 //!
 //! Reads messages that tonic decoded, hands back messages. Knows nothing of frames or compression.
 
+use std::future::ready;
+
 use inferd_protocol::pb::inference::{ModelInferRequest, ModelInferResponse};
 use inferd_protocol::{Decoded, Limits, grpc as protocol};
 use inferd_types::{InferResponse, Result, Signature};
@@ -21,8 +23,13 @@ impl Wire for MessageForm {
     type Message = ModelInferRequest;
     type Answer = ModelInferResponse;
 
-    async fn read(&self, _: &ServerState, message: ModelInferRequest, _: &Held) -> Result<ModelInferRequest> {
-        Ok(message)
+    fn read(
+        &self,
+        _: &ServerState,
+        message: ModelInferRequest,
+        _: &Held,
+    ) -> impl Future<Output = Result<ModelInferRequest>> + Send {
+        ready(Ok(message))
     }
 
     /// Raw contents are only sliced; typed ones are turned into bytes one by one, which may take long.

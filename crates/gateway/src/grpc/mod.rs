@@ -36,8 +36,11 @@ const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// Answers one call.
 pub(crate) async fn answer(connected: &Connected, request: Request<Incoming>, arrived: Time) -> GrpcResponse {
     let server = &connected.server;
-    let head = RequestHead::read(request.method(), request.uri(), request.headers());
-    let caller = match server.admission.admit(connected.peer, arrived, &head) {
+    let admitted = {
+        let head = RequestHead::read(request.method(), request.uri(), request.headers());
+        server.admission.admit(connected.peer, arrived, &head)
+    };
+    let caller = match admitted {
         Ok(caller) => caller,
         Err(rejected) => return reject(server, *rejected),
     };

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, header};
 use inferd_protocol::{Decoded, RequestOptions, classify};
 use inferd_types::{Error, ErrorKind, InferRequest, InferResponse, Priority, RequestContext, Result, Tensor};
@@ -38,14 +39,19 @@ impl Inference<'_> {
     ///
     /// # Errors
     /// The form's, the model's or the dispatcher's; `DeadlineMissed` when the caller's time is over.
-    pub(crate) async fn answer<W: Wire>(&self, wire: W, body: W::Body) -> Result<W::Answer> {
-        match self.run(wire, body).await {
+    pub(crate) fn answer<W: Wire>(
+        &self,
+        wire: W,
+        body: W::Body,
+    ) -> impl Future<Output = Result<W::Answer>> + Send {
+        // Not an `async fn` around another, which would keep its arguments twice.
+        self.run(wire, body).map(|outcome| match outcome {
             Ok((timing, answer)) => {
                 record(self.server, self.caller, Some(self.target), Ok(&timing));
                 Ok(answer)
             }
             Err(error) => Err(self.failed(error)),
-        }
+        })
     }
 
     /// Records `error` as the outcome.
@@ -62,20 +68,23 @@ impl Inference<'_> {
             false => None,
             true => Some(Box::pin(self.read_regions(&mut decoded)).await?),
         };
-        let Decoded { id, inputs, options, .. } = decoded;
-        let mut response = self.submit(id.as_deref(), inputs, &options).await?;
+        // Taken apart in place: a second copy of its parts would make every request's future larger.
+        let inputs = std::mem::take(&mut decoded.inputs);
+        let mut response = self.submit(decoded.id.as_deref(), inputs, &decoded.options).await?;
+        let Decoded { id, options, .. } = &mut decoded;
         if !options.classes.is_empty() {
-            classify(&options, &self.target.signature, &mut response)?;
+            classify(options, &self.target.signature, &mut response)?;
         }
         if let Some(regions) = regions {
             Box::pin(regions.write(&self.target.signature, &response)).await?;
         }
         let timing = RequestTiming::of(&mut response);
         let answer = if W::is_large_answer(&response) {
+            let (id, options) = (id.take(), std::mem::take(options));
             Box::pin(encode_off_reactor(wire, self.target.clone(), id, options, response)).await?
         } else {
             let (model, signature) = (self.target.name(), &*self.target.signature);
-            let (id, options, response) = (id.as_deref(), &options, &response);
+            let (id, options, response) = (id.as_deref(), &*options, &response);
             wire.encode(&Reply { model, id, signature, options, response })?
         };
         Ok((timing, answer))
@@ -111,9 +120,10 @@ impl Inference<'_> {
     }
 
     /// Reads the inputs that are in shared memory.
-    pub(super) async fn read_regions(&self, decoded: &mut Decoded) -> Result<OutputRegions> {
+    pub(super) async fn read_regions(&self, decoded: &mut Decoded) -> Result<Box<OutputRegions>> {
         let regions = &self.server.regions;
-        regions.prepare(self.caller.tenant, self.held(), &self.target.signature, decoded).await
+        let signature = &self.target.signature;
+        regions.prepare(self.caller.tenant, self.held(), signature, decoded).await.map(Box::new)
     }
 
     async fn submit(

@@ -33,7 +33,7 @@ pub(crate) struct InferenceStream<W> {
     /// Of the latest response.
     last: Option<RequestTiming>,
     _held: Held,
-    _inputs: Option<OutputRegions>,
+    _inputs: Option<Box<OutputRegions>>,
 }
 
 impl<W: Wire> InferenceStream<W> {

@@ -42,8 +42,13 @@ impl Wire for GenerateForm {
     type Message = Bytes;
     type Answer = Vec<u8>;
 
-    async fn read(&self, server: &ServerState, body: RequestBody, held: &Held) -> Result<Bytes> {
-        form::read(server, body, self.coding, held).await
+    fn read(
+        &self,
+        server: &ServerState,
+        body: RequestBody,
+        held: &Held,
+    ) -> impl Future<Output = Result<Bytes>> + Send {
+        form::read(server, body, self.coding, held)
     }
 
     fn is_large(body: &Bytes) -> bool {

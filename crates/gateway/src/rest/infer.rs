@@ -50,9 +50,9 @@ where
         Err(error) => return response::error(&error),
     };
     let inference = request.on(&target);
-    let answered = match form(request.head) {
-        Ok(form) => inference.answer(form, body).await,
-        Err(error) => Err(inference.failed(error)),
+    let form = match form(request.head) {
+        Ok(form) => form,
+        Err(error) => return response::error(&inference.failed(error)),
     };
-    answered.unwrap_or_else(|error| response::error(&error))
+    inference.answer(form, body).await.unwrap_or_else(|error| response::error(&error))
 }

@@ -10,8 +10,6 @@ mod infer;
 mod plain;
 mod tensors;
 
-use std::sync::Arc;
-
 use http::request::Parts;
 use inferd_types::{Error, ErrorKind, Result, Time};
 
@@ -41,44 +39,35 @@ pub(crate) async fn answer(
         Ok(caller) => caller,
         Err(rejected) => return reject(server, &head, *rejected),
     };
-    let mut response = answer_caller(server, &head, &caller, body).await;
-    caller.ids.write(response.headers_mut());
-    response
-}
-
-/// Answers a request that was admitted.
-async fn answer_caller(
-    server: &Arc<ServerState>,
-    head: &RequestHead<'_>,
-    caller: &Caller,
-    body: RequestBody,
-) -> HttpResponse {
-    let request = RestRequest { server, head, caller };
+    let request = RestRequest { server, head: &head, caller: &caller };
     // What is rare is boxed: it may allocate, and must not make the future of an inference larger.
-    let answered = match find(head) {
+    let endpoint = find(&head);
+    let answered = match &endpoint {
         Ok(Endpoint::Model(path, ModelAction::Infer)) => {
-            return infer::answer(&request, &path, TensorForm::new, body).await;
+            Ok(infer::answer(&request, path, TensorForm::new, body).await)
         }
         Ok(Endpoint::Model(path, ModelAction::Plain)) => {
-            return Box::pin(infer::answer(&request, &path, PlainForm::values, body)).await;
+            Ok(Box::pin(infer::answer(&request, path, PlainForm::values, body)).await)
         }
         Ok(Endpoint::Model(path, ModelAction::Predict)) => {
-            return Box::pin(infer::answer(&request, &path, PlainForm::instances, body)).await;
+            Ok(Box::pin(infer::answer(&request, path, PlainForm::instances, body)).await)
         }
         Ok(Endpoint::Model(path, ModelAction::Generate)) => {
-            return Box::pin(generate::answer(&request, &path, body)).await;
+            Ok(Box::pin(generate::answer(&request, path, body)).await)
         }
         Ok(Endpoint::Model(path, ModelAction::GenerateStream)) => {
-            return Box::pin(generate::stream(&request, &path, body)).await;
+            Ok(Box::pin(generate::stream(&request, path, body)).await)
         }
         Ok(Endpoint::Docs(path)) => {
             let folder = server.settings.docs_folder.as_deref();
-            Box::pin(docs::answer(folder, path, head.headers, head.accepted_coding())).await
+            Box::pin(docs::answer(folder, *path, head.headers, head.accepted_coding())).await
         }
-        Ok(endpoint) => Box::pin(describe::answer(&request, &endpoint, body)).await,
-        Err(error) => Err(error),
+        Ok(endpoint) => Box::pin(describe::answer(&request, endpoint, body)).await,
+        Err(error) => Ok(failed(server, &head, &caller, error)),
     };
-    answered.unwrap_or_else(|error| failed(server, head, caller, &error))
+    let mut response = answered.unwrap_or_else(|error| failed(server, &head, &caller, &error));
+    caller.ids.write(response.headers_mut());
+    response
 }
 
 /// The endpoint of a request.

@@ -141,7 +141,7 @@ async fn bytes_in_flight_are_bounded_over_all_connections() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_told_so() {
+async fn a_connection_over_the_limit_is_refused() {
     let mut limits = settings();
     limits.connections_max = 2;
     let server = Server::with(limits).await;
@@ -158,7 +158,7 @@ async fn one_connection_too_many_is_told_so() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(refused.is_closed().await);
     drop(open);
-    crate::server::until("a place", || async { get(server.data, "/v2/health/live").await.status == 200 })
+    crate::server::until("a free connection", || async { get(server.data, "/v2/health/live").await.status == 200 })
         .await;
     server.stop().await;
 }

@@ -8,7 +8,6 @@ use inferd_dispatcher::{Moderation, Registry, Spawner, WorkerProcesses};
 use inferd_gateway::{Gateway, Metrics, serve};
 use inferd_types::Clock;
 use inferd_types::settings::GatewaySettings;
-use serde_json::json;
 
 use crate::client;
 use crate::model::{self, Gate};

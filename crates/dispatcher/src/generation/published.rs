@@ -4,7 +4,7 @@
 //! Knows nothing of requests, batches or replicas' memory.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -43,6 +43,8 @@ pub(crate) struct Published {
     description: OnceLock<Description>,
     statistics: Mutex<ModelStatistics>,
     pub(crate) replicas: ArcSwap<Vec<ReplicaStatus>>,
+    /// How many of them are wanted.
+    replicas_wanted: AtomicU32,
     pub(crate) profile: ArcSwap<Vec<(u32, f64)>>,
     /// What a new request has to expect, published for pipelines once one asks.
     estimate: Mutex<StepEstimate>,
@@ -57,6 +59,7 @@ impl Published {
     ) -> Published {
         Published {
             profile: ArcSwap::from_pointee(settings.profile.clone()),
+            replicas_wanted: AtomicU32::new(settings.replicas),
             settings,
             observer,
             events,
@@ -137,6 +140,14 @@ impl Published {
     pub(crate) fn statistics(&self) -> MutexGuard<'_, ModelStatistics> {
         // Counters are valid after every single addition.
         self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn replicas_wanted(&self) -> u32 {
+        self.replicas_wanted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_replicas_wanted(&self, replicas: u32) {
+        self.replicas_wanted.store(replicas, Ordering::Relaxed);
     }
 
     /// Publishes what `estimate` gives, where a pipeline reads it.

@@ -52,6 +52,7 @@ impl Intake {
     }
 
     /// Answers `request`: from the cache where there is one and it can, else by a run.
+    #[inline]
     pub(crate) fn submit(&self, request: InferRequest) -> Ticket {
         if self.steps_only.load(Ordering::Acquire) {
             return Ticket::refused(draining(self.name()));
@@ -60,6 +61,7 @@ impl Intake {
     }
 
     /// The same for a step of a request that a pipeline has admitted.
+    #[inline]
     pub(crate) fn submit_step(&self, request: InferRequest) -> Ticket {
         let Some(stages) = self.stages.get() else { return self.submitter.submit(request) };
         if self.published().is_decoupled() {

@@ -36,6 +36,7 @@ impl Filler {
     }
 
     /// Submits `request`, whose sequence has come to `state`.
+    #[inline]
     pub(crate) fn submit(&self, mut request: InferRequest, state: &[Tensor]) -> Ticket {
         match self.fill(&mut request, state) {
             Ok(()) => self.submitter.submit(request),

@@ -20,6 +20,7 @@ pub(crate) struct Submitter {
 }
 
 impl Submitter {
+    #[inline]
     pub(crate) fn submit(&self, request: InferRequest) -> Ticket {
         self.send(request, None)
     }

@@ -4,7 +4,9 @@
 
 use serde_json::{Value, json};
 
+use crate::generation::model::Model;
 use crate::generation::state::ModelState;
+
 use crate::handle::ModelHandle;
 use crate::intake::cache::lookup::Cache;
 use crate::route::Registry;
@@ -46,11 +48,16 @@ async fn of_model(model: &ModelHandle) -> Value {
         "platform": model.platform(),
         "facts": model.facts(),
         "batch_rows_max": model.settings().map(|settings| settings.batch_rows_max),
-        "running_max": model.settings().and_then(|settings| settings.machine.running_max(settings.replicas)),
+        "running_max": model.model().and_then(|model| running_max(model)),
         "replicas": replicas,
         "profile": model.profile(),
         "cache": model.model().and_then(|model| model.intake.cache()).map(Cache::status),
         "sequences": model.model().and_then(|model| model.intake.sequences()).map(|sequences| sequences.status()),
         "explain": model.explain().await,
     })
+}
+
+/// Most replicas that execute at once, with as many as there are to be now.
+fn running_max(model: &Model) -> Option<u32> {
+    model.published.settings.machine.running_max(model.published.replicas_wanted())
 }

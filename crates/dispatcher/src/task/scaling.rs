@@ -43,6 +43,7 @@ impl<L: Launcher> Task<L> {
         }
         tracing::info!(model = %name, version, before, wanted, "the number of replicas changes");
         self.scheduler.set_running_max(settings.machine.running_max(wanted));
+        self.published.set_replicas_wanted(wanted);
         while self.replicas.count() > wanted {
             if let Some(replica) = self.replicas.give_up_slot() {
                 self.retire(replica);

@@ -158,8 +158,10 @@ async fn a_connection_over_the_limit_is_refused() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(refused.is_closed().await);
     drop(open);
-    crate::server::until("a free connection", || async { get(server.data, "/v2/health/live").await.status == 200 })
-        .await;
+    crate::server::until("a free connection", || async {
+        get(server.data, "/v2/health/live").await.status == 200
+    })
+    .await;
     server.stop().await;
 }
 

@@ -135,6 +135,8 @@ class Zygote:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         for worker in self._children.values():
             _native.end_descendants(*worker)
+        # Behind all of that: one that a driver holds may take long to end.
+        for worker in self._children.values():
             os.waitpid(worker.pid, 0)
 
     def _become_worker(self, request: dict[str, Any], channel: int, log: int) -> NoReturn:

@@ -1,17 +1,17 @@
-//! What the gateway tells of itself and its models: gathers values from the dispatcher for `protocol` to write.
+//! Describes the server and its models: gathers values from the dispatcher for `protocol` to write.
 //!
-//! Reads handles, hands plain values to `protocol::describe`, in either form. Knows nothing of paths or calls.
+//! Reads handles, hands plain values to `protocol::describe`. Knows nothing of paths or calls.
 
 use inferd_dispatcher::{BatchStatistics, DurationStatistics, ModelHandle, ModelState};
 use inferd_protocol::describe::{self as wire, IndexEntry, IndexState, Model, Server, Span, Statistics};
 use inferd_types::{Error, ErrorKind, Result};
 
-use crate::infer::Target;
-use crate::state::Shared;
+use crate::infer::target::Target;
+use crate::state::ServerState;
 
 /// The server's own description.
-pub(crate) fn server(shared: &Shared) -> Server<'static> {
-    let extensions = if shared.regions.on() { wire::EXTENSIONS_WITH_SHARED_MEMORY } else { wire::EXTENSIONS };
+pub(crate) fn server(server: &ServerState) -> Server<'static> {
+    let extensions = if server.regions.on() { wire::EXTENSIONS_WITH_SHARED_MEMORY } else { wire::EXTENSIONS };
     Server { name: "inferd", version: env!("CARGO_PKG_VERSION"), extensions }
 }
 
@@ -20,14 +20,14 @@ pub(crate) fn server(shared: &Shared) -> Server<'static> {
 /// # Errors
 /// `NotFound`, `NotReady`.
 pub(crate) fn model<T>(
-    shared: &Shared,
+    server: &ServerState,
     name: &str,
     version: Option<&str>,
     write: impl FnOnce(&Model<'_>) -> T,
 ) -> Result<T> {
-    let target = Target::find(shared, name, version)?;
+    let target = Target::find(server, name, version)?;
     let settings = target.model.settings();
-    let versions: Vec<u64> = shared
+    let versions: Vec<u64> = server
         .registry
         .models()
         .iter()
@@ -55,19 +55,19 @@ pub(crate) fn model<T>(
 /// # Errors
 /// `NotFound`, `NotReady` where one is named.
 pub(crate) fn statistics<T>(
-    shared: &Shared,
+    server: &ServerState,
     named: Option<(&str, Option<&str>)>,
     write: impl FnOnce(&[Statistics<'_>]) -> T,
 ) -> Result<T> {
     let models = match named {
-        Some((name, version)) => vec![shared.registry.find(name, version)?],
-        None => shared.registry.models(),
+        Some((name, version)) => vec![server.registry.find(name, version)?],
+        None => server.registry.models(),
     };
-    let statistics: Vec<Statistics<'_>> = models.iter().map(|model| of_model(shared, model)).collect();
+    let statistics: Vec<Statistics<'_>> = models.iter().map(|model| of_model(server, model)).collect();
     Ok(write(&statistics))
 }
 
-fn of_model<'a>(shared: &Shared, model: &'a ModelHandle) -> Statistics<'a> {
+fn of_model<'a>(server: &ServerState, model: &'a ModelHandle) -> Statistics<'a> {
     let counted = model.statistics();
     let batch = |(rows, batch): (&u32, &BatchStatistics)| wire::BatchStatistics {
         rows: u64::from(*rows),
@@ -81,7 +81,7 @@ fn of_model<'a>(shared: &Shared, model: &'a ModelHandle) -> Statistics<'a> {
         // The dispatcher counts from the start of its clock; clients expect the time of day.
         last_inference_ms: match counted.last_inference_ms {
             0 => 0,
-            since_start => shared.epoch_ms + since_start,
+            since_start => server.epoch_ms + since_start,
         },
         inference_count: counted.inference_count,
         execution_count: counted.execution_count,
@@ -102,8 +102,8 @@ fn span(of: DurationStatistics) -> Span {
 }
 
 /// Hands a line for each model version to `write`; only those that are ready where `ready` says so.
-pub(crate) fn index<T>(shared: &Shared, ready: bool, write: impl FnOnce(&[IndexEntry<'_>]) -> T) -> T {
-    let models = shared.registry.models();
+pub(crate) fn index<T>(server: &ServerState, ready: bool, write: impl FnOnce(&[IndexEntry<'_>]) -> T) -> T {
+    let models = server.registry.models();
     let states: Vec<(&ModelHandle, IndexState, String)> = models
         .iter()
         .map(|model| match model.state() {
@@ -128,18 +128,18 @@ pub(crate) fn index<T>(shared: &Shared, ready: bool, write: impl FnOnce(&[IndexE
 
 /// # Errors
 /// `NotFound` where there is no such model, `NotReady` where it does not serve.
-pub(crate) fn ready(shared: &Shared, name: &str, version: Option<&str>) -> Result<()> {
-    let model = shared.registry.find(name, version)?;
-    if model.state() == ModelState::Ready && !shared.is_draining() {
+pub(crate) fn ready(server: &ServerState, name: &str, version: Option<&str>) -> Result<()> {
+    let model = server.registry.find(name, version)?;
+    if model.state() == ModelState::Ready && !server.is_draining() {
         return Ok(());
     }
     Err(Error::new(ErrorKind::NotReady, format!("model '{name}' is not ready; try again when it is")))
 }
 
-/// Why the server as a whole is not ready.
-pub(crate) fn not_ready(shared: &Shared) -> Error {
-    if shared.is_draining() {
-        return Error::new(ErrorKind::Draining, "the server is about to stop; go elsewhere");
+/// The reason why the server is not ready.
+pub(crate) fn not_ready(server: &ServerState) -> Error {
+    if server.is_draining() {
+        return Error::new(ErrorKind::Draining, "shutting down; retry another instance");
     }
     Error::new(ErrorKind::NotReady, "not every model is ready; see POST /v2/repository/index for which")
 }

@@ -1,4 +1,4 @@
-//! Reads request bodies, within the limits, and lets go of those that nobody wants.
+//! Reads request bodies within the limits, and discards those that nobody reads.
 //!
 //! Reads frames from hyper, hands on one buffer; counts every byte in [`Held`] before it is kept.
 //! Knows nothing of what a body means.
@@ -11,77 +11,114 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+use inferd_types::settings::GatewaySettings;
 use inferd_types::{Error, ErrorKind, Result};
+use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
-use crate::admit::inflight::Held;
-use crate::state::Shared;
+use super::inflight::Held;
 
-/// Work on bodies larger than this leaves the reactor, so that one large request never holds up the small ones.
-pub(crate) const LARGE_BYTES: usize = 256 * 1024;
-
-/// What is read and thrown away of a body that was refused before it was read, and for how long: a client that
-/// still sends would else meet a closed socket and never see the answer.
+/// How much of a body that nobody reads is received and thrown away, and for how long: a client that still sends
+/// would otherwise meet a closed socket and never see the answer.
 const DISCARD_MAX_BYTES: usize = 64 << 20;
 const DISCARD_MAX: Duration = Duration::from_secs(5);
-
-/// Reads `body` whole. `hint` is how hyper delivers it; see [`Delivery`].
-///
-/// # Errors
-/// `TooLarge` over `body_max_bytes`, `Overloaded` over `inflight_max_bytes`, `InvalidInput` where it is cut short or
-/// takes longer than `body_timeout_s`.
-pub(crate) async fn read(body: Incoming, delivery: Delivery, held: &Held, shared: &Shared) -> Result<Bytes> {
-    let exact = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    let mut reader = Reader { body: Some(body), pending: 0, delivery, slow: None, shared };
-    if let Some(exact) = exact {
-        // Known beforehand: refused before a byte of it is kept.
-        reader.check(exact)?;
-        held.at_least(exact)?;
-    }
-    let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
-    let mut read = 0;
-    // hyper tells the end of a body in a further turn; where the length is known there is no need to wait for it.
-    while exact != Some(read) {
-        let Some(data) = reader.next().await? else { break };
-        read += data.len();
-        reader.check(read)?;
-        held.at_least(read)?;
-        if first.is_empty() {
-            first = data;
-            continue;
-        }
-        if whole.is_empty() {
-            whole.reserve(exact.unwrap_or(read));
-            whole.extend_from_slice(&first);
-        }
-        whole.extend_from_slice(&data);
-    }
-    reader.body = None;
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
-}
 
 /// How hyper delivers a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// HTTP/1.1: it begins to read only when asked, so the first answer is always *not yet* and says nothing
+    /// HTTP/1.1: it begins to read only when polled, so the first poll is always pending and says nothing
     /// about the client. A timer for that would be set and dropped with every request.
-    WhenAsked,
-    /// HTTP/2: as it comes.
-    AsItComes,
+    OnDemand,
+    /// HTTP/2: it reads ahead.
+    Eager,
+}
+
+/// The body of a request. Dropped before it is read to its end, the rest is discarded in the background.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    /// `None` once there is nothing left to read or to discard.
+    incoming: Option<Incoming>,
+    delivery: Delivery,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, delivery: Delivery) -> RequestBody {
+        RequestBody { incoming: Some(incoming), delivery }
+    }
+
+    /// Reads it whole.
+    ///
+    /// # Errors
+    /// `TooLarge` over `body_max_bytes`, `Overloaded` over `inflight_max_bytes`, `InvalidInput` where it is cut short
+    /// or takes longer than `body_timeout_s`.
+    pub(crate) async fn read(self, held: &Held, settings: &GatewaySettings) -> Result<Bytes> {
+        let hint = self.incoming.as_ref().and_then(|incoming| incoming.size_hint().exact());
+        let exact = hint.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let mut reader = Reader { body: self, pending: 0, slow: None, settings };
+        if let Some(exact) = exact {
+            // Known beforehand: refused before a byte of it is kept.
+            reader.check(exact)?;
+            held.at_least(exact)?;
+        }
+        let mut first = Bytes::new();
+        let mut whole = BytesMut::new();
+        let mut read = 0;
+        // hyper signals the end of a body in a further turn; where the length is known there is no need to wait for it.
+        while exact != Some(read) {
+            let Some(data) = reader.next().await? else { break };
+            read += data.len();
+            reader.check(read)?;
+            held.at_least(read)?;
+            if first.is_empty() {
+                first = data;
+                continue;
+            }
+            if whole.is_empty() {
+                whole.reserve(exact.unwrap_or(read));
+                whole.extend_from_slice(&first);
+            }
+            whole.extend_from_slice(&data);
+        }
+        reader.body.incoming = None;
+        Ok(if whole.is_empty() { first } else { whole.freeze() })
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.incoming.take()
+            && !incoming.is_end_stream()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            // Out of the request's way: the answer is sent at once, the connection is closed where this ends early.
+            runtime.spawn(discard(incoming));
+        }
+    }
+}
+
+async fn discard(mut incoming: Incoming) {
+    let receiving = async {
+        let mut left = DISCARD_MAX_BYTES;
+        while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_MAX, receiving).await;
 }
 
 struct Reader<'a> {
-    body: Option<Incoming>,
+    body: RequestBody,
     pending: u32,
-    delivery: Delivery,
     slow: Option<Pin<Box<Sleep>>>,
-    shared: &'a Shared,
+    settings: &'a GatewaySettings,
 }
 
 impl Reader<'_> {
     fn check(&self, bytes: usize) -> Result<()> {
-        let max = self.shared.settings.body_max_bytes;
+        let max = self.settings.body_max_bytes;
         if bytes <= max { Ok(()) } else { Err(too_large(max)) }
     }
 
@@ -97,56 +134,22 @@ impl Reader<'_> {
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(Ok(None)) };
-        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
+        let Some(incoming) = &mut self.body.incoming else { return Poll::Ready(Ok(None)) };
+        if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(context) {
             return Poll::Ready(frame.transpose().map_err(|_| cut_short()));
         }
         self.pending += 1;
-        if self.pending > 1 || self.delivery == Delivery::AsItComes {
-            let limit = self.shared.settings.body_timeout_s.0;
+        if self.pending > 1 || self.body.delivery == Delivery::Eager {
+            let limit = self.settings.body_timeout_s.0;
             let slow = self.slow.get_or_insert_with(|| Box::pin(sleep(limit)));
             if slow.as_mut().poll(context).is_ready() {
-                // A client this slow is not waited for any longer: nothing is discarded.
-                self.body = None;
+                // Nothing is discarded: a client this slow is not waited for any longer.
+                self.body.incoming = None;
                 return Poll::Ready(Err(too_slow(limit)));
             }
         }
         Poll::Pending
     }
-}
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        if let Some(body) = self.body.take() {
-            discard(body);
-        }
-    }
-}
-
-/// Reads and throws away what the client still sends, in the background and within bounds.
-pub(crate) fn discard(mut body: Incoming) {
-    if body.is_end_stream() {
-        return;
-    }
-    let within = tokio::time::timeout(DISCARD_MAX, async move {
-        let mut left = DISCARD_MAX_BYTES;
-        while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                return;
-            }
-        }
-    });
-    // Out of the request's way: the answer is sent at once, the connection is closed where this ends early.
-    tokio::spawn(within);
-}
-
-/// Runs `work` where it may take long.
-pub(crate) async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        Error::new(ErrorKind::Internal, "the server failed to read or write a large body")
-            .with_detail(error.to_string())
-    })
 }
 
 pub(crate) fn too_large(max: usize) -> Error {
@@ -165,6 +168,6 @@ pub(crate) fn too_slow(limit: Duration) -> Error {
     )
 }
 
-pub(crate) fn cut_short() -> Error {
+fn cut_short() -> Error {
     Error::new(ErrorKind::InvalidInput, "the body ended before it was whole; send it again")
 }

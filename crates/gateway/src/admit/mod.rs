@@ -3,6 +3,8 @@
 //! Reads headers and bodies, hands on a caller and bytes that are counted. Knows nothing of models.
 
 pub(crate) mod body;
+pub(crate) mod caller;
+pub(crate) mod head;
 pub(crate) mod inflight;
 pub(crate) mod tenants;
 pub(crate) mod trace;

@@ -1,7 +1,6 @@
-//! On whose behalf requests come.
+//! Tenants: the number and the weight by which the scheduler shares.
 //!
-//! Reads one header of each request, hands on the number and the weight that the scheduler shares by.
-//! Knows nothing of how it shares.
+//! Reads one header of each request, hands on a [`Tenant`]. Knows nothing of how the scheduler shares.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{PoisonError, RwLock};
@@ -9,18 +8,18 @@ use std::sync::{PoisonError, RwLock};
 use http::{HeaderMap, HeaderName};
 use inferd_types::{Error, ErrorKind, Result, Tenant};
 
-/// Names that the settings don't know and that get a queue of their own; the rest share one. A bound, since whoever
-/// may call may make up names, and each costs the scheduler a little for ever.
+/// Names outside the settings that get a queue of their own; the rest share one. Bounded, since any caller can invent
+/// names, and each costs the scheduler memory for ever.
 const UNKNOWN_MAX: usize = 1024;
 
 /// Longest unknown name that is remembered.
 const NAME_MAX_BYTES: usize = 128;
 
-/// The tenants that there are. Numbers: 0 who doesn't say, then those of the settings, then one for all who are too
-/// many, then the unknown as they come.
+/// The tenants. Numbers: 0 for requests without the header, then those of the settings, then one for all names beyond
+/// [`UNKNOWN_MAX`], then unknown names in the order of their first request.
 #[derive(Debug, Default)]
 pub(crate) struct Tenants {
-    /// Where the name stands; `None`: everyone is nobody in particular.
+    /// The header that names the tenant; `None`: tenancy is disabled.
     header: Option<HeaderName>,
     named: HashMap<Box<[u8]>, Tenant>,
     /// By number less one, for labels.
@@ -49,7 +48,7 @@ impl Tenants {
         Ok(tenants)
     }
 
-    /// Who sent a request with these headers.
+    /// The tenant of a request with these headers.
     pub(crate) fn of(&self, headers: &HeaderMap) -> Tenant {
         let Some(name) = self.header.as_ref().and_then(|header| headers.get(header)) else {
             return Tenant::default();
@@ -58,9 +57,14 @@ impl Tenants {
         self.named.get(name).copied().unwrap_or_else(|| Tenant { id: self.unknown(name), weight: 1 })
     }
 
-    /// What metrics call a tenant; `None` for those that the settings don't name: anybody could make labels.
+    /// The tenant in metrics; `None` outside the settings: any caller could create labels.
     pub(crate) fn label(&self, tenant: Tenant) -> Option<&str> {
         self.names.get((tenant.id as usize).checked_sub(1)?).map(String::as_str)
+    }
+
+    /// Numbers that there may be; 0 where tenancy is disabled.
+    pub(crate) fn count_max(&self) -> usize {
+        self.header.as_ref().map_or(0, |_| self.names.len() + 2 + UNKNOWN_MAX)
     }
 
     fn unknown(&self, name: &[u8]) -> u32 {
@@ -112,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_is_nobody_in_particular() {
+    fn a_request_without_the_header_has_the_default_tenant() {
         assert_eq!(tenants().of(&HeaderMap::new()), Tenant::default());
         assert_eq!(tenants().label(Tenant::default()), None);
         let off = Tenants::new(None, &BTreeMap::new()).unwrap();
@@ -129,6 +133,7 @@ mod tests {
         assert_eq!(of(&tenants, &"long".repeat(100)).id, of(&tenants, "one more").id);
         assert_eq!(of(&tenants, "name-0"), first);
         assert_eq!(of(&tenants, "gold").id, 1);
+        assert!(ids.iter().all(|id| (*id as usize) < tenants.count_max()));
     }
 
     #[test]

@@ -1,24 +1,46 @@
 //! Request ids and W3C trace context.
 //!
-//! Reads the headers `x-request-id` and `traceparent`, hands out what answers and spans carry.
-//! Does not know whether anybody collects spans.
+//! Reads the headers `x-request-id` and `traceparent`, hands out the ids that answers and spans carry.
+//! Does not know whether spans are collected.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header that carries the trace context, in and out.
 pub(crate) const TRACEPARENT: &str = "traceparent";
 /// The header that carries the request id, in and out.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
 
-/// Longest request id that is taken over; a longer one is replaced, so that logs stay readable.
+/// Longest request id that is kept; a longer one is replaced, so that logs stay readable.
 const REQUEST_ID_MAX: usize = 128;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Makes ids that are unique in practice. Not secret: they name things, they open nothing.
+/// The ids of one request, which its answer carries too.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestIds {
+    pub(crate) request_id: HeaderValue,
+    /// The place in a trace; `None` where the client sent none and no spans are collected.
+    pub(crate) trace: Option<TraceContext>,
+}
+
+impl RequestIds {
+    pub(crate) fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
+    }
+
+    /// Sets the headers of an answer.
+    pub(crate) fn write(self, headers: &mut HeaderMap) {
+        if let Some(trace) = self.trace {
+            headers.insert(HeaderName::from_static(TRACEPARENT), trace.header());
+        }
+        headers.insert(HeaderName::from_static(REQUEST_ID), self.request_id);
+    }
+}
+
+/// Makes ids that are unique in practice. They are not secrets.
 #[derive(Debug)]
 pub(crate) struct Ids {
     seed: u64,
@@ -31,7 +53,7 @@ impl Ids {
         Ids { seed: RandomState::new().hash_one(0), next: AtomicU64::new(1) }
     }
 
-    /// A number that is not 0 and that no other call in this process has got.
+    /// A number that is not 0 and unique in this process.
     pub(crate) fn number(&self) -> u64 {
         // The output function of SplitMix64 (Steele et al., 2014) over a counter: a bijection, so never the same twice.
         let mut z =
@@ -55,36 +77,36 @@ impl Ids {
     }
 
     /// The context of a further span of this server under the same parent.
-    pub(crate) fn sibling(&self, of: Context) -> Context {
-        Context { span: self.number(), ..of }
+    pub(crate) fn sibling(&self, of: TraceContext) -> TraceContext {
+        TraceContext { span: self.number(), ..of }
     }
 
     /// The context of this server's own span: a child of `sent`, or the root of a new trace.
-    pub(crate) fn context(&self, sent: Option<Parent>) -> Context {
+    pub(crate) fn context(&self, sent: Option<TraceParent>) -> TraceContext {
         let span = self.number();
         match sent {
             Some(parent) => {
-                Context { trace: parent.trace, span, parent: Some(parent.span), sampled: parent.sampled }
+                TraceContext { trace: parent.trace, span, parent: Some(parent.span), sampled: parent.sampled }
             }
             None => {
                 let trace = u128::from(self.number()) << 64 | u128::from(self.number());
-                Context { trace, span, parent: None, sampled: true }
+                TraceContext { trace, span, parent: None, sampled: true }
             }
         }
     }
 }
 
-/// What a `traceparent` header says.
+/// The content of a `traceparent` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Parent {
+pub(crate) struct TraceParent {
     trace: u128,
     span: u64,
     sampled: bool,
 }
 
-impl Parent {
+impl TraceParent {
     /// Reads the header; `None` where it is not what the recommendation (W3C Trace Context, section 3.2) allows.
-    pub(crate) fn parse(header: &HeaderValue) -> Option<Parent> {
+    pub(crate) fn parse(header: &HeaderValue) -> Option<TraceParent> {
         let text = header.to_str().ok()?;
         let mut fields = text.split('-');
         let (version, trace, span, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
@@ -100,20 +122,20 @@ impl Parent {
         }
         let (trace, span) = (hex(trace, 32)?, u64::try_from(hex(span, 16)?).ok()?);
         let sampled = hex(flags, 2)? & 1 == 1;
-        (trace != 0 && span != 0).then_some(Parent { trace, span, sampled })
+        (trace != 0 && span != 0).then_some(TraceParent { trace, span, sampled })
     }
 }
 
 /// The place of this server's span in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Context {
+pub(crate) struct TraceContext {
     pub(crate) trace: u128,
     pub(crate) span: u64,
     pub(crate) parent: Option<u64>,
     pub(crate) sampled: bool,
 }
 
-impl Context {
+impl TraceContext {
     /// The header that passes this span on.
     pub(crate) fn header(&self) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
@@ -139,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_trace_is_kept_and_the_span_is_new() {
-        let parent = Parent::parse(&HeaderValue::from_static(SENT)).unwrap();
+        let parent = TraceParent::parse(&HeaderValue::from_static(SENT)).unwrap();
         let ids = Ids::new();
         let context = ids.context(Some(parent));
         let header = context.header();
@@ -149,7 +171,7 @@ mod tests {
         assert_ne!(header[36..52], SENT[36..52]);
         assert_eq!(header[52..], SENT[52..]);
         assert_eq!(context.parent, Some(0x00f0_67aa_0ba9_02b7));
-        assert_eq!(Parent::parse(&context.header()).unwrap().span, context.span);
+        assert_eq!(TraceParent::parse(&context.header()).unwrap().span, context.span);
     }
 
     #[test]
@@ -165,10 +187,10 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
             "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
         ] {
-            assert_eq!(Parent::parse(&HeaderValue::from_static(sent)), None, "{sent}");
+            assert_eq!(TraceParent::parse(&HeaderValue::from_static(sent)), None, "{sent}");
         }
         assert!(
-            Parent::parse(&HeaderValue::from_static(
+            TraceParent::parse(&HeaderValue::from_static(
                 "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-more"
             ))
             .is_some_and(|parent| !parent.sampled)

@@ -1,7 +1,7 @@
-//! Unpacks request bodies and packs response bodies: gzip and deflate, as HTTP means them.
+//! Decompresses request bodies and compresses response bodies: gzip and deflate, as HTTP defines them.
 //!
 //! Reads header values and whole bodies, hands back whole bodies. Knows nothing of sockets or limits other than
-//! the one on the unpacked size, which it keeps while unpacking: a bomb never unfolds further than that.
+//! the one on the decompressed size, which it keeps while it decompresses: a bomb never grows beyond that.
 
 use std::io::{Read, Write};
 
@@ -12,30 +12,30 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use http::HeaderValue;
 use inferd_types::{Error, ErrorKind, Result};
 
-/// Bodies smaller than this are sent as they are, even to who accepts a packed one: packing costs more CPU than
-/// the whole request, and the result is hardly smaller than one TCP segment either way.
-pub(crate) const PACK_MIN_BYTES: usize = 1024;
+/// Bodies smaller than this are never compressed: that would cost more CPU than the whole request, and the result is
+/// hardly smaller than one TCP segment either way.
+pub(crate) const COMPRESS_MIN_BYTES: usize = 1024;
 
-/// How a body is packed.
+/// How a body is compressed (RFC 9110, section 8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Packing {
+pub(crate) enum ContentCoding {
     /// `gzip`.
     Gzip,
     /// `deflate`: a zlib stream.
     Deflate,
 }
 
-impl Packing {
-    /// The packing that `Content-Encoding` names; `None` for `identity`.
+impl ContentCoding {
+    /// The coding that `Content-Encoding` names; `None` for `identity`.
     ///
     /// # Errors
     /// `UnsupportedMedia` for any other.
-    pub(crate) fn of_request(value: &HeaderValue) -> Result<Option<Packing>> {
+    pub(crate) fn of_request(value: &HeaderValue) -> Result<Option<ContentCoding>> {
         let name = value.as_bytes().trim_ascii();
         if name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip") {
-            Ok(Some(Packing::Gzip))
+            Ok(Some(ContentCoding::Gzip))
         } else if name.eq_ignore_ascii_case(b"deflate") {
-            Ok(Some(Packing::Deflate))
+            Ok(Some(ContentCoding::Deflate))
         } else if name.is_empty() || name.eq_ignore_ascii_case(b"identity") {
             Ok(None)
         } else {
@@ -49,8 +49,8 @@ impl Packing {
         }
     }
 
-    /// What `Accept-Encoding` asks for: the first of gzip and deflate that it names and does not forbid.
-    pub(crate) fn for_response(value: &HeaderValue) -> Option<Packing> {
+    /// The coding that `Accept-Encoding` asks for: the first of gzip and deflate that it names and does not forbid.
+    pub(crate) fn for_response(value: &HeaderValue) -> Option<ContentCoding> {
         value.to_str().ok()?.split(',').find_map(|item| {
             let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
             let forbidden = parameters
@@ -59,8 +59,8 @@ impl Packing {
                 .is_some_and(|q| q.trim().parse::<f32>().is_ok_and(|q| q <= 0.0));
             match name.trim() {
                 _ if forbidden => None,
-                "gzip" | "x-gzip" => Some(Packing::Gzip),
-                "deflate" => Some(Packing::Deflate),
+                "gzip" | "x-gzip" => Some(ContentCoding::Gzip),
+                "deflate" => Some(ContentCoding::Deflate),
                 _ => None,
             }
         })
@@ -69,41 +69,41 @@ impl Packing {
     /// The value of `Content-Encoding`.
     pub(crate) fn header(self) -> HeaderValue {
         HeaderValue::from_static(match self {
-            Packing::Gzip => "gzip",
-            Packing::Deflate => "deflate",
+            ContentCoding::Gzip => "gzip",
+            ContentCoding::Deflate => "deflate",
         })
     }
 
-    /// Unpacks `body` to at most `max` bytes.
+    /// Decompresses `body` to at most `max` bytes.
     ///
     /// # Errors
     /// `TooLarge` past `max`; `InvalidInput` where `body` is not what its header says.
-    pub(crate) fn unpack(self, body: &Bytes, max: usize) -> Result<Bytes> {
+    pub(crate) fn decompress(self, body: &Bytes, max: usize) -> Result<Bytes> {
         match self {
-            Packing::Gzip => read_limited(MultiGzDecoder::new(&body[..]), max),
+            ContentCoding::Gzip => read_limited(MultiGzDecoder::new(&body[..]), max),
             // Some clients send a bare deflate stream under this name; a zlib header tells the two apart.
-            Packing::Deflate if is_zlib(body) => read_limited(ZlibDecoder::new(&body[..]), max),
-            Packing::Deflate => read_limited(DeflateDecoder::new(&body[..]), max),
+            ContentCoding::Deflate if is_zlib(body) => read_limited(ZlibDecoder::new(&body[..]), max),
+            ContentCoding::Deflate => read_limited(DeflateDecoder::new(&body[..]), max),
         }
     }
 
-    /// Packs `body`. The fast level: on tensors the slower ones gain a few per cent for several times the CPU.
-    pub(crate) fn pack(self, body: &[u8]) -> Bytes {
+    /// Compresses `body`. The fast level: on tensors the slower ones gain a few per cent for several times the CPU.
+    pub(crate) fn compress(self, body: &[u8]) -> Bytes {
         const FITS: &str = "a Vec takes every write";
         let out = Vec::with_capacity(body.len() / 2 + 64);
-        let packed = match self {
-            Packing::Gzip => {
+        let compressed = match self {
+            ContentCoding::Gzip => {
                 let mut encoder = GzEncoder::new(out, Compression::fast());
                 encoder.write_all(body).expect(FITS);
                 encoder.finish()
             }
-            Packing::Deflate => {
+            ContentCoding::Deflate => {
                 let mut encoder = ZlibEncoder::new(out, Compression::fast());
                 encoder.write_all(body).expect(FITS);
                 encoder.finish()
             }
         };
-        packed.expect(FITS).into()
+        compressed.expect(FITS).into()
     }
 }
 
@@ -112,8 +112,8 @@ fn is_zlib(body: &[u8]) -> bool {
 }
 
 fn read_limited(reader: impl Read, max: usize) -> Result<Bytes> {
-    let mut unpacked = Vec::new();
-    reader.take(max as u64 + 1).read_to_end(&mut unpacked).map_err(|error| {
+    let mut decompressed = Vec::new();
+    reader.take(max as u64 + 1).read_to_end(&mut decompressed).map_err(|error| {
         Error::new(
             ErrorKind::InvalidInput,
             format!(
@@ -121,10 +121,10 @@ fn read_limited(reader: impl Read, max: usize) -> Result<Bytes> {
             ),
         )
     })?;
-    if unpacked.len() > max {
+    if decompressed.len() > max {
         return Err(too_large(max));
     }
-    Ok(unpacked.into())
+    Ok(decompressed.into())
 }
 
 fn too_large(max: usize) -> Error {
@@ -143,11 +143,11 @@ mod tests {
     #[test]
     fn what_is_packed_unpacks_to_the_same() {
         let body = Bytes::from(vec![7u8; 10_000]);
-        for packing in [Packing::Gzip, Packing::Deflate] {
-            let packed = packing.pack(&body);
+        for coding in [ContentCoding::Gzip, ContentCoding::Deflate] {
+            let packed = coding.compress(&body);
             assert!(packed.len() < 200);
-            assert_eq!(packing.unpack(&packed, 10_000).unwrap(), body);
-            assert_eq!(packing.unpack(&packed, 9_999).unwrap_err().kind(), ErrorKind::TooLarge);
+            assert_eq!(coding.decompress(&packed, 10_000).unwrap(), body);
+            assert_eq!(coding.decompress(&packed, 9_999).unwrap_err().kind(), ErrorKind::TooLarge);
         }
     }
 
@@ -156,24 +156,24 @@ mod tests {
         let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(b"hello hello hello").unwrap();
         let packed = Bytes::from(encoder.finish().unwrap());
-        assert_eq!(&Packing::Deflate.unpack(&packed, 100).unwrap()[..], b"hello hello hello");
+        assert_eq!(&ContentCoding::Deflate.decompress(&packed, 100).unwrap()[..], b"hello hello hello");
     }
 
     #[test]
     fn garbage_and_cut_streams_are_the_clients_fault() {
-        let whole = Packing::Gzip.pack(&[1; 5000]);
+        let whole = ContentCoding::Gzip.compress(&[1; 5000]);
         for body in [Bytes::from_static(b"not packed"), whole.slice(..whole.len() - 9)] {
-            for packing in [Packing::Gzip, Packing::Deflate] {
-                assert_eq!(packing.unpack(&body, 1 << 20).unwrap_err().kind(), ErrorKind::InvalidInput);
+            for coding in [ContentCoding::Gzip, ContentCoding::Deflate] {
+                assert_eq!(coding.decompress(&body, 1 << 20).unwrap_err().kind(), ErrorKind::InvalidInput);
             }
         }
     }
 
     #[test]
     fn a_response_is_packed_only_as_it_is_asked_for() {
-        let asked = |value| Packing::for_response(&HeaderValue::from_static(value));
-        assert_eq!(asked("gzip"), Some(Packing::Gzip));
-        assert_eq!(asked("br, deflate;q=0.5, gzip"), Some(Packing::Deflate));
+        let asked = |value| ContentCoding::for_response(&HeaderValue::from_static(value));
+        assert_eq!(asked("gzip"), Some(ContentCoding::Gzip));
+        assert_eq!(asked("br, deflate;q=0.5, gzip"), Some(ContentCoding::Deflate));
         assert_eq!(asked("gzip;q=0, deflate;q=0.0"), None);
         assert_eq!(asked("identity"), None);
         assert_eq!(asked(""), None);

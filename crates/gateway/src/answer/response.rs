@@ -1,6 +1,6 @@
-//! What goes back over HTTP: bodies, headers, errors.
+//! HTTP responses: bodies, headers, errors.
 //!
-//! Reads bytes and errors, hands responses to hyper. Knows nothing of what was asked.
+//! Reads bytes and errors, hands responses to hyper. Knows nothing of requests.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,11 +13,11 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use inferd_types::{Error, RetryHint};
 
-use crate::accept::connection::Busy;
+use crate::accept::activity::ActiveRequest;
 
-/// The body of any answer on the data port.
+/// The body of any response on the data port.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum ResponseBody {
     /// Whole; `None` once it is sent.
     Whole(Option<Bytes>),
     /// From tonic.
@@ -26,11 +26,11 @@ pub(crate) enum Answer {
     Events(Events),
 }
 
-/// The body of `text/event-stream`. Dropped before its end, what makes the events ends too.
+/// The body of `text/event-stream`. Dropping it before its end cancels the request behind it.
 pub(crate) struct Events {
     events: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
-    /// The connection is not idle while they come.
-    pub(crate) busy: Option<Busy>,
+    /// Keeps the connection from being idle while events come.
+    pub(crate) active: Option<ActiveRequest>,
 }
 
 impl std::fmt::Debug for Events {
@@ -39,9 +39,9 @@ impl std::fmt::Debug for Events {
     }
 }
 
-pub(crate) type HttpResponse = Response<Answer>;
+pub(crate) type HttpResponse = Response<ResponseBody>;
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = tonic::Status;
 
@@ -50,12 +50,12 @@ impl Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         match &mut *self {
-            Answer::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Answer::Grpc(body) => Pin::new(body).poll_frame(context),
-            Answer::Events(body) => {
+            ResponseBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            ResponseBody::Grpc(body) => Pin::new(body).poll_frame(context),
+            ResponseBody::Events(body) => {
                 let next = body.events.as_mut().poll_next(context);
                 if let Poll::Ready(None) = next {
-                    body.busy = None;
+                    body.active = None;
                 }
                 next.map(|next| next.map(|event| Ok(Frame::data(event))))
             }
@@ -64,43 +64,43 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Answer::Whole(bytes) => bytes.is_none(),
-            Answer::Grpc(body) => body.is_end_stream(),
-            Answer::Events(_) => false,
+            ResponseBody::Whole(bytes) => bytes.is_none(),
+            ResponseBody::Grpc(body) => body.is_end_stream(),
+            ResponseBody::Events(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Answer::Whole(bytes) => {
+            ResponseBody::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Answer::Grpc(body) => body.size_hint(),
-            Answer::Events(_) => SizeHint::default(),
+            ResponseBody::Grpc(body) => body.size_hint(),
+            ResponseBody::Events(_) => SizeHint::default(),
         }
     }
 }
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer without a body.
+/// A response without a body.
 pub(crate) fn empty(status: StatusCode) -> HttpResponse {
-    let mut response = Response::new(Answer::Whole(None));
+    let mut response = Response::new(ResponseBody::Whole(None));
     *response.status_mut() = status;
     response
 }
 
-/// An answer with a JSON body.
+/// A response with a JSON body.
 pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
-    let mut response = Response::new(Answer::Whole(Some(body.into())));
+    let mut response = Response::new(ResponseBody::Whole(Some(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }
 
-/// An answer of events.
+/// A response of events.
 pub(crate) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> HttpResponse {
-    let mut response = Response::new(Answer::Events(Events { events: Box::pin(events), busy: None }));
+    let mut response = Response::new(ResponseBody::Events(Events { events: Box::pin(events), active: None }));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -117,17 +117,17 @@ pub(crate) fn error(error: &Error) -> HttpResponse {
     response
 }
 
-/// The answer to `HEAD`: what it would be, without its body.
+/// The response to `HEAD`: that of `GET` without its body.
 pub(crate) fn head_of(mut response: HttpResponse) -> HttpResponse {
     let length = response.body().size_hint().exact();
-    *response.body_mut() = Answer::Whole(None);
+    *response.body_mut() = ResponseBody::Whole(None);
     if let Some(length) = length {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     response
 }
 
-/// Says which methods the path takes.
+/// Names the methods that the path takes.
 pub(crate) fn with_allow(mut response: HttpResponse, methods: &[Method]) -> HttpResponse {
     let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
     if let Ok(allow) = HeaderValue::from_str(&allow) {
@@ -150,7 +150,7 @@ pub(crate) fn retry_pushback_ms(error: &Error) -> Option<u64> {
     })
 }
 
-/// What hyper's services return: they never fail, they answer.
+/// What hyper's services return. Errors are responses.
 pub(crate) type Served = Result<HttpResponse, Infallible>;
 
 #[cfg(test)]

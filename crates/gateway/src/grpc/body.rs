@@ -17,8 +17,8 @@ use tonic::Status;
 use super::status;
 use crate::admit::body::{too_large, too_slow};
 use crate::admit::inflight::Held;
-use crate::infer::refused_here;
-use crate::state::Shared;
+use crate::infer::record::count_refusal;
+use crate::state::ServerState;
 
 /// A flag and four bytes of length stand before each message.
 const PREFIX_BYTES: usize = 5;
@@ -26,7 +26,7 @@ const PREFIX_BYTES: usize = 5;
 #[derive(Debug)]
 pub(super) struct CallBody {
     inner: Incoming,
-    shared: SharedRef,
+    server: ServerRef,
     held: Arc<Held>,
     framing: Framing,
     /// Whether the stream may rest between messages (a unary call may not).
@@ -34,16 +34,16 @@ pub(super) struct CallBody {
     slow: Option<Pin<Box<Sleep>>>,
 }
 
-/// `Shared` has nothing worth printing.
-struct SharedRef(Arc<Shared>);
+/// `ServerState` without its content, for `Debug`.
+struct ServerRef(Arc<ServerState>);
 
-impl std::fmt::Debug for SharedRef {
+impl std::fmt::Debug for ServerRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Shared")
+        f.write_str("ServerState")
     }
 }
 
-/// Where in the sequence of messages the bytes are.
+/// The position in the sequence of messages.
 #[derive(Debug, Default)]
 struct Framing {
     prefix: [u8; PREFIX_BYTES],
@@ -53,7 +53,7 @@ struct Framing {
 }
 
 impl Framing {
-    /// Follows `data`; tells the length of the first message in it that is longer than `max`.
+    /// Follows `data`. The error is the length of the first message in it that is longer than `max`.
     fn follow(&mut self, mut data: &[u8], max: usize) -> Result<(), usize> {
         while !data.is_empty() {
             if self.left > 0 {
@@ -84,10 +84,15 @@ impl Framing {
 }
 
 impl CallBody {
-    pub(super) fn new(inner: Incoming, shared: &Arc<Shared>, held: Arc<Held>, lasting: bool) -> CallBody {
+    pub(super) fn new(
+        inner: Incoming,
+        server: &Arc<ServerState>,
+        held: Arc<Held>,
+        lasting: bool,
+    ) -> CallBody {
         CallBody {
             inner,
-            shared: SharedRef(shared.clone()),
+            server: ServerRef(server.clone()),
             held,
             framing: Framing::default(),
             lasting,
@@ -96,7 +101,7 @@ impl CallBody {
     }
 
     fn take(&mut self, data: &[u8]) -> Result<(), Error> {
-        let max = self.shared.0.settings.body_max_bytes;
+        let max = self.server.0.settings.body_max_bytes;
         self.framing.follow(data, max).map_err(|_| too_large(max))?;
         self.held.add(data.len())
     }
@@ -113,14 +118,14 @@ impl Body for CallBody {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
             let Some(frame) = frame else { return Poll::Ready(None) };
-            // The client reset the stream or is gone: tonic ends the call in silence.
+            // The client reset the stream or disconnected: tonic ends the call without an answer.
             let Ok(frame) = frame else {
                 return Poll::Ready(Some(Err(Status::cancelled("the call ended early"))));
             };
             if let Some(data) = frame.data_ref()
                 && let Err(error) = this.take(data)
             {
-                refused_here(&this.shared.0, &error);
+                count_refusal(&this.server.0, &error);
                 return Poll::Ready(Some(Err(status::of(&error))));
             }
             if this.framing.is_between_messages() {
@@ -129,7 +134,7 @@ impl Body for CallBody {
             return Poll::Ready(Some(Ok(frame)));
         }
         if !this.lasting || !this.framing.is_between_messages() {
-            let limit = this.shared.0.settings.body_timeout_s.0;
+            let limit = this.server.0.settings.body_timeout_s.0;
             let slow = this.slow.get_or_insert_with(|| Box::pin(sleep(limit)));
             if slow.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Some(Err(status::of(&too_slow(limit)))));

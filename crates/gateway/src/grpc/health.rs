@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`, answered from the gateway's own readiness: there is no second state to keep in step.
+//! `grpc.health.v1.Health`, answered from the gateway's own readiness, without a state of its own.
 //!
 //! Reads readiness, hands back statuses: of the server (service name empty or `inference.GRPCInferenceService`)
 //! and of each model (its name). Knows nothing of why something is not ready.
@@ -15,21 +15,22 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_server};
 
 use crate::describe;
-use crate::state::{Phase, Shared};
+use crate::lifecycle::{Lifecycle, reached};
+use crate::state::ServerState;
 
-/// How often a watched status is looked at: soon enough for a load balancer, nothing for a CPU.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a watched status is checked: soon enough for a load balancer, negligible for a CPU.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) struct Health {
-    pub(super) shared: Arc<Shared>,
+    pub(super) server: Arc<ServerState>,
 }
 
-fn look(shared: &Shared, service: &str) -> ServingStatus {
+fn status_of(server: &ServerState, service: &str) -> ServingStatus {
     let serving = |serving| if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
     match service {
-        "" | "inference.GRPCInferenceService" => serving(shared.is_ready()),
-        model if shared.registry.models().iter().any(|known| known.name() == model) => {
-            serving(describe::ready(shared, model, None).is_ok())
+        "" | "inference.GRPCInferenceService" => serving(server.is_ready()),
+        model if server.registry.models().iter().any(|known| known.name() == model) => {
+            serving(describe::ready(server, model, None).is_ok())
         }
         _ => ServingStatus::ServiceUnknown,
     }
@@ -48,7 +49,7 @@ impl health_server::Health for Health {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
-        match look(&self.shared, &service) {
+        match status_of(&self.server, &service) {
             ServingStatus::ServiceUnknown => Err(Status::not_found(format!(
                 "unknown service '{service}'; give a model's name, or nothing for the whole server"
             ))),
@@ -60,34 +61,34 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let mut ticks = interval(LOOK_EVERY);
+        let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let watch = Watch {
-            shared: self.shared.clone(),
+            server: self.server.clone(),
             service: request.into_inner().service,
             last: None,
             ticks,
-            phase: self.shared.phase.subscribe(),
+            lifecycle: self.server.lifecycle.subscribe(),
         };
         Ok(Response::new(Box::pin(stream::unfold(watch, Watch::next))))
     }
 }
 
 struct Watch {
-    shared: Arc<Shared>,
+    server: Arc<ServerState>,
     service: String,
     last: Option<ServingStatus>,
     ticks: tokio::time::Interval,
-    phase: tokio::sync::watch::Receiver<Phase>,
+    lifecycle: tokio::sync::watch::Receiver<Lifecycle>,
 }
 
 impl Watch {
-    /// The next status that differs from the last; the end once the server drains and has said so.
+    /// The next status that differs from the last; the end once the server drains and that was sent.
     async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Watch)> {
         loop {
-            // Before looking: what comes after is then seen by the look.
-            let draining = self.shared.is_draining();
-            let status = look(&self.shared, &self.service);
+            // Before the check, which then sees what comes after.
+            let draining = self.server.is_draining();
+            let status = status_of(&self.server, &self.service);
             if self.last != Some(status) {
                 self.last = Some(status);
                 return Some((Ok(response(status)), self));
@@ -97,7 +98,7 @@ impl Watch {
             }
             tokio::select! {
                 _tick = self.ticks.tick() => {}
-                _ = self.phase.wait_for(|phase| *phase >= Phase::Draining) => {}
+                () = reached(&mut self.lifecycle, Lifecycle::Draining) => {}
             }
         }
     }

@@ -1,17 +1,18 @@
-//! The gRPC form of the protocol, with health and reflection beside it.
+//! The gRPC form of the protocol, with health and reflection.
 //!
 //! Reads HTTP/2 requests whose content type says gRPC, hands back tonic's answers. Knows nothing of connections.
 
 mod body;
 mod health;
 mod inference;
-mod reflection;
+mod message;
+pub(crate) mod reflection;
 mod status;
 mod stream;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use inferd_protocol::pb::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use inferd_types::Time;
@@ -21,61 +22,85 @@ use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service;
 
 use self::body::CallBody;
-use self::inference::Inference;
-pub(crate) use self::reflection::Reflection;
+use self::inference::InferenceService;
+use crate::admit::caller::{Caller, Rejected};
+use crate::admit::head::RequestHead;
 use crate::admit::inflight::Held;
-use crate::admit::trace::{REQUEST_ID, TRACEPARENT};
-use crate::infer::Asked;
-use crate::state::Shared;
+use crate::observe::failures::LogSubject;
+use crate::state::{Connected, ServerState};
 
-type Answered = Response<tonic::body::Body>;
+type GrpcResponse = Response<tonic::body::Body>;
 
 const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// Answers one call.
-pub(crate) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, arrived: Time) -> Answered {
-    let headers = request.headers();
-    let mut asked = Asked::new(shared, arrived, headers, headers.get(REQUEST_ID), headers.get(TRACEPARENT));
-    asked.timeout = status::timeout(headers);
-    let context = asked.context;
-    let request_id = asked.request_id.clone();
+pub(crate) async fn answer(connected: &Connected, request: Request<Incoming>, arrived: Time) -> GrpcResponse {
+    let server = &connected.server;
+    let admitted = {
+        let head = RequestHead::read(request.method(), request.uri(), request.headers());
+        server.admission.admit(connected.peer, arrived, &head)
+    };
+    let caller = match admitted {
+        Ok(caller) => caller,
+        Err(rejected) => return reject(server, *rejected),
+    };
+    let ids = caller.ids.clone();
     // Held until the call is answered; a stream's messages take theirs with them.
-    let held = Arc::new(Held::none(&shared.inflight));
+    let held = Arc::new(Held::none(&server.inflight, caller.tenant));
     let lasting = request.uri().path() == STREAM;
-    let request = request.map(|body| CallBody::new(body, shared, held.clone(), lasting));
-    let mut response = call(shared, request, asked, &held).await;
-    let headers = response.headers_mut();
-    if let Some(context) = context {
-        headers.insert(HeaderName::from_static(TRACEPARENT), context.header());
-    }
-    headers.insert(HeaderName::from_static(REQUEST_ID), request_id);
+    let request = request.map(|body| CallBody::new(body, server, held.clone(), lasting));
+    let mut response = call(server, request, caller, held).await;
+    ids.write(response.headers_mut());
     response
 }
 
-async fn call(shared: &Arc<Shared>, request: Request<CallBody>, asked: Asked, held: &Arc<Held>) -> Answered {
+/// Logs why a call was not admitted, and answers with it.
+fn reject(server: &ServerState, rejected: Rejected) -> GrpcResponse {
+    let Rejected { caller, error } = rejected;
+    let subject = LogSubject {
+        request_id: caller.ids.request_id(),
+        trace: caller.ids.trace.map(|context| context.trace),
+        ..LogSubject::default()
+    };
+    server.failures.log(server.clock.now(), &error, subject);
+    let mut response = status::of(&error).into_http();
+    caller.ids.write(response.headers_mut());
+    response
+}
+
+async fn call(
+    server: &Arc<ServerState>,
+    request: Request<CallBody>,
+    caller: Caller,
+    held: Arc<Held>,
+) -> GrpcResponse {
     let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
     let answered = match service {
         "inference.GRPCInferenceService" => {
             let compressed = asks_for_compression(request.headers());
-            let max = shared.settings.body_max_bytes;
-            let inference = Inference { shared: shared.clone(), asked: Arc::new(asked), held: held.clone() };
-            let mut server = GrpcInferenceServiceServer::new(inference)
+            let max = server.settings.body_max_bytes;
+            let inference = InferenceService { server: server.clone(), caller, held };
+            let mut service = GrpcInferenceServiceServer::new(inference)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Deflate)
                 .max_decoding_message_size(max)
                 .max_encoding_message_size(usize::MAX);
             if let Some(encoding) = compressed {
-                server = server.send_compressed(encoding);
+                service = service.send_compressed(encoding);
             }
-            server.call(request).await
+            service.call(request).await
         }
         "grpc.health.v1.Health" => {
-            HealthServer::new(health::Health { shared: shared.clone() }).call(request).await
+            HealthServer::new(health::Health { server: server.clone() }).call(request).await
         }
-        "grpc.reflection.v1.ServerReflection" => Ok(shared.reflection.v1(request).await),
-        "grpc.reflection.v1alpha.ServerReflection" => Ok(shared.reflection.v1alpha(request).await),
+        "grpc.reflection.v1.ServerReflection" => {
+            Ok(server.reflection.v1(request.map(tonic::body::Body::new)).await)
+        }
+        "grpc.reflection.v1alpha.ServerReflection" => {
+            Ok(server.reflection.v1alpha(request.map(tonic::body::Body::new)).await)
+        }
         other => Ok(Status::unimplemented(format!(
-            "there is no service '{other}'; this server has inference.GRPCInferenceService, grpc.health.v1.Health \
+            "unknown service '{other}'; this server has inference.GRPCInferenceService, grpc.health.v1.Health \
              and reflection"
         ))
         .into_http()),
@@ -83,8 +108,8 @@ async fn call(shared: &Arc<Shared>, request: Request<CallBody>, asked: Asked, he
     answered.unwrap_or_else(|never: std::convert::Infallible| match never {})
 }
 
-/// Clients name every packing they can read with every call; only one that packs its own messages is taken to
-/// want packed answers. Packing all answers would cost more CPU than all else together.
+/// Clients name every coding they can read with every call; only one that compresses its own messages is taken to
+/// want compressed answers. Compressing all answers would cost more CPU than everything else together.
 fn asks_for_compression(headers: &HeaderMap) -> Option<CompressionEncoding> {
     match headers.get("grpc-encoding")?.as_bytes() {
         b"gzip" => Some(CompressionEncoding::Gzip),

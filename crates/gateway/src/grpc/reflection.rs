@@ -1,20 +1,18 @@
-//! Server reflection, versions 1 and 1 alpha: what this server can be asked, for tools such as grpcurl.
+//! Server reflection, versions 1 and 1 alpha: the services of this server, for tools such as grpcurl.
 //!
 //! Reads the descriptor sets once, hands calls to tonic's services. Knows nothing of the calls it describes.
 
 use std::pin::Pin;
 
-use http::Request;
+use http::{Request, Response};
 use inferd_types::{Error, ErrorKind, Result};
+use tonic::body::Body;
 use tonic_reflection::server::Builder;
 use tower_service::Service;
 
-use super::Answered;
-use super::body::CallBody;
-
-type Answering = Pin<Box<dyn Future<Output = Answered> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 /// tonic-reflection does not name its services.
-type Reflect = Box<dyn Fn(Request<CallBody>) -> Answering + Send + Sync>;
+type Reflect = Box<dyn Fn(Request<Body>) -> Answering + Send + Sync>;
 
 /// Both versions of the service.
 pub(crate) struct Reflection {
@@ -35,11 +33,11 @@ impl Reflection {
         Ok(Reflection { v1: boxed(v1), v1alpha: boxed(v1alpha) })
     }
 
-    pub(super) fn v1(&self, request: Request<CallBody>) -> Answering {
+    pub(super) fn v1(&self, request: Request<Body>) -> Answering {
         (self.v1)(request)
     }
 
-    pub(super) fn v1alpha(&self, request: Request<CallBody>) -> Answering {
+    pub(super) fn v1alpha(&self, request: Request<Body>) -> Answering {
         (self.v1alpha)(request)
     }
 }
@@ -52,7 +50,7 @@ fn builder() -> Builder<'static> {
 
 fn boxed<S>(service: S) -> Reflect
 where
-    S: Service<Request<CallBody>, Response = Answered, Error = std::convert::Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {

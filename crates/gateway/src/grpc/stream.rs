@@ -2,7 +2,7 @@
 //!
 //! Reads messages as they come and runs up to [`CONCURRENT_MAX`] of them at once. Those with one response are answered
 //! in their order; the responses of decoupled models come between them as they are made. A request that fails is
-//! answered inside the stream and ends nobody else's. Knows nothing of frames.
+//! answered inside the stream and ends no other. Knows nothing of frames.
 
 use std::future::ready;
 use std::pin::Pin;
@@ -13,171 +13,117 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_util::stream::{self, SelectAll, StreamExt};
 use http::HeaderMap;
-use inferd_protocol::RequestOptions;
-use inferd_protocol::grpc as codec;
+use inferd_protocol::grpc as protocol;
 use inferd_protocol::pb::inference as pb;
-use inferd_types::{Error, ErrorKind};
+use inferd_types::{Error, ErrorKind, Result};
 use tonic::{Status, Streaming};
 
-use super::{inference, status};
+use super::message::{MessageForm, non_empty};
+use super::status;
+use crate::admit::caller::{Caller, Rejected};
 use crate::admit::inflight::Held;
-use crate::infer::{Asked, Running, Target, finished};
-use crate::observe::spans::Answered;
-use crate::state::{Phase, Shared};
+use crate::infer::inference::Inference;
+use crate::infer::record::{find_or_record, record};
+use crate::infer::stream::InferenceStream;
+use crate::infer::target::Target;
+use crate::lifecycle::{Lifecycle, reached};
+use crate::state::ServerState;
 
 /// Requests of one stream that run at once; the next is read when the oldest is answered. Twice the largest usual
 /// batch: one stream can keep a model busy, and none can fill its queue.
 const CONCURRENT_MAX: usize = 64;
 
-type Item = Result<pb::ModelStreamInferResponse, Status>;
+type Item = std::result::Result<pb::ModelStreamInferResponse, Status>;
+type Items = Pin<Box<dyn Stream<Item = Item> + Send>>;
 
 /// The answers of one stream.
-pub(super) type Answers = Pin<Box<dyn Stream<Item = Item> + Send>>;
+pub(super) type StreamAnswers = Items;
 
 /// One call. Its parts are shared by its requests.
 #[derive(Clone)]
-pub(super) struct Call {
-    pub(super) shared: Arc<Shared>,
-    pub(super) asked: Arc<Asked>,
+pub(super) struct StreamCall {
+    pub(super) server: Arc<ServerState>,
+    pub(super) caller: Arc<Caller>,
     /// The call's metadata.
     pub(super) headers: Arc<HeaderMap>,
     /// What the body has counted and no message has taken yet.
     pub(super) held: Arc<Held>,
 }
 
-impl Call {
-    pub(super) fn answers(self, messages: Streaming<pb::ModelInferRequest>) -> Answers {
+/// What one message gets.
+enum MessageAnswer {
+    One(pb::ModelStreamInferResponse),
+    Many(Items),
+}
+
+impl StreamCall {
+    pub(super) fn answers(self, messages: Streaming<pb::ModelInferRequest>) -> StreamAnswers {
         let cut = Arc::new(AtomicBool::new(false));
         let draining = {
-            let (mut phase, cut) = (self.shared.phase.subscribe(), cut.clone());
+            let (mut lifecycle, cut) = (self.server.lifecycle.subscribe(), cut.clone());
             async move {
-                // An error would mean that the gateway is gone altogether.
-                let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
+                reached(&mut lifecycle, Lifecycle::Draining).await;
                 cut.store(true, Relaxed);
             }
         };
-        // Said after the last answer, and only where the server ended the stream.
-        let farewell = async move { cut.load(Relaxed).then(|| Err(status::of(&draining_error()))) };
+        // After the last answer, and only where the server ended the stream.
+        let end = async move { cut.load(Relaxed).then(|| Err(status::of(&draining_error()))) };
         let answers = messages
             .take_until(draining)
             .map(move |message| {
-                // Taken when the message is here, not when its turn comes: the body goes on counting the next.
+                // Taken when the message has come, not when its turn comes: the body goes on counting the next.
                 let (call, held) = (self.clone(), self.held.split());
-                async move {
-                    let answer = call.run(message?, &held).await;
-                    Ok(answer)
-                }
+                async move { Ok(call.run(message?, held).await) }
             })
             .buffered(CONCURRENT_MAX);
         let answers = Interleaved { answers: Some(Box::pin(answers)), many: SelectAll::new(), turn: false }
-            .chain(stream::once(farewell).filter_map(ready));
+            .chain(stream::once(end).filter_map(ready));
         Box::pin(answers)
     }
 
-    async fn run(&self, message: pb::ModelInferRequest, held: &Held) -> Answer {
-        let arrived = self.shared.clock.now();
-        let mut asked = Asked {
-            arrived,
-            request_id: self.asked.request_id.clone(),
-            context: self.asked.context.map(|context| self.shared.ids.sibling(context)),
-            // The call's timeout is for all of it.
-            timeout: self.asked.timeout.map(|timeout| (self.asked.arrived + timeout).since(arrived)),
-            tenant: self.asked.tenant,
-            headers: None,
-        };
+    async fn run(&self, message: pb::ModelInferRequest, held: Held) -> MessageAnswer {
         let id = message.id.clone();
-        let found = inference::find(&self.shared, &asked, &message);
-        if let Ok(target) = &found
-            && target.model.wants_context()
-        {
-            asked.headers = Some(self.headers.clone());
-        }
-        let answered = match found {
-            Ok(target) if target.signature.decoupled => {
-                return Box::pin(Many::begin(self.shared.clone(), asked, target, message, held)).await;
-            }
-            Ok(target) => inference::infer_on(&self.shared, &asked, target, message).await,
-            Err(error) => Err(error),
-        };
-        Answer::One(match answered {
-            Ok(message) => codec::stream_response(message, true),
-            Err(error) => codec::stream_error(named(&id), &error),
-        })
-    }
-}
-
-fn named(id: &str) -> Option<&str> {
-    Some(id).filter(|id| !id.is_empty())
-}
-
-/// What one message gets.
-enum Answer {
-    One(pb::ModelStreamInferResponse),
-    Many(Pin<Box<dyn Stream<Item = Item> + Send>>),
-}
-
-/// One request of a decoupled model that runs.
-struct Many {
-    shared: Arc<Shared>,
-    asked: Asked,
-    target: Target,
-    running: Running,
-    id: Option<String>,
-    options: RequestOptions,
-    /// Of the latest response.
-    last: Option<Answered>,
-    _held: Held,
-}
-
-impl Many {
-    async fn begin(
-        shared: Arc<Shared>,
-        asked: Asked,
-        target: Target,
-        message: pb::ModelInferRequest,
-        held: &Held,
-    ) -> Answer {
-        let id = message.id.clone();
-        match inference::begin(&shared, &asked, &target, message, held).await {
-            Ok((running, id, options)) => {
-                let many =
-                    Many { shared, asked, target, running, id, options, last: None, _held: held.split() };
-                Answer::Many(Box::pin(stream::unfold(Some(many), Many::next)))
-            }
-            Err(error) => {
-                finished(&shared, &asked, Some(&target), Err(&error));
-                Answer::One(codec::stream_error(named(&id), &error))
-            }
+        match self.answer(message, held).await {
+            Ok(answer) => answer,
+            Err(error) => MessageAnswer::One(protocol::stream_error(non_empty(&id), &error)),
         }
     }
 
-    async fn next(many: Option<Many>) -> Option<(Item, Option<Many>)> {
-        let mut many = many?;
-        let error = match many.running.next(&many.target).await {
-            Some(Ok(mut response)) => {
-                let (signature, id) = (&many.target.signature, many.id.as_deref());
-                let message =
-                    codec::encode_infer(many.target.name(), id, signature, &many.options, &response);
-                match message {
-                    Ok(message) => {
-                        many.last = Some(Answered::of(&mut response));
-                        return Some((Ok(codec::stream_response(message, false)), Some(many)));
-                    }
-                    Err(error) => error,
-                }
-            }
-            Some(Err(error)) => error,
-            None => {
-                let none = Answered { timing: Default::default(), steps: Vec::new() };
-                let answered = many.last.take().unwrap_or(none);
-                finished(&many.shared, &many.asked, Some(&many.target), Ok(&answered));
-                let wanted = many.options.empty_final_response;
-                let last = codec::empty_final_response(many.target.name(), many.id.as_deref());
-                return wanted.then_some((Ok(last), None));
+    async fn answer(&self, message: pb::ModelInferRequest, held: Held) -> Result<MessageAnswer> {
+        let server = &self.server;
+        let (name, version) = (&message.model_name, non_empty(&message.model_version));
+        let caller = match server.admission.admit_message(&self.caller, server.clock.now()) {
+            Ok(caller) => caller,
+            Err(rejected) => {
+                let Rejected { caller, error } = *rejected;
+                let target = Target::find(server, name, version).ok();
+                record(server, &caller, target.as_ref(), Err(&error));
+                return Err(error);
             }
         };
-        finished(&many.shared, &many.asked, Some(&many.target), Err(&error));
-        Some((Ok(codec::stream_error(many.id.as_deref(), &error)), None))
+        let target = find_or_record(server, &caller, name, version)?;
+        let inference = Inference { server, target: &target, caller: &caller, headers: &self.headers };
+        if target.signature.decoupled {
+            let running = Box::pin(InferenceStream::start(&inference, MessageForm, message)).await?;
+            return Ok(MessageAnswer::Many(Box::pin(stream::unfold(Some((running, held)), next))));
+        }
+        let answer = inference.answer(MessageForm, message).await?;
+        Ok(MessageAnswer::One(protocol::stream_response(answer, true)))
+    }
+}
+
+/// A request of a decoupled model that runs, with the bytes of its message.
+type Running = (InferenceStream<MessageForm>, Held);
+
+async fn next(running: Option<Running>) -> Option<(Item, Option<Running>)> {
+    let (mut running, held) = running?;
+    match running.next().await {
+        Some(Ok(answer)) => Some((Ok(protocol::stream_response(answer, false)), Some((running, held)))),
+        Some(Err(error)) => Some((Ok(protocol::stream_error(running.id.as_deref(), &error)), None)),
+        None => {
+            let last = protocol::empty_final_response(running.target.name(), running.id.as_deref());
+            running.options.empty_final_response.then_some((Ok(last), None))
+        }
     }
 }
 
@@ -186,12 +132,12 @@ impl Many {
 struct Interleaved<S> {
     /// `None`: there are no more.
     answers: Option<S>,
-    many: SelectAll<Pin<Box<dyn Stream<Item = Item> + Send>>>,
-    /// Whose turn it is, so that neither keeps the other out.
+    many: SelectAll<Items>,
+    /// Alternates, so that neither kind starves the other.
     turn: bool,
 }
 
-impl<S: Stream<Item = Result<Answer, Status>> + Unpin> Stream for Interleaved<S> {
+impl<S: Stream<Item = std::result::Result<MessageAnswer, Status>> + Unpin> Stream for Interleaved<S> {
     type Item = Item;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Item>> {
@@ -208,8 +154,10 @@ impl<S: Stream<Item = Result<Answer, Status>> + Unpin> Stream for Interleaved<S>
                 && let Some(answers) = &mut this.answers
             {
                 match answers.poll_next_unpin(context) {
-                    Poll::Ready(Some(Ok(Answer::One(message)))) => return Poll::Ready(Some(Ok(message))),
-                    Poll::Ready(Some(Ok(Answer::Many(responses)))) => this.many.push(responses),
+                    Poll::Ready(Some(Ok(MessageAnswer::One(message)))) => {
+                        return Poll::Ready(Some(Ok(message)));
+                    }
+                    Poll::Ready(Some(Ok(MessageAnswer::Many(responses)))) => this.many.push(responses),
                     Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
                     Poll::Ready(None) => this.answers = None,
                     Poll::Pending => break,
@@ -219,7 +167,7 @@ impl<S: Stream<Item = Result<Answer, Status>> + Unpin> Stream for Interleaved<S>
             match this.many.poll_next_unpin(context) {
                 Poll::Ready(Some(item)) => return Poll::Ready(Some(item)),
                 Poll::Ready(None) if this.answers.is_none() => return Poll::Ready(None),
-                // Those that ended have made room for answers that were not looked at.
+                // Those that ended have made room for answers that were not polled.
                 _ if full && this.many.len() < CONCURRENT_MAX => {}
                 _ => return Poll::Pending,
             }
@@ -228,5 +176,5 @@ impl<S: Stream<Item = Result<Answer, Status>> + Unpin> Stream for Interleaved<S>
 }
 
 fn draining_error() -> Error {
-    Error::new(ErrorKind::Draining, "the server is about to stop; open a new stream, elsewhere or later")
+    Error::new(ErrorKind::Draining, "shutting down; open a new stream on another instance, or later")
 }

@@ -1,26 +1,26 @@
-//! One structured line for each refusal or failure, and never more lines than a log can take.
+//! One structured log line for each refusal or failure, at a bounded rate.
 //!
-//! Reads errors with what they are about, hands events to `tracing`. Knows nothing of where the log goes.
+//! Reads errors and their requests, hands events to `tracing`. Knows nothing of where the log goes.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use inferd_types::{Error, ErrorKind, Time};
 
-/// Lines in one second. More than a person reads, less than a disk feels; a flood of refusals is counted in
-/// the metrics, and the log says how many lines it left out.
+/// Lines in one second. More than a person reads, less than a disk notices. Metrics count every refusal; the log says
+/// how many lines it suppressed.
 const LINES_PER_SECOND: u32 = 50;
 
-/// What a line is about; empty fields are not known.
+/// The request that a line is about; empty fields are not known.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Of<'a> {
+pub(crate) struct LogSubject<'a> {
     pub(crate) model: &'a str,
     pub(crate) version: u64,
     pub(crate) request_id: &'a str,
     pub(crate) trace: Option<u128>,
 }
 
-/// The log of what went wrong.
+/// The log of failed requests.
 #[derive(Debug, Default)]
 pub(crate) struct FailureLog(Mutex<Window>);
 
@@ -32,7 +32,7 @@ struct Window {
 }
 
 impl Window {
-    /// Whether a line may be written `now`, and how many were left out before it.
+    /// `Some` where a line may be written `now`, with the number of lines that were suppressed before it.
     fn admit(&mut self, now: Time) -> Option<u64> {
         if now.since(self.began) >= Duration::from_secs(1) {
             self.began = now;
@@ -48,12 +48,12 @@ impl Window {
 }
 
 impl FailureLog {
-    /// Writes one line about `error`, unless too many were written lately.
-    pub(crate) fn failure(&self, now: Time, error: &Error, of: Of<'_>) {
+    /// Writes one line about `error`, unless [`LINES_PER_SECOND`] were written in this second.
+    pub(crate) fn log(&self, now: Time, error: &Error, subject: LogSubject<'_>) {
         let admitted = self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
         let Some(suppressed) = admitted else { return };
         let (kind, detail) = (error.kind().label(), error.detail().unwrap_or_default());
-        let Of { model, version, request_id, trace } = of;
+        let LogSubject { model, version, request_id, trace } = subject;
         let trace = trace.map(|trace| format!("{trace:032x}")).unwrap_or_default();
         let message = error.message();
         match error.kind() {

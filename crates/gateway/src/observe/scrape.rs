@@ -1,5 +1,4 @@
-//! The port that Prometheus and `inferd explain` read: `GET /metrics`, `GET /explain[/MODEL]`, and nothing that
-//! changes anything.
+//! The port that Prometheus and `inferd explain` read: `GET /metrics` and `GET /explain[/MODEL]`. It changes nothing.
 //!
 //! Reads [`Metrics`] and the registry, hands out text on loopback. Knows nothing of the data port.
 
@@ -18,14 +17,15 @@ use inferd_dispatcher::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use crate::observe::metrics::Metrics;
-use crate::state::Phase;
+use super::metrics::Metrics;
+use crate::accept::socket::after_accept_error;
+use crate::lifecycle::{Lifecycle, reached};
 
 const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Scrapers at once; more wait in the listener's backlog.
+/// Concurrent scrapers; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 16;
 
 /// Serves scrapes until the server is closed: a draining server is still watched.
@@ -33,23 +33,23 @@ pub(crate) async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     registry: Registry,
-    mut phase: watch::Receiver<Phase>,
+    mut lifecycle: watch::Receiver<Lifecycle>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
             accepted = async {
-                let place = places.clone().acquire_owned().await;
-                listener.accept().await.map(|(stream, _)| (stream, place))
+                let permit = permits.clone().acquire_owned().await;
+                listener.accept().await.map(|(stream, _)| (stream, permit))
             } => accepted,
-            _ = phase.wait_for(|phase| *phase == Phase::Closed) => return,
+            () = reached(&mut lifecycle, Lifecycle::Closed) => return,
         };
-        let Ok((stream, place)) = accepted else {
-            crate::accept::listener::after_accept_error().await;
+        let Ok((stream, permit)) = accepted else {
+            after_accept_error().await;
             continue;
         };
         let (metrics, registry) = (metrics.clone(), registry.clone());
-        let mut phase = phase.clone();
+        let mut lifecycle = lifecycle.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(metrics.clone(), registry.clone(), request));
             let connection = http1::Builder::new()
@@ -58,9 +58,9 @@ pub(crate) async fn serve(
                 .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 _ended = connection => {}
-                _ = phase.wait_for(|phase| *phase == Phase::Closed) => {}
+                () = reached(&mut lifecycle, Lifecycle::Closed) => {}
             }
-            drop(place);
+            drop(permit);
         });
     }
 }

@@ -1,8 +1,8 @@
-//! One object in `/dev/shm`, of which a region is a part.
+//! One registered region: a part of an object in `/dev/shm`.
 //!
-//! Reads keys and slices, hands on bytes. The memory is a client's, who may change or shrink it at any moment: it is
+//! Reads keys and slices, hands on bytes. The client owns the memory and may change or shrink it at any moment: it is
 //! read and written by the descriptor (`pread`, `pwrite`) and never mapped, so that a shrunk object is a short read
-//! and not the end of this process, and what was checked is a copy that nobody can change any more.
+//! and not the end of this process, and what was checked is a copy that the client can't change.
 //! Knows nothing of requests.
 
 use std::fs::File;
@@ -11,12 +11,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use bytes::Bytes;
 use inferd_protocol::{Region, RegionSlice};
-use inferd_types::{Error, Result};
+use inferd_types::{Error, ErrorKind, Result};
 use rustix::fs::{Mode, OFlags};
 
-use super::table::invalid;
-
-/// Where the system has them.
+/// Where the system keeps shared-memory objects.
 const DIRECTORY: &str = "/dev/shm";
 /// Longest name of an object: the system's own limit.
 const NAME_MAX_BYTES: usize = 255;
@@ -32,7 +30,7 @@ impl Registered {
     /// Opens the object of `region`.
     ///
     /// # Errors
-    /// `InvalidInput` where there is none of this user's, or it is shorter than the region.
+    /// `InvalidInput` where this user has none, or it is shorter than the region.
     pub(super) fn open(region: Region) -> Result<Registered> {
         let file = open(&region.key)?;
         let end = region.offset.checked_add(region.byte_size).filter(|_| region.byte_size > 0);
@@ -64,7 +62,7 @@ impl Registered {
     /// # Errors
     /// `InvalidInput` where the object has become too short.
     pub(super) fn read(&self, slice: &RegionSlice) -> Result<Bytes> {
-        // Before memory is asked for: a region that shrank is no reason to take it.
+        // Before memory is allocated, which a region that shrank does not need.
         self.check_length(slice.offset, slice.bytes)?;
         let mut data = vec![0; slice.bytes as usize];
         self.file
@@ -132,6 +130,10 @@ fn open(key: &str) -> Result<File> {
         )));
     }
     Ok(file)
+}
+
+pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message)
 }
 
 fn length(file: &File, region: &Region) -> Result<u64> {

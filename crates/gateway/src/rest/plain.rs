@@ -1,84 +1,131 @@
-//! Requests of plain values: `POST /models/{name}` and KServe's `:predict`.
+//! Plain values: `POST /models/{name}` and KServe's `:predict`.
 //!
-//! Reads bodies of JSON, of forms and of raw bytes, hands back plain JSON. What happens between is that of every other
-//! inference. Knows nothing of how values become tensors: `protocol::plain` does.
+//! Reads bodies of JSON, of forms and of raw bytes, hands back plain JSON. Knows nothing of how values become tensors:
+//! `protocol::plain` does.
 
 use std::convert::Infallible;
 
 use bytes::Bytes;
 use futures_util::stream;
-use hyper::body::Incoming;
-use inferd_protocol::plain::{self as wire, Part, Plain};
-use inferd_protocol::rest::EncodedBody;
-use inferd_protocol::{Limits, RequestOptions};
+use inferd_protocol::plain::{self as protocol, Part, Plain};
+use inferd_protocol::{Decoded, Limits, RequestOptions};
 use inferd_types::{Error, ErrorKind, Result, Signature};
 
-use super::head::Head;
-use super::infer::{Form, read_any, respond};
-use crate::admit::body::{Delivery, LARGE_BYTES, off_reactor};
+use super::form;
+use crate::admit::body::RequestBody;
+use crate::admit::head::RequestHead;
 use crate::admit::inflight::Held;
+use crate::answer::compression::ContentCoding;
 use crate::answer::response::HttpResponse;
-use crate::infer::{Asked, Target};
-use crate::observe::spans::Answered;
-use crate::state::Shared;
+use crate::infer::wire::{Reply, Wire};
+use crate::offload::LARGE_BYTES;
+use crate::state::ServerState;
 
-/// Runs one request.
-pub(super) async fn run(
-    shared: &Shared,
-    target: &Target,
-    head: &Head<'_>,
-    asked: &mut Asked,
-    body: Incoming,
-    delivery: Delivery,
-    form: Form,
-) -> Result<(Answered, HttpResponse)> {
-    // Until the answer is encoded: dropped, also when the client goes away.
-    let held = Held::none(&shared.inflight);
-    let body = read_any(shared, head, body, delivery, &held).await?;
-    asked.timeout = head.timeout()?;
-    let limits = shared.limits();
-    let media = head.media();
-    let Plain { inputs, one_row } = if media == "multipart/form-data" {
-        wire::decode_parts(parts(body, head.boundary()?).await?, &target.signature, &limits)?
-    } else if body.len() <= LARGE_BYTES {
-        decode(&body, &media, form, &target.signature, &limits)?
-    } else {
-        let signature = target.signature.clone();
-        off_reactor(move || decode(&body, &media, form, &signature, &limits)).await??
-    };
-    let mut response = target.run(shared, asked, None, inputs, &RequestOptions::default()).await?;
-    let answered = Answered::of(&mut response);
-    let bytes: usize = response.outputs.iter().map(|tensor| tensor.data.len()).sum();
-    let signature = target.signature.clone();
-    let encode = move || match form {
-        Form::Instances => wire::encode_predictions(&signature, &response),
-        _ => wire::encode(&signature, &response, one_row),
-    };
-    let body = if bytes <= LARGE_BYTES { encode()? } else { off_reactor(encode).await?? };
-    Ok((answered, respond(EncodedBody { body, header_length: None }, head.pack())))
+/// What the headers say of body and answer.
+#[derive(Clone)]
+pub(super) struct PlainForm {
+    /// Whether values stand in `instances` and `predictions`.
+    instances: bool,
+    /// The content type, without its parameters.
+    media: String,
+    /// What separates the parts of a form.
+    boundary: Option<String>,
+    coding: Option<ContentCoding>,
+    accepted: Option<ContentCoding>,
+    /// Whether the request was one row, written without the dimension that counts rows: so is its answer.
+    one_row: bool,
 }
 
-fn decode(body: &Bytes, media: &str, form: Form, signature: &Signature, limits: &Limits) -> Result<Plain> {
-    let raw = ["image/", "audio/", "video/"].iter().any(|kind| media.starts_with(kind))
-        || matches!(media, "application/octet-stream" | "text/plain" | "application/pdf");
-    if raw {
-        return wire::decode_element(body, signature);
+/// A body that has come whole.
+pub(super) enum PlainBody {
+    Whole(Bytes),
+    Parts(Vec<Part>),
+}
+
+impl PlainForm {
+    /// Values by the names of inputs.
+    ///
+    /// # Errors
+    /// `UnsupportedMedia`, `InvalidInput`: the header is named.
+    pub(super) fn values(head: &RequestHead<'_>) -> Result<PlainForm> {
+        let media = head.media();
+        Ok(PlainForm {
+            instances: false,
+            coding: head.content_coding()?,
+            boundary: (media == "multipart/form-data").then(|| head.boundary()).transpose()?,
+            media,
+            accepted: head.accepted_coding(),
+            one_row: false,
+        })
     }
-    // As `curl -d` sends it, and what says nothing.
-    if matches!(media, "" | "application/json" | "application/x-www-form-urlencoded")
-        || media.ends_with("+json")
-    {
-        return match form {
-            Form::Instances => wire::decode_instances(body, signature, limits),
-            _ => wire::decode(body, signature, limits),
+
+    /// Values in KServe's first protocol.
+    ///
+    /// # Errors
+    /// As [`PlainForm::values`].
+    pub(super) fn instances(head: &RequestHead<'_>) -> Result<PlainForm> {
+        Ok(PlainForm { instances: true, ..PlainForm::values(head)? })
+    }
+
+    fn decode_whole(&self, body: &Bytes, signature: &Signature, limits: &Limits) -> Result<Plain> {
+        let media = &*self.media;
+        let raw = ["image/", "audio/", "video/"].iter().any(|kind| media.starts_with(kind))
+            || matches!(media, "application/octet-stream" | "text/plain" | "application/pdf");
+        if raw {
+            return protocol::decode_element(body, signature);
+        }
+        // As `curl -d` sends it, and requests without a type.
+        if matches!(media, "" | "application/json" | "application/x-www-form-urlencoded")
+            || media.ends_with("+json")
+        {
+            return match self.instances {
+                true => protocol::decode_instances(body, signature, limits),
+                false => protocol::decode(body, signature, limits),
+            };
+        }
+        Err(Error::new(
+            ErrorKind::UnsupportedMedia,
+            format!(
+                "Content-Type '{media}' is not understood; send application/json, multipart/form-data or an image"
+            ),
+        ))
+    }
+}
+
+impl Wire for PlainForm {
+    type Body = RequestBody;
+    type Message = PlainBody;
+    type Answer = HttpResponse;
+
+    async fn read(&self, server: &ServerState, body: RequestBody, held: &Held) -> Result<PlainBody> {
+        let body = form::read(server, body, self.coding, held).await?;
+        match &self.boundary {
+            Some(boundary) => parts(body, boundary.clone()).await.map(PlainBody::Parts),
+            None => Ok(PlainBody::Whole(body)),
+        }
+    }
+
+    fn is_large(body: &PlainBody) -> bool {
+        matches!(body, PlainBody::Whole(body) if body.len() > LARGE_BYTES)
+    }
+
+    fn decode(&mut self, body: PlainBody, signature: &Signature, limits: &Limits) -> Result<Decoded> {
+        let Plain { inputs, one_row } = match body {
+            PlainBody::Whole(body) => self.decode_whole(&body, signature, limits)?,
+            PlainBody::Parts(parts) => protocol::decode_parts(parts, signature, limits)?,
         };
+        self.one_row = one_row;
+        let options = RequestOptions::default();
+        Ok(Decoded { id: None, inputs, outside: Vec::new(), widened_bytes: 0, options })
     }
-    Err(Error::new(
-        ErrorKind::UnsupportedMedia,
-        format!(
-            "Content-Type '{media}' is not understood; send application/json, multipart/form-data or an image"
-        ),
-    ))
+
+    fn encode(&self, reply: &Reply<'_>) -> Result<HttpResponse> {
+        let body = match self.instances {
+            true => protocol::encode_predictions(reply.signature, reply.response)?,
+            false => protocol::encode(reply.signature, reply.response, self.one_row)?,
+        };
+        Ok(form::respond(body, self.accepted, |_| {}))
+    }
 }
 
 /// The parts of a form that has been read whole.

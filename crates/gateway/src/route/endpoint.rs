@@ -1,7 +1,7 @@
-//! Turns a path into a route, and says which methods the route takes.
+//! Turns a path into an endpoint, and says which methods the endpoint takes.
 //!
-//! Reads the path of a request, hands back a [`Route`] that borrows from it. Knows nothing of which models exist:
-//! an unknown model is found out later, an unknown path here.
+//! Reads the path of a request, hands back an [`Endpoint`] that borrows from it. Knows nothing of which models exist:
+//! an unknown path is an error here, an unknown model later.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,8 @@ use http::Method;
 
 /// What a path asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Route<'a> {
-    /// `/v2`: who is this.
+pub(crate) enum Endpoint<'a> {
+    /// `/v2`: the description of the server.
     Server,
     /// `/v2/health/live`.
     Live,
@@ -20,31 +20,31 @@ pub(crate) enum Route<'a> {
     AllStatistics,
     /// `/v2/repository/index`.
     RepositoryIndex,
-    /// `/openapi.json`: what can be asked, for programs.
+    /// `/openapi.json`: the endpoints, for programs.
     OpenApi,
     /// `/docs`: the same, for people.
-    Docs(DocsRoute<'a>),
+    Docs(DocsPath<'a>),
     /// `/v1/models`: names.
     V1Models,
     /// Something under one model.
-    Model(ModelPath<'a>, ModelRoute),
+    Model(ModelPath<'a>, ModelAction),
     /// `/v2/systemsharedmemory[/region/{name}]/status`: what is registered.
     Regions(Option<Cow<'a, str>>),
     /// `/v2/systemsharedmemory/region/{name}/register`.
     Register(Cow<'a, str>),
     /// `/v2/systemsharedmemory[/region/{name}]/unregister`.
     Unregister(Option<Cow<'a, str>>),
-    /// The same of CUDA, of which there is nothing.
+    /// The same for CUDA, which has no regions here.
     CudaRegions,
-    /// Clients begin with it, to be sure.
+    /// The same for CUDA: clients unregister everything before they begin.
     CudaUnregister,
     /// In the protocol or in Triton's extensions, but not in this server: the feature, and what to do instead.
     Unbuilt(&'static str),
 }
 
-/// What is asked of the page.
+/// A path under `/docs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DocsRoute<'a> {
+pub(crate) enum DocsPath<'a> {
     /// `/docs`.
     Page,
     /// `/docs/`.
@@ -53,12 +53,12 @@ pub(crate) enum DocsRoute<'a> {
     File(&'a str),
 }
 
-/// What is asked of one model.
+/// What a path asks of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ModelRoute {
+pub(crate) enum ModelAction {
     /// The metadata.
     Metadata,
-    /// Is it ready.
+    /// Whether it is ready.
     Ready,
     /// The configuration.
     Config,
@@ -78,6 +78,20 @@ pub(crate) enum ModelRoute {
     GenerateStream,
 }
 
+impl ModelAction {
+    /// Whether it runs the model.
+    pub(crate) fn is_inference(self) -> bool {
+        matches!(
+            self,
+            ModelAction::Infer
+                | ModelAction::Plain
+                | ModelAction::Predict
+                | ModelAction::Generate
+                | ModelAction::GenerateStream
+        )
+    }
+}
+
 /// A model and, where the path names one, its version; percent-decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelPath<'a> {
@@ -88,9 +102,9 @@ pub(crate) struct ModelPath<'a> {
 const GET: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
 
-impl<'a> Route<'a> {
-    /// The route of `path`; `None` where there is none.
-    pub(crate) fn of(path: &'a str) -> Option<Route<'a>> {
+impl<'a> Endpoint<'a> {
+    /// The endpoint of `path`; `None` where there is none.
+    pub(crate) fn of(path: &'a str) -> Option<Endpoint<'a>> {
         let path = path.strip_prefix('/')?;
         let mut segments = path.strip_suffix('/').unwrap_or(path).split('/');
         match segments.next() {
@@ -98,19 +112,19 @@ impl<'a> Route<'a> {
             Some("models") => return plain(segments),
             Some("v1") => return first_version(segments),
             Some("docs") => {
-                let route = segments.next().map_or(DocsRoute::Page, DocsRoute::File);
-                let route = if path == "docs/" { DocsRoute::Folder } else { route };
-                return segments.next().is_none().then_some(Route::Docs(route));
+                let page = segments.next().map_or(DocsPath::Page, DocsPath::File);
+                let page = if path == "docs/" { DocsPath::Folder } else { page };
+                return segments.next().is_none().then_some(Endpoint::Docs(page));
             }
-            Some("openapi.json") => return segments.next().is_none().then_some(Route::OpenApi),
+            Some("openapi.json") => return segments.next().is_none().then_some(Endpoint::OpenApi),
             _ => return None,
         }
-        let route = match (segments.next(), segments.next()) {
-            (None, _) => Route::Server,
+        let endpoint = match (segments.next(), segments.next()) {
+            (None, _) => Endpoint::Server,
             (Some("models"), Some(name)) => return model(name, segments),
-            (Some("health"), Some("live")) => Route::Live,
-            (Some("health"), Some("ready")) => Route::Ready,
-            (Some("repository"), Some("index")) => Route::RepositoryIndex,
+            (Some("health"), Some("live")) => Endpoint::Live,
+            (Some("health"), Some("ready")) => Endpoint::Ready,
+            (Some("repository"), Some("index")) => Endpoint::RepositoryIndex,
             (Some("repository"), Some("models")) => {
                 let (_name, action) = (segments.next()?, segments.next()?);
                 let feature = match action {
@@ -118,41 +132,34 @@ impl<'a> Route<'a> {
                     "unload" => "unloading a model by request; models are named when 'inferd serve' starts",
                     _ => return None,
                 };
-                Route::Unbuilt(feature)
+                Endpoint::Unbuilt(feature)
             }
-            (Some("trace"), Some("setting")) => Route::Unbuilt(TRACE),
-            (Some("logging"), None) => Route::Unbuilt("changing log settings by request"),
+            (Some("trace"), Some("setting")) => Endpoint::Unbuilt(TRACE),
+            (Some("logging"), None) => Endpoint::Unbuilt("changing log settings by request"),
             (Some(kind @ ("systemsharedmemory" | "cudasharedmemory")), Some(next)) => {
                 return memory(kind == "cudasharedmemory", next, segments);
             }
             _ => return None,
         };
-        segments.next().is_none().then_some(route)
+        segments.next().is_none().then_some(endpoint)
     }
 
-    /// The methods that the route takes; any for what is not built.
+    /// The methods that the endpoint takes; any where it is not built.
     pub(crate) fn methods(&self) -> &'static [Method] {
         match self {
-            Route::Model(
-                _,
-                ModelRoute::Infer
-                | ModelRoute::Plain
-                | ModelRoute::Predict
-                | ModelRoute::Generate
-                | ModelRoute::GenerateStream,
-            )
-            | Route::RepositoryIndex
-            | Route::Register(_)
-            | Route::Unregister(_)
-            | Route::CudaUnregister => POST,
-            Route::Unbuilt(_) => &[],
+            Endpoint::Model(_, action) if action.is_inference() => POST,
+            Endpoint::RepositoryIndex
+            | Endpoint::Register(_)
+            | Endpoint::Unregister(_)
+            | Endpoint::CudaUnregister => POST,
+            Endpoint::Unbuilt(_) => &[],
             _ => GET,
         }
     }
 
-    /// Whether the route takes `method`.
+    /// Whether the endpoint takes `method`.
     pub(crate) fn takes(&self, method: &Method) -> bool {
-        matches!(self, Route::Unbuilt(_)) || self.methods().contains(method)
+        matches!(self, Endpoint::Unbuilt(_)) || self.methods().contains(method)
     }
 }
 
@@ -163,7 +170,7 @@ pub(crate) const CUDA_SHARED_MEMORY: &str = "CUDA shared memory, since workers t
 const TRACE: &str = "changing trace settings by request; set otlp_endpoint instead";
 
 /// `[region/{name}/]{action}`.
-fn memory<'a>(cuda: bool, next: &'a str, mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
+fn memory<'a>(cuda: bool, next: &'a str, mut segments: std::str::Split<'a, char>) -> Option<Endpoint<'a>> {
     let (name, action) = match next {
         "region" => (Some(percent_decoded(segments.next()?)?), segments.next()?),
         action => (None, action),
@@ -172,21 +179,21 @@ fn memory<'a>(cuda: bool, next: &'a str, mut segments: std::str::Split<'a, char>
         return None;
     }
     match (action, name) {
-        ("status", _) if cuda => Some(Route::CudaRegions),
-        ("unregister", _) if cuda => Some(Route::CudaUnregister),
-        ("register", Some(_)) if cuda => Some(Route::Unbuilt(CUDA_SHARED_MEMORY)),
-        ("status", name) => Some(Route::Regions(name)),
-        ("unregister", name) => Some(Route::Unregister(name)),
-        ("register", Some(name)) => Some(Route::Register(name)),
+        ("status", _) if cuda => Some(Endpoint::CudaRegions),
+        ("unregister", _) if cuda => Some(Endpoint::CudaUnregister),
+        ("register", Some(_)) if cuda => Some(Endpoint::Unbuilt(CUDA_SHARED_MEMORY)),
+        ("status", name) => Some(Endpoint::Regions(name)),
+        ("unregister", name) => Some(Endpoint::Unregister(name)),
+        ("register", Some(name)) => Some(Endpoint::Register(name)),
         _ => None,
     }
 }
 
-fn model<'a>(name: &'a str, mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
+fn model<'a>(name: &'a str, mut segments: std::str::Split<'a, char>) -> Option<Endpoint<'a>> {
     let mut next = segments.next();
     // A model may be called `stats` all the same: only the bare path means the counters of all, as in Triton.
     if name == "stats" && next.is_none() {
-        return Some(Route::AllStatistics);
+        return Some(Endpoint::AllStatistics);
     }
     let name = percent_decoded(name)?;
     let mut version = None;
@@ -195,27 +202,27 @@ fn model<'a>(name: &'a str, mut segments: std::str::Split<'a, char>) -> Option<R
         next = segments.next();
     }
     let action = match next {
-        None => ModelRoute::Metadata,
-        Some("ready") => ModelRoute::Ready,
-        Some("config") => ModelRoute::Config,
-        Some("stats") => ModelRoute::Statistics,
-        Some("infer") => ModelRoute::Infer,
-        Some("generate") => ModelRoute::Generate,
-        Some("generate_stream") => ModelRoute::GenerateStream,
+        None => ModelAction::Metadata,
+        Some("ready") => ModelAction::Ready,
+        Some("config") => ModelAction::Config,
+        Some("stats") => ModelAction::Statistics,
+        Some("infer") => ModelAction::Infer,
+        Some("generate") => ModelAction::Generate,
+        Some("generate_stream") => ModelAction::GenerateStream,
         Some("trace") => {
             return (segments.next() == Some("setting") && segments.next().is_none())
-                .then_some(Route::Unbuilt(TRACE));
+                .then_some(Endpoint::Unbuilt(TRACE));
         }
         Some(_) => return None,
     };
     if segments.next().is_some() || name.is_empty() {
         return None;
     }
-    Some(Route::Model(ModelPath { name, version }, action))
+    Some(Endpoint::Model(ModelPath { name, version }, action))
 }
 
 /// `{name}[/versions/{version}]` behind `/models`.
-fn plain<'a>(mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
+fn plain<'a>(mut segments: std::str::Split<'a, char>) -> Option<Endpoint<'a>> {
     let name = percent_decoded(segments.next()?)?;
     let version = match segments.next() {
         None => None,
@@ -223,22 +230,22 @@ fn plain<'a>(mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
         Some(_) => return None,
     };
     (segments.next().is_none() && !name.is_empty())
-        .then_some(Route::Model(ModelPath { name, version }, ModelRoute::Plain))
+        .then_some(Endpoint::Model(ModelPath { name, version }, ModelAction::Plain))
 }
 
 /// `models[/{name}[:predict]]` behind `/v1`.
-fn first_version<'a>(mut segments: std::str::Split<'a, char>) -> Option<Route<'a>> {
+fn first_version<'a>(mut segments: std::str::Split<'a, char>) -> Option<Endpoint<'a>> {
     if segments.next() != Some("models") {
         return None;
     }
-    let Some(last) = segments.next() else { return Some(Route::V1Models) };
-    let (name, route) = match last.strip_suffix(":predict") {
-        Some(name) => (name, ModelRoute::Predict),
-        None => (last, ModelRoute::V1Status),
+    let Some(last) = segments.next() else { return Some(Endpoint::V1Models) };
+    let (name, action) = match last.strip_suffix(":predict") {
+        Some(name) => (name, ModelAction::Predict),
+        None => (last, ModelAction::V1Status),
     };
     let name = percent_decoded(name)?;
     (segments.next().is_none() && !name.is_empty())
-        .then_some(Route::Model(ModelPath { name, version: None }, route))
+        .then_some(Endpoint::Model(ModelPath { name, version: None }, action))
 }
 
 /// `segment` with every `%xx` replaced; `None` where one is cut or the result is not UTF-8.
@@ -266,35 +273,35 @@ fn percent_decoded(segment: &str) -> Option<Cow<'_, str>> {
 mod tests {
     use super::*;
 
-    fn on<'a>(name: &'a str, version: Option<&'a str>, route: ModelRoute) -> Option<Route<'a>> {
-        Some(Route::Model(ModelPath { name: name.into(), version: version.map(Into::into) }, route))
+    fn on<'a>(name: &'a str, version: Option<&'a str>, action: ModelAction) -> Option<Endpoint<'a>> {
+        Some(Endpoint::Model(ModelPath { name: name.into(), version: version.map(Into::into) }, action))
     }
 
     #[test]
-    fn every_path_of_the_protocol_has_its_route() {
-        assert_eq!(Route::of("/v2"), Some(Route::Server));
-        assert_eq!(Route::of("/v2/"), Some(Route::Server));
-        assert_eq!(Route::of("/v2/health/live"), Some(Route::Live));
-        assert_eq!(Route::of("/v2/health/ready"), Some(Route::Ready));
-        assert_eq!(Route::of("/v2/models/stats"), Some(Route::AllStatistics));
-        assert_eq!(Route::of("/v2/models/stats/stats"), on("stats", None, ModelRoute::Statistics));
-        assert_eq!(Route::of("/v2/models/m"), on("m", None, ModelRoute::Metadata));
-        assert_eq!(Route::of("/models/m"), on("m", None, ModelRoute::Plain));
-        assert_eq!(Route::of("/models/m/versions/2"), on("m", Some("2"), ModelRoute::Plain));
-        assert_eq!(Route::of("/v1/models"), Some(Route::V1Models));
-        assert_eq!(Route::of("/v1/models/a%20b:predict"), on("a b", None, ModelRoute::Predict));
-        assert_eq!(Route::of("/v1/models/m"), on("m", None, ModelRoute::V1Status));
-        assert_eq!(Route::of("/openapi.json"), Some(Route::OpenApi));
-        assert_eq!(Route::of("/docs"), Some(Route::Docs(DocsRoute::Page)));
-        assert_eq!(Route::of("/docs/"), Some(Route::Docs(DocsRoute::Folder)));
-        assert_eq!(Route::of("/docs/page.js"), Some(Route::Docs(DocsRoute::File("page.js"))));
-        assert_eq!(Route::of("/v2/models/m/ready"), on("m", None, ModelRoute::Ready));
-        assert_eq!(Route::of("/v2/models/m/versions/3"), on("m", Some("3"), ModelRoute::Metadata));
-        assert_eq!(Route::of("/v2/models/m/versions/3/infer"), on("m", Some("3"), ModelRoute::Infer));
-        assert_eq!(Route::of("/v2/models/m/generate"), on("m", None, ModelRoute::Generate));
-        let stream = on("m", Some("1"), ModelRoute::GenerateStream);
-        assert_eq!(Route::of("/v2/models/m/versions/1/generate_stream"), stream);
-        assert_eq!(Route::of("/v2/repository/index"), Some(Route::RepositoryIndex));
+    fn every_path_of_the_protocol_has_its_endpoint() {
+        assert_eq!(Endpoint::of("/v2"), Some(Endpoint::Server));
+        assert_eq!(Endpoint::of("/v2/"), Some(Endpoint::Server));
+        assert_eq!(Endpoint::of("/v2/health/live"), Some(Endpoint::Live));
+        assert_eq!(Endpoint::of("/v2/health/ready"), Some(Endpoint::Ready));
+        assert_eq!(Endpoint::of("/v2/models/stats"), Some(Endpoint::AllStatistics));
+        assert_eq!(Endpoint::of("/v2/models/stats/stats"), on("stats", None, ModelAction::Statistics));
+        assert_eq!(Endpoint::of("/v2/models/m"), on("m", None, ModelAction::Metadata));
+        assert_eq!(Endpoint::of("/models/m"), on("m", None, ModelAction::Plain));
+        assert_eq!(Endpoint::of("/models/m/versions/2"), on("m", Some("2"), ModelAction::Plain));
+        assert_eq!(Endpoint::of("/v1/models"), Some(Endpoint::V1Models));
+        assert_eq!(Endpoint::of("/v1/models/a%20b:predict"), on("a b", None, ModelAction::Predict));
+        assert_eq!(Endpoint::of("/v1/models/m"), on("m", None, ModelAction::V1Status));
+        assert_eq!(Endpoint::of("/openapi.json"), Some(Endpoint::OpenApi));
+        assert_eq!(Endpoint::of("/docs"), Some(Endpoint::Docs(DocsPath::Page)));
+        assert_eq!(Endpoint::of("/docs/"), Some(Endpoint::Docs(DocsPath::Folder)));
+        assert_eq!(Endpoint::of("/docs/page.js"), Some(Endpoint::Docs(DocsPath::File("page.js"))));
+        assert_eq!(Endpoint::of("/v2/models/m/ready"), on("m", None, ModelAction::Ready));
+        assert_eq!(Endpoint::of("/v2/models/m/versions/3"), on("m", Some("3"), ModelAction::Metadata));
+        assert_eq!(Endpoint::of("/v2/models/m/versions/3/infer"), on("m", Some("3"), ModelAction::Infer));
+        assert_eq!(Endpoint::of("/v2/models/m/generate"), on("m", None, ModelAction::Generate));
+        let stream = on("m", Some("1"), ModelAction::GenerateStream);
+        assert_eq!(Endpoint::of("/v2/models/m/versions/1/generate_stream"), stream);
+        assert_eq!(Endpoint::of("/v2/repository/index"), Some(Endpoint::RepositoryIndex));
         for path in [
             "/v2/repository/models/m/load",
             "/v2/models/m/trace/setting",
@@ -302,24 +309,24 @@ mod tests {
             "/v2/logging",
             "/v2/cudasharedmemory/region/r/register",
         ] {
-            assert!(matches!(Route::of(path), Some(Route::Unbuilt(_))), "{path}");
+            assert!(matches!(Endpoint::of(path), Some(Endpoint::Unbuilt(_))), "{path}");
         }
     }
 
     #[test]
     fn shared_memory_is_asked_about_as_a_whole_or_by_region() {
         let name = || Cow::from("a b");
-        for (path, route) in [
-            ("/v2/systemsharedmemory/status", Route::Regions(None)),
-            ("/v2/systemsharedmemory/region/a%20b/status", Route::Regions(Some(name()))),
-            ("/v2/systemsharedmemory/region/a%20b/register", Route::Register(name())),
-            ("/v2/systemsharedmemory/region/a%20b/unregister", Route::Unregister(Some(name()))),
-            ("/v2/systemsharedmemory/unregister", Route::Unregister(None)),
-            ("/v2/cudasharedmemory/status", Route::CudaRegions),
-            ("/v2/cudasharedmemory/region/r/status", Route::CudaRegions),
-            ("/v2/cudasharedmemory/unregister", Route::CudaUnregister),
+        for (path, endpoint) in [
+            ("/v2/systemsharedmemory/status", Endpoint::Regions(None)),
+            ("/v2/systemsharedmemory/region/a%20b/status", Endpoint::Regions(Some(name()))),
+            ("/v2/systemsharedmemory/region/a%20b/register", Endpoint::Register(name())),
+            ("/v2/systemsharedmemory/region/a%20b/unregister", Endpoint::Unregister(Some(name()))),
+            ("/v2/systemsharedmemory/unregister", Endpoint::Unregister(None)),
+            ("/v2/cudasharedmemory/status", Endpoint::CudaRegions),
+            ("/v2/cudasharedmemory/region/r/status", Endpoint::CudaRegions),
+            ("/v2/cudasharedmemory/unregister", Endpoint::CudaUnregister),
         ] {
-            assert_eq!(Route::of(path), Some(route), "{path}");
+            assert_eq!(Endpoint::of(path), Some(endpoint), "{path}");
         }
         for path in [
             "/v2/systemsharedmemory",
@@ -330,7 +337,7 @@ mod tests {
             "/v2/systemsharedmemory/other",
             "/v2/cudasharedmemory/register",
         ] {
-            assert_eq!(Route::of(path), None, "{path}");
+            assert_eq!(Endpoint::of(path), None, "{path}");
         }
     }
 
@@ -358,12 +365,12 @@ mod tests {
             "/v2/logging/x",
             "/v2/models/m/trace/other",
         ] {
-            assert_eq!(Route::of(path), None, "{path}");
+            assert_eq!(Endpoint::of(path), None, "{path}");
         }
     }
 
     #[test]
     fn names_are_percent_decoded_and_never_split_by_what_they_decode_to() {
-        assert_eq!(Route::of("/v2/models/a%2Fb%20c"), on("a/b c", None, ModelRoute::Metadata));
+        assert_eq!(Endpoint::of("/v2/models/a%2Fb%20c"), on("a/b c", None, ModelAction::Metadata));
     }
 }

@@ -173,7 +173,7 @@ where
     let stream = TokioIo::new(tokio::net::TcpStream::connect(server.data).await.unwrap());
     let (send, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-    // Where the server has the last word the connection ends in an error; the answers were looked at.
+    // Where the server closes first the connection ends in an error; the answers were looked at.
     (send, tokio::spawn(async move { drop(connection.await) }))
 }
 
@@ -271,7 +271,7 @@ async fn requests_of_a_stream_run_together_and_go_with_it() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_given_up_takes_its_request_with_it() {
+async fn a_cancelled_call_cancels_its_request() {
     let server = Server::start().await;
     let mut client = client(&server).await;
     tokio::select! {
@@ -287,7 +287,7 @@ async fn a_call_that_is_given_up_takes_its_request_with_it() {
 }
 
 #[tokio::test]
-async fn draining_ends_streams_after_their_answers_and_tells_watchers() {
+async fn draining_ends_streams_after_their_answers_and_notifies_watchers() {
     let server = Server::start().await;
     let (send, requests) = mpsc::channel(8);
     let mut client = client(&server).await;

@@ -1,4 +1,4 @@
-//! Clients that go away, and a server that stops.
+//! Clients that disconnect, and a server that stops.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::model::WAIT;
 use crate::server::{Server, settings, until};
 
 #[tokio::test]
-async fn a_client_that_goes_away_takes_its_request_with_it() {
+async fn a_client_that_disconnects_cancels_its_request() {
     let server = Server::start().await;
     let mut client = Client::connect(server.data).await;
     client.send(&request("POST", INFER, &[], &row(WAIT, 0.0))).await;
@@ -91,7 +91,7 @@ async fn a_port_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_without_models_is_alive_and_ready_when_told() {
+async fn a_server_without_models_is_alive_and_ready_once_set() {
     let server = Server::empty(settings()).await;
     assert_eq!(get(server.data, "/v2/health/live").await.status, 200);
     get(server.data, "/v2/health/ready").await.error(503);

@@ -141,7 +141,7 @@ async fn bytes_in_flight_are_bounded_over_all_connections() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_told_so() {
+async fn a_connection_over_the_limit_is_refused() {
     let mut limits = settings();
     limits.connections_max = 2;
     let server = Server::with(limits).await;
@@ -158,7 +158,33 @@ async fn one_connection_too_many_is_told_so() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(refused.is_closed().await);
     drop(open);
-    crate::server::until("a place", || async { get(server.data, "/v2/health/live").await.status == 200 })
-        .await;
+    crate::server::until("a free connection", || async {
+        get(server.data, "/v2/health/live").await.status == 200
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn headers_that_make_no_sense_are_refused_before_the_body_comes() {
+    let server = Server::start().await;
+    for (header, value) in [
+        ("inferd-timeout-ms", "soon"),
+        ("inference-header-content-length", "x"),
+        ("content-encoding", "br"),
+        ("content-type", "image/png"),
+    ] {
+        let mut client = Client::connect(server.data).await;
+        let head = format!(
+            "POST {INFER} HTTP/1.1\r\nhost: test\r\ncontent-length: 1000\r\n{header}: {value}\r\n\r\n"
+        );
+        client.send(head.as_bytes()).await;
+        let answer = client.answer().await.expect("an answer without a byte of the body");
+        assert!(matches!(answer.status, 400 | 415), "{header}: {}", answer.status);
+        assert!(answer.header("x-request-id").is_some());
+        assert_eq!(server.metric("inferd_inflight_bytes").await, Some(0.0));
+    }
+    let refused = r#"inferd_requests_total{model="double",version="3",outcome="invalid_input"}"#;
+    server.wait_for_metric(refused, 2.0).await;
     server.stop().await;
 }

@@ -70,7 +70,7 @@ async fn unknown_paths_models_and_versions_are_not_found() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_one() {
+async fn a_wrong_method_is_refused_with_the_right_one() {
     let server = Server::start().await;
     let reads = ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/models/double"];
     for path in reads.into_iter().chain(["/v2/models/double/ready", "/v2/models/double/config"]) {

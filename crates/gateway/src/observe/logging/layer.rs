@@ -26,9 +26,9 @@ pub struct LogLayer {
 }
 
 impl LogLayer {
-    /// Lines of `format` for `writer`, which from now on says in this format what it had to drop.
+    /// Lines of `format` for `writer`, which reports drops in this format from now on.
     pub fn new(format: LogFormat, writer: Arc<LogWriter>) -> LogLayer {
-        writer.tell_drops_by(Box::new(move |drops| {
+        writer.report_drops_by(Box::new(move |drops| {
             let mut line = Line::begin(format, &time(), "WARN", "log");
             let all: u64 = drops.iter().map(|(_, lines)| lines).sum();
             line.message(format_args!("{all} lines of the log were dropped"));

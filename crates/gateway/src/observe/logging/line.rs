@@ -1,4 +1,4 @@
-//! One line of the log: its form, its largest length, and what may not stand in it as it is.
+//! One line of the log: its form, its largest length, and which characters are escaped.
 //!
 //! Reads values, hands on text without line ends and control characters. Knows nothing of events and streams.
 
@@ -12,7 +12,7 @@ pub(super) const LINE_MAX: usize = 16 << 10;
 const VALUE_MAX: usize = 8 << 10;
 /// Room that values leave for what follows them: the names of fields, numbers, the end.
 const TAIL: usize = 1 << 10;
-/// Stands where a value was cut.
+/// Marks where a value was cut.
 const CUT: &str = "…";
 
 /// The form of the log.
@@ -25,7 +25,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// A line that is being put together.
+/// A line under construction.
 #[derive(Debug)]
 pub(super) struct Line {
     format: LogFormat,
@@ -43,7 +43,7 @@ impl Line {
         Line { format, text, target }
     }
 
-    /// What the line says. In text it stands there without quotes, so it comes first.
+    /// The message. In text it has no quotes, so it comes first.
     pub(super) fn message(&mut self, message: impl Display) {
         match self.format {
             LogFormat::Text => {

@@ -1,4 +1,4 @@
-//! The log of the process: events become lines, lines are written by a thread that nobody waits for.
+//! The log of the process: events become lines, a thread writes them, without blocking any other.
 //!
 //! Reads events of `tracing`, hands lines to a standard stream. Knows nothing of requests and models.
 

@@ -1,10 +1,10 @@
-//! Writes lines to a standard stream, and is never waited for.
+//! Writes log lines to a standard stream without blocking the caller.
 //!
-//! Takes lines, hands them to a thread that may block for ever or fail each time; what doesn't fit is dropped and counted.
-//! Knows nothing of what the lines say.
+//! Reads lines, hands them to a thread that may block for ever or fail each time; lines over the bounds are dropped and
+//! counted. Knows nothing of what the lines mean.
 //!
-//! A stream is a pipe that nobody reads, a disk that is full, a terminal that was closed. A thread per stream, and not a
-//! descriptor that doesn't block: that flag belongs to the open file, which other processes share.
+//! The stream may be a pipe without a reader, a full disk or a closed terminal. It gets a thread and not a non-blocking
+//! descriptor: that flag belongs to the open file, which other processes share.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,17 +17,17 @@ use inferd_types::{Clock, Time};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Bytes of each share that wait for the stream at most: seconds of a busy log, and small beside any model.
+/// Largest number of queued bytes of each share: seconds of a busy log, and small beside any model.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
-/// Bytes of each share in one second at most, and at once: ten times what a person can page through, 86 GB a day at the very
-/// worst.
+/// Largest number of bytes of each share in one second, and in one burst: ten times what a person can page through, at
+/// most 86 GB a day.
 const BYTES_PER_SECOND: usize = 512 << 10;
-/// What a line takes at least, for whoever asks before it is made.
+/// Bytes that a line is assumed to take before it is formatted.
 const LINE_USUAL: usize = 128;
-/// Between two lines that say what was dropped.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Time between two lines that report drops.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whose line it is. Each has room of its own: a model that prints without pause takes nothing from the gateway's.
+/// The source of a line. Each has bounds of its own: a model that prints without pause takes no room from the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogShare {
     /// The server's own.
@@ -57,8 +57,8 @@ const REASONS: [&str; 3] = ["blocked", "rate", "failed"];
 #[derive(Debug, Default)]
 pub struct LogDrops {
     total: [AtomicU64; REASONS.len()],
-    /// Not yet told in the log.
-    untold: [AtomicU64; REASONS.len()],
+    /// Not yet reported in the log.
+    unreported: [AtomicU64; REASONS.len()],
 }
 
 impl LogDrops {
@@ -69,35 +69,35 @@ impl LogDrops {
 
     fn count(&self, reason: Reason) {
         self.total[reason as usize].fetch_add(1, Ordering::Relaxed);
-        self.untold[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.unreported[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn untold(&self) -> Told {
-        std::array::from_fn(|at| (REASONS[at], self.untold[at].load(Ordering::Relaxed)))
+    fn unreported(&self) -> DropCounts {
+        std::array::from_fn(|at| (REASONS[at], self.unreported[at].load(Ordering::Relaxed)))
     }
 
-    fn told(&self, told: &Told) {
-        for (left, (_, lines)) in self.untold.iter().zip(told) {
+    fn reported(&self, counts: &DropCounts) {
+        for (left, (_, lines)) in self.unreported.iter().zip(counts) {
             left.fetch_sub(*lines, Ordering::Relaxed);
         }
     }
 
-    fn any_untold(&self) -> bool {
-        self.untold.iter().any(|lines| lines.load(Ordering::Relaxed) > 0)
+    fn any_unreported(&self) -> bool {
+        self.unreported.iter().any(|lines| lines.load(Ordering::Relaxed) > 0)
     }
 }
 
-type Told = [(&'static str, u64); REASONS.len()];
+type DropCounts = [(&'static str, u64); REASONS.len()];
 /// Makes the line that says how many lines were dropped, by reason.
-type TellDrops = Box<dyn Fn(&Told) -> String + Send>;
+type FormatDrops = Box<dyn Fn(&DropCounts) -> String + Send>;
 
 /// One stream and its thread, which ends with this.
 #[derive(Debug)]
-pub struct LogWriter(Arc<Shared>);
+pub struct LogWriter(Arc<LogStream>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct LogStream {
+    state: Mutex<Queue>,
     /// The thread waits for lines, `flush` for their end.
     changed: Condvar,
     drops: Arc<LogDrops>,
@@ -105,23 +105,23 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
-    queue: VecDeque<(LogShare, String)>,
+struct Queue {
+    lines: VecDeque<(LogShare, String)>,
     bytes: [usize; SHARES],
     budgets: [Budget; SHARES],
     /// A line has left the queue and is not written yet.
     writing: bool,
-    /// Somebody waits for the end: what was dropped is told now.
+    /// A caller waits for the end: drops are reported at once.
     flushing: bool,
     closed: bool,
-    tell: Option<TellDrops>,
-    told_at: Time,
+    format_drops: Option<FormatDrops>,
+    reported_at: Time,
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
-            .field("lines", &self.queue.len())
+        f.debug_struct("Queue")
+            .field("lines", &self.lines.len())
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
@@ -158,7 +158,7 @@ impl LogWriter {
         stream: impl AsFd + Send + 'static,
         drops: Arc<LogDrops>,
     ) -> io::Result<LogWriter> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LogStream {
             state: Mutex::default(),
             changed: Condvar::new(),
             drops,
@@ -169,7 +169,7 @@ impl LogWriter {
         Ok(writer)
     }
 
-    /// Whether nothing of `share` is taken at present; the line that was meant is counted then.
+    /// Whether lines of `share` are refused at present; the caller's line is counted then.
     pub fn refuses(&self, share: LogShare) -> bool {
         let mut state = self.0.lock();
         let refused = state.refuses(share, LINE_USUAL, self.0.clock.now());
@@ -177,30 +177,30 @@ impl LogWriter {
         self.count(refused)
     }
 
-    /// Takes a line with its end, or drops it. Never waits for the stream.
+    /// Accepts a line with its end, or drops it. Never waits for the stream.
     pub fn write(&self, share: LogShare, line: String) {
         let mut state = self.0.lock();
         let refused = state.refuses(share, line.len(), self.0.clock.now());
         if refused.is_none() {
             state.budgets[share as usize].left -= if share == LogShare::Console { 0 } else { line.len() };
             state.bytes[share as usize] += line.len();
-            state.queue.push_back((share, line));
+            state.lines.push_back((share, line));
         }
         drop(state);
         self.count(refused);
         self.0.changed.notify_all();
     }
 
-    /// Waits until all that was taken is written, and what was dropped is told; for `within` at most.
+    /// Waits until every accepted line is written and drops are reported, for `within` at most.
     ///
     /// Returns whether it is.
     pub fn flush(&self, within: Duration) -> bool {
         let mut state = self.0.lock();
         state.flushing = true;
         self.0.changed.notify_all();
-        let busy = |state: &mut State| {
-            let untold = state.tell.is_some() && state.flushing && self.0.drops.any_untold();
-            state.writing || !state.queue.is_empty() || untold
+        let busy = |state: &mut Queue| {
+            let unreported = state.format_drops.is_some() && state.flushing && self.0.drops.any_unreported();
+            state.writing || !state.lines.is_empty() || unreported
         };
         let waited = self.0.changed.wait_timeout_while(state, within, busy);
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -208,9 +208,9 @@ impl LogWriter {
         !timeout.timed_out()
     }
 
-    /// Has dropped lines told in the stream itself, as soon as it takes lines again.
-    pub(super) fn tell_drops_by(&self, tell: TellDrops) {
-        self.0.lock().tell = Some(tell);
+    /// Reports dropped lines in the stream itself, as soon as it takes lines again.
+    pub(super) fn report_drops_by(&self, format_drops: FormatDrops) {
+        self.0.lock().format_drops = Some(format_drops);
     }
 
     fn count(&self, refused: Option<Reason>) -> bool {
@@ -228,7 +228,7 @@ impl Drop for LogWriter {
     }
 }
 
-impl State {
+impl Queue {
     fn refuses(&mut self, share: LogShare, bytes: usize, now: Time) -> Option<Reason> {
         let budget = &mut self.budgets[share as usize];
         budget.refill(now);
@@ -242,8 +242,8 @@ impl State {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl LogStream {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -253,21 +253,21 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let now = self.clock.now();
-            let due = state.flushing || now.since(state.told_at) >= TELL_EVERY;
-            let tells = state.tell.is_some() && self.drops.any_untold();
-            let (line, told) = if tells && due {
-                state.told_at = now;
-                let told = self.drops.untold();
-                (state.tell.as_ref().map(|tell| tell(&told)).unwrap_or_default(), Some(told))
-            } else if let Some((share, line)) = state.queue.pop_front() {
+            let due = state.flushing || now.since(state.reported_at) >= REPORT_INTERVAL;
+            let reports = state.format_drops.is_some() && self.drops.any_unreported();
+            let (line, counts) = if reports && due {
+                state.reported_at = now;
+                let counts = self.drops.unreported();
+                (state.format_drops.as_ref().map(|format| format(&counts)).unwrap_or_default(), Some(counts))
+            } else if let Some((share, line)) = state.lines.pop_front() {
                 state.bytes[share as usize] -= line.len();
                 (line, None)
             } else if state.closed {
                 return;
             } else {
-                let waited = if tells {
+                let waited = if reports {
                     self.changed
-                        .wait_timeout(state, TELL_EVERY)
+                        .wait_timeout(state, REPORT_INTERVAL)
                         .map(|(state, _)| state)
                         .map_err(|error| error.into_inner().0)
                 } else {
@@ -279,16 +279,16 @@ impl Shared {
             state.writing = true;
             drop(state);
             let written = write_line(stream, &line, &mut broken);
-            match (written, told) {
-                (Ok(()), Some(told)) => self.drops.told(&told),
+            match (written, counts) {
+                (Ok(()), Some(counts)) => self.drops.reported(&counts),
                 (Ok(()), None) => {}
                 (Err(_), None) => self.drops.count(Reason::Failed),
-                // Told another time.
+                // Reported later.
                 (Err(_), Some(_)) => {}
             }
             state = self.lock();
             state.writing = false;
-            // Where not even that can be written, nobody is to wait for it.
+            // Where not even that can be written, there is no use in waiting for it.
             state.flushing &= written.is_ok();
             self.changed.notify_all();
         }
@@ -344,12 +344,12 @@ mod tests {
     fn piped() -> (LogWriter, PipeReader, Arc<LogDrops>) {
         let (reader, stream) = io::pipe().unwrap();
         let drops = Arc::new(LogDrops::default());
-        (telling(stream, &drops), reader, drops)
+        (reporting(stream, &drops), reader, drops)
     }
 
-    fn telling(stream: impl AsFd + Send + 'static, drops: &Arc<LogDrops>) -> LogWriter {
+    fn reporting(stream: impl AsFd + Send + 'static, drops: &Arc<LogDrops>) -> LogWriter {
         let writer = LogWriter::start("log", stream, drops.clone()).unwrap();
-        writer.tell_drops_by(Box::new(|told| format!("dropped {told:?}\n")));
+        writer.report_drops_by(Box::new(|counts| format!("dropped {counts:?}\n")));
         writer
     }
 
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_nobody_reads_holds_nobody_up_and_what_was_dropped_is_told_once_it_is_read() {
+    fn a_stream_without_a_reader_delays_no_caller_and_drops_are_reported_once_it_is_read() {
         let (writer, reader, drops) = piped();
         let lines = 4 * QUEUE_BYTES_MAX / 1024;
         for number in 0..lines {
@@ -392,11 +392,11 @@ mod tests {
         });
         assert!(writer.flush(PATIENCE));
         drop(writer);
-        let (told, kept): (Vec<_>, Vec<_>) =
+        let (reports, kept): (Vec<_>, Vec<_>) =
             read.join().unwrap().into_iter().partition(|line| line.starts_with("dropped"));
         assert_eq!(kept.len(), lines - dropped);
-        assert!(told.iter().any(|line| line.contains("blocked")), "{told:?}");
-        assert!(!drops.any_untold());
+        assert!(reports.iter().any(|line| line.contains("blocked")), "{reports:?}");
+        assert!(!drops.any_unreported());
     }
 
     #[test]
@@ -405,14 +405,14 @@ mod tests {
         drop(reader);
         let full = File::options().write(true).open("/dev/full").unwrap();
         let drops = Arc::new(LogDrops::default());
-        let writers = [telling(stream, &drops), telling(full, &drops)];
+        let writers = [reporting(stream, &drops), reporting(full, &drops)];
         for writer in &writers {
             for number in 0..10 {
                 writer.write(LogShare::Gateway, line(number, 100));
             }
             writer.flush(PATIENCE);
         }
-        // The end of flushing is told by the first failure.
+        // The first failure ends flushing.
         while count(&drops, Reason::Failed) < 20 {
             std::thread::yield_now();
         }
@@ -423,7 +423,7 @@ mod tests {
     fn a_flood_is_bounded_and_takes_nothing_from_the_other_share() {
         let sink = File::options().write(true).open("/dev/null").unwrap();
         let drops = Arc::new(LogDrops::default());
-        let writer = telling(sink, &drops);
+        let writer = reporting(sink, &drops);
         let mut taken = 0;
         while count(&drops, Reason::Rate) == 0 {
             writer.write(LogShare::Workers, line(0, 16 << 10));
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_budget_holds_one_second_and_refills_with_time() {
-        let mut state = State::default();
+        let mut state = Queue::default();
         let second = |seconds| Time::ZERO + Duration::from_secs(seconds);
         assert!(state.refuses(LogShare::Gateway, BYTES_PER_SECOND, second(0)).is_none());
         assert!(

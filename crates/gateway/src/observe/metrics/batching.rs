@@ -1,4 +1,4 @@
-//! Whether requests of models share runs, who decided, and what comparing rows that came has shown.
+//! Whether requests of a model share runs, what decided it, and what comparing rows has shown.
 //!
 //! Reads nothing, hands out handles. Knows nothing of how rows are compared.
 
@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::ModelLabels;
+use super::labels::ModelLabels;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct VerdictLabels {
@@ -34,8 +34,8 @@ pub(super) struct BatchingFamilies {
 pub(super) struct BatchingMetrics {
     families: BatchingFamilies,
     model: ModelLabels,
-    /// What the verdict is now.
-    told: Mutex<Option<VerdictLabels>>,
+    /// The present verdict.
+    current: Mutex<Option<VerdictLabels>>,
 }
 
 impl BatchingFamilies {
@@ -44,7 +44,7 @@ impl BatchingFamilies {
         let counter = |name: &'static str| name.trim_end_matches("_total");
         registry.register(
             names::BATCHING_VERDICT,
-            "1 for whether requests share runs (shared, alone), by who decided",
+            "1 for whether requests share runs (server, alone), by who decided",
             self.verdicts.clone(),
         );
         registry.register(
@@ -60,22 +60,22 @@ impl BatchingFamilies {
     }
 
     pub(super) fn model(&self, model: ModelLabels) -> BatchingMetrics {
-        BatchingMetrics { families: self.clone(), model, told: Mutex::default() }
+        BatchingMetrics { families: self.clone(), model, current: Mutex::default() }
     }
 }
 
 impl BatchingMetrics {
-    /// What holds from now on; what held before has no series any more.
+    /// Sets the verdict; the series of the verdict before it is removed.
     pub(super) fn verdict(&self, by: &'static str, shared: bool) {
         let state = if shared { "shared" } else { "alone" };
         let ModelLabels { model, version } = self.model.clone();
         let labels = VerdictLabels { model, version, by, state };
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = told.take() {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = current.take() {
             self.families.verdicts.remove(&before);
         }
         self.families.verdicts.get_or_create_owned(&labels).set(1);
-        *told = Some(labels);
+        *current = Some(labels);
     }
 
     pub(super) fn compared(&self, rows: u64, differing: u64) {

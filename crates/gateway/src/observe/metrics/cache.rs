@@ -1,4 +1,4 @@
-//! What the caches are good for. Models without one have no such series.
+//! Hits, misses and bytes of caches. Models without a cache have no such series.
 //!
 //! Reads nothing, hands out handles. Knows nothing of what is kept.
 
@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::ModelLabels;
+use super::labels::ModelLabels;
 
 /// Of all models.
 #[derive(Clone, Debug, Default)]

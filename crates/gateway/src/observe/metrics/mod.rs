@@ -5,6 +5,7 @@
 
 mod batching;
 mod cache;
+mod labels;
 mod process;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use prometheus_client::registry::Registry;
 
 use self::batching::{BatchingFamilies, BatchingMetrics};
 use self::cache::{CacheFamilies, CacheMetrics};
+use self::labels::ModelLabels;
 use crate::admit::inflight::Inflight;
 use crate::observe::logging::LogDrops;
 
@@ -36,12 +38,6 @@ const TIME_BUCKETS: [f64; 18] = [
 
 /// Batch sizes double; that is also how profiles are taken.
 const ROW_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-    version: u64,
-}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -144,7 +140,7 @@ impl Families {
         );
         registry.register(
             counter(names::WORKER_LOSSES_TOTAL),
-            "Workers that ended without being asked to, by reason",
+            "Unexpected worker exits, by reason",
             self.losses.clone(),
         );
         registry.register(
@@ -160,7 +156,7 @@ impl Families {
         self.cache.register(registry);
         self.batching.register(registry);
         registry.register(names::REPLICAS, "Replicas by state", self.replicas.clone());
-        registry.register(names::QUEUE_ROWS, "Rows that wait", self.queue_rows.clone());
+        registry.register(names::QUEUE_ROWS, "Rows waiting in the queue", self.queue_rows.clone());
         registry.register(
             names::REQUEST_DURATION_SECONDS,
             "From the first byte of a request to its answer",
@@ -406,7 +402,7 @@ mod tests {
     #[test]
     fn every_name_and_label_is_in_the_text() {
         let metrics = Metrics::new();
-        metrics.watch_inflight(Inflight::new(10));
+        metrics.watch_inflight(Inflight::new(10, 0));
         metrics.watch_log(Arc::default());
         let model = metrics.model("fraud", 3);
         model.answered(Ok(()), Duration::from_millis(3));

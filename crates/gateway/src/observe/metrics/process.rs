@@ -1,4 +1,4 @@
-//! Figures of the process, read from the kernel when somebody asks.
+//! Figures of the process, read from the kernel at each scrape.
 //!
 //! Reads `/proc/self`, hands gauges to the encoder. Knows nothing of models.
 
@@ -63,7 +63,7 @@ impl Collector for InflightBytes {
     }
 }
 
-/// Lines that the log had no room for.
+/// Lines that the log dropped.
 #[derive(Debug)]
 pub(super) struct LogLines(pub(super) Arc<LogDrops>);
 

@@ -15,27 +15,27 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use inferd_types::{Error, ErrorKind, Result};
 
-use crate::admit::body::off_reactor;
-use crate::answer::compression::{PACK_MIN_BYTES, Packing};
-use crate::answer::response::{self, Answer, HttpResponse};
-use crate::route::endpoint::DocsRoute;
+use crate::answer::compression::{COMPRESS_MIN_BYTES, ContentCoding};
+use crate::answer::response::{self, HttpResponse, ResponseBody};
+use crate::offload::off_reactor;
+use crate::route::endpoint::DocsPath;
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
 
-/// The browser asks nobody but this server, whatever a file of the folder says. Styles inside elements and images
+/// The browser connects to no other server, whatever a file of the folder says. Styles inside elements and images
 /// inside style sheets are Swagger UI's own.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
-/// Asked for again each time, which costs a 304: the addresses stay when the package is upgraded.
+/// Revalidated each time, which costs a 304: the addresses stay when the package is upgraded.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// A file as it is now; its content unless the caller has it.
+/// A file as it is now; its content unless the client has it.
 struct File {
     tag: String,
-    content: Option<(Bytes, Option<Packing>)>,
+    content: Option<(Bytes, Option<ContentCoding>)>,
 }
 
 /// Answers one request. `folder` is where the distribution is; `None` where there is none.
@@ -44,21 +44,21 @@ struct File {
 /// `NotFound` without a distribution, with the way to one, and for every name that is not one of its files.
 pub(super) async fn answer(
     folder: Option<&Path>,
-    route: DocsRoute<'_>,
+    path: DocsPath<'_>,
     headers: &HeaderMap,
-    packing: Option<Packing>,
+    coding: Option<ContentCoding>,
 ) -> Result<HttpResponse> {
     let folder = folder.ok_or_else(missing)?;
-    match route {
-        DocsRoute::Page => Ok(own("text/html; charset=utf-8", PAGE)),
+    match path {
+        DocsPath::Page => Ok(own("text/html; charset=utf-8", PAGE)),
         // Relative addresses on the page would lead one level too deep.
-        DocsRoute::Folder => {
+        DocsPath::Folder => {
             let mut response = response::empty(StatusCode::PERMANENT_REDIRECT);
             response.headers_mut().insert(LOCATION, HeaderValue::from_static("../docs"));
             Ok(response)
         }
-        DocsRoute::File("page.js") => Ok(own("text/javascript; charset=utf-8", SCRIPT)),
-        DocsRoute::File(name) => {
+        DocsPath::File("page.js") => Ok(own("text/javascript; charset=utf-8", SCRIPT)),
+        DocsPath::File(name) => {
             let (name, kind) = asset(name).ok_or_else(|| {
                 Error::new(
                     ErrorKind::NotFound,
@@ -66,8 +66,8 @@ pub(super) async fn answer(
                 )
             })?;
             let known = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).map(str::to_owned);
-            let path = folder.join(name);
-            let file = off_reactor(move || read(&path, known.as_deref(), packing)).await??;
+            let file = folder.join(name);
+            let file = off_reactor(move || read(&file, known.as_deref(), coding)).await??;
             whole(kind, file)
         }
     }
@@ -91,7 +91,7 @@ fn missing() -> Error {
     )
 }
 
-fn read(path: &Path, known: Option<&str>, packing: Option<Packing>) -> Result<File> {
+fn read(path: &Path, known: Option<&str>, coding: Option<ContentCoding>) -> Result<File> {
     let unreadable = |error: std::io::Error| {
         Error::new(
             ErrorKind::Internal,
@@ -107,22 +107,22 @@ fn read(path: &Path, known: Option<&str>, packing: Option<Packing>) -> Result<Fi
         return Ok(File { tag, content: None });
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    let packing = packing.filter(|_| bytes.len() >= PACK_MIN_BYTES);
-    let bytes = match packing {
-        Some(packing) => packing.pack(&bytes),
+    let coding = coding.filter(|_| bytes.len() >= COMPRESS_MIN_BYTES);
+    let bytes = match coding {
+        Some(coding) => coding.compress(&bytes),
         None => bytes.into(),
     };
-    Ok(File { tag, content: Some((bytes, packing)) })
+    Ok(File { tag, content: Some((bytes, coding)) })
 }
 
 fn whole(kind: &'static str, file: File) -> Result<HttpResponse> {
     let mut response = match file.content {
         None => response::empty(StatusCode::NOT_MODIFIED),
-        Some((bytes, packing)) => {
-            let mut response = Response::new(Answer::Whole(Some(bytes)));
+        Some((bytes, coding)) => {
+            let mut response = Response::new(ResponseBody::Whole(Some(bytes)));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-            if let Some(packing) = packing {
-                response.headers_mut().insert(CONTENT_ENCODING, packing.header());
+            if let Some(coding) = coding {
+                response.headers_mut().insert(CONTENT_ENCODING, coding.header());
             }
             response
         }
@@ -138,7 +138,7 @@ fn whole(kind: &'static str, file: File) -> Result<HttpResponse> {
 
 /// A file that is part of inferd.
 fn own(kind: &'static str, text: &'static str) -> HttpResponse {
-    let mut response = Response::new(Answer::Whole(Some(Bytes::from_static(text.as_bytes()))));
+    let mut response = Response::new(ResponseBody::Whole(Some(Bytes::from_static(text.as_bytes()))));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);

@@ -141,5 +141,8 @@ pub(crate) fn not_ready(server: &ServerState) -> Error {
     if server.is_draining() {
         return Error::new(ErrorKind::Draining, "shutting down; retry another instance");
     }
-    Error::new(ErrorKind::NotReady, "not every model is ready; see POST /v2/repository/index for which")
+    Error::new(
+        ErrorKind::NotReady,
+        "the models that the server was started with are not loaded yet; see POST /v2/repository/index",
+    )
 }

@@ -106,7 +106,8 @@ impl Gateway {
         self.metrics_addr
     }
 
-    /// Says whether everything that is wanted is loaded. The server is ready when this is so and every model is.
+    /// Says whether the models that the server was started with are loaded. A ready server stays so until it drains,
+    /// whatever is loaded or unloaded later.
     pub fn set_ready(&self, ready: bool) {
         self.server.ready.store(ready, Relaxed);
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use inferd_dispatcher::{ModelHandle, ModelState, Registry};
+use inferd_dispatcher::Registry;
 use inferd_protocol::Limits;
 use inferd_types::Clock;
 use inferd_types::settings::GatewaySettings;
@@ -35,7 +35,7 @@ pub(crate) struct ServerState {
     /// Milliseconds from 1970 to the start of `clock`.
     pub(crate) epoch_ms: u64,
     pub(crate) lifecycle: watch::Sender<Lifecycle>,
-    /// Whether the control plane says that everything it wants is loaded.
+    /// Whether the models that the server was started with are loaded, as the control plane says.
     pub(crate) ready: AtomicBool,
 }
 
@@ -46,9 +46,9 @@ pub(crate) struct Connected {
 }
 
 impl ServerState {
-    /// Whether the server takes traffic: the control plane says so, it does not drain, and every model is ready.
+    /// Whether the server takes traffic. What is loaded or unloaded after the start does not change it.
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Relaxed) && !self.is_draining() && self.registry.models().iter().all(is_model_ready)
+        self.ready.load(Relaxed) && !self.is_draining()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -63,8 +63,4 @@ impl ServerState {
             shared_memory: self.regions.on(),
         }
     }
-}
-
-fn is_model_ready(model: &ModelHandle) -> bool {
-    model.state() == ModelState::Ready
 }

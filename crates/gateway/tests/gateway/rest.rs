@@ -260,7 +260,7 @@ async fn a_caller_who_waits_no_longer_gets_504() {
 }
 
 #[tokio::test]
-async fn a_model_that_loads_is_known_but_not_ready() {
+async fn a_model_that_loads_is_known_but_not_ready_and_the_server_stays_ready() {
     let server = Server::empty(settings()).await;
     server.gateway.set_ready(true);
     let loading = tokio::spawn({
@@ -268,7 +268,12 @@ async fn a_model_that_loads_is_known_but_not_ready() {
         async move { registry.load(settings).await.map(drop) }
     });
     let gate = server.gate.reached().await;
-    for path in ["/v2/health/ready", "/v2/models/slow", "/v2/models/slow/ready", "/v2/models/slow/config"] {
+    assert_eq!(
+        get(server.data, "/v2/health/ready").await.status,
+        200,
+        "it stays ready, whatever loads later"
+    );
+    for path in ["/v2/models/slow", "/v2/models/slow/ready", "/v2/models/slow/config"] {
         let answer = get(server.data, path).await;
         answer.error(503);
         assert_eq!(answer.header("retry-after"), Some("1"), "{path}");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use inferd_dispatcher::ModelHandle;
 use inferd_types::{Error, ErrorKind, Result, Signature};
 
-use crate::observe::metrics::ModelMetrics;
+use crate::observe::metrics::ModelSeries;
 use crate::state::ServerState;
 
 /// A model, with what is looked up once for each request.
@@ -15,7 +15,7 @@ use crate::state::ServerState;
 pub(crate) struct Target {
     pub(crate) model: ModelHandle,
     pub(crate) signature: Arc<Signature>,
-    pub(crate) metrics: Arc<ModelMetrics>,
+    pub(crate) metrics: Arc<ModelSeries>,
 }
 
 impl Target {

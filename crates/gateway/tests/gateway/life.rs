@@ -7,7 +7,7 @@ use inferd_types::{Clock, ErrorKind};
 use tokio::net::TcpStream;
 
 use crate::client::{Client, INFER, get, post, request, row};
-use crate::model::WAIT;
+use crate::model::{self, WAIT};
 use crate::server::{Server, settings, until};
 
 #[tokio::test]
@@ -98,5 +98,33 @@ async fn a_server_without_models_is_alive_and_ready_once_set() {
     server.gateway.set_ready(true);
     assert_eq!(get(server.data, "/v2/health/ready").await.status, 200);
     post(server.data, INFER, &[], &row(1.0, 2.0)).await.error(404);
+    server.stop().await;
+}
+
+/// Every series that stands for a model.
+async fn series(server: &Server) -> Vec<String> {
+    let text = server.metrics_text().await;
+    text.lines().filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series.to_owned()).collect()
+}
+
+#[tokio::test]
+async fn versions_that_are_unloaded_leave_no_series() {
+    let server = Server::start().await;
+    assert_eq!(post(server.data, INFER, &[], &row(1.0, 2.0)).await.status, 200);
+    let mut before = series(&server).await;
+    before.sort_unstable();
+    for version in 4..8 {
+        server.registry.load(model::settings("double", version, &server.gate, false)).await.unwrap();
+        let path = format!("/v2/models/double/versions/{version}/infer");
+        assert_eq!(post(server.data, &path, &[], &row(1.0, 2.0)).await.status, 200);
+        assert!(series(&server).await.len() > before.len());
+        server.registry.unload("double", version).await.unwrap();
+    }
+    until("the series to be gone", || async {
+        let mut now = series(&server).await;
+        now.sort_unstable();
+        now == before
+    })
+    .await;
     server.stop().await;
 }

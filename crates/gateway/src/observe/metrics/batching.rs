@@ -29,7 +29,7 @@ pub(super) struct BatchingFamilies {
     differences: Family<ModelLabels, Counter>,
 }
 
-/// The series of one model: made when there is something to say.
+/// The series of one model version, each made when it is first needed.
 #[derive(Debug)]
 pub(super) struct BatchingMetrics {
     families: BatchingFamilies,
@@ -81,5 +81,13 @@ impl BatchingMetrics {
     pub(super) fn compared(&self, rows: u64, differing: u64) {
         self.families.compared.get_or_create_owned(&self.model).inc_by(rows);
         self.families.differences.get_or_create_owned(&self.model).inc_by(differing);
+    }
+
+    pub(super) fn remove_series(&self) {
+        if let Some(verdict) = &*self.current.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.families.verdicts.remove(verdict);
+        }
+        self.families.compared.remove(&self.model);
+        self.families.differences.remove(&self.model);
     }
 }

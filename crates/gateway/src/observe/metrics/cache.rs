@@ -18,7 +18,7 @@ pub(super) struct CacheFamilies {
     bytes: Family<ModelLabels, Gauge>,
 }
 
-/// The handles of one model.
+/// The series of one model version.
 #[derive(Debug)]
 pub(super) struct CacheMetrics {
     pub(super) hits: Counter,
@@ -41,6 +41,12 @@ impl CacheFamilies {
             self.misses.clone(),
         );
         registry.register(names::CACHE_BYTES, "Bytes of answers in the cache", self.bytes.clone());
+    }
+
+    pub(super) fn remove(&self, labels: &ModelLabels) {
+        self.hits.remove(labels);
+        self.misses.remove(labels);
+        self.bytes.remove(labels);
     }
 
     pub(super) fn model(&self, labels: ModelLabels) -> CacheMetrics {

@@ -1,211 +1,37 @@
 //! The metrics that Prometheus reads.
 //!
 //! Reads what the gateway and the dispatcher report, hands out one text. Knows nothing of why a figure is what it
-//! is. Handles are looked up by label once per model, never in a request's way.
+//! is.
 
 mod batching;
 mod cache;
+mod families;
 mod labels;
+mod load;
 mod process;
+mod series;
 
-use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
-use inferd_dispatcher::{LossReason, ModelObserver, Observer, ReplicaCounts, ReplicaState};
-use inferd_types::{ErrorKind, metrics as names};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use inferd_dispatcher::{ModelObserver, Observer};
+use inferd_types::ErrorKind;
 use prometheus_client::registry::Registry;
 
-use self::batching::{BatchingFamilies, BatchingMetrics};
-use self::cache::{CacheFamilies, CacheMetrics};
-use self::labels::ModelLabels;
+use self::families::Families;
+use self::labels::TenantLabels;
+use self::load::LoadObserver;
+pub(crate) use self::series::ModelSeries;
+use self::series::SeriesTable;
 use crate::admit::inflight::Inflight;
 use crate::observe::logging::LogDrops;
-
-/// Times from 100 µs (the fastest answers take about that) to 60 s (far past any default limit), three buckets a
-/// decade: fine enough to read a p99 off against an objective, few enough for many models.
-const TIME_BUCKETS: [f64; 18] = [
-    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0,
-    60.0,
-];
-
-/// Batch sizes double; that is also how profiles are taken.
-const ROW_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabels {
-    model: String,
-    version: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabels {
-    model: String,
-    version: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct StateLabels {
-    model: String,
-    version: u64,
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct TenantLabels {
-    tenant: String,
-    outcome: &'static str,
-}
-
-type Histograms = Family<ModelLabels, Histogram, fn() -> Histogram>;
-
-fn times() -> Histogram {
-    Histogram::new(TIME_BUCKETS)
-}
-
-fn rows() -> Histogram {
-    Histogram::new(ROW_BUCKETS)
-}
 
 /// All metrics of the process. Made first: the dispatcher's registry and [`crate::serve`] both report to it.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
-    families: Families,
-    models: ArcSwap<Models>,
+    series: Arc<SeriesTable>,
     /// Requests that never reached a model: an unknown one, a body that is too large, no room.
-    unrouted: Arc<ModelMetrics>,
-}
-
-/// By name, then version: found without building a key.
-type Models = HashMap<String, Vec<(u64, Arc<ModelMetrics>)>>;
-
-#[derive(Debug)]
-struct Families {
-    requests: Family<OutcomeLabels, Counter>,
-    refusals: Family<ReasonLabels, Counter>,
-    losses: Family<ReasonLabels, Counter>,
-    replicas: Family<StateLabels, Gauge>,
-    duration: Histograms,
-    queue_wait: Histograms,
-    execution: Histograms,
-    batch_rows: Histograms,
-    queue_rows: Family<ModelLabels, Gauge>,
-    objective_missed: Family<ModelLabels, Counter>,
-    tenants: Family<TenantLabels, Counter>,
-    cache: CacheFamilies,
-    batching: BatchingFamilies,
-}
-
-impl Families {
-    fn new() -> Families {
-        Families {
-            requests: Family::default(),
-            refusals: Family::default(),
-            losses: Family::default(),
-            replicas: Family::default(),
-            duration: Family::new_with_constructor(times),
-            queue_wait: Family::new_with_constructor(times),
-            execution: Family::new_with_constructor(times),
-            batch_rows: Family::new_with_constructor(rows),
-            queue_rows: Family::default(),
-            objective_missed: Family::default(),
-            tenants: Family::default(),
-            cache: CacheFamilies::default(),
-            batching: BatchingFamilies::default(),
-        }
-    }
-
-    fn register(&self, registry: &mut Registry) {
-        // The encoder adds `_total` to counters by itself.
-        let counter = |name: &'static str| name.trim_end_matches("_total");
-        registry.register(
-            counter(names::REQUESTS_TOTAL),
-            "Inference requests by model, version and outcome (ok or the kind of error)",
-            self.requests.clone(),
-        );
-        registry.register(
-            counter(names::REFUSALS_TOTAL),
-            "Requests refused before they ran, by reason",
-            self.refusals.clone(),
-        );
-        registry.register(
-            counter(names::WORKER_LOSSES_TOTAL),
-            "Unexpected worker exits, by reason",
-            self.losses.clone(),
-        );
-        registry.register(
-            counter(names::OBJECTIVE_MISSED_TOTAL),
-            "Requests answered later than the model's objective",
-            self.objective_missed.clone(),
-        );
-        registry.register(
-            counter(names::TENANT_REQUESTS_TOTAL),
-            "Inference requests of the tenants that the settings name, by outcome",
-            self.tenants.clone(),
-        );
-        self.cache.register(registry);
-        self.batching.register(registry);
-        registry.register(names::REPLICAS, "Replicas by state", self.replicas.clone());
-        registry.register(names::QUEUE_ROWS, "Rows waiting in the queue", self.queue_rows.clone());
-        registry.register(
-            names::REQUEST_DURATION_SECONDS,
-            "From the first byte of a request to its answer",
-            self.duration.clone(),
-        );
-        registry.register(
-            names::QUEUE_WAIT_SECONDS,
-            "From admission until a replica took the request",
-            self.queue_wait.clone(),
-        );
-        registry.register(names::EXECUTION_DURATION_SECONDS, "One run of a batch", self.execution.clone());
-        registry.register(names::BATCH_ROWS, "Rows that ran together", self.batch_rows.clone());
-    }
-
-    /// The handles of one model, and with them its series; of no model where `version` is `None`.
-    fn model(&self, name: &str, version: Option<u64>) -> ModelMetrics {
-        let model = || name.to_owned();
-        let labels = ModelLabels { model: model(), version: version.unwrap_or_default() };
-        let state = |state: ReplicaState| {
-            let labels = StateLabels { model: model(), version: labels.version, state: state.label() };
-            version.map_or_else(Gauge::default, |_| self.replicas.get_or_create_owned(&labels))
-        };
-        let histogram = |family: &Histograms, make: fn() -> Histogram| {
-            version.map_or_else(make, |_| family.get_or_create_owned(&labels))
-        };
-        ModelMetrics {
-            requests: self.requests.clone(),
-            refusals: self.refusals.clone(),
-            losses: self.losses.clone(),
-            cache_families: self.cache.clone(),
-            cache: OnceLock::new(),
-            batching: self.batching.model(labels.clone()),
-            model: model(),
-            version: version.map(|version| version.to_string()).unwrap_or_default(),
-            outcomes: Default::default(),
-            duration: histogram(&self.duration, times),
-            queue_wait: histogram(&self.queue_wait, times),
-            execution: histogram(&self.execution, times),
-            batch_rows: histogram(&self.batch_rows, rows),
-            queue_rows: version.map_or_else(Gauge::default, |_| self.queue_rows.get_or_create_owned(&labels)),
-            objective_missed: version
-                .map_or_else(Counter::default, |_| self.objective_missed.get_or_create_owned(&labels)),
-            starting: state(ReplicaState::Starting),
-            ready: state(ReplicaState::Ready),
-            stalled: state(ReplicaState::Stalled),
-            quarantine: state(ReplicaState::Quarantine),
-            backoff: state(ReplicaState::Backoff),
-        }
-    }
+    unrouted: Arc<ModelSeries>,
 }
 
 impl Metrics {
@@ -215,8 +41,9 @@ impl Metrics {
         let mut registry = Registry::default();
         families.register(&mut registry);
         registry.register_collector(Box::new(process::Process));
-        let unrouted = Arc::new(families.model("", None));
-        Arc::new(Metrics { registry: Mutex::new(registry), families, models: ArcSwap::default(), unrouted })
+        let series = SeriesTable::new(families);
+        let unrouted = series.unrouted();
+        Arc::new(Metrics { registry: Mutex::new(registry), series, unrouted })
     }
 
     /// Shows `inflight` from now on.
@@ -225,7 +52,7 @@ impl Metrics {
         registry.register_collector(Box::new(process::InflightBytes(inflight)));
     }
 
-    /// Shows what the log dropped from now on.
+    /// Shows the lines that the log dropped from now on.
     pub fn watch_log(&self, drops: Arc<LogDrops>) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.register_collector(Box::new(process::LogLines(drops)));
@@ -239,164 +66,36 @@ impl Metrics {
         text
     }
 
-    /// The handles of one model version.
-    pub(crate) fn model(&self, name: &str, version: u64) -> Arc<ModelMetrics> {
-        find(&self.models.load(), name, version).unwrap_or_else(|| self.add(name, version))
+    /// The series of one model version.
+    pub(crate) fn model(&self, name: &str, version: u64) -> Arc<ModelSeries> {
+        self.series.model(name, version)
     }
 
-    /// What is counted where no model is known. Names that only a client has used never become labels.
-    pub(crate) fn unrouted(&self) -> &Arc<ModelMetrics> {
+    /// The series of requests without a model. Names that only a client has used never become labels.
+    pub(crate) fn unrouted(&self) -> &Arc<ModelSeries> {
         &self.unrouted
     }
 
     /// Counts one request of `tenant`, which must be one that the settings name.
     pub(crate) fn tenant_answered(&self, tenant: &str, outcome: Result<(), ErrorKind>) {
         let outcome = outcome.map_or_else(ErrorKind::label, |()| "ok");
-        self.families.tenants.get_or_create_owned(&TenantLabels { tenant: tenant.to_owned(), outcome }).inc();
+        let labels = TenantLabels { tenant: tenant.to_owned(), outcome };
+        self.series.families.tenants.get_or_create_owned(&labels).inc();
     }
-
-    fn add(&self, name: &str, version: u64) -> Arc<ModelMetrics> {
-        self.models.rcu(|models| {
-            let mut models = Models::clone(models);
-            if find(&models, name, version).is_none() {
-                let added = Arc::new(self.families.model(name, Some(version)));
-                models.entry(name.to_owned()).or_default().push((version, added));
-            }
-            models
-        });
-        find(&self.models.load(), name, version).expect("it was added just now and nothing is ever removed")
-    }
-}
-
-fn find(models: &Models, name: &str, version: u64) -> Option<Arc<ModelMetrics>> {
-    models.get(name)?.iter().find(|(of, _)| *of == version).map(|(_, metrics)| metrics.clone())
 }
 
 impl Observer for Metrics {
     fn model(&self, model: &str, version: u64) -> Arc<dyn ModelObserver> {
-        Metrics::model(self, model, version)
-    }
-}
-
-/// The handles of one model version.
-#[derive(Debug)]
-pub(crate) struct ModelMetrics {
-    requests: Family<OutcomeLabels, Counter>,
-    refusals: Family<ReasonLabels, Counter>,
-    losses: Family<ReasonLabels, Counter>,
-    cache_families: CacheFamilies,
-    cache: OnceLock<CacheMetrics>,
-    batching: BatchingMetrics,
-    model: String,
-    version: String,
-    /// Made when first needed: a model has some of the outcomes, never all. The last one is `ok`.
-    outcomes: [OnceLock<Counter<u64, AtomicU64>>; ErrorKind::ALL.len() + 1],
-    duration: Histogram,
-    queue_wait: Histogram,
-    execution: Histogram,
-    batch_rows: Histogram,
-    queue_rows: Gauge,
-    objective_missed: Counter,
-    starting: Gauge,
-    ready: Gauge,
-    stalled: Gauge,
-    quarantine: Gauge,
-    backoff: Gauge,
-}
-
-impl ModelMetrics {
-    /// Counts one request that took `duration` from its first byte to its answer.
-    pub(crate) fn answered(&self, outcome: Result<(), ErrorKind>, duration: Duration) {
-        let (index, label) = match outcome {
-            Ok(()) => (ErrorKind::ALL.len(), "ok"),
-            Err(kind) => (kind as usize, kind.label()),
-        };
-        let counter = self.outcomes[index].get_or_init(|| {
-            self.requests.get_or_create_owned(&OutcomeLabels {
-                model: self.model.clone(),
-                version: self.version.clone(),
-                outcome: label,
-            })
-        });
-        counter.inc();
-        self.duration.observe(duration.as_secs_f64());
-    }
-
-    /// Counts one request that was refused before it ran.
-    pub(crate) fn refused(&self, reason: &'static str) {
-        self.refusals.get_or_create_owned(&self.reason(reason)).inc();
-    }
-
-    fn cache(&self) -> &CacheMetrics {
-        self.cache.get_or_init(|| {
-            let version = self.version.parse().unwrap_or_default();
-            self.cache_families.model(ModelLabels { model: self.model.clone(), version })
-        })
-    }
-
-    fn reason(&self, reason: &'static str) -> ReasonLabels {
-        ReasonLabels { model: self.model.clone(), version: self.version.clone(), reason }
-    }
-}
-
-impl ModelObserver for ModelMetrics {
-    fn queue_wait(&self, wait: Duration) {
-        self.queue_wait.observe(wait.as_secs_f64());
-    }
-
-    fn executed(&self, execution: Duration, rows: u32) {
-        self.execution.observe(execution.as_secs_f64());
-        self.batch_rows.observe(f64::from(rows));
-    }
-
-    fn queue_rows(&self, rows: usize) {
-        self.queue_rows.set(rows as i64);
-    }
-
-    fn replicas(&self, counts: ReplicaCounts) {
-        self.starting.set(counts.starting as i64);
-        self.ready.set(counts.ready as i64);
-        self.stalled.set(counts.stalled as i64);
-        self.quarantine.set(counts.quarantine as i64);
-        self.backoff.set(counts.backoff as i64);
-    }
-
-    fn worker_lost(&self, reason: LossReason) {
-        self.losses.get_or_create_owned(&self.reason(reason.label())).inc();
-    }
-
-    fn refused(&self, reason: &'static str) {
-        ModelMetrics::refused(self, reason);
-    }
-
-    fn objective_missed(&self) {
-        self.objective_missed.inc();
-    }
-
-    fn batching(&self, by: &'static str, shared: bool) {
-        self.batching.verdict(by, shared);
-    }
-
-    fn rows_compared(&self, rows: u64, differing: u64) {
-        self.batching.compared(rows, differing);
-    }
-
-    fn cache(&self, hit: bool) {
-        let cache = ModelMetrics::cache(self);
-        if hit {
-            cache.hits.inc()
-        } else {
-            cache.misses.inc()
-        };
-    }
-
-    fn cache_bytes(&self, bytes: usize) {
-        ModelMetrics::cache(self).bytes.set(bytes as i64);
+        Arc::new(LoadObserver::new(self.series.model(model, version)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use inferd_dispatcher::{LossReason, ReplicaCounts};
+
     use super::*;
 
     #[test]
@@ -404,22 +103,22 @@ mod tests {
         let metrics = Metrics::new();
         metrics.watch_inflight(Inflight::new(10, 0));
         metrics.watch_log(Arc::default());
-        let model = metrics.model("fraud", 3);
-        model.answered(Ok(()), Duration::from_millis(3));
-        model.answered(Err(ErrorKind::Overloaded), Duration::from_millis(3));
-        ModelObserver::refused(&*model, "overloaded");
+        let model = Observer::model(&*metrics, "fraud", 3);
+        metrics.model("fraud", 3).answered(Ok(()), Duration::from_millis(3));
+        metrics.model("fraud", 3).answered(Err(ErrorKind::Overloaded), Duration::from_millis(3));
+        model.refused("overloaded");
         model.queue_wait(Duration::from_millis(1));
         model.executed(Duration::from_millis(2), 4);
         model.queue_rows(7);
         model.replicas(ReplicaCounts { ready: 2, ..ReplicaCounts::default() });
         model.worker_lost(LossReason::Signal);
         model.objective_missed();
-        ModelObserver::cache(&*model, true);
+        model.cache(true);
         model.batching("probe", true);
         model.batching("traffic", false);
         model.rows_compared(12, 1);
         model.cache_bytes(77);
-        metrics.model("uncached", 1);
+        let _uncached = metrics.model("uncached", 1);
         metrics.unrouted().answered(Err(ErrorKind::NotFound), Duration::ZERO);
         metrics.tenant_answered("gold", Ok(()));
         let text = metrics.encode();
@@ -451,5 +150,83 @@ mod tests {
         }
         assert!(!text.contains(r#"by="probe""#), "{text}");
         assert!(!text.contains(r#"inferd_cache_bytes{model="uncached""#), "{text}");
+    }
+
+    /// Uses every series of a model version.
+    fn use_all(metrics: &Metrics, observer: &dyn ModelObserver, name: &str, version: u64) {
+        let series = metrics.model(name, version);
+        series.answered(Ok(()), Duration::from_millis(1));
+        for kind in ErrorKind::ALL {
+            series.answered(Err(*kind), Duration::from_millis(1));
+        }
+        series.refused("not_ready");
+        observer.refused("queue_rows");
+        observer.worker_lost(LossReason::Hang);
+        observer.queue_rows(3);
+        observer.replicas(ReplicaCounts { ready: 1, starting: 2, ..ReplicaCounts::default() });
+        observer.executed(Duration::from_millis(1), 2);
+        observer.batching("probe", true);
+        observer.rows_compared(4, 1);
+        observer.cache(false);
+        observer.cache_bytes(10);
+    }
+
+    fn of_models(metrics: &Metrics) -> Vec<String> {
+        let text = metrics.encode();
+        let mut lines: Vec<_> =
+            text.lines().filter(|line| !line.starts_with("process_")).map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    #[test]
+    fn loads_that_end_leave_the_exposition_as_it_was() {
+        let metrics = Metrics::new();
+        let stays = Observer::model(&*metrics, "fraud", 1);
+        use_all(&metrics, &*stays, "fraud", 1);
+        let before = of_models(&metrics);
+        for version in 2..50 {
+            let observer = Observer::model(&*metrics, "fraud", version);
+            use_all(&metrics, &*observer, "fraud", version);
+            let other = Observer::model(&*metrics, "other", version);
+            use_all(&metrics, &*other, "other", version);
+        }
+        assert_eq!(of_models(&metrics), before);
+        // A request that is still under way holds the series of its version.
+        let request = metrics.model("fraud", 50);
+        request.answered(Ok(()), Duration::ZERO);
+        assert_ne!(of_models(&metrics), before);
+        drop(request);
+        assert_eq!(of_models(&metrics), before);
+    }
+
+    #[test]
+    fn two_loads_of_a_version_share_its_series_and_each_takes_back_its_part() {
+        let metrics = Metrics::new();
+        let empty = of_models(&metrics);
+        let has = |line: &str| metrics.encode().lines().any(|other| other == line);
+        let ready = |count| format!(r#"inferd_replicas{{model="m",version="1",state="ready"}} {count}"#);
+        let old = Observer::model(&*metrics, "m", 1);
+        let new = Observer::model(&*metrics, "m", 1);
+        old.replicas(ReplicaCounts { ready: 2, ..ReplicaCounts::default() });
+        new.replicas(ReplicaCounts { ready: 3, ..ReplicaCounts::default() });
+        old.queue_rows(7);
+        new.queue_rows(1);
+        new.queue_rows(2);
+        old.cache_bytes(5);
+        assert!(
+            has(&ready(5)) && has(r#"inferd_queue_rows{model="m",version="1"} 9"#),
+            "{}",
+            metrics.encode()
+        );
+        drop(old);
+        assert!(
+            has(&ready(3)) && has(r#"inferd_queue_rows{model="m",version="1"} 2"#),
+            "{}",
+            metrics.encode()
+        );
+        assert!(has(r#"inferd_cache_bytes{model="m",version="1"} 0"#));
+        drop(new);
+        assert_eq!(of_models(&metrics), empty);
     }
 }

@@ -63,7 +63,7 @@ impl Collector for InflightBytes {
     }
 }
 
-/// Lines that the log dropped.
+/// Lines that the log had no room for.
 #[derive(Debug)]
 pub(super) struct LogLines(pub(super) Arc<LogDrops>);
 

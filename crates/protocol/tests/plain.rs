@@ -1,4 +1,4 @@
-//! Plain values there and back.
+//! Plain values, decoded and encoded.
 
 use bytes::Bytes;
 use inferd_protocol::Limits;
@@ -42,7 +42,7 @@ fn answer(inputs: impl IntoIterator<Item = Tensor>) -> InferResponse {
     }
 }
 
-/// What an echo of `body` looks like.
+/// The response of an echo model to `body`.
 fn echo(body: &str, signature: &Signature) -> String {
     let plain = decode(body.as_bytes(), signature, &Limits::default()).unwrap();
     let one_row = plain.one_row;
@@ -114,13 +114,13 @@ fn a_few_bytes_don_t_become_many() {
 fn what_does_not_fit_is_said() {
     assert!(refusal("[[1,2],[3]]", &matrix()).contains("1 entries where another"));
     assert!(refusal("[[[1,2]]]", &matrix()).contains("nested 3 levels"));
-    assert!(refusal("[1,\"a\"]", &matrix()).contains("\"a\" is no FP32"));
+    assert!(refusal("[1,\"a\"]", &matrix()).contains("\"a\" is not a valid FP32"));
     assert!(refusal("[1,2,3]", &matrix()).contains("shape [1, 3]"));
     assert!(refusal("{\"z\":1}", &matrix()).contains("unknown input 'z'"));
     assert!(refusal("{", &matrix()).contains("not JSON"));
     let whole = model(vec![spec("n", DataType::Int8, &[-1])]);
-    assert!(refusal("300", &whole).contains("300 is no INT8"));
-    assert!(refusal("1.5", &whole).contains("is no INT8"));
+    assert!(refusal("300", &whole).contains("300 is not a valid INT8"));
+    assert!(refusal("1.5", &whole).contains("is not a valid INT8"));
     let deep = format!("{}{}", "[".repeat(70), "]".repeat(70));
     assert!(refusal(&deep, &matrix()).contains("json_depth_max"));
 }

@@ -78,15 +78,15 @@ fn process_entry() {
     std::process::exit(0);
 }
 
-/// How nice this process is.
+/// The niceness of this process.
 pub(super) fn nice() -> String {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // The fields begin after the name, which is in parentheses and may hold spaces; niceness is the 19th of all.
+    // The fields begin after the name, which is in parentheses and may contain spaces; niceness is the 19th of all.
     let (_, fields) = stat.rsplit_once(')').unwrap();
     fields.split_whitespace().nth(16).unwrap().to_owned()
 }
 
-/// What the process finds around itself.
+/// Facts about the process's environment.
 fn facts() -> std::collections::BTreeMap<String, String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let field = |name: &str| {
@@ -123,7 +123,7 @@ fn write(to: *mut u8, bytes: &[u8]) {
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
 }
 
-/// Every input as an output: numbers doubled, bytes as they came. The time that it says it took is its rows.
+/// Every input as an output: numbers doubled, bytes unchanged. The reported execution time is its number of rows.
 fn double(mut batch: Batch) {
     for index in 0..batch.inputs().len() {
         let (datatype, shape) = (batch.inputs()[index].datatype, batch.inputs()[index].shape.clone());

@@ -1,4 +1,4 @@
-//! Batches that fail while the worker lives.
+//! Batches that fail while the worker stays alive.
 
 use inferd_types::ErrorKind;
 

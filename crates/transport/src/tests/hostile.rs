@@ -1,4 +1,4 @@
-//! Workers that do what no worker should. The gateway must neither panic nor believe them.
+//! Workers that break the protocol. The gateway must neither panic nor trust them.
 
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::socket::{self, Fds, PACKET_MAX};
 use crate::word::{State, Word};
 use crate::{Doorbell, Exit, SlotId, SlotState, Spawner, Waiting, doorbell};
 
-/// The settings, where they are for a hostile worker; they stay in the socket.
+/// The settings, if they are for a hostile worker; they stay in the socket.
 pub(super) fn peek(socket: BorrowedFd<'_>) -> Option<Value> {
     let mut buffer = vec![0u8; PACKET_MAX];
     let (length, _) = rustix::net::recv(socket, buffer.as_mut_slice(), RecvFlags::PEEK).ok()?;
@@ -29,7 +29,7 @@ pub(super) fn peek(socket: BorrowedFd<'_>) -> Option<Value> {
 
 /// A worker without any of the worker's own code.
 pub(super) fn run(fd: i32, load: &Value) -> ! {
-    // SAFETY: the channel of this process, which nobody else uses.
+    // SAFETY: the channel of this process, which has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut buffer = vec![0; PACKET_MAX];
     socket::receive(&socket, &mut buffer, None).unwrap();
@@ -75,7 +75,7 @@ pub(super) fn run(fd: i32, load: &Value) -> ! {
     park()
 }
 
-/// Waits for the end of the process, which the gateway brings.
+/// Waits until the gateway kills the process.
 fn park() -> ! {
     loop {
         std::thread::park();
@@ -89,7 +89,7 @@ struct Arena {
 }
 
 impl Arena {
-    /// Waits for a batch in slot 0. Burns a core, for a moment: this is a bad worker.
+    /// Waits for a batch in slot 0. A busy loop, briefly.
     fn open(&self) -> Word {
         loop {
             let word = self.mapping.u64(self.layout.slots[0].head + head::WORD).load(Ordering::Acquire);
@@ -121,7 +121,7 @@ impl Arena {
         });
     }
 
-    /// Gives an output that lies elsewhere.
+    /// Describes an output that is elsewhere.
     fn descriptor(&self, load: &Value) {
         let word = self.open();
         let number = |name: &str| load[name].as_u64().unwrap();
@@ -133,7 +133,7 @@ impl Arena {
         self.set(Word { state: State::Done, ..word }.pack());
     }
 
-    /// Writes all over the arena, in bursts between which the gateway works.
+    /// Overwrites the arena, in bursts between which the gateway works.
     fn scribble(&self, seed: u64) -> ! {
         let mut state = seed;
         let mut random = move || {
@@ -149,7 +149,7 @@ impl Arena {
                 let value = if random() % 2 == 0 { random() } else { random() % 64 };
                 self.mapping.write(at, &value.to_le_bytes()[..1 + random() as usize % 8]);
             }
-            // Now and then a batch that seems to be done.
+            // Occasionally a batch that seems to be done.
             let word = self.mapping.u64(self.layout.slots[0].head + head::WORD).load(Ordering::Relaxed);
             if let Some(word) = Word::unpack(word) {
                 self.set(Word { state: State::Done, ..word }.pack());
@@ -197,7 +197,7 @@ async fn a_worker_that_begins_with_garbage_is_refused() {
     let settings = model(&pairs(), json!({ "hostile": "load_garbage" }));
     let (spawner, bell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
     let error = start(&spawner, &settings, &bell).await.unwrap_err();
-    assert!(error.message().contains("makes no sense"), "{error}");
+    assert!(error.message().contains("sent an invalid frame"), "{error}");
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn a_worker_whose_first_words_have_no_end_is_not_listened_to() {
         let settings = model(&pairs(), json!({ "hostile": name }));
         let (spawner, bell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
         let error = start(&spawner, &settings, &bell).await.unwrap_err();
-        assert!(error.message().contains("could not be heard"), "{name}: {error}");
+        assert!(error.message().contains("the control channel"), "{name}: {error}");
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{Doorbell, Exit, Spawner, Worker};
 #[ignore = "the body of a process, not a test"]
 fn zygote_entry() {
     let fd = std::env::args().next_back().unwrap().parse().unwrap();
-    // SAFETY: the channel of this process, which nobody else uses.
+    // SAFETY: the channel of this process, which has no other owner.
     let socket = Arc::new(unsafe { OwnedFd::from_raw_fd(fd) });
     let mut buffer = vec![0; PACKET_MAX];
     loop {
@@ -85,7 +85,7 @@ async fn equal_commands_share_a_zygote_and_a_dead_one_is_replaced() {
     let zygote = parent(&one);
     assert_eq!(parent(&other), zygote);
     pidfd_send_signal(pidfd_open(zygote, PidfdFlags::empty()).unwrap(), Signal::KILL).unwrap();
-    // Its children end with it, and nobody is left to tell how.
+    // Its children end with it, and their exit status is lost.
     for worker in [&one, &other] {
         let exit = tokio::time::timeout(PATIENCE, worker.exited()).await.unwrap();
         assert!(matches!(exit, Exit::Unknown | Exit::Signal(9)), "{exit:?}");

@@ -1,7 +1,7 @@
-//! Finds out whether requests may share a run of the model.
+//! The probe: compares outputs of generated rows that run alone and in batches.
 //!
-//! Reads what the model declares and what it answers to made-up rows, alone and together; hands on a verdict.
-//! Knows nothing of sessions: it is given a function that runs the model.
+//! Reads the model's declarations and outputs, hands on whether rows are independent. Knows nothing of sessions:
+//! running the model is an argument.
 
 use inferd_types::compare::{Tolerance, close, elements};
 use inferd_types::{Error, Result, Tensor};
@@ -9,7 +9,8 @@ use inferd_types::{Error, Result, Tensor};
 use crate::graph::{Dim, Graph, Port};
 use crate::synthetic::{self, Character, Recipe};
 
-/// The rows that are made up. Many models do something else only past a threshold, or with a row that is unlike others.
+/// The generated rows. Many models behave differently only beyond a threshold, or with a row that is unlike the
+/// others.
 const ROWS: [Character; 9] = [
     Character::Normal(1.0),
     Character::Normal(1.0),
@@ -22,18 +23,18 @@ const ROWS: [Character; 9] = [
     Character::Uniform(255.0),
 ];
 
-/// Which of them run together: ordinary ones; one that is far larger before another and behind it; and all.
+/// The batches: ordinary rows; a far larger one before another and after it; and all.
 const COMPANIES: [&[usize]; 4] = [&[0, 1, 2], &[3, 0], &[1, 3], &[8, 7, 6, 5, 4, 3, 2, 1, 0]];
 
-/// Why requests must not share a run, in words for the operator.
+/// Why requests must not share a batch, for the operator.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Alone(pub(crate) String);
 
-/// Whether the declared shapes allow a batch: dimension 0 of everything is free, and what it counts appears in
-/// no other place.
+/// Whether the declared shapes allow a batch: dimension 0 of everything is free, and its symbol occurs nowhere
+/// else.
 ///
 /// # Errors
-/// The reason why not.
+/// The reason if not.
 pub(crate) fn declared(graph: &Graph) -> Result<(), Alone> {
     let sides = [("input", &graph.inputs), ("output", &graph.outputs)];
     if graph.inputs.is_empty() {
@@ -67,10 +68,10 @@ pub(crate) fn may_take_rows(inputs: &[Port]) -> bool {
     inputs.iter().all(|port| port.dims().first().is_some_and(|dim| !dim.is_fixed()))
 }
 
-/// Runs made-up rows alone and in company and compares. Hands on how many there were.
+/// Runs generated rows alone and in batches, and compares. Returns the number of rows.
 ///
 /// # Errors
-/// The reason why they must not run together.
+/// The reason why they must not share a batch.
 pub(crate) fn probe(
     inputs: &[Port],
     outputs: &[Port],
@@ -83,9 +84,9 @@ pub(crate) fn probe(
         synthetic::inputs(inputs, recipe, Some(1), seed)
     });
     let made: Vec<_> =
-        made.collect::<Option<_>>().ok_or_else(|| Alone("one row is too large to make one up".into()))?;
-    let alone = |error: Error| Alone(format!("the model can't run a made-up row: {}", error.message()));
-    // Some models refuse what is out of their range; an ordinary row must be right.
+        made.collect::<Option<_>>().ok_or_else(|| Alone("one row is too large to generate".into()))?;
+    let alone = |error: Error| Alone(format!("the model can't run a generated row: {}", error.message()));
+    // Some models refuse inputs out of their range; an ordinary row must succeed.
     let mut lone: Vec<Option<Vec<Tensor>>> = Vec::new();
     for (index, row) in made.iter().enumerate() {
         lone.push(match run(row) {
@@ -129,7 +130,7 @@ pub(crate) fn probe(
 }
 
 /// # Errors
-/// Where the same row has another answer the second time.
+/// If the same row has other outputs the second time.
 fn repeats(port: &Port, first: &Tensor, again: &Tensor, tolerance: Tolerance) -> Result<(), Alone> {
     if close(&elements(first), &elements(again), port.datatype, tolerance) {
         return Ok(());
@@ -137,7 +138,7 @@ fn repeats(port: &Port, first: &Tensor, again: &Tensor, tolerance: Tolerance) ->
     Err(Alone(format!("output '{}' differs from run to run for the same row", port.name())))
 }
 
-/// Compares one output of rows that ran alone with that of a run of all of them.
+/// Compares one output of rows that ran alone with that of one batch of all of them.
 fn compare(port: &Port, lone: &[&Tensor], together: &Tensor, tolerance: Tolerance) -> Result<(), Alone> {
     let name = port.name();
     for answer in lone {

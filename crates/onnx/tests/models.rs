@@ -1,4 +1,4 @@
-//! Real models through the real runtime.
+//! Real models in the real runtime.
 #![allow(unsafe_code, reason = "an owner of outputs promises room for them, in tests too")]
 
 mod common;
@@ -203,7 +203,7 @@ fn a_run_can_be_stopped_from_another_thread_and_the_next_one_is_whole() {
     stopper.stop();
     assert_eq!(model.run_tensors(&[integers(&[], &[3])]).unwrap(), [floats(&[1], &[3.0])]);
     let (ended, end) = mpsc::channel::<()>();
-    // Asking again and again, so that it does not matter when the run begins.
+    // Repeatedly, so that it does not matter when the run begins.
     let asking = std::thread::spawn(move || {
         while end
             .recv_timeout(std::time::Duration::from_millis(1))
@@ -237,7 +237,7 @@ fn a_model_that_can_not_be_loaded_says_why_and_what_to_do() {
         change(&mut settings);
         OnnxModel::load(&settings).err().unwrap().message().to_owned()
     };
-    assert!(error(&|s| s.path = path("missing")).contains("missing.onnx is not there"));
+    assert!(error(&|s| s.path = path("missing")).contains("missing.onnx does not exist"));
     let garbage = error(&|s| s.path = path("make_models").with_file_name("external.weights"));
     assert!(
         garbage.contains("external.weights can't be loaded") && !garbage.contains("/tests/"),
@@ -251,10 +251,10 @@ fn a_model_that_can_not_be_loaded_says_why_and_what_to_do() {
         "{missing}"
     );
     let other = error(&|s| s.library = "libc.so.6".into());
-    assert!(other.contains("is no ONNX Runtime"), "{other}");
+    assert!(other.contains("is not ONNX Runtime"), "{other}");
 }
 
-/// Room at fixed addresses, as the arena gives it.
+/// Memory at fixed addresses, as in the arena.
 struct Fixed {
     room: Vec<f32>,
     places: usize,

@@ -1,5 +1,5 @@
-//! Inputs and outputs that are no tensors of the protocol's types: they are served as such tensors, or it is said that
-//! they are not.
+//! Inputs and outputs that are not tensors of the protocol's types: they are served as such tensors, or reported as
+//! left out.
 
 mod common;
 
@@ -113,7 +113,7 @@ fn an_input_that_can_not_be_sent_ends_the_load_and_names_the_remedy() {
         (
             "short_input",
             "input 'short' is a tensor of FLOAT8E4M3FN",
-            "a Cast to FLOAT8E4M3FN behind the input",
+            "a Cast to FLOAT8E4M3FN after the input",
         ),
     ] {
         let error = load_error(model);
@@ -153,7 +153,7 @@ fn constants_that_a_request_could_replace_are_said_however_many_they_are() {
     let said = load("replaceable").loaded().facts["constants_to_replace"].clone();
     assert_eq!(
         said,
-        "'w0', 'w1', 'w2', 'w3' and 2 more (requests may send them where they are named: optional: {w0: null})"
+        "'w0', 'w1', 'w2', 'w3' and 2 more (requests may send them if they are named: optional: {w0: null})"
     );
     let value = serde_json::json!({
         "path": common::path("replaceable"), "library": common::library(), "initializers": ["w5"],

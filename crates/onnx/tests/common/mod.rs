@@ -1,4 +1,4 @@
-//! What the tests of this crate share: where the runtime's library is, and the models beside this file.
+//! Shared test code: the path of the runtime's library, and the test models.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};

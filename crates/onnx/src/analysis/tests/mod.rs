@@ -1,11 +1,11 @@
-//! What the analysis says of small graphs, family by family: proofs, and traps next to them.
+//! The analysis of small graphs, by family: proofs, and counterexamples.
 
 mod model;
 
 use super::{Verdict, verdict};
 use model::{model, with_function};
 
-/// What is said of a model of version 17.
+/// The verdict on a model of version 17.
 fn said(text: &str) -> String {
     said_of(17, text)
 }
@@ -29,7 +29,7 @@ fn independent(texts: &[&str]) {
     }
 }
 
-/// Each text is followed by the words that are said of it.
+/// Each text is followed by a part of its verdict.
 #[track_caller]
 fn not_independent(texts: &[(&str, &str)]) {
     for (text, words) in texts {
@@ -86,7 +86,7 @@ fn sums_over_rows_are_found_and_others_are_not() {
         "x[n,4] -> y; y = ArgMax(x) axis=1 keepdims=0",
         "x[n,4] -> y, z; k: int64 2; y, z = TopK(x, k)",
         "x[n,4] -> y; a: int64 scalar 1; y = CumSum(x, a)",
-        // Sums of the columns of the transposed are sums of rows.
+        // Sums over the columns of the transposed matrix are sums over rows.
         "x[n,4] -> y; t = Transpose(x); y = ReduceSum(t, a) keepdims=0; a: int64 0",
     ]);
     not_independent(&[
@@ -101,7 +101,7 @@ fn sums_over_rows_are_found_and_others_are_not() {
         ("x[n,4] -> y; a: int64 scalar -2; y = CumSum(x, a)", "dependent: CumSum 'y' runs along the rows"),
         ("x[n,4] a[n] -> y; y = ReduceSum(x, a)", "unknown: ReduceSum 'y' has axes that aren't constant"),
     ]);
-    // Axes are an input of later versions: as an attribute they are not known there.
+    // Axes are an input in later versions: as an attribute they are unknown there.
     assert!(said_of(18, "x[n,4] -> y; y = ReduceMax(x) axes=1,").starts_with("dependent"));
     assert_eq!(said_of(18, "x[n,4] -> y; a: int64 1; y = ReduceMax(x, a)"), "independent");
 }
@@ -119,7 +119,7 @@ fn normalisation_is_along_axes_that_changed_with_the_version() {
         "x[n,4,5,6] -> y; y = MeanVarianceNormalization(x) axes=2,3",
         "x[n,4,5,6] -> y; y = LRN(x) size=3",
         "x[n,4,5] z[n,4,5] -> y; s: float[5]; y = ms.SkipLayerNormalization(x, z, s, s)",
-        // The commonest classifier: its scores are normalised sample by sample.
+        // The commonest classifier: its scores are normalized sample by sample.
         "x[n,4] -> y, p; y, s = ml.LinearClassifier(x) classlabels_ints=0,1,2 intercepts=f1,2,3; p = ml.Normalizer(s) norm=\"L1\"",
     ]);
     not_independent(&[
@@ -135,7 +135,7 @@ fn normalisation_is_along_axes_that_changed_with_the_version() {
         ),
         ("x[n,4,5] -> y; s: float[3,1,5]; y = LayerNormalization(x, s)", "combines rows with"),
     ]);
-    // Before version 13 all dimensions from axis 1 on are taken together, and axis 1 is the one by default.
+    // Before version 13 all dimensions from axis 1 on are normalized together, and axis 1 is the default.
     assert_eq!(said_of(11, "x[n,4,5] -> y; y = Softmax(x)"), "independent");
     assert_eq!(said_of(11, "x[n,4,5] -> y; y = Softmax(x) axis=2"), "independent");
     assert!(
@@ -229,7 +229,7 @@ fn reshapes_keep_rows_where_as_many_elements_stand_before_them() {
         ("x[n,4] -> y; s: int64 3,4; y = Expand(x, s)", "has a shape with other rows than its input"),
         ("x[n,4] -> y; y = Transpose(x)", "has no row for each row"),
     ]);
-    // 0 is a size of its own where it is said so.
+    // With allowzero, 0 is a size of its own.
     assert!(said("x[n,4] -> y; s: int64 0,4; y = Reshape(x, s) allowzero=1").contains("reshapes rows"));
     assert_eq!(said_of(13, "x[n,4] -> y; s: int64 0,4; y = Reshape(x, s)"), "independent");
 }
@@ -292,7 +292,7 @@ fn places_are_within_rows_or_of_them() {
             "x[n,4] -> y; s: int64 -1; e: int64 -9999; a: int64 0; d: int64 -1; y = Slice(x, s, e, a, d)",
             "Slice 'y'",
         ),
-        // ONNX Runtime leaves one place, where the standard leaves none: as many elements as there are rows.
+        // ONNX Runtime leaves one index, where the standard leaves none: as many elements as there are rows.
         (
             "x[n,4] -> y; s: int64 0; e: int64 2147483647; a: int64 1; d: int64 -1; t = Slice(x, s, e, a, d); \
              c = Size(t); f = Cast(c) to=1; y = Mul(x, f)",
@@ -339,7 +339,7 @@ fn images_have_rows_along_the_first_axis() {
         "x[n,3,8,8] -> y; s: int64 2,2; a: int64 2,3; h = Shape(x) end=2; k: int64 4,4; d = Concat(h, k) axis=0; y = Resize(x, , , d)",
         "x[n,8,2,2] -> y; y = DepthToSpace(x) blocksize=2",
         "x[n,3,8,8] g[n,4,4,2] -> y; y = GridSample(x, g)",
-        // What a convolution leaves is known where sizes are.
+        // The output size of a convolution is known if its input's is.
         "x[n,3,8,8] -> y; w: float[5,3,3,3]; s: int64 -1,45; c = Conv(x, w) strides=2,2; y = Reshape(c, s)",
     ]);
     not_independent(&[
@@ -418,9 +418,9 @@ fn samples_are_rows_of_a_matrix() {
         "x[n,4] z[n,2] -> y; y = ml.FeatureVectorizer(x, z) inputdimensions=4,2",
         "x[n,4] -> y; i: int64 0,2; y = ml.ArrayFeatureExtractor(x, i)",
         "x[n] -> y; t = ml.LabelEncoder(x) keys_strings=\"a\"|\"b\"; y = ml.Binarizer(t)",
-        // Labels by the place of the greatest score, as converters of scikit-learn write it.
+        // Labels by the index of the highest score, as converters of scikit-learn write it.
         "x[n,3] -> y; c: int64 7,8,9; m: int64 -1; a = ArgMax(x) axis=1; b = ml.ArrayFeatureExtractor(c, a); y = Reshape(b, m)",
-        // The scores of a tree are as many as there are labels.
+        // A tree has as many scores as labels.
         "x[n,4] -> y; l, p = ml.TreeEnsembleClassifier(x) classlabels_int64s=0,1,2; s: int64 1,-1,3; t = Reshape(p, s); \
          u = Concat(t, t) axis=0; a: int64 0; y = ReduceSum(u, a) keepdims=0",
     ]);
@@ -442,7 +442,7 @@ fn graphs_inside_nodes_are_followed() {
         "x[n,4] f[1] -> y; y = Loop(k, , x) body={i, c, s -> d, t: d = Identity(c); t = Mul(s, x)}; k: int64 scalar 3",
         "x[n,t,4] -> y; z: float[1]; f, y = Scan(z, x) body={s, e -> t, m: t = Identity(s); m = Relu(e)} num_scan_inputs=1 \
          scan_input_axes=1, scan_output_axes=1,",
-        // Along the rows, without a state that goes from one to the next: distances, as converters of scikit-learn write it.
+        // Along the rows, without a state: distances, as converters of scikit-learn write it.
         "x[n,4] -> y; w: float[9,4]; f, y = Scan(w, x) num_scan_inputs=1 body={s, e -> t, m: t = Identity(s); \
          d = Sub(s, e); m = ReduceSumSquare(d) axes=1, keepdims=0}",
     ]);

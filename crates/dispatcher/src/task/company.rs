@@ -187,7 +187,7 @@ impl<L: Launcher> Task<L> {
             door.company = company;
         }
         if self.shared.signature().is_some_and(|signature| signature.batched()) {
-            self.scheduler.set_company(company, &mut self.actions);
+            self.scheduler.set_batched(company, &mut self.actions);
             self.undecided = true;
         }
         if let Some(by) = self.company.by() {

@@ -1,6 +1,6 @@
-//! Carries out what the scheduler asks for, and checks that it may be asked.
+//! Carries out the scheduler's actions, and checks that they are allowed.
 //!
-//! Reads actions; what they lead to is told once all of them are carried out. Answers nobody by itself.
+//! Reads actions; their consequences are reported once all of them are carried out. Answers nothing by itself.
 
 use inferd_scheduler::{Action, Event};
 use inferd_types::{BatchId, ReplicaId, RequestId};
@@ -9,7 +9,7 @@ use crate::ledger::Fate;
 use crate::scenario::often;
 use crate::world::{Batch, DOORBELL, Happening, World};
 
-/// Copies that may be saved up for.
+/// Maximum number of saved tokens for copies.
 const COPIES_AT_ONCE: f64 = 4.0;
 
 impl World {
@@ -46,12 +46,15 @@ impl World {
         assert!(bytes <= config.batch_max_bytes, "{bytes} bytes, {} may run", config.batch_max_bytes);
         assert!(requests.iter().all(|request| of(request).arrival.shape == first.shape), "shapes are mixed");
         assert!(requests.iter().all(|request| of(request).arrival.size == first.size), "sizes are mixed");
-        assert!(!requests.iter().any(|request| of(request).alone), "one that runs alone has company");
+        assert!(
+            !requests.iter().any(|request| of(request).alone),
+            "a request that runs alone is batched with others"
+        );
     }
 
     fn stage(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         self.check_batch(&requests);
-        assert!(requests.len() == 1 || self.scheduler.has_company(), "company is off");
+        assert!(requests.len() == 1 || self.scheduler.is_batched(), "batching is off");
         self.ledger.hand_out(self.now, &requests, (id, batch));
         self.check_slot(id);
         self.batches += 1;
@@ -72,22 +75,28 @@ impl World {
 
     fn occupy(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         let replica = self.replicas.get_mut(&id).expect("just checked");
-        replica.slots.push(Batch { id: batch, requests, taken: false, told: false, refused_append: false });
+        replica.slots.push(Batch {
+            id: batch,
+            requests,
+            taken: false,
+            known_taken: false,
+            refused_append: false,
+        });
         if replica.slots.len() == 1 {
             self.after(DOORBELL, Happening::Take(id));
         }
     }
 
-    /// It does not fit the arena: alone they may; one that is alone already is answered.
+    /// It does not fit the arena: its requests may run alone; a request that is alone already is answered.
     fn fail_stage(&mut self, replica: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         if let [request] = requests[..] {
             self.ledger.end(self.now, request, Fate::Failed);
             self.call_again(request);
-            self.told.push_back(Event::Removed(request));
+            self.reports.push_back(Event::Removed(request));
             return;
         }
         requests.iter().for_each(|request| self.ledger.get_mut(*request).alone = true);
-        self.told.push_back(Event::Withdrawn { replica, batch, requests });
+        self.reports.push_back(Event::Withdrawn { replica, batch, requests });
     }
 
     fn append(&mut self, id: ReplicaId, batch: BatchId, requests: &[RequestId]) {
@@ -98,11 +107,11 @@ impl World {
         let ended = replica.done.iter_mut();
         let found = replica.slots.iter_mut().chain(ended).find(|slot| slot.id == batch);
         let found = found.expect("what is appended to was staged");
-        assert!(!found.told, "appended to a batch that was known to be taken");
+        assert!(!found.known_taken, "appended to a batch that was known to be taken");
         assert!(!found.refused_append, "appended again after a refusal");
         if found.taken || full {
             found.refused_append = true;
-            self.told.push_back(Event::Returned { requests: requests.to_vec() });
+            self.reports.push_back(Event::Returned { requests: requests.to_vec() });
         } else {
             found.requests.extend(requests);
             let all = found.requests.clone();
@@ -114,25 +123,25 @@ impl World {
         let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
         let at = replica.slots.iter().position(|slot| slot.id == batch && !slot.taken);
         let Some(at) = at else {
-            // Too late. Its slot may hold it still, or its end be on the way.
+            // Too late: its slot may hold it still, or its end be on the way.
             if let Some(slot) = replica.slots.iter_mut().find(|slot| slot.id == batch) {
-                slot.told = true;
+                slot.known_taken = true;
             }
-            return self.told.push_back(Event::Taken { replica: id, batch });
+            return self.reports.push_back(Event::Taken { replica: id, batch });
         };
         let mut requests = replica.slots.remove(at).requests;
         requests.retain(|request| self.ledger.lost_its_last((id, batch), *request));
-        self.told.push_back(Event::Withdrawn { replica: id, batch, requests });
+        self.reports.push_back(Event::Withdrawn { replica: id, batch, requests });
     }
 
-    /// A copy: of what runs elsewhere, on a replica that has nothing else to do.
+    /// A copy of a running batch, on an idle replica.
     fn hedge(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         let hedging = self.scenario.config.hedging.expect("hedging is off");
         self.copies += 1;
         let most = hedging.budget * self.batches as f64 + COPIES_AT_ONCE;
         assert!(self.copies as f64 <= most, "{} copies of {} batches", self.copies, self.batches);
         self.check_slot(id);
-        assert!(!self.replicas[&id].is_busy(), "a copy stands in nobody's way");
+        assert!(!self.replicas[&id].is_busy(), "a copy on a busy replica");
         for request in &requests {
             let known = self.ledger.get_mut(*request);
             assert_eq!((known.fate, known.copy), (Fate::Held, None), "{request} was copied");
@@ -144,7 +153,7 @@ impl World {
         }
         if often(&mut self.scenario.random, self.scenario.faults.stage_fails) {
             requests.iter().for_each(|request| self.ledger.get_mut(*request).copy = None);
-            return self.told.push_back(Event::Withdrawn { replica: id, batch, requests: Vec::new() });
+            return self.reports.push_back(Event::Withdrawn { replica: id, batch, requests: Vec::new() });
         }
         self.occupy(id, batch, requests);
     }

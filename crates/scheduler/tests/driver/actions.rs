@@ -1,4 +1,4 @@
-//! Carries out what the scheduler asks for, and checks that it may be asked.
+//! Carries out the scheduler's actions, and checks that they are allowed.
 
 use inferd_scheduler::{Action, Event};
 use inferd_types::{BatchId, ReplicaId, RequestId};
@@ -61,7 +61,13 @@ impl World {
         let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
         assert!(!replica.draining, "a draining replica gets nothing");
         assert!(replica.slots.len() + replica.done.len() < 2, "{id} has no free slot");
-        replica.slots.push(Batch { id: batch, requests, taken: false, told: false, refused_append: false });
+        replica.slots.push(Batch {
+            id: batch,
+            requests,
+            taken: false,
+            known_taken: false,
+            refused_append: false,
+        });
         if replica.slots.len() == 1 {
             self.after(DOORBELL, Happening::Take(id));
         }
@@ -74,7 +80,7 @@ impl World {
         let ended = replica.done.iter_mut();
         let batch =
             replica.slots.iter_mut().chain(ended).find(|slot| slot.id == batch).expect("appended to a batch");
-        assert!(!batch.told, "appended to a batch that was known to be taken");
+        assert!(!batch.known_taken, "appended to a batch that was known to be taken");
         assert!(!batch.refused_append, "appended again after a refusal");
         if batch.taken || full {
             batch.refused_append = true;
@@ -94,9 +100,9 @@ impl World {
             let mut requests = gone.requests;
             requests.retain(|request| self.requests[request.0 as usize].fate == Fate::Staged(id, batch));
             requests.iter().for_each(|request| self.requests[request.0 as usize].fate = Fate::Queued);
-            self.tell(Event::Withdrawn { replica: id, batch, requests });
+            self.send(Event::Withdrawn { replica: id, batch, requests });
         } else {
-            self.told(Event::Taken { replica: id, batch });
+            self.report(Event::Taken { replica: id, batch });
         }
     }
 }

@@ -3,10 +3,10 @@
 //! Reads the settings and a runnable model, hands on the decision with its verdict. Does not know how rows run
 //! together.
 
-use inferd_types::{Batching, Decider, Error, ErrorKind, Result, Verdict as Told};
+use inferd_types::{Batching, Decider, Error, ErrorKind, Result, Verdict as BatchingVerdict};
 
 use crate::analysis::Verdict;
-use crate::probe::{self, Alone};
+use crate::probe::{self, Dependent};
 use crate::runner::Runner;
 use crate::settings::{BatchingMode, LoadSettings};
 use crate::source::Source;
@@ -15,17 +15,17 @@ use crate::synthetic::Recipe;
 /// Whether requests may share a batch, and the verdict behind it.
 pub(crate) struct Decision {
     pub(crate) batching: Batching,
-    pub(crate) verdict: Told,
+    pub(crate) verdict: BatchingVerdict,
 }
 
 impl Decision {
     fn on(by: Decider, why: impl Into<String>, rows: usize) -> Decision {
-        let verdict = Told { by, why: why.into(), rows: rows as u64 };
+        let verdict = BatchingVerdict { by, why: why.into(), rows: rows as u64 };
         Decision { batching: Batching::On, verdict }
     }
 
     fn off(by: Decider, why: impl Into<String>) -> Decision {
-        let verdict = Told { by, why: why.into(), rows: 0 };
+        let verdict = BatchingVerdict { by, why: why.into(), rows: 0 };
         Decision { batching: Batching::Off { reason: verdict.why.clone() }, verdict }
     }
 }
@@ -45,14 +45,14 @@ pub(crate) fn decide(
     match (settings.batching, declared) {
         (BatchingMode::Off, _) => Ok(Decision::off(Decider::Setting, "batching: off")),
         (BatchingMode::On, Ok(())) => Ok(Decision::on(Decider::Setting, "batching: on", 0)),
-        (BatchingMode::On, Err(Alone(reason))) => Err(Error::new(
+        (BatchingMode::On, Err(Dependent(reason))) => Err(Error::new(
             ErrorKind::ModelFailed,
             format!("batching: on is not possible: {reason}\nhelp: set batching: auto"),
         )),
         (BatchingMode::Auto | BatchingMode::Verify, _) if settings.batch_rows_max <= 1 => {
             Ok(Decision::off(Decider::Setting, "batch_rows_max is 1"))
         }
-        (BatchingMode::Auto | BatchingMode::Verify, Err(Alone(reason))) => {
+        (BatchingMode::Auto | BatchingMode::Verify, Err(Dependent(reason))) => {
             Ok(Decision::off(Decider::Shapes, reason))
         }
         (mode, Ok(())) => Ok(match source.analyse(&runner.graph) {
@@ -61,8 +61,8 @@ pub(crate) fn decide(
             // The probe of the conversion, with the original model's value ranges, says more than one with
             // generated rows.
             Verdict::Unknown(why) if settings.compared => {
-                let told = format!("its rows were compared when it was converted (no proof: {why})");
-                Decision::on(Decider::Probe, told, 0)
+                let why = format!("its rows were compared when it was converted (no proof: {why})");
+                Decision::on(Decider::Probe, why, 0)
             }
             // What generated rows can't show, real requests do.
             Verdict::Unknown(why) if mode == BatchingMode::Verify && trial.is_err() => {
@@ -98,6 +98,6 @@ fn by_probe(
                 format!("each of {rows} rows had equal outputs alone and in a batch (no proof: {unproven})");
             Decision::on(Decider::Probe, why, rows)
         }
-        Err(Alone(reason)) => Decision::off(Decider::Probe, reason),
+        Err(Dependent(reason)) => Decision::off(Decider::Probe, reason),
     }
 }

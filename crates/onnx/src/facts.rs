@@ -11,7 +11,7 @@ use crate::settings::LoadSettings;
 use crate::source::Source;
 
 /// Number of constants that are named. If there are more, most are weights.
-const REPLACEABLE_TOLD_MAX: usize = 4;
+const REPLACEABLE_NAMED_MAX: usize = 4;
 /// Maximum length of a fact in bytes, within the transport's limit.
 const FACT_MAX_BYTES: usize = 1000;
 
@@ -33,8 +33,8 @@ pub(crate) fn facts(
     ]);
     if let Some(first) = graph.replaceable.first() {
         let names: Vec<_> = graph.replaceable.iter().map(|name| format!("'{name}'")).collect();
-        let shown = names[..names.len().min(REPLACEABLE_TOLD_MAX)].join(", ");
-        let rest = names.len().saturating_sub(REPLACEABLE_TOLD_MAX);
+        let shown = names[..names.len().min(REPLACEABLE_NAMED_MAX)].join(", ");
+        let rest = names.len().saturating_sub(REPLACEABLE_NAMED_MAX);
         let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
         let remedy = format!("requests may send them if they are named: optional: {{{first}: null}}");
         facts.insert("constants_to_replace".to_owned(), format!("{shown}{more} ({remedy})"));
@@ -45,7 +45,7 @@ pub(crate) fn facts(
         facts.insert("required_inputs".to_owned(), text);
     }
     let left: Vec<_> =
-        graph.left_out.iter().map(Unserved::told).chain(source.left_out.iter().cloned()).collect();
+        graph.left_out.iter().map(Unserved::description).chain(source.left_out.iter().cloned()).collect();
     if !left.is_empty() {
         facts.insert("left_out".to_owned(), left.join(", "));
     }

@@ -143,7 +143,7 @@ enum Kind {
 
 impl Unserved {
     /// The name and the kind, for the list of left-out outputs.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         let what = match &self.kind {
             Kind::Sequence => "a sequence of tensors, whose number is not fixed",
             Kind::SequenceOfMaps => "a sequence of maps",
@@ -238,7 +238,7 @@ fn unservable_input(name: &str, what: &str, remedy: &str) -> Error {
 }
 
 fn no_outputs(left_out: &[Unserved]) -> Error {
-    let listed: Vec<_> = left_out.iter().map(Unserved::told).collect();
+    let listed: Vec<_> = left_out.iter().map(Unserved::description).collect();
     let message = format!(
         "no output of the model is a tensor that can be served: {}\n\
          help: export the model with tensors as outputs; converters of classifiers have the option zipmap=False",

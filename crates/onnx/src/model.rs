@@ -11,10 +11,10 @@ use crate::batching;
 use crate::control::Terminator;
 use crate::facts;
 use crate::graph::{Dim, Graph, Port};
-use crate::held::Held;
 use crate::initializers;
 use crate::memory;
 use crate::outputs::Outputs;
+use crate::owned_outputs::OwnedOutputs;
 use crate::probe;
 use crate::reshape::{Reshaped, Reshapes};
 use crate::runner::{Input, Runner};
@@ -45,7 +45,7 @@ impl OnnxModel {
         // The outputs of a model that can't be tried are not bound: it may not keep to its declared shapes.
         if let Ok(trial) = &trial
             && let Some(inputs) =
-                made_up(&runner.graph, trial.recipe, if batched { Some(2) } else { trial.rows })
+                generated(&runner.graph, trial.recipe, if batched { Some(2) } else { trial.rows })
         {
             runner.plan(batched, &inputs)?;
         }
@@ -106,9 +106,9 @@ impl OnnxModel {
     /// As [`OnnxModel::run`].
     pub fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let inputs: Vec<Input<'_>> = inputs.iter().map(Input::of).collect();
-        let mut held = Held::new(self.loaded.signature.outputs.len());
-        self.run(&inputs, &mut held)?;
-        held.tensors()
+        let mut owned = OwnedOutputs::new(self.loaded.signature.outputs.len());
+        self.run(&inputs, &mut owned)?;
+        owned.tensors()
     }
 }
 
@@ -132,7 +132,7 @@ fn trial(runner: &mut Runner, labels: &[OutputLabels]) -> Result<Result<Trial, E
     let mut found = Err(Error::new(ErrorKind::ModelFailed, "an input is too large to generate"));
     let rows = probe::may_take_rows(&runner.graph.inputs).then_some(1);
     for recipe in synthetic::recipes(&runner.graph.inputs) {
-        let Some(inputs) = made_up(&runner.graph, recipe, rows) else { continue };
+        let Some(inputs) = generated(&runner.graph, recipe, rows) else { continue };
         match runner.run_tensors(&inputs) {
             Ok(answers) => {
                 settle(runner, &answers);
@@ -146,7 +146,7 @@ fn trial(runner: &mut Runner, labels: &[OutputLabels]) -> Result<Result<Trial, E
     if let Ok(Trial { recipe, rows: Some(_) }) = &found
         && runner.graph.outputs.iter().any(|port| port.dims().first().is_some_and(Dim::is_fixed))
         && let Some(answers) =
-            made_up(&runner.graph, *recipe, Some(2)).and_then(|two| runner.run_tensors(&two).ok())
+            generated(&runner.graph, *recipe, Some(2)).and_then(|two| runner.run_tensors(&two).ok())
     {
         settle(runner, &answers);
     }
@@ -170,6 +170,6 @@ fn shapeless_output(port: &Port, error: &Error) -> Error {
     Error::new(ErrorKind::ModelFailed, message).with_detail(error.detail().unwrap_or_default())
 }
 
-fn made_up(graph: &Graph, recipe: Recipe, rows: Option<u64>) -> Option<Vec<Tensor>> {
+fn generated(graph: &Graph, recipe: Recipe, rows: Option<u64>) -> Option<Vec<Tensor>> {
     synthetic::inputs(&graph.inputs, recipe, rows, 0)
 }

@@ -11,13 +11,13 @@ use crate::values::byte_count;
 const UNTOUCHED: u8 = 0xa5;
 
 /// Outputs in memory of their own.
-pub(crate) struct Held {
+pub(crate) struct OwnedOutputs {
     tensors: Vec<Option<(DataType, Shape, Vec<u8>)>>,
 }
 
-impl Held {
-    pub(crate) fn new(count: usize) -> Held {
-        Held { tensors: vec![None; count] }
+impl OwnedOutputs {
+    pub(crate) fn new(count: usize) -> OwnedOutputs {
+        OwnedOutputs { tensors: vec![None; count] }
     }
 
     fn hold(&mut self, index: usize, datatype: DataType, shape: &[u64], len: usize) -> *mut u8 {
@@ -27,7 +27,7 @@ impl Held {
     /// For each output, whether the runtime did not write to it.
     pub(crate) fn untouched(&self) -> Vec<bool> {
         let nothing = |data: &[u8]| !data.is_empty() && data.iter().all(|byte| *byte == UNTOUCHED);
-        self.tensors.iter().map(|held| held.as_ref().is_some_and(|held| nothing(&held.2))).collect()
+        self.tensors.iter().map(|tensor| tensor.as_ref().is_some_and(|tensor| nothing(&tensor.2))).collect()
     }
 
     /// The outputs, if each was given.
@@ -35,8 +35,8 @@ impl Held {
         let missing = || Error::new(ErrorKind::ModelFailed, "the model gave no value for an output");
         self.tensors
             .into_iter()
-            .map(|held| {
-                let (datatype, shape, data) = held.ok_or_else(missing)?;
+            .map(|tensor| {
+                let (datatype, shape, data) = tensor.ok_or_else(missing)?;
                 Tensor::new(datatype, shape, data.into())
             })
             .collect()
@@ -45,7 +45,7 @@ impl Held {
 
 // SAFETY: each output has a vector of its own, as long as the tensor, which is not accessed before the run is over.
 // The allocator aligns such vectors for every element type.
-unsafe impl Outputs for Held {
+unsafe impl Outputs for OwnedOutputs {
     fn place(&mut self, index: usize, datatype: DataType, shape: &[u64]) -> Result<*mut u8> {
         let len = byte_count(datatype, shape)?;
         Ok(self.hold(index, datatype, shape, len))

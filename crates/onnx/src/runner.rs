@@ -14,8 +14,8 @@ use smallvec::{SmallVec, smallvec};
 use crate::api::{Api, Failure, Owned};
 use crate::control::Terminator;
 use crate::graph::{Dim, Graph, Port};
-use crate::held::Held;
 use crate::outputs::Outputs;
+use crate::owned_outputs::OwnedOutputs;
 use crate::values::{Made, Values, byte_count};
 
 /// One input of a run, by address.
@@ -110,9 +110,9 @@ impl Runner {
     /// Runs once over tensors.
     pub(crate) fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let inputs: Vec<Input<'_>> = inputs.iter().map(Input::of).collect();
-        let mut held = Held::new(self.graph.outputs.len());
-        self.run(&inputs, &mut held)?;
-        held.tensors()
+        let mut owned = OwnedOutputs::new(self.graph.outputs.len());
+        self.run(&inputs, &mut owned)?;
+        owned.tensors()
     }
 
     /// Runs once.
@@ -135,7 +135,7 @@ impl Runner {
     fn attempt(&mut self, inputs: &[Input<'_>], outputs: &mut dyn Outputs) -> Result<Result<(), Failure>> {
         self.values.tidy();
         let mut strings: SmallVec<[Owned<OrtValue>; 2]> = SmallVec::new();
-        let given = self.give(inputs, &mut strings)?;
+        let given = self.bind_inputs(inputs, &mut strings)?;
         let (mut fetched, bound) = self.bind(inputs, outputs)?;
         let ran = self.execute(&given, &mut fetched)?;
         let release = self.api.table().ReleaseValue;
@@ -150,7 +150,7 @@ impl Runner {
     }
 
     /// The runtime's values over the inputs. Strings are copied and owned by `strings`.
-    fn give(
+    fn bind_inputs(
         &mut self,
         inputs: &[Input<'_>],
         strings: &mut SmallVec<[Owned<OrtValue>; 2]>,
@@ -282,11 +282,11 @@ impl Runner {
                 .filter(|plan| resolve(plan, &inputs).as_ref() == Some(&seen.shape))
                 .filter(|_| port.datatype == seen.datatype);
         }
-        let mut held = Held::new(self.graph.outputs.len());
-        if self.run(&inputs, &mut held).is_err() {
+        let mut owned = OwnedOutputs::new(self.graph.outputs.len());
+        if self.run(&inputs, &mut owned).is_err() {
             self.plans.fill(None);
         }
-        for (plan, untouched) in self.plans.iter_mut().zip(held.untouched()) {
+        for (plan, untouched) in self.plans.iter_mut().zip(owned.untouched()) {
             if untouched {
                 *plan = None;
             }
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_runtime_blames_on_the_input_is_told_without_names_of_nodes() {
+    fn what_the_runtime_blames_on_the_input_is_reported_without_names_of_nodes() {
         let message = "Non-zero status code returned while running Gather node. Name:'/secret/Gather' \
                        Status Message: indices element out of data bounds, idx=99\n must be within [-10,9]";
         let error = run_error(failure(ort_sys::OrtErrorCode::ORT_INVALID_ARGUMENT, message));

@@ -22,7 +22,7 @@ use crate::settings::LoadSettings;
 /// Maximum size of class and column names that a worker reports, in bytes.
 const NAMES_MAX_BYTES: usize = 32 << 10;
 /// Maximum size of names in a fact, in bytes.
-const NAMES_TOLD_MAX_BYTES: usize = 512;
+const NAMES_IN_FACT_MAX_BYTES: usize = 512;
 
 /// What only the file says about a model's inputs and outputs.
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl Source {
         let Rewritten { labels, schemas, split, bytes } = rewritten;
         let column =
             |name: &str, count: usize| format!("'{name}' (a map of {count} keys) as a column for each key");
-        let told: Vec<_> = (labels.iter().map(|one| column(&one.output, one.names.len())))
+        let columns: Vec<_> = (labels.iter().map(|one| column(&one.output, one.names.len())))
             .chain(schemas.iter().map(|one| column(&one.input, one.columns.len())))
             .chain(
                 split
@@ -84,7 +84,7 @@ impl Source {
                     .map(|(name, parts)| format!("'{name}' (a sequence) as '{}'", parts.join("', '"))),
             )
             .collect();
-        let mut facts = BTreeMap::from([("as_tensors".to_owned(), told.join("; "))]);
+        let mut facts = BTreeMap::from([("as_tensors".to_owned(), columns.join("; "))]);
         if !labels.is_empty() {
             let each = labels.iter().map(|one| format!("'{}': {}", one.output, listed(&one.names)));
             facts.insert("labels".to_owned(), each.collect::<Vec<_>>().join("; "));
@@ -130,7 +130,7 @@ impl Source {
 fn listed(names: &[Arc<str>]) -> String {
     let mut line = String::new();
     for (index, name) in names.iter().enumerate() {
-        if line.len() + name.len() > NAMES_TOLD_MAX_BYTES {
+        if line.len() + name.len() > NAMES_IN_FACT_MAX_BYTES {
             return format!("{line}, and {} more", names.len() - index);
         }
         line.push_str(if index == 0 { "" } else { ", " });

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_can_be_made_up_and_the_same_seed_gives_the_same() {
+    fn every_type_can_be_generated_and_the_same_seed_gives_the_same() {
         let recipe = Recipe { size: 3, integer_max: 9, character: Character::Normal(1.0) };
         for datatype in DataType::ALL {
             let ports = [port(datatype, vec![Dim::Free, Dim::Fixed(2), Dim::Named("t".into())])];

@@ -6,15 +6,15 @@ use super::{Verdict, verdict};
 use model::{model, with_function};
 
 /// The verdict on a model of version 17.
-fn said(text: &str) -> String {
-    said_of(17, text)
+fn outcome(text: &str) -> String {
+    outcome_at(17, text)
 }
 
-fn said_of(opset: i64, text: &str) -> String {
-    told(&model(opset, text))
+fn outcome_at(opset: i64, text: &str) -> String {
+    outcome_of(&model(opset, text))
 }
 
-fn told(file: &[u8]) -> String {
+fn outcome_of(file: &[u8]) -> String {
     match verdict(file) {
         Verdict::Independent => "independent".into(),
         Verdict::Dependent(how) => format!("dependent: {how}"),
@@ -25,7 +25,7 @@ fn told(file: &[u8]) -> String {
 #[track_caller]
 fn independent(texts: &[&str]) {
     for text in texts {
-        assert_eq!(said(text), "independent", "{text}");
+        assert_eq!(outcome(text), "independent", "{text}");
     }
 }
 
@@ -33,8 +33,8 @@ fn independent(texts: &[&str]) {
 #[track_caller]
 fn not_independent(texts: &[(&str, &str)]) {
     for (text, words) in texts {
-        let said = said(text);
-        assert!(said.contains(words) && said != "independent", "{text}\n{said}");
+        let found = outcome(text);
+        assert!(found.contains(words) && found != "independent", "{text}\n{found}");
     }
 }
 
@@ -72,8 +72,8 @@ fn elements_stay_in_their_rows() {
             "unknown: Relu 'y' has an attribute 'sideways' that isn't known",
         ),
     ]);
-    assert!(said_of(99, "x[n] -> y; y = Relu(x)").contains("of version 99"));
-    assert!(said_of(6, "x[n] -> y; y = Dropout(x)").contains("version"));
+    assert!(outcome_at(99, "x[n] -> y; y = Relu(x)").contains("of version 99"));
+    assert!(outcome_at(6, "x[n] -> y; y = Dropout(x)").contains("version"));
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn sums_over_rows_are_found_and_others_are_not() {
         ("x[n,4] a[n] -> y; y = ReduceSum(x, a)", "unknown: ReduceSum 'y' has axes that aren't constant"),
     ]);
     // Axes are an input in later versions: as an attribute they are unknown there.
-    assert!(said_of(18, "x[n,4] -> y; y = ReduceMax(x) axes=1,").starts_with("dependent"));
-    assert_eq!(said_of(18, "x[n,4] -> y; a: int64 1; y = ReduceMax(x, a)"), "independent");
+    assert!(outcome_at(18, "x[n,4] -> y; y = ReduceMax(x) axes=1,").starts_with("dependent"));
+    assert_eq!(outcome_at(18, "x[n,4] -> y; a: int64 1; y = ReduceMax(x, a)"), "independent");
 }
 
 #[test]
@@ -136,14 +136,14 @@ fn normalisation_is_along_axes_that_changed_with_the_version() {
         ("x[n,4,5] -> y; s: float[3,1,5]; y = LayerNormalization(x, s)", "combines rows with"),
     ]);
     // Before version 13 all dimensions from axis 1 on are normalized together, and axis 1 is the default.
-    assert_eq!(said_of(11, "x[n,4,5] -> y; y = Softmax(x)"), "independent");
-    assert_eq!(said_of(11, "x[n,4,5] -> y; y = Softmax(x) axis=2"), "independent");
+    assert_eq!(outcome_at(11, "x[n,4,5] -> y; y = Softmax(x)"), "independent");
+    assert_eq!(outcome_at(11, "x[n,4,5] -> y; y = Softmax(x) axis=2"), "independent");
     assert!(
-        said_of(11, "x[n,4,5] -> y; t = Transpose(x) perm=1,2,0; y = Softmax(t)")
+        outcome_at(11, "x[n,4,5] -> y; t = Transpose(x) perm=1,2,0; y = Softmax(t)")
             .contains("normalises over the rows")
     );
     let training = "x[n,4,5] -> y; s: float[4]; y, m, v = BatchNormalization(x, s, s, s, s)";
-    assert!(said_of(9, training).contains("as in training"));
+    assert!(outcome_at(9, training).contains("as in training"));
 }
 
 #[test]
@@ -230,8 +230,8 @@ fn reshapes_keep_rows_where_as_many_elements_stand_before_them() {
         ("x[n,4] -> y; y = Transpose(x)", "has no row for each row"),
     ]);
     // With allowzero, 0 is a size of its own.
-    assert!(said("x[n,4] -> y; s: int64 0,4; y = Reshape(x, s) allowzero=1").contains("reshapes rows"));
-    assert_eq!(said_of(13, "x[n,4] -> y; s: int64 0,4; y = Reshape(x, s)"), "independent");
+    assert!(outcome("x[n,4] -> y; s: int64 0,4; y = Reshape(x, s) allowzero=1").contains("reshapes rows"));
+    assert_eq!(outcome_at(13, "x[n,4] -> y; s: int64 0,4; y = Reshape(x, s)"), "independent");
 }
 
 #[test]
@@ -255,12 +255,12 @@ fn the_number_of_rows_may_be_a_size_and_nothing_else() {
         ("e = EyeLike(x); y = Add(x, e)", "dependent: EyeLike 'e' numbers the rows"),
     ] {
         let text = format!("x[n,4] -> y; {read} {rest}");
-        let said = said(&text);
-        assert!(said.contains(words), "{text}\n{said}");
+        let found = outcome(&text);
+        assert!(found.contains(words), "{text}\n{found}");
     }
     // A comparison that is always false decides.
     let never = "m: int64 scalar -1; c = Equal(b, m); y = If(c) then_branch={-> t: t = ReduceMax(x)} else_branch={-> u: u = Neg(x)}";
-    assert_eq!(said(&format!("x[n,4] -> y; {read} {never}")), "independent");
+    assert_eq!(outcome(&format!("x[n,4] -> y; {read} {never}")), "independent");
 }
 
 #[test]
@@ -356,18 +356,18 @@ fn images_have_rows_along_the_first_axis() {
 }
 
 #[test]
-fn recurrent_layers_have_the_batch_on_the_second_axis_unless_told_otherwise() {
+fn recurrent_layers_have_the_batch_on_the_second_axis_by_default() {
     let weights = "w: float[1,8,4]; r: float[1,8,2];";
     let turned = format!(
         "x[n,t,4] -> y; {weights} u = Transpose(x) perm=1,0,2; s, h = LSTM(u, w, r) hidden_size=2; \
                           a: int64 0; y = Squeeze(h, a)"
     );
-    assert_eq!(said(&turned), "independent");
+    assert_eq!(outcome(&turned), "independent");
     assert_eq!(
-        said(&format!("x[n,t,4] -> y; {weights} y, h = LSTM(x, w, r) hidden_size=2 layout=1")),
+        outcome(&format!("x[n,t,4] -> y; {weights} y, h = LSTM(x, w, r) hidden_size=2 layout=1")),
         "independent"
     );
-    let along = said(&format!("x[n,t,4] -> y; {weights} y, h = LSTM(x, w, r) hidden_size=2"));
+    let along = outcome(&format!("x[n,t,4] -> y; {weights} y, h = LSTM(x, w, r) hidden_size=2"));
     assert_eq!(along, "dependent: LSTM 'y' runs along the rows");
     let state = "i: int64 scalar 0; s = Shape(x); b = Gather(s, i) axis=0; o: int64 1; k: int64 2; a: int64 0; \
                  c = Unsqueeze(b, a); d = Concat(o, c, k) axis=0; z = ConstantOfShape(d);";
@@ -375,12 +375,12 @@ fn recurrent_layers_have_the_batch_on_the_second_axis_unless_told_otherwise() {
         "x[n,t,4] -> y; {weights} {state} u = Transpose(x) perm=1,0,2; \
                          q, h = LSTM(u, w, r, , , z, z) hidden_size=2; y = Squeeze(h, a)"
     );
-    assert_eq!(said(&begun), "independent");
+    assert_eq!(outcome(&begun), "independent");
     let fixed = format!(
         "x[n,t,4] -> y; {weights} z: float[1,3,2]; u = Transpose(x) perm=1,0,2; \
                          q, h = LSTM(u, w, r, , , z, z) hidden_size=2; a: int64 0; y = Squeeze(h, a)"
     );
-    assert!(said(&fixed).contains("combines rows with a tensor that has others of its own"));
+    assert!(outcome(&fixed).contains("combines rows with a tensor that has others of its own"));
 }
 
 #[test]
@@ -485,45 +485,46 @@ fn graphs_inside_nodes_are_followed() {
 fn functions_of_the_model_are_followed_with_the_attributes_of_each_call() {
     let text = "x[n,4] -> y; y = own.Scale(x) along=ALONG";
     let function = "Scale(a) -> b: b = Softmax(a) axis=@along";
-    let with = |along: &str| told(&with_function(&model(17, &text.replace("ALONG", along)), 17, function));
+    let with =
+        |along: &str| outcome_of(&with_function(&model(17, &text.replace("ALONG", along)), 17, function));
     assert_eq!(with("1"), "independent");
     assert_eq!(with("0"), "dependent: Softmax 'b' normalises over the rows");
     // It has versions of its own.
     let old =
         with_function(&model(17, "x[n,4,5] -> y; y = own.Scale(x)"), 11, "Scale(a) -> b: b = Softmax(a)");
-    assert_eq!(told(&old), "independent");
+    assert_eq!(outcome_of(&old), "independent");
     let endless =
         with_function(&model(17, "x[n] -> y; y = own.Scale(x)"), 17, "Scale(a) -> b: b = own.Scale(a)");
-    assert!(told(&endless).contains("calls itself"));
+    assert!(outcome_of(&endless).contains("calls itself"));
 }
 
 #[test]
 fn transformers_of_the_runtimes_own_operators_are_followed() {
     let weights = "w: float[8,24]; b: float[24];";
     assert_eq!(
-        said(&format!("x[n,t,8] m[n,t] -> y; {weights} y = ms.Attention(x, w, b, m) num_heads=2")),
+        outcome(&format!("x[n,t,8] m[n,t] -> y; {weights} y = ms.Attention(x, w, b, m) num_heads=2")),
         "independent"
     );
     let foreign =
-        said(&format!("x[n,t,8] -> y; {weights} m: float[3,5]; y = ms.Attention(x, w, b, m) num_heads=2"));
+        outcome(&format!("x[n,t,8] -> y; {weights} m: float[3,5]; y = ms.Attention(x, w, b, m) num_heads=2"));
     assert!(foreign.contains("combines rows with a tensor that has others of its own"), "{foreign}");
     independent(&[
         "q[n,s,8] k[n,t,8] v[n,t,8] -> y; y = ms.MultiHeadAttention(q, k, v) num_heads=2",
         "i[n,t] -> y; w: float[9,8]; g: float[8]; y, m = ms.EmbedLayerNormalization(i, , w, w, , g, g)",
     ]);
     let own = "q[n,2,s,8] k[n,2,t,8] v[n,2,t,8] -> y; y = Attention(q, k, v)";
-    assert_eq!(said_of(23, own), "independent");
+    assert_eq!(outcome_at(23, own), "independent");
 }
 
 #[test]
 fn a_node_that_only_the_joint_run_may_fail_at_is_no_proof() {
-    let said = said("x[n,4] -> y; w: float[3,4]; t = Add(x, w); y = Relu(x)");
-    assert!(said.starts_with("unknown: Add 't' combines rows"), "{said}");
+    let found = outcome("x[n,4] -> y; w: float[3,4]; t = Add(x, w); y = Relu(x)");
+    assert!(found.starts_with("unknown: Add 't' combines rows"), "{found}");
 }
 
 #[test]
 fn inputs_without_rows_and_files_that_are_none_are_not_known() {
-    assert!(said("x[] -> y; y = Relu(x)").contains("input 'x' has no rows"));
-    assert!(said("x -> y; y = Relu(x)").contains("the dimensions of input 'x' aren't known"));
-    assert!(told(b"\xff").contains("can't be read"));
+    assert!(outcome("x[] -> y; y = Relu(x)").contains("input 'x' has no rows"));
+    assert!(outcome("x -> y; y = Relu(x)").contains("the dimensions of input 'x' aren't known"));
+    assert!(outcome_of(b"\xff").contains("can't be read"));
 }

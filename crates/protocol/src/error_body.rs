@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_the_status_that_the_answer_would_have_had() {
+    fn an_event_has_the_status_that_the_response_would_have_had() {
         for kind in ErrorKind::ALL {
             let body = error_event(&Error::new(*kind, "why"));
             let value: serde_json::Value = serde_json::from_slice(&body).unwrap();

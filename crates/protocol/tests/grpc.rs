@@ -148,7 +148,7 @@ fn outputs_are_selected_and_always_raw() {
 }
 
 #[test]
-fn an_answer_in_a_stream_says_whether_it_is_the_last() {
+fn a_response_in_a_stream_says_whether_it_is_the_last() {
     let options = RequestOptions::default();
     let message = grpc::encode_infer(("m", 7), Some("i"), &signature(), &options, &response()).unwrap();
     assert!(message.parameters.is_empty(), "a unary response has no stream parameters");

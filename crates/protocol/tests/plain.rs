@@ -56,7 +56,7 @@ fn refusal(body: &str, signature: &Signature) -> String {
 }
 
 #[test]
-fn nesting_tells_one_row_from_rows_and_the_answer_follows() {
+fn nesting_tells_one_row_from_rows_and_so_is_the_response() {
     assert_eq!(echo("[1.5,2.0]", &matrix()), "[1.5,2.0]");
     assert_eq!(echo("[[1,2],[3,4]]", &matrix()), "[[1.0,2.0],[3.0,4.0]]");
     assert_eq!(echo("\"a\"", &text()), "\"a\"");
@@ -81,7 +81,7 @@ fn several_inputs_have_names() {
 }
 
 #[test]
-fn the_only_input_without_a_default_stands_by_itself() {
+fn the_only_required_input_is_sent_by_itself() {
     let mut model = model(vec![spec("text", DataType::Bytes, &[-1]), spec("top", DataType::Int8, &[-1])]);
     let top = InputDefault::of_value(model.input(1), &5.into()).unwrap();
     model.extras.defaults.push(top);
@@ -111,7 +111,7 @@ fn a_few_bytes_don_t_become_many() {
 }
 
 #[test]
-fn what_does_not_fit_is_said() {
+fn what_does_not_fit_is_refused_with_the_reason() {
     assert!(refusal("[[1,2],[3]]", &matrix()).contains("1 entries where another"));
     assert!(refusal("[[[1,2]]]", &matrix()).contains("nested 3 levels"));
     assert!(refusal("[1,\"a\"]", &matrix()).contains("\"a\" is not a valid FP32"));
@@ -159,7 +159,7 @@ fn instances_are_rows_and_so_are_predictions() {
 }
 
 #[test]
-fn bytes_may_be_in_base64_wherever_an_element_stands() {
+fn bytes_may_be_in_base64_wherever_an_element_is() {
     let limits = Limits::default();
     let signature = model(vec![spec("image", DataType::Bytes, &[-1])]);
     let element = b"\x03\0\0\0\xff\0a";

@@ -161,12 +161,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_get_an_answer(body in vec(any::<u8>(), 0..200), length in proptest::option::of(0usize..250)) {
+    fn any_bytes_get_a_response(body in vec(any::<u8>(), 0..200), length in proptest::option::of(0usize..250)) {
         decode_everywhere(body, length);
     }
 
     #[test]
-    fn a_body_with_some_bytes_changed_gets_an_answer(
+    fn a_body_with_some_bytes_changed_gets_a_response(
         tensor in tensors(true),
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         cut in any::<prop::sample::Index>(),

@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_the_promise_is_located() {
+    fn what_matches_the_signature_is_located() {
         assert_eq!(check(&output()).unwrap()[0].offset, 128);
         assert!(check(&Descriptor { segment: 7, offset: 0, ..output() }).is_ok());
     }
 
     #[test]
-    fn what_lies_outside_of_its_room_is_broken() {
+    fn what_is_outside_of_its_room_is_broken() {
         for (segment, offset) in
             [(0, 0), (0, 1024), (0, 1 << 40), (0, u64::MAX - 8), (7, 64), (8, 128), (0, 129)]
         {

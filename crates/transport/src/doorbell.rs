@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_blocked_thread_hears_the_bells_that_nobody_has_heard() {
+    async fn a_blocked_thread_wakes_for_rings_that_were_not_consumed() {
         let (bells, clock) = ([Doorbell::new().unwrap(), Doorbell::new().unwrap()], Clock::start());
         let hears = |limit| {
             let began = clock.now();
@@ -117,7 +117,7 @@ mod tests {
         };
         ring(bells[1].event.get_ref());
         assert!(hears(Duration::from_secs(60)));
-        assert!(hears(Duration::from_secs(60)), "to hear it so takes it from nobody");
+        assert!(hears(Duration::from_secs(60)), "waking a blocked thread consumes no ring");
         bells[1].rung().await;
         assert!(!hears(Duration::from_millis(1)));
     }

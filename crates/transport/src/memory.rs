@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_shorter_than_said_is_refused() {
+    fn a_file_shorter_than_declared_is_refused() {
         let file = sealed_file("test", 100).unwrap();
         assert!(Mapping::new(&file, 4096).is_err());
     }

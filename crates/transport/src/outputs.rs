@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_whose_lengths_lie_fail_the_batch() {
+    fn bytes_with_wrong_lengths_fail_the_batch() {
         let output = [located(DataType::Bytes, smallvec![1], 5)];
         assert!(Outputs::new(b"\x09\0\0\0a".to_vec(), &output, 1, true).is_err());
         assert!(Outputs::new(b"\0\0\0\0\0".to_vec(), &output, 1, true).is_err());

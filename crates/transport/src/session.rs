@@ -25,7 +25,7 @@ use crate::{Doorbell, Spawner};
 /// Niceness of the workers of a model with an objective, relative to the gateway. On a shared core, a gateway of
 /// equal priority would run only after the worker's time slice, milliseconds late to read requests and to see that
 /// a batch has ended.
-const NICER: i32 = 5;
+const NICENESS: i32 = 5;
 
 /// One incarnation of a worker: the process, its arena and its channel. Dropping it kills the process.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ async fn launch(
         env: settings.env.clone(),
         directory: settings.directory.clone(),
         cpus: settings.pin_cpus.get(replica).cloned().unwrap_or_default(),
-        nice: if settings.slo.is_some() { NICER } else { 0 },
+        nice: if settings.slo.is_some() { NICENESS } else { 0 },
         channel,
         output,
     };
@@ -153,10 +153,11 @@ async fn load(process: &Process, socket: &AsyncFd<OwnedFd>, settings: &ModelSett
             sent => sent.map_err(|error| failed(settings, "the worker did not read its settings", &error))?,
         }
         let mut buffer = vec![0; PACKET_MAX];
-        let deaf = |error: io::Error| failed(settings, "the control channel of the worker failed", &error);
+        let failed_channel =
+            |error: io::Error| failed(settings, "the control channel of the worker failed", &error);
         loop {
-            let length = receive(socket, &mut buffer).await.map_err(deaf)?;
-            if length == 0 || socket::gather(&mut message, &buffer[..length]).map_err(deaf)? {
+            let length = receive(socket, &mut buffer).await.map_err(failed_channel)?;
+            if length == 0 || socket::gather(&mut message, &buffer[..length]).map_err(failed_channel)? {
                 return Ok(length);
             }
         }
@@ -181,12 +182,12 @@ async fn load(process: &Process, socket: &AsyncFd<OwnedFd>, settings: &ModelSett
             let message = format!("model '{name}' could not be loaded: {message}");
             Err(Error::new(ErrorKind::ModelFailed, message).with_detail(detail))
         }
-        Ok(WorkerFrame::Room { .. }) => Err(nonsense(name, "a request for memory before the arena")),
-        Err(problem) => Err(nonsense(name, &problem)),
+        Ok(WorkerFrame::Room { .. }) => Err(invalid_frame(name, "a request for memory before the arena")),
+        Err(problem) => Err(invalid_frame(name, &problem)),
     }
 }
 
-fn nonsense(name: &str, problem: &str) -> Error {
+fn invalid_frame(name: &str, problem: &str) -> Error {
     let message = format!("the worker of model '{name}' sent an invalid frame: {problem}");
     Error::new(ErrorKind::Internal, message)
 }

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rows_have_an_answer_where_the_shape_of_a_row_is_known() {
+    fn no_rows_have_a_response_where_the_shape_of_a_row_is_known() {
         let signature = |shape: &[i64], batching| Signature {
             inputs: vec![spec(DataType::Fp32, &[-1, -1])],
             outputs: vec![spec(DataType::Fp32, shape)],

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_may_be_missing_only_where_that_is_said() {
+    fn an_element_may_be_missing_only_where_that_is_allowed() {
         let data = b"\xff\xff\xff\xff\x01\0\0\0a\xff\xff\xff\xff";
         assert_eq!(bytes_elements(data, true).unwrap(), 3);
         let error = bytes_elements(data, false).unwrap_err();

@@ -35,10 +35,10 @@ fn process_entry() {
     let facts = facts();
     channel.loaded(&LoadedModel::new(signature, facts)).unwrap();
     let stopped = std::sync::Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
-    let told = stopped.clone();
+    let stop = stopped.clone();
     channel.on_terminate(Box::new(move || {
-        *told.0.lock().unwrap() = true;
-        told.1.notify_all();
+        *stop.0.lock().unwrap() = true;
+        stop.1.notify_all();
     }));
     while let Some(batch) = channel.next().unwrap() {
         match mode.as_str() {

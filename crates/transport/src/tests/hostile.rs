@@ -58,7 +58,7 @@ pub(super) fn run(fd: i32, load: &Value) -> ! {
     match hostile {
         "frame_garbage" => say(&[0xff; 100]),
         "frame_too_long" => say(&vec![b' '; PACKET_MAX + 1]),
-        "room_for_nobody" => say(br#"{"room":{"slot":1,"generation":77,"bytes":1000}}"#),
+        "room_for_no_batch" => say(br#"{"room":{"slot":1,"generation":77,"bytes":1000}}"#),
         "descriptors_sent" => {
             let frame = WorkerFrame::Room { slot: 0, generation: 9, bytes: 1 };
             socket::send(&socket, &frame, &[socket.as_fd(), socket.as_fd()]).unwrap();
@@ -212,14 +212,14 @@ async fn a_worker_whose_first_words_have_no_end_is_not_listened_to() {
 
 #[tokio::test]
 async fn a_worker_whose_frames_make_no_sense_is_killed() {
-    for name in ["frame_garbage", "frame_too_long", "room_for_nobody", "descriptors_sent", "shrink"] {
+    for name in ["frame_garbage", "frame_too_long", "room_for_no_batch", "descriptors_sent", "shrink"] {
         let bench = hostile(json!({ "hostile": name })).await;
         assert_eq!(bench.exited().await, Exit::Signal(9), "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_worker_whose_slot_word_lies_is_killed_and_its_batch_is_not_answered() {
+async fn a_worker_with_an_invalid_slot_word_is_killed_and_its_batch_is_not_answered() {
     for state in 0..5 {
         let mut bench = hostile(json!({ "hostile": "word", "state": state })).await;
         let slot = bench.stage(1, &[pair(&[1.0, 2.0])]);
@@ -238,7 +238,7 @@ async fn a_worker_whose_slot_word_lies_is_killed_and_its_batch_is_not_answered()
 }
 
 #[tokio::test]
-async fn a_worker_whose_output_lies_outside_is_killed_and_nothing_is_read_there() {
+async fn a_worker_whose_output_is_outside_is_killed_and_nothing_is_read_there() {
     for (segment, offset, len) in
         [(0, 0, 16), (0, 1 << 40, 16), (0, u64::MAX - 63, 16), (5, 0, 16), (0, 640, u64::MAX), (0, 641, 16)]
     {

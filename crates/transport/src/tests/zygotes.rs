@@ -69,7 +69,7 @@ fn parent(worker: &Worker) -> Pid {
 }
 
 #[tokio::test]
-async fn a_forked_worker_runs_batches_and_its_end_is_told_with_its_status() {
+async fn a_forked_worker_runs_batches_and_its_exit_is_reported_with_its_status() {
     let mut bench = Bench::new(&forked("double")).await;
     let answers = bench.run(1, &[pair(&[1.0, 2.0])]).await.outcome.unwrap().split(&[1]).unwrap();
     assert_eq!(values(&answers[0][0]), [2.0, 4.0]);
@@ -95,7 +95,7 @@ async fn equal_commands_share_a_zygote_and_a_dead_one_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_fork_that_fails_is_told_and_the_zygote_lives_on() {
+async fn a_failed_fork_is_reported_and_the_zygote_lives_on() {
     let (spawner, bell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
     let mut refused = forked("double");
     refused.env.insert("REFUSE".into(), "1".into());

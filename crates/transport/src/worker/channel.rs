@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_channel_is_refused() {
+    fn a_descriptor_that_is_not_a_channel_is_refused() {
         assert!(Channel::from_fd(0).is_err());
         assert!(Channel::from_fd(-1).is_err());
         assert!(Channel::from_fd(1 << 20).is_err());

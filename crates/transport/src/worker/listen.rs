@@ -51,7 +51,7 @@ fn listen(shared: &Shared) {
             // The gateway is gone. Exit without destructors, which would run while the model still computes.
             Ok(0) | Err(_) => end(),
             Ok(length) => {
-                if let Err(problem) = hear(shared, &buffer[..length], fds) {
+                if let Err(problem) = handle(shared, &buffer[..length], fds) {
                     shared.arrive(false, |inbox| inbox.problem = Some(problem));
                     shared.closing.store(true, Ordering::Release);
                     shared.wake();
@@ -66,7 +66,7 @@ fn end() -> ! {
     unsafe { libc::_exit(0) }
 }
 
-fn hear(shared: &Shared, packet: &[u8], fds: Fds) -> Result<(), String> {
+fn handle(shared: &Shared, packet: &[u8], fds: Fds) -> Result<(), String> {
     let frame: GatewayFrame = serde_json::from_slice(packet).map_err(|error| error.to_string())?;
     let mut fds = fds.into_iter();
     let map = |file: Option<std::os::fd::OwnedFd>, bytes: usize| {

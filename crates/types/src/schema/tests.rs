@@ -120,7 +120,7 @@ fn null_says_what_may_be_sent_instead() {
 }
 
 #[test]
-fn a_place_is_said_as_far_as_the_shape_goes() {
+fn a_place_is_named_as_far_as_the_shape_goes() {
     let signature = signature(DataType::Fp32, &[], None);
     let place = |shape: &[u64], element| signature.input(0).place(shape, element);
     assert_eq!(place(&[], 0), "input 'x'");

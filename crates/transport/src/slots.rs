@@ -1,4 +1,6 @@
-//! The gateway's state of the two slots of a worker. Reads nothing by itself: `exchange` and `session` keep it.
+//! The gateway's record of a worker's two slots, and the types of its results.
+//!
+//! Changed by `exchange` alone. Does not read the arena itself.
 
 use std::sync::Arc;
 use std::time::Duration;

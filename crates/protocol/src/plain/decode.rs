@@ -1,4 +1,7 @@
-//! Plain values to tensors: types come from the signature, the number of rows from the nesting.
+//! Plain values to tensors.
+//!
+//! Reads JSON, raw bytes and forms, hands on tensors: types come from the signature, the number of rows from the nesting.
+//! Knows nothing of content types.
 
 use bytes::Bytes;
 use inferd_types::values::{Kind, Unfit, measure, push_all, push_bytes};

@@ -1,4 +1,6 @@
-//! Responses as plain JSON: the value of the only output, or an object with the value of each.
+//! Responses as plain JSON.
+//!
+//! Reads a response, hands on the value of the only output, or an object with the value of each. Does not know the request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

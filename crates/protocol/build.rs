@@ -1,4 +1,4 @@
-//! Compiles `/proto` into Rust messages, the tonic service and the descriptor set that reflection serves.
+//! Compiles `/proto` into Rust messages, the tonic service and the descriptor set for reflection.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["grpc_service.proto"], [proto])?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    // Raw tensors stay slices of what was received: `Bytes` instead of `Vec<u8>`.
+    // Raw tensors stay slices of the received message: `Bytes` instead of `Vec<u8>`.
     tonic_prost_build::configure().bytes(".inference").compile_fds(descriptors)?;
     Ok(())
 }

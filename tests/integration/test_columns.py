@@ -98,7 +98,9 @@ def test_records_fill_a_model_of_one_input_for_each_column(address: str) -> None
     ]
     assert plain(address, "/models/mixed", rows[0]) == {"got age": 1, "got city": "Rome", "got children": 2}
     rows[1]["children"] = None
-    assert plain(address, "/models/mixed", rows).startswith("row 1 of input 'children' is null, which is no INT64")
+    assert plain(address, "/models/mixed", rows).startswith(
+        "row 1 of input 'children' is null, which is not a valid INT64"
+    )
     del rows[0]["children"]
     assert "given in some of the rows" in plain(address, "/models/mixed", rows)
     said = plain(address, "/models/mixed", [{"age": 1, "town": "Rome"}])

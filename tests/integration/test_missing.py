@@ -151,7 +151,7 @@ def test_plain_json_follows_the_same_rule(address: str) -> None:
 
 
 def test_null_of_integers_and_flags_names_row_and_column(address: str) -> None:
-    place = "row 1, column 0 ('age') of input 'x' is null, which is no INT64"
+    place = "row 1, column 0 ('age') of input 'x' is null, which is not a valid INT64"
     rows = [[1, 2], [None, 4]]
     assert plain(address, "/models/whole", rows).startswith(place)
     assert plain(address, "/v1/models/whole:predict", {"instances": rows}).startswith(place)
@@ -160,7 +160,7 @@ def test_null_of_integers_and_flags_names_row_and_column(address: str) -> None:
     assert (answer.status_code, answer.json()["error"][: len(place)]) == (400, place)
     answer = httpx.post(f"http://{address}/v2/models/whole/generate", json={"x": rows})
     assert (answer.status_code, answer.json()["error"][: len(place)]) == (400, place)
-    assert "column 1 of input 'x' is null, which is no BOOL" in plain(address, "/models/flag", [[True, None]])
+    assert "column 1 of input 'x' is null, which is not a valid BOOL" in plain(address, "/models/flag", [[True, None]])
     # A number that is sent as INT64 can't be null, even where the input would take NaN.
     body["inputs"][0]["data"] = [[1, None]]
     body["inputs"][0]["shape"] = [1, 2]

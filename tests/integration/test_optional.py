@@ -199,7 +199,7 @@ def test_requests_with_and_without_it_share_a_run(tmp_path: Path) -> None:
     [
         ("{c: 1}", "optional: the model has no input 'c'\nhelp: its inputs are 'a', 'b'"),
         ("{b: null}", "optional: the model has no default for input 'b'"),
-        ("{b: 0.5}", "optional: 'b': 0.5 is no INT32"),
+        ("{b: 0.5}", "optional: 'b': 0.5 is not a valid INT32"),
         ("{b: [1, 2]}", "optional: 'b': it has the shape [2] but a row of it is [4]"),
     ],
 )

@@ -83,7 +83,7 @@ def test_every_replica_runs_every_sample_before_it_is_ready(tmp_path: Path) -> N
         ("[{inputs: {text: [good]}}, {name: empty, inputs: {text: ['']}}]", "warm-up sample 'empty': there is no text"),
         ("[{inputs: {words: [good]}}]", "warm-up sample '1': the model has no input 'words'"),
         ("[{inputs: {top: [1]}}]", "warm-up sample '1': it lacks input 'text' (BYTES [-1])"),
-        ("[{inputs: {text: [good], top: [half]}}]", "warm-up sample '1': input 'top': \"half\" is no INT64"),
+        ("[{inputs: {text: [good], top: [half]}}]", "warm-up sample '1': input 'top': \"half\" is not a valid INT64"),
         ("[{inputs: {text: [good]}, rows: 33}]", "warm-up sample '1': it has 33 rows, and batch_rows_max is 32"),
     ],
 )

@@ -233,7 +233,7 @@ def written_bad() -> list[dict[str, Any]]:
         text("an unknown output", "two", f'{{"inputs":[{X},{N}],"outputs":[{{"name":"q"}}]}}',
              bad(invalid, "unknown output 'q'", "'y' (FP32 [-1, 1])")),
         text("an output twice", "two", f'{{"inputs":[{X},{N}],"outputs":[{{"name":"y"}},{{"name":"y"}}]}}',
-             bad(invalid, "'y' is asked for twice")),
+             bad(invalid, "'y' is requested twice")),
         text("a sequence without a name", "two", f'{{"inputs":[{X},{N}],"parameters":{{"sequence_start":true}}}}',
              bad(invalid, "'sequence_start' needs sequence_id")),
         text("classes that are no number", "two",

@@ -1,7 +1,7 @@
 //! ONNX Runtime's C API: the loaded library, its statuses, and owners of what it allocates.
 //!
-//! Reads the path of a shared library, hands on a table of functions and errors with their texts.
-//! Knows nothing of models, tensors or batches.
+//! Reads the path of a shared library, hands on a table of functions and errors with their texts. Knows nothing of
+//! models, tensors or batches.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::path::Path;
@@ -11,12 +11,12 @@ use inferd_types::{Error, ErrorKind, Result};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use ort_sys::{OrtApi, OrtApiBase, OrtEnv, OrtLoggingLevel, OrtStatus, OrtStatusPtr};
 
-/// The version of the C API that this crate was written for: the first that tells a scalar from a tensor
+/// The version of the C API that this crate was written for: the first that distinguishes a scalar from a tensor
 /// without a declared shape.
 const API_VERSION: u32 = 24;
 const LIBRARY_VERSION_MIN: &str = "1.24";
 
-/// What the runtime said went wrong.
+/// An error of the runtime.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: i32,
@@ -24,7 +24,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// The runtime blames what it was given, not itself or the model.
+    /// Whether the runtime blames its arguments, not itself or the model.
     pub(crate) fn blames_arguments(&self) -> bool {
         self.code == ort_sys::OrtErrorCode::ORT_INVALID_ARGUMENT as i32
     }
@@ -39,11 +39,11 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Loads the library and makes its environment. Both live as long as the process: a worker has one model,
-    /// and unloading a library whose threads may still run is not safe.
+    /// Loads the library and creates its environment. Both live as long as the process: a worker has one model, and
+    /// unloading a library whose threads may still run is not safe.
     ///
     /// # Errors
-    /// `ModelFailed` where the library is missing, is no ONNX Runtime, or is too old.
+    /// `ModelFailed` if the library is missing, is not ONNX Runtime, or is too old.
     pub(crate) fn open(library: &Path) -> Result<Api> {
         let fault = |what: &str, detail: String| {
             let name = library.file_name().unwrap_or(library.as_os_str()).to_string_lossy();
@@ -63,13 +63,13 @@ impl Api {
         let base: Option<&'static OrtApiBase> = unsafe {
             let symbol: Symbol<GetBase> = loaded
                 .get(b"OrtGetApiBase")
-                .map_err(|error| fault("is no ONNX Runtime", error.to_string()))?;
+                .map_err(|error| fault("is not ONNX Runtime", error.to_string()))?;
             symbol().as_ref()
         };
         std::mem::forget(loaded);
-        let base = base.ok_or_else(|| fault("is no ONNX Runtime", "no API base".into()))?;
-        // SAFETY: both functions may be called at any time; the string and the table are static in the library,
-        // and the table is null where the library does not know the version.
+        let base = base.ok_or_else(|| fault("is not ONNX Runtime", "no API base".into()))?;
+        // SAFETY: both functions may be called at any time; the string and the table are static in the library, and
+        // the table is null if the library does not know the version.
         let (version, table) = unsafe {
             let version = CStr::from_ptr((base.GetVersionString)()).to_str().unwrap_or("of unknown version");
             (version, (base.GetApi)(API_VERSION).as_ref())
@@ -77,7 +77,7 @@ impl Api {
         let table = table.ok_or_else(|| fault("is too old", format!("this is onnxruntime {version}")))?;
         let mut api = Api { table, env: NonNull::dangling(), version };
         let mut env = ptr::null_mut();
-        // Errors only: what fails is reported by us, and the warnings of a healthy start are noise in a log.
+        // Errors only: failures are reported by us, and the warnings of a healthy start are noise in a log.
         // SAFETY: the name is a C string and `env` a place for the result.
         let status = unsafe {
             (table.CreateEnv)(OrtLoggingLevel::ORT_LOGGING_LEVEL_ERROR, c"inferd".as_ptr(), &raw mut env)
@@ -102,13 +102,13 @@ impl Api {
         self.version
     }
 
-    /// Turns a status, which is freed, into a result.
+    /// Converts a status, and frees it.
     pub(crate) fn check(&self, status: OrtStatusPtr) -> Result<(), Failure> {
         let Some(status) = NonNull::new(status.0) else { return Ok(()) };
-        // The code is read as a number: a newer library may know codes that the enumeration does not.
+        // The code is read as a number: a newer library may have codes that the enumeration does not.
         type GetCode = unsafe extern "system" fn(*const OrtStatus) -> c_int;
-        // SAFETY: the status is a live one of this library, freed once, after its text was copied; an
-        // enumeration of C is returned as an int.
+        // SAFETY: the status is a live one of this library, freed once, after its text was copied; an enumeration
+        // of C is returned as an int.
         unsafe {
             let code = std::mem::transmute::<
                 unsafe extern "system" fn(*const OrtStatus) -> ort_sys::OrtErrorCode,
@@ -122,7 +122,7 @@ impl Api {
         }
     }
 
-    /// Calls `create` with a place for a new object and owns what it made.
+    /// Calls `create` with a place for a new object and takes ownership of it.
     pub(crate) fn create<T>(
         &self,
         release: unsafe extern "system" fn(*mut T),
@@ -130,8 +130,10 @@ impl Api {
     ) -> Result<Owned<T>, Failure> {
         let mut made = ptr::null_mut();
         self.check(create(&raw mut made))?;
-        Owned::new(made, release)
-            .ok_or_else(|| Failure { code: -1, message: "the runtime made nothing and said nothing".into() })
+        Owned::new(made, release).ok_or_else(|| Failure {
+            code: -1,
+            message: "the runtime created no object and reported no error".into(),
+        })
     }
 
     /// The execution providers that the library was built with.
@@ -149,19 +151,19 @@ impl Api {
     }
 }
 
-/// An object of the library that is released when this is dropped.
+/// An object of the library that is released on drop.
 pub(crate) struct Owned<T> {
     object: NonNull<T>,
     release: unsafe extern "system" fn(*mut T),
 }
 
 impl<T> Owned<T> {
-    /// Takes `object` over; `None` where it is null. `release` must be the library's function for its type.
+    /// Takes ownership of `object`; `None` if it is null. `release` must be the library's function for its type.
     pub(crate) fn new(object: *mut T, release: unsafe extern "system" fn(*mut T)) -> Option<Owned<T>> {
         NonNull::new(object).map(|object| Owned { object, release })
     }
 
-    /// The object, still owned here.
+    /// The object, still owned by this.
     pub(crate) fn as_ptr(&self) -> *mut T {
         self.object.as_ptr()
     }

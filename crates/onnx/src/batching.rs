@@ -1,40 +1,40 @@
-//! Decides whether requests may share a run: by the operator's word, by a proof from the graph, or by a probe.
+//! Decides whether requests may share a batch: by the setting, by a proof from the graph, or by a probe.
 //!
-//! Reads the settings and a model that can be run, hands on the decision and which of the three made it.
-//! Knows nothing of how rows are run together.
+//! Reads the settings and a runnable model, hands on the decision with its verdict. Does not know how rows run
+//! together.
 
-use inferd_types::{Batching, Decider, Error, ErrorKind, Result, Verdict as Told};
+use inferd_types::{Batching, Decider, Error, ErrorKind, Result, Verdict as BatchingVerdict};
 
 use crate::analysis::Verdict;
-use crate::probe::{self, Alone, Probed};
+use crate::probe::{self, Dependent, Probed};
 use crate::runner::Runner;
 use crate::settings::{BatchingMode, LoadSettings};
 use crate::source::Source;
 use crate::synthetic::Recipe;
 
-/// Whether requests may share a run, and what that rests on.
+/// Whether requests may share a batch, and the verdict behind it.
 pub(crate) struct Decision {
     pub(crate) batching: Batching,
-    pub(crate) verdict: Told,
+    pub(crate) verdict: BatchingVerdict,
 }
 
 impl Decision {
     fn on(by: Decider, why: impl Into<String>, rows: usize) -> Decision {
-        let verdict = Told { by, why: why.into(), rows: rows as u64 };
+        let verdict = BatchingVerdict { by, why: why.into(), rows: rows as u64 };
         Decision { batching: Batching::On, verdict }
     }
 
     fn off(by: Decider, why: impl Into<String>) -> Decision {
-        let verdict = Told { by, why: why.into(), rows: 0 };
+        let verdict = BatchingVerdict { by, why: why.into(), rows: 0 };
         Decision { batching: Batching::Off { reason: verdict.why.clone() }, verdict }
     }
 }
 
-/// Decides for the model that `runner` runs and `source` was read from. `trial` are inputs that it can run, or why there
-/// are none.
+/// Decides for the model that `runner` runs and `source` was read from. `trial` are inputs that it can run, or why
+/// there are none.
 ///
 /// # Errors
-/// `ModelFailed` where the operator's wish can't be met.
+/// `ModelFailed` if the setting is impossible.
 pub(crate) fn decide(
     runner: &mut Runner,
     source: &mut Source,
@@ -45,25 +45,26 @@ pub(crate) fn decide(
     match (settings.batching, declared) {
         (BatchingMode::Off, _) => Ok(Decision::off(Decider::Setting, "batching: off")),
         (BatchingMode::On, Ok(())) => Ok(Decision::on(Decider::Setting, "batching: on", 0)),
-        (BatchingMode::On, Err(Alone(reason))) => Err(Error::new(
+        (BatchingMode::On, Err(Dependent(reason))) => Err(Error::new(
             ErrorKind::ModelFailed,
             format!("batching: on is not possible: {reason}\nhelp: set batching: auto"),
         )),
         (BatchingMode::Auto | BatchingMode::Verify, _) if settings.batch_rows_max <= 1 => {
             Ok(Decision::off(Decider::Setting, "batch_rows_max is 1"))
         }
-        (BatchingMode::Auto | BatchingMode::Verify, Err(Alone(reason))) => {
+        (BatchingMode::Auto | BatchingMode::Verify, Err(Dependent(reason))) => {
             Ok(Decision::off(Decider::Shapes, reason))
         }
         (mode, Ok(())) => Ok(match source.analyse(&runner.graph) {
             Verdict::Independent => Decision::on(Decider::Analysis, "no operator mixes rows", 0),
             Verdict::Dependent(how) => Decision::off(Decider::Analysis, how),
-            // Rows of the converted model's own ranges say more than those that are made up here.
+            // The probe of the conversion, with the original model's value ranges, says more than one with
+            // generated rows.
             Verdict::Unknown(why) if settings.compared => {
-                let told = format!("its rows were compared when it was converted (no proof: {why})");
-                Decision::on(Decider::Probe, told, 0)
+                let why = format!("its rows were compared when it was converted (no proof: {why})");
+                Decision::on(Decider::Probe, why, 0)
             }
-            // What made-up rows can't show, rows that come do.
+            // What generated rows can't show, real requests do.
             Verdict::Unknown(why) if mode == BatchingMode::Verify && trial.is_err() => {
                 Decision::on(Decider::Traffic, format!("no proof: {why}"), 0)
             }
@@ -83,7 +84,7 @@ fn by_probe(
         Err(error) => {
             let said = error.message();
             let why = format!(
-                "the model can't run made-up rows ({said}); set batching: on if rows are independent"
+                "the model can't run generated rows ({said}); set batching: on if rows are independent"
             );
             return Decision::off(Decider::Probe, why);
         }
@@ -94,13 +95,13 @@ fn by_probe(
     match probed {
         Ok(Probed::Independent(rows)) => {
             let why =
-                format!("each of {rows} rows gave in company what it gave alone (no proof: {unproven})");
+                format!("each of {rows} rows had equal outputs alone and in a batch (no proof: {unproven})");
             Decision::on(Decider::Probe, why, rows)
         }
-        // What made-up rows can't show, rows that come do.
+        // Live rows can show what generated rows can't.
         Ok(Probed::Undecided(reason)) if settings.batching == BatchingMode::Verify => {
             Decision::on(Decider::Traffic, reason, 0)
         }
-        Ok(Probed::Undecided(reason)) | Err(Alone(reason)) => Decision::off(Decider::Probe, reason),
+        Ok(Probed::Undecided(reason)) | Err(Dependent(reason)) => Decision::off(Decider::Probe, reason),
     }
 }

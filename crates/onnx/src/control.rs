@@ -1,7 +1,7 @@
-//! Stopping a run from another thread.
+//! Stops a run from another thread.
 //!
-//! Reads the wish to stop, hands on a flag that the runtime looks at between operators.
-//! Knows nothing of why a run should stop.
+//! Reads a request to stop, hands on a flag that the runtime checks between operators. Does not know why a run
+//! should stop.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use ort_sys::OrtRunOptions;
 
 use crate::api::{Api, Failure, Owned};
 
-/// Stops the run that is going on, if there is one. Cheap to clone; usable from any thread.
+/// Stops the current run, if there is one. Cheap to clone; usable from any thread.
 #[derive(Clone)]
 pub struct Terminator(Arc<Shared>);
 
@@ -39,15 +39,14 @@ impl Terminator {
             // SAFETY: `out` is a place for the result.
             unsafe { (table.CreateRunOptions)(out) }
         })?;
-        // What fails is reported with its request; the runtime's own line about it would be a second one.
+        // Failures are reported with their request; the runtime's own log line would be a second one.
         const FATAL: i32 = ort_sys::OrtLoggingLevel::ORT_LOGGING_LEVEL_FATAL as i32;
         // SAFETY: the options are alive and not shared yet.
         api.check(unsafe { (table.RunOptionsSetRunLogSeverityLevel)(options.as_ptr(), FATAL) })?;
         Ok(Terminator(Arc::new(Shared { api, options, state: Mutex::default() })))
     }
 
-    /// Asks the run that is going on to end. Without one nothing happens, so that a wish which comes too late
-    /// does not hit the next run.
+    /// Stops the current run. Without one it has no effect, so that a late call does not hit the next run.
     pub fn stop(&self) {
         let mut state = self.state();
         if state.running && !state.asked {
@@ -69,7 +68,7 @@ impl Terminator {
         Ok(())
     }
 
-    /// Marks the end of a run and tells whether it had been asked to stop.
+    /// Marks the end of a run and returns whether it was stopped.
     pub(crate) fn end(&self) -> bool {
         let mut state = self.state();
         state.running = false;

@@ -1,7 +1,6 @@
-//! Facts about a loaded model, for its operator: start-up table, `explain`, the parameters of its configuration.
+//! Facts about a loaded model for its operator: start-up table, `explain`, parameters of the configuration.
 //!
-//! Reads what loading found out, hands on texts by name.
-//! Knows nothing of how they are shown.
+//! Reads what loading found out, hands on texts by name. Knows nothing of how they are shown.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +10,12 @@ use crate::runner::Runner;
 use crate::settings::LoadSettings;
 use crate::source::Source;
 
-/// Names of constants that are told. Where there are more, most are weights.
-const REPLACEABLE_TOLD_MAX: usize = 4;
-/// Most bytes of one fact: a worker must not tell longer ones.
+/// Number of constants that are named. If there are more, most are weights.
+const REPLACEABLE_NAMED_MAX: usize = 4;
+/// Maximum length of a fact in bytes, within the transport's limit.
 const FACT_MAX_BYTES: usize = 1000;
 
-/// What is said of the model that `runner` runs.
+/// The facts about the model that `runner` runs.
 pub(crate) fn facts(
     api: Api,
     settings: &LoadSettings,
@@ -34,10 +33,10 @@ pub(crate) fn facts(
     ]);
     if let Some(first) = graph.replaceable.first() {
         let names: Vec<_> = graph.replaceable.iter().map(|name| format!("'{name}'")).collect();
-        let shown = names[..names.len().min(REPLACEABLE_TOLD_MAX)].join(", ");
-        let rest = names.len().saturating_sub(REPLACEABLE_TOLD_MAX);
+        let shown = names[..names.len().min(REPLACEABLE_NAMED_MAX)].join(", ");
+        let rest = names.len().saturating_sub(REPLACEABLE_NAMED_MAX);
         let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-        let remedy = format!("requests may send them where they are named: optional: {{{first}: null}}");
+        let remedy = format!("requests may send them if they are named: optional: {{{first}: null}}");
         facts.insert("constants_to_replace".to_owned(), format!("{shown}{more} ({remedy})"));
     }
     if !graph.optional.is_empty() {
@@ -46,7 +45,7 @@ pub(crate) fn facts(
         facts.insert("required_inputs".to_owned(), text);
     }
     let left: Vec<_> =
-        graph.left_out.iter().map(Unserved::told).chain(source.left_out.iter().cloned()).collect();
+        graph.left_out.iter().map(Unserved::description).chain(source.left_out.iter().cloned()).collect();
     if !left.is_empty() {
         facts.insert("left_out".to_owned(), left.join(", "));
     }
@@ -56,7 +55,7 @@ pub(crate) fn facts(
     facts
 }
 
-/// Cuts `text` where it is too long to be told.
+/// Truncates `text` if it is too long for a fact.
 fn shorten(text: &mut String) {
     if text.len() > FACT_MAX_BYTES {
         text.truncate(text.floor_char_boundary(FACT_MAX_BYTES));

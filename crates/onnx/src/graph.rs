@@ -1,7 +1,7 @@
-//! What a loaded model takes and gives, as the runtime declares it.
+//! A loaded model's inputs and outputs, as the runtime declares them.
 //!
-//! Reads a session, hands on its tensor inputs and outputs, and what the outputs are that are left out.
-//! Knows nothing of batching: whether dimension 0 counts rows is for the probe to find out.
+//! Reads a session, hands on its tensor inputs and outputs, and a description of the others. Knows nothing of
+//! batching: whether dimension 0 counts rows is up to `batching`.
 
 use std::ffi::{CString, c_char};
 use std::ptr;
@@ -11,7 +11,7 @@ use ort_sys::{ONNXType, OrtSession, OrtTensorTypeAndShapeInfo, OrtTypeInfo};
 
 use crate::api::{Api, Failure, Owned};
 
-/// One dimension as the model declares it.
+/// A declared dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Dim {
     Fixed(u64),
@@ -31,7 +31,7 @@ impl Dim {
 pub(crate) struct Port {
     pub(crate) name: CString,
     pub(crate) datatype: DataType,
-    /// `None` where the model declares no shape, not even a rank.
+    /// `None` if the model declares no shape, not even a rank.
     pub(crate) dims: Option<Vec<Dim>>,
 }
 
@@ -62,19 +62,19 @@ impl Port {
 pub(crate) struct Graph {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
-    /// Outputs that are no tensors of a known type.
+    /// Outputs that are not tensors of a supported type.
     pub(crate) left_out: Vec<Unserved>,
-    /// Constants that a run could replace, and that nobody named: old exporters make every weight one.
+    /// Constants that a run could replace and that the settings don't name: old exporters make every weight one.
     pub(crate) replaceable: Vec<String>,
-    /// Inputs that the model may do without, and that requests must bring all the same.
+    /// Inputs that are optional to the model, and required of requests.
     pub(crate) optional: Vec<String>,
 }
 
 impl Graph {
-    /// What `session` takes and gives. Behind its inputs stand the constants among `named` that a run can replace.
+    /// The inputs and outputs of `session`. Its inputs are followed by the replaceable constants among `named`.
     ///
     /// # Errors
-    /// `ModelFailed` where an input is no tensor of a type that the protocol has, or no output is one.
+    /// `ModelFailed` if an input is not a tensor of a type that the protocol has, or no output is one.
     pub(crate) fn read(api: Api, session: &Owned<OrtSession>, named: &[String]) -> Result<Graph> {
         let reader = Reader { api, session };
         let fault = |failure: Failure| {
@@ -133,7 +133,7 @@ enum Kind {
     Sequence,
     SequenceOfMaps,
     Map,
-    /// Of a tensor, or of something else.
+    /// The value is of a tensor, or of something else.
     Optional(Option<Port>),
     SparseTensor,
     /// A tensor of a type that the protocol lacks.
@@ -142,8 +142,8 @@ enum Kind {
 }
 
 impl Unserved {
-    /// The name, and what it is, as outputs are told that are left out.
-    pub(crate) fn told(&self) -> String {
+    /// The name and the kind, for the list of left-out outputs.
+    pub(crate) fn description(&self) -> String {
         let what = match &self.kind {
             Kind::Sequence => "a sequence of tensors, whose number is not fixed",
             Kind::SequenceOfMaps => "a sequence of maps",
@@ -168,7 +168,7 @@ impl Unserved {
             Kind::SparseTensor => ("a sparse tensor", "with a dense tensor"),
             Kind::Tensor(datatype) => {
                 let what = format!("a tensor of {datatype}, which the protocol lacks");
-                let remedy = format!("with a wider type, and a Cast to {datatype} behind the input");
+                let remedy = format!("with a wider type, and a Cast to {datatype} after the input");
                 return unservable_input(&self.name, &what, &remedy);
             }
             Kind::Unknown => ("of an unknown kind", "with tensors"),
@@ -178,10 +178,10 @@ impl Unserved {
 }
 
 impl Port {
-    /// Takes up that the last dimension counts `classes`: what was a map of as many keys.
+    /// Sets the last dimension to `classes`: it was a map with that many keys.
     ///
     /// # Errors
-    /// `ModelFailed` where the model declares, or answered, something else, which the runtime refuses in a map too.
+    /// `ModelFailed` if the model declares, or returned, another size, which the runtime refuses in a map too.
     pub(crate) fn set_classes(&mut self, classes: usize) -> Result<()> {
         let size = Dim::Fixed(classes as u64);
         let dims = self.dims.get_or_insert_with(|| vec![Dim::Free; 2]);
@@ -199,8 +199,8 @@ impl Port {
         Ok(())
     }
 
-    /// Takes up the shape that a run gave. Where the model declares another one, which the runtime only warns of, what
-    /// differs is free.
+    /// Adjusts to the shape of a run's output: dimensions that differ from the declaration, of which the runtime
+    /// only warns, become free.
     pub(crate) fn settle(&mut self, shape: &[u64]) {
         match &mut self.dims {
             Some(dims) if dims.len() == shape.len() => {
@@ -215,7 +215,7 @@ impl Port {
     }
 
     /// # Errors
-    /// `ModelFailed` where it declares no shape.
+    /// `ModelFailed` if it declares no shape.
     fn with_rank(self) -> Result<Port> {
         if self.dims.is_some() {
             return Ok(self);
@@ -238,7 +238,7 @@ fn unservable_input(name: &str, what: &str, remedy: &str) -> Error {
 }
 
 fn no_outputs(left_out: &[Unserved]) -> Error {
-    let listed: Vec<_> = left_out.iter().map(Unserved::told).collect();
+    let listed: Vec<_> = left_out.iter().map(Unserved::description).collect();
     let message = format!(
         "no output of the model is a tensor that can be served: {}\n\
          help: export the model with tensors as outputs; converters of classifiers have the option zipmap=False",
@@ -339,9 +339,9 @@ impl Reader<'_> {
     /// # Safety
     /// `info` must be alive.
     unsafe fn kind(&self, info: *const OrtTypeInfo) -> Result<i32, Failure> {
-        // A number, not the enumeration: a newer library may give a value that that doesn't have.
+        // A number, not the enumeration: a newer library may have other values.
         let mut kind = 0i32;
-        // SAFETY: the caller says that it lives; an enumeration of C has the size of an int.
+        // SAFETY: the caller says that it is alive; an enumeration of C has the size of an int.
         unsafe {
             self.api.check((self.api.table().GetOnnxTypeFromTypeInfo)(info, (&raw mut kind).cast()))?;
         }
@@ -353,7 +353,8 @@ impl Reader<'_> {
     unsafe fn tensor(&self, info: *const OrtTypeInfo, name: CString) -> Result<Result<Port, Kind>, Failure> {
         let table = self.api.table();
         let (mut tensor, mut code) = (ptr::null::<OrtTensorTypeAndShapeInfo>(), 0i32);
-        // SAFETY: as the caller says; the tensor's info lives in `info`, and an enumeration of C has the size of an int.
+        // SAFETY: as the caller says; the tensor's info lives in `info`, and an enumeration of C has the size of an
+        // int.
         unsafe {
             self.api.check((table.CastTypeInfoToTensorInfo)(info, &raw mut tensor))?;
             self.api.check((table.GetTensorElementType)(tensor, (&raw mut code).cast()))?;
@@ -368,7 +369,7 @@ impl Reader<'_> {
     /// `tensor` must be alive.
     unsafe fn dims(&self, tensor: *const OrtTensorTypeAndShapeInfo) -> Result<Option<Vec<Dim>>, Failure> {
         let table = self.api.table();
-        // SAFETY: the caller says that it lives.
+        // SAFETY: the caller says that it is alive.
         if !unsafe { (table.TensorTypeAndShape_HasShape)(tensor) } {
             return Ok(None);
         }
@@ -395,7 +396,7 @@ impl Reader<'_> {
     }
 }
 
-/// The sizes of `tensor`'s dimensions, negative where they are free.
+/// The sizes of `tensor`'s dimensions, negative if free.
 ///
 /// # Safety
 /// `tensor` must be alive.
@@ -405,7 +406,7 @@ pub(crate) unsafe fn tensor_sizes(
 ) -> Result<Vec<i64>, Failure> {
     let table = api.table();
     let mut rank = 0;
-    // SAFETY: the caller says that the info lives; `rank` is a place for the result.
+    // SAFETY: the caller says that the info is alive; `rank` is a place for the result.
     api.check(unsafe { (table.GetDimensionsCount)(tensor, &raw mut rank) })?;
     let mut sizes = vec![0i64; rank];
     // SAFETY: as above, and there is room for `rank` sizes.
@@ -439,7 +440,7 @@ pub(crate) fn element_type(datatype: DataType) -> ort_sys::ONNXTensorElementData
     }
 }
 
-/// What ONNX calls the types that the protocol lacks.
+/// ONNX's names of types that the protocol lacks.
 fn type_name(code: i32) -> &'static str {
     const NAMES: [(ort_sys::ONNXTensorElementDataType, &str); 12] = {
         use ort_sys::ONNXTensorElementDataType::*;

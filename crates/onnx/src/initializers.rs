@@ -1,7 +1,6 @@
-//! The values of constants that a request may replace: inputs of the graph with an initializer of the same name.
+//! Defaults of optional inputs: inputs of the graph with an initializer of the same name.
 //!
-//! Reads the model's file, hands on what such an input is where a request leaves it out. The runtime tells their names
-//! and types, and keeps their values to itself.
+//! Reads the model's file, hands on the initializers' values, of which the runtime exposes only names and types.
 //! Knows nothing of sessions: the graph says which are served.
 
 use inferd_types::values::push_bytes;
@@ -13,12 +12,12 @@ use crate::file::wire::Malformed;
 use crate::graph::{Graph, Port, element_type};
 use crate::settings::LoadSettings;
 
-/// What the inputs of `graph` that have an initializer are where a request leaves them out.
+/// The defaults of the inputs of `graph` that have an initializer.
 ///
-/// The file is read only where the settings name such inputs.
+/// The file is read only if the settings name such inputs.
 ///
 /// # Errors
-/// `ModelFailed` where the file can't be read, or a value is kept outside of it.
+/// `ModelFailed` if the file can't be read, or a value is external data.
 pub(crate) fn defaults(settings: &LoadSettings, graph: &Graph) -> Result<Vec<InputDefault>> {
     let named = |port: &Port| settings.initializers.contains(&port.name());
     if !graph.inputs.iter().any(named) {

@@ -1,8 +1,8 @@
 //! The native worker: ONNX models over ONNX Runtime's C API.
 //!
-//! Reads batches from a [`inferd_transport::worker::Channel`], hands back outputs; everything up to the model's
-//! answer happens in the memory that the gateway reads it from.
-//! Knows nothing of requests, queues or protocols, and links no runtime: the library is loaded at run time.
+//! Reads batches from a [`inferd_transport::worker::Channel`], hands on outputs, written directly to the memory
+//! that the gateway reads. Knows nothing of requests, queues or protocols, and links no runtime: the library is
+//! loaded at run time.
 #![allow(
     unsafe_code,
     reason = "ONNX Runtime is a C library; its binding refuses outputs over borrowed memory, so it is called directly"
@@ -15,11 +15,11 @@ mod control;
 mod facts;
 mod file;
 mod graph;
-mod held;
 mod initializers;
 mod memory;
 mod model;
 mod outputs;
+mod owned_outputs;
 mod probe;
 mod reshape;
 mod rewrite;

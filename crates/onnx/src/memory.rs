@@ -1,15 +1,15 @@
-//! Gives back the memory that only loading needed.
+//! Releases memory that only loading needed.
 //!
-//! Reads the process's own map, hands pages back to the system.
-//! Knows nothing of models: it is right to call at any time, and of use once, after loading.
+//! Reads the process's memory map, hands pages back to the system. Knows nothing of models: it may be called at any
+//! time, and is useful once, after loading.
 
 use std::path::Path;
 
-/// Gives back what the allocator keeps for later, and unmaps the code that `library` ran while it started.
+/// Releases free memory of the allocator, and unmaps the code that `library` ran while it started.
 ///
-/// A model is parsed, optimised and packed in memory that is free afterwards; the runtime's start goes once through
-/// some 15 MB of code of which a run needs little. The code stays in the page cache, shared by all workers, and what
-/// is needed again is mapped again on its first use, which is the warm-up.
+/// A model is parsed, optimized and packed in memory that is free afterwards; the runtime's start executes once
+/// some 15 MB of code of which a run needs little. The code stays in the page cache, shared by all workers, and is
+/// mapped again on its next use, which is the warm-up.
 pub(crate) fn give_back(library: &Path) {
     // SAFETY: this only concerns memory that was freed.
     unsafe { libc::malloc_trim(0) };
@@ -23,12 +23,12 @@ pub(crate) fn give_back(library: &Path) {
     }
 }
 
-/// The range of a line of `/proc/self/maps`, where it is `library`'s code. Its data is left alone even where it is
-/// read-only now: the linker may have written to it before.
+/// The range of a line of `/proc/self/maps`, if it is `library`'s code. Its data stays even if it is read-only now:
+/// the linker may have written to it before.
 fn code_of(line: &str, library: &Path) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (range, rights) = (words.next()?, words.next()?);
-    // Offset, device and inode stand between; a path may hold spaces.
+    // Offset, device and inode are in between; a path may contain spaces.
     let path = line.get(line.find('/')?..)?;
     if rights != "r-xp" || Path::new(path) != library {
         return None;

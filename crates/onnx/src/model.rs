@@ -1,7 +1,7 @@
-//! A model in memory, ready to run.
+//! A loaded model, ready to run.
 //!
-//! Reads the settings for loading, hands on the model's signature, facts about it, and its answers.
-//! Knows nothing of channels: inputs and outputs are addresses.
+//! Reads the settings for loading, hands on the model's signature, facts about it, and its outputs. Knows nothing
+//! of channels: inputs and outputs are addresses.
 
 use inferd_types::settings::LoadedModel;
 use inferd_types::{Batching, Error, ErrorKind, Extras, OutputLabels, Result, Signature, Tensor, TensorSpec};
@@ -11,10 +11,10 @@ use crate::batching;
 use crate::control::Terminator;
 use crate::facts;
 use crate::graph::{Dim, Graph, Port};
-use crate::held::Held;
 use crate::initializers;
 use crate::memory;
 use crate::outputs::Outputs;
+use crate::owned_outputs::OwnedOutputs;
 use crate::probe;
 use crate::reshape::{Reshaped, Reshapes};
 use crate::runner::{Input, Runner};
@@ -22,7 +22,7 @@ use crate::settings::LoadSettings;
 use crate::source::Source;
 use crate::synthetic::{self, Recipe};
 
-/// A loaded model. Lives on one thread.
+/// A loaded model. Used by one thread.
 pub struct OnnxModel {
     runner: Runner,
     reshapes: Reshapes,
@@ -30,11 +30,10 @@ pub struct OnnxModel {
 }
 
 impl OnnxModel {
-    /// Loads the model, runs it on made-up inputs and works out how it may be run.
+    /// Loads the model, runs it on generated inputs and determines how it may be run.
     ///
     /// # Errors
-    /// `ModelFailed` where library, file or device are not usable, or the model has no servable inputs and
-    /// outputs.
+    /// `ModelFailed` if library, file or device are not usable, or the model has no servable inputs and outputs.
     pub fn load(settings: &LoadSettings) -> Result<OnnxModel> {
         let api = Api::open(&settings.library)?;
         let (session, mut source) = Source::open(api, settings)?;
@@ -43,10 +42,10 @@ impl OnnxModel {
         let recipe = trial.as_ref().map(|trial| trial.recipe);
         let decision = batching::decide(&mut runner, &mut source, settings, recipe)?;
         let batched = decision.batching == Batching::On;
-        // A model that can't be tried is not bound: nothing shows that it keeps to the shapes it declares.
+        // The outputs of a model that can't be tried are not bound: it may not keep to its declared shapes.
         if let Ok(trial) = &trial
             && let Some(inputs) =
-                made_up(&runner.graph, trial.recipe, if batched { Some(2) } else { trial.rows })
+                generated(&runner.graph, trial.recipe, if batched { Some(2) } else { trial.rows })
         {
             runner.plan(batched, &inputs)?;
         }
@@ -76,7 +75,7 @@ impl OnnxModel {
         Ok(OnnxModel { runner, reshapes, loaded: LoadedModel::new(signature, facts) })
     }
 
-    /// What the model takes and gives, and facts about it.
+    /// The model's signature, and facts about it.
     pub fn loaded(&self) -> &LoadedModel {
         &self.loaded
     }
@@ -86,11 +85,11 @@ impl OnnxModel {
         self.runner.terminator()
     }
 
-    /// Runs once. The inputs stand in the order of the signature.
+    /// Runs once. The inputs are in the order of the signature.
     ///
     /// # Errors
-    /// `InvalidInput` where the inputs are at fault, `ModelFailed` where the model is or where it was stopped, or
-    /// the error of `outputs`.
+    /// `InvalidInput` if the inputs are at fault, `ModelFailed` if the model is or the run was stopped, or the
+    /// error of `outputs`.
     pub fn run(&mut self, inputs: &[Input<'_>], outputs: &mut dyn Outputs) -> Result<()> {
         if self.reshapes.is_empty() {
             return self.runner.run(inputs, outputs);
@@ -101,22 +100,22 @@ impl OnnxModel {
         self.runner.run(&inputs, &mut Reshaped { reshapes: &self.reshapes, outputs })
     }
 
-    /// Runs once over tensors that are held in memory.
+    /// Runs once over tensors.
     ///
     /// # Errors
     /// As [`OnnxModel::run`].
     pub fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let inputs: Vec<Input<'_>> = inputs.iter().map(Input::of).collect();
-        let mut held = Held::new(self.loaded.signature.outputs.len());
-        self.run(&inputs, &mut held)?;
-        held.tensors()
+        let mut owned = OwnedOutputs::new(self.loaded.signature.outputs.len());
+        self.run(&inputs, &mut owned)?;
+        owned.tensors()
     }
 }
 
-/// A way to make inputs up that the model could run.
+/// Generated inputs that the model can run.
 struct Trial {
     recipe: Recipe,
-    /// Size of dimension 0 of every input, where that is free.
+    /// Size of dimension 0 of every input, if that is free.
     rows: Option<u64>,
 }
 
@@ -126,14 +125,14 @@ fn settle(runner: &mut Runner, answers: &[Tensor]) {
     }
 }
 
-/// Looks for inputs that the model can run. What it answers shows the shapes of outputs that declare none, or others.
+/// Searches for inputs that the model can run. Its outputs show the shapes of outputs that declare none, or others.
 ///
 /// The inner error says why none was found. The outer error is for a model that can't be served without.
 fn trial(runner: &mut Runner, labels: &[OutputLabels]) -> Result<Result<Trial, Error>> {
-    let mut found = Err(Error::new(ErrorKind::ModelFailed, "an input is too large to make one up"));
+    let mut found = Err(Error::new(ErrorKind::ModelFailed, "an input is too large to generate"));
     let rows = probe::may_take_rows(&runner.graph.inputs).then_some(1);
     for recipe in synthetic::recipes(&runner.graph.inputs) {
-        let Some(inputs) = made_up(&runner.graph, recipe, rows) else { continue };
+        let Some(inputs) = generated(&runner.graph, recipe, rows) else { continue };
         match runner.run_tensors(&inputs) {
             Ok(answers) => {
                 settle(runner, &answers);
@@ -143,11 +142,11 @@ fn trial(runner: &mut Runner, labels: &[OutputLabels]) -> Result<Result<Trial, E
             Err(error) => found = Err(error),
         }
     }
-    // A converter that saw one row may have declared one row for good.
+    // A converter that saw one row may have declared a fixed row.
     if let Ok(Trial { recipe, rows: Some(_) }) = &found
         && runner.graph.outputs.iter().any(|port| port.dims().first().is_some_and(Dim::is_fixed))
         && let Some(answers) =
-            made_up(&runner.graph, *recipe, Some(2)).and_then(|two| runner.run_tensors(&two).ok())
+            generated(&runner.graph, *recipe, Some(2)).and_then(|two| runner.run_tensors(&two).ok())
     {
         settle(runner, &answers);
     }
@@ -163,7 +162,7 @@ fn trial(runner: &mut Runner, labels: &[OutputLabels]) -> Result<Result<Trial, E
 
 fn shapeless_output(port: &Port, error: &Error) -> Error {
     let message = format!(
-        "output '{}' has no declared shape, and the model can't run made-up inputs that would show it: {}\n\
+        "output '{}' has no declared shape, and the model can't run generated inputs to determine it: {}\n\
          help: export the model with shapes, or add them with onnx.shape_inference",
         port.name(),
         error.message()
@@ -171,6 +170,6 @@ fn shapeless_output(port: &Port, error: &Error) -> Error {
     Error::new(ErrorKind::ModelFailed, message).with_detail(error.detail().unwrap_or_default())
 }
 
-fn made_up(graph: &Graph, recipe: Recipe, rows: Option<u64>) -> Option<Vec<Tensor>> {
+fn generated(graph: &Graph, recipe: Recipe, rows: Option<u64>) -> Option<Vec<Tensor>> {
     synthetic::inputs(&graph.inputs, recipe, rows, 0)
 }

@@ -1,7 +1,7 @@
-//! Tensors that clients see in another shape than the model: the same elements, other dimensions.
+//! Reshapes: tensors whose shape for clients differs from the model's, with the same elements.
 //!
-//! Reads shapes from the settings and the model's graph, hands on shapes of either side.
-//! Knows nothing of runs and of elements.
+//! Reads shapes from the settings and the model's graph, hands on shapes of either side. Knows nothing of runs and
+//! of elements.
 
 use inferd_types::{DataType, Error, ErrorKind, Result, Shape};
 use smallvec::SmallVec;
@@ -11,7 +11,7 @@ use crate::outputs::Outputs;
 use crate::runner::Input;
 use crate::settings::{Reshape, ReshapeSettings};
 
-/// How the shapes of a model differ from those that clients see.
+/// The reshapes of a model, by tensor.
 #[derive(Debug, Default)]
 pub(crate) struct Reshapes {
     inputs: Vec<Option<Reshape>>,
@@ -19,10 +19,10 @@ pub(crate) struct Reshapes {
 }
 
 impl Reshapes {
-    /// What `settings` want of a model with these ports.
+    /// The reshapes that `settings` declare for a model with these ports.
     ///
     /// # Errors
-    /// `ModelFailed` where they name a tensor that the model has not, or a shape that is not the model's.
+    /// `ModelFailed` if they name an unknown tensor, or a shape that is not the model's.
     pub(crate) fn new(settings: &ReshapeSettings, inputs: &[Port], outputs: &[Port]) -> Result<Reshapes> {
         if settings.inputs.is_empty() && settings.outputs.is_empty() {
             return Ok(Reshapes::default());
@@ -50,20 +50,20 @@ impl Reshapes {
         self.inputs.is_empty() && self.outputs.is_empty()
     }
 
-    /// The shape of input `index` as clients see it; `None` where it is the model's own.
+    /// The shape of input `index` for clients; `None` if it is the model's own.
     pub(crate) fn seen_input(&self, index: usize) -> Option<&[i64]> {
         self.inputs.get(index)?.as_ref().map(|reshape| reshape.seen.as_slice())
     }
 
-    /// The shape of output `index` as clients see it; `None` where it is the model's own.
+    /// The shape of output `index` for clients; `None` if it is the model's own.
     pub(crate) fn seen_output(&self, index: usize) -> Option<&[i64]> {
         self.outputs.get(index)?.as_ref().map(|reshape| reshape.seen.as_slice())
     }
 
-    /// The shape that the model gets for each of `inputs`.
+    /// The model's shape of each of `inputs`.
     ///
     /// # Errors
-    /// `InvalidInput` where an input has not the shape that clients were told.
+    /// `InvalidInput` if an input does not have the shape for clients.
     pub(crate) fn inner(&self, inputs: &[Input<'_>]) -> Result<SmallVec<[Shape; 4]>> {
         inputs
             .iter()
@@ -91,7 +91,7 @@ impl Reshapes {
     }
 }
 
-/// `reshape`, where the model's own shape is what it says.
+/// `reshape`, if it matches the model's own shape.
 fn fitting(side: &str, reshape: &Reshape, port: &Port) -> Result<Reshape> {
     let fits = |dims: &Vec<Dim>| {
         dims.len() == reshape.own.len()
@@ -105,13 +105,13 @@ fn fitting(side: &str, reshape: &Reshape, port: &Port) -> Result<Reshape> {
     }
     let (name, own, real) = (port.name(), &reshape.own, port.spec().shape);
     let message = format!(
-        "{side} '{name}' is declared to be {own:?} behind its reshape; the model has {real:?}\n\
+        "{side} '{name}' is declared to be {own:?} after its reshape; the model has {real:?}\n\
          help: declare what the model has"
     );
     Err(Error::new(ErrorKind::ModelFailed, message))
 }
 
-/// `shape`, which is one of `from`, as one of `to`. Free sizes keep their order.
+/// Translates `shape`, an instance of `from`, to `to`. Free sizes keep their order.
 fn translate(from: &[i64], to: &[i64], shape: &[u64]) -> Option<Shape> {
     let mut free: SmallVec<[u64; 4]> = SmallVec::new();
     if from.len() != shape.len() {
@@ -128,13 +128,13 @@ fn translate(from: &[i64], to: &[i64], shape: &[u64]) -> Option<Shape> {
     to.iter().map(|size| u64::try_from(*size).ok().or_else(|| free.next())).collect()
 }
 
-/// Places outputs in the shapes that clients see.
+/// Provides outputs in the shapes for clients.
 pub(crate) struct Reshaped<'a> {
     pub(crate) reshapes: &'a Reshapes,
     pub(crate) outputs: &'a mut dyn Outputs,
 }
 
-// SAFETY: whoever is asked for room keeps the promise; the elements are as many in either shape.
+// SAFETY: the wrapped owner keeps the contract; the number of elements is the same in either shape.
 unsafe impl Outputs for Reshaped<'_> {
     fn place(&mut self, index: usize, datatype: DataType, shape: &[u64]) -> Result<*mut u8> {
         let outer = self.reshapes.outer(index, shape)?;
@@ -149,7 +149,7 @@ unsafe impl Outputs for Reshaped<'_> {
     }
 }
 
-/// Room is asked for by shape: another number of elements would be another number of bytes.
+/// Memory is requested by shape: another number of elements would be another number of bytes.
 fn same_count(one: &[u64], other: &[u64]) -> Result<()> {
     if inferd_types::element_count(one)? == inferd_types::element_count(other)? {
         return Ok(());

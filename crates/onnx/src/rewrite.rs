@@ -1,8 +1,8 @@
-//! Inputs and outputs that are no tensors, as tensors: maps of fixed keys, sequences of a fixed length.
+//! Rewrites inputs and outputs that are not tensors as tensors: maps of fixed keys, sequences of a fixed length.
 //!
-//! Reads the model's file, hands on what is loaded in its place: the same graph without the operator that packs tensors
-//! into maps (ZipMap) or sequences (SequenceConstruct) at its end, or unpacks maps (DictVectorizer) at its beginning.
-//! Every other byte of the file is kept. Knows nothing of sessions.
+//! Reads the model's file, hands on the same graph without the operators that pack tensors into maps (ZipMap) or
+//! sequences (SequenceConstruct) at its end, or unpack maps (DictVectorizer) at its beginning. All other bytes of
+//! the file are kept. Knows nothing of sessions.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,10 +12,11 @@ use inferd_types::{InputSchema, OutputLabels};
 use crate::file::onnx::{GRAPH_INPUT, GRAPH_NODE, GRAPH_OUTPUT, Graph, MODEL_GRAPH, Model, Node};
 use crate::file::wire::{Fields, Malformed, put_bytes, put_head, put_varint};
 
-/// Longest model that the runtime parses from memory: protocol buffers count in 32 bits with a sign.
+/// Maximum size of a model that the runtime parses from memory, in bytes: protocol buffers use signed 32-bit
+/// lengths.
 const MODEL_MAX_BYTES: usize = i32::MAX as usize;
 
-/// A model to load in the place of the file's.
+/// The model to load instead of the file's.
 #[derive(Debug)]
 pub(crate) struct Rewritten {
     pub(crate) bytes: Vec<u8>,
@@ -23,11 +24,11 @@ pub(crate) struct Rewritten {
     pub(crate) labels: Vec<OutputLabels>,
     /// The keys of maps that became inputs, by column.
     pub(crate) schemas: Vec<InputSchema>,
-    /// Sequences that became outputs of their own: name, and the names of these.
+    /// Sequences that became several outputs: name, and the outputs' names.
     pub(crate) split: Vec<(String, Vec<String>)>,
 }
 
-/// What stands in the place of nodes, inputs and outputs, by their number in the file.
+/// Replacements of nodes, inputs and outputs, by their number in the file.
 #[derive(Default)]
 struct Changes {
     nodes: BTreeMap<usize, Vec<Vec<u8>>>,
@@ -35,10 +36,10 @@ struct Changes {
     outputs: BTreeMap<usize, Vec<Vec<u8>>>,
 }
 
-/// The model `bytes` with tensors in the place of maps and sequences; `None` where it has none that can be replaced.
+/// The model `bytes` with tensors in place of maps and sequences; `None` if it has none that can be replaced.
 ///
 /// # Errors
-/// Why it can't be changed, in words.
+/// Why it can't be changed.
 pub(crate) fn rewrite(bytes: &[u8], model: &Model<'_>) -> Result<Option<Rewritten>, &'static str> {
     let (changes, mut rewritten) = find(&model.graph).map_err(|Malformed| "its graph can't be read")?;
     if changes.nodes.is_empty() {
@@ -113,7 +114,7 @@ fn find(graph: &Graph<'_>) -> Result<(Changes, Rewritten), Malformed> {
     Ok((changes, rewritten))
 }
 
-/// The keys that `node` has as texts or as integers.
+/// The keys of `node`, which are texts or integers.
 fn keys(node: &Node<'_>, texts: &str, integers: &str) -> Result<Vec<String>, Malformed> {
     let mut keys = Vec::new();
     if let Some(attribute) = node.attribute(texts) {
@@ -125,7 +126,7 @@ fn keys(node: &Node<'_>, texts: &str, integers: &str) -> Result<Vec<String>, Mal
     Ok(keys)
 }
 
-/// The nodes that read `name`, in graphs inside them too.
+/// The nodes that read `name`, also in nested graphs.
 fn readers(graph: &Graph<'_>, name: &str) -> Result<Vec<usize>, Malformed> {
     let mut found = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -141,7 +142,7 @@ fn names<'g>(graph: &'g Graph<'_>) -> impl Iterator<Item = &'g str> {
     inputs.chain(graph.initializers.iter().map(|tensor| tensor.name))
 }
 
-/// A name for part `part` of `name`.
+/// An unused name for part `part` of `name`.
 fn unused(name: &str, part: usize, taken: &HashSet<&str>) -> String {
     let mut found = format!("{name}_{part}");
     while taken.contains(&*found) {
@@ -150,7 +151,7 @@ fn unused(name: &str, part: usize, taken: &HashSet<&str>) -> String {
     found
 }
 
-/// A `NodeProto` that hands `input` on as `output`.
+/// A `NodeProto` that copies `input` to `output`.
 fn identity(name: &str, input: &str, output: &str) -> Vec<u8> {
     let mut node = Vec::new();
     for (number, text) in [(1, input), (2, output), (3, name), (4, "Identity")] {
@@ -159,7 +160,7 @@ fn identity(name: &str, input: &str, output: &str) -> Vec<u8> {
     node
 }
 
-/// A `ValueInfoProto` whose type the runtime works out.
+/// A `ValueInfoProto` whose type the runtime infers.
 fn value(name: &str) -> Vec<u8> {
     let mut info = Vec::new();
     put_bytes(1, name.as_bytes(), &mut info);

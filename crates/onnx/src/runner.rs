@@ -1,7 +1,7 @@
-//! Runs a session over memory that others own.
+//! Runs a session over memory of its caller.
 //!
-//! Reads inputs by address, hands outputs to whoever has room for them.
-//! Knows nothing of batches: rows are a dimension like any other.
+//! Reads inputs by address, hands on outputs to the memory that [`Outputs`] provides. Knows nothing of batches:
+//! rows are a dimension like any other.
 
 use std::ffi::c_char;
 use std::marker::PhantomData;
@@ -14,11 +14,11 @@ use smallvec::{SmallVec, smallvec};
 use crate::api::{Api, Failure, Owned};
 use crate::control::Terminator;
 use crate::graph::{Dim, Graph, Port};
-use crate::held::Held;
 use crate::outputs::Outputs;
+use crate::owned_outputs::OwnedOutputs;
 use crate::values::{Made, Values, byte_count};
 
-/// One input of a run: where its elements are.
+/// One input of a run, by address.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     datatype: DataType,
@@ -32,8 +32,8 @@ impl<'a> Input<'a> {
     /// The `len` bytes at `data`.
     ///
     /// # Safety
-    /// They must stay readable, aligned for `datatype`, for as long as `'a`. Others may write to them: that makes
-    /// the answer wrong, nothing else.
+    /// They must stay readable, aligned for `datatype`, for as long as `'a`. Concurrent writes only make the
+    /// outputs wrong.
     pub unsafe fn from_raw(datatype: DataType, shape: &'a [u64], data: *const u8, len: usize) -> Input<'a> {
         Input { datatype, shape, data, len, memory: PhantomData }
     }
@@ -63,7 +63,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// How an output's size follows from the inputs'.
+/// How an output's size depends on the inputs'.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Extent {
     Fixed(u64),
@@ -79,7 +79,7 @@ pub(crate) struct Runner {
     pub(crate) graph: Graph,
     input_names: Vec<*const c_char>,
     output_names: Vec<*const c_char>,
-    /// For each output its shape, where that is known before a run and the runtime can write to given memory.
+    /// The shape of each output that is known before a run and that the runtime can write to given memory.
     plans: Vec<Option<Vec<Extent>>>,
 }
 
@@ -89,7 +89,7 @@ impl Runner {
         let fault = |failure: Failure| {
             Error::new(ErrorKind::ModelFailed, "the runtime can't be prepared").with_detail(failure.message)
         };
-        // The names live on the heap, behind `CString`s that are never changed: moving the ports is no harm.
+        // The names are on the heap, in `CString`s that never change: moving the ports is harmless.
         let names = |ports: &[Port]| ports.iter().map(|port| port.name.as_ptr()).collect();
         Ok(Runner {
             api,
@@ -107,23 +107,23 @@ impl Runner {
         self.terminator.clone()
     }
 
-    /// Runs once over tensors that are held in memory.
+    /// Runs once over tensors.
     pub(crate) fn run_tensors(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let inputs: Vec<Input<'_>> = inputs.iter().map(Input::of).collect();
-        let mut held = Held::new(self.graph.outputs.len());
-        self.run(&inputs, &mut held)?;
-        held.tensors()
+        let mut owned = OwnedOutputs::new(self.graph.outputs.len());
+        self.run(&inputs, &mut owned)?;
+        owned.tensors()
     }
 
     /// Runs once.
     ///
     /// # Errors
-    /// `InvalidInput` where the runtime blames the inputs, else `ModelFailed`; or the error of `outputs`.
+    /// `InvalidInput` if the runtime blames the inputs, else `ModelFailed`; or the error of `outputs`.
     pub(crate) fn run(&mut self, inputs: &[Input<'_>], outputs: &mut dyn Outputs) -> Result<()> {
         match self.attempt(inputs, outputs)? {
             Ok(()) => Ok(()),
             Err(failure) if self.misfits(&failure) => {
-                // The model declares a shape that it does not keep to. From now on its outputs are copied.
+                // The model breaks its declared shape. From now on its outputs are copied.
                 self.plans.fill(None);
                 self.attempt(inputs, outputs)?.map_err(run_error)
             }
@@ -135,12 +135,12 @@ impl Runner {
     fn attempt(&mut self, inputs: &[Input<'_>], outputs: &mut dyn Outputs) -> Result<Result<(), Failure>> {
         self.values.tidy();
         let mut strings: SmallVec<[Owned<OrtValue>; 2]> = SmallVec::new();
-        let given = self.give(inputs, &mut strings)?;
+        let given = self.bind_inputs(inputs, &mut strings)?;
         let (mut fetched, bound) = self.bind(inputs, outputs)?;
         let ran = self.execute(&given, &mut fetched)?;
         let release = self.api.table().ReleaseValue;
         for (index, (value, bound)) in fetched.into_iter().zip(bound).enumerate() {
-            // Owned before anything else, so that a failed run frees what it made.
+            // Owned first, so that a failed run frees what it allocated.
             let Some(made) = (!bound).then(|| Owned::new(value, release)).flatten() else { continue };
             if ran.is_ok() {
                 self.copy_out(index, &made, outputs)?;
@@ -149,8 +149,8 @@ impl Runner {
         Ok(ran)
     }
 
-    /// The runtime's values over the inputs. Strings are copied and held by `strings`.
-    fn give(
+    /// The runtime's values over the inputs. Strings are copied and owned by `strings`.
+    fn bind_inputs(
         &mut self,
         inputs: &[Input<'_>],
         strings: &mut SmallVec<[Owned<OrtValue>; 2]>,
@@ -172,7 +172,7 @@ impl Runner {
                 let data = if input.len == 0 {
                     &[]
                 } else {
-                    // SAFETY: whoever made the input said that these bytes are readable for its lifetime.
+                    // SAFETY: the input's constructor requires that these bytes are readable for its lifetime.
                     unsafe { std::slice::from_raw_parts(input.data, input.len) }
                 };
                 let value = self.values.strings(data, input.shape)?;
@@ -184,14 +184,14 @@ impl Runner {
             if input.len != expected {
                 return Err(disagrees(port, format!("takes {expected} bytes but {} were given", input.len)));
             }
-            // The runtime takes the address as mutable but never writes to what it was given.
+            // The runtime takes the address as mutable but never writes to inputs.
             let value = self.values.over(input.data.cast_mut(), input.datatype, input.shape)?;
             given.push(value.cast_const());
         }
         Ok(given)
     }
 
-    /// Values over the memory of those outputs whose shape is known; null, for the runtime to make, elsewhere.
+    /// Values over the memory of outputs of known shape; null, for the runtime to allocate, elsewhere.
     #[expect(clippy::type_complexity, reason = "two lists that go together for a moment")]
     fn bind(
         &mut self,
@@ -220,8 +220,8 @@ impl Runner {
         if let Err(failure) = self.terminator.begin() {
             return Ok(Err(failure));
         }
-        // SAFETY: session and options are alive; names and values agree in number; every value is over memory
-        // that its owner keeps valid until this returns, or is the runtime's own.
+        // SAFETY: session and options are alive; names and values agree in number; every value is over memory that
+        // its owner keeps valid until this returns, or is the runtime's own.
         let status = unsafe {
             (self.api.table().Run)(
                 self.session.as_ptr(),
@@ -264,15 +264,15 @@ impl Runner {
         Ok(())
     }
 
-    /// Whether a run failed because an output did not have the shape that the model declares.
+    /// Whether a run failed because an output did not have the declared shape.
     fn misfits(&self, failure: &Failure) -> bool {
-        // The runtime has no code for it, only these words (older and newer versions).
+        // The runtime has no code for it, only these texts (older and newer versions).
         const WORDS: [&str; 2] = ["shape verification failed", "pre-allocated output"];
         self.plans.iter().any(Option::is_some) && WORDS.iter().any(|words| failure.message.contains(words))
     }
 
-    /// Works out which outputs can be bound to memory, and makes sure of it with two runs: once to see their
-    /// real shapes, once to see that the runtime writes where it is told to.
+    /// Determines which outputs can be bound to memory, and verifies it with two runs: one to see their real
+    /// shapes, one to see that the runtime writes to the given memory.
     pub(crate) fn plan(&mut self, batched: bool, trial: &[Tensor]) -> Result<()> {
         self.plans.fill(None);
         let seen = self.run_tensors(trial)?;
@@ -282,11 +282,11 @@ impl Runner {
                 .filter(|plan| resolve(plan, &inputs).as_ref() == Some(&seen.shape))
                 .filter(|_| port.datatype == seen.datatype);
         }
-        let mut held = Held::new(self.graph.outputs.len());
-        if self.run(&inputs, &mut held).is_err() {
+        let mut owned = OwnedOutputs::new(self.graph.outputs.len());
+        if self.run(&inputs, &mut owned).is_err() {
             self.plans.fill(None);
         }
-        for (plan, untouched) in self.plans.iter_mut().zip(held.untouched()) {
+        for (plan, untouched) in self.plans.iter_mut().zip(owned.untouched()) {
             if untouched {
                 *plan = None;
             }
@@ -294,7 +294,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Number of outputs that are written straight to the memory they are wanted in.
+    /// Number of outputs that are written directly to the caller's memory.
     pub(crate) fn bound_outputs(&self) -> usize {
         self.plans.iter().flatten().count()
     }
@@ -304,7 +304,7 @@ fn disagrees(port: &Port, how: String) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("input '{}' {how}", port.name()))
 }
 
-/// How the shape of `port` follows from the inputs', where it does.
+/// How the shape of `port` depends on the inputs', if it does.
 fn extents(port: &Port, inputs: &[Port], batched: bool) -> Option<Vec<Extent>> {
     port.datatype.size()?;
     let named = |name: &str| {
@@ -333,18 +333,18 @@ fn resolve(plan: &[Extent], inputs: &[Input<'_>]) -> Option<Shape> {
         .collect()
 }
 
-/// Begins the name of a node that fails where the library of a converted model would refuse the input. The rest of it
-/// says why.
+/// The prefix of the name of a node that fails where the original library of a converted model would refuse the
+/// input. The rest is the reason.
 const REFUSING: &str = "Name:'refuse: ";
 
-/// The error that a client gets for a failed run.
+/// The error for the client of a failed run.
 fn run_error(failure: Failure) -> Error {
     if failure.blames_arguments() {
         let named = failure.message.split_once(REFUSING).and_then(|(_, said)| said.split_once('\''));
         if let Some((said, _)) = named {
             return Error::new(ErrorKind::InvalidInput, format!("the model can't take this input: {said}"));
         }
-        // Of an operator's failure only the status is for clients; before it stand names of nodes.
+        // Of an operator's failure only the status is for clients; names of nodes precede it.
         let said = failure.message.rsplit("Status Message: ").next().unwrap_or(&failure.message);
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         let said = said.trim_end_matches("Please fix either the inputs/outputs or the model.").trim_end();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_runtime_blames_on_the_input_is_told_without_names_of_nodes() {
+    fn what_the_runtime_blames_on_the_input_is_reported_without_names_of_nodes() {
         let message = "Non-zero status code returned while running Gather node. Name:'/secret/Gather' \
                        Status Message: indices element out of data bounds, idx=99\n must be within [-10,9]";
         let error = run_error(failure(ort_sys::OrtErrorCode::ORT_INVALID_ARGUMENT, message));

@@ -1,7 +1,6 @@
-//! Opens a model in ONNX Runtime with the options that suit a worker among others.
+//! Opens a model in ONNX Runtime with options for a worker among others.
 //!
-//! Reads the settings for loading, hands on a session.
-//! Knows nothing of what the model takes and gives.
+//! Reads the settings for loading, hands on a session. Knows nothing of the model's inputs and outputs.
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
@@ -14,21 +13,21 @@ use crate::api::{Api, Failure, Owned, c_string};
 use crate::settings::{Device, LoadSettings};
 
 const CUDA: &str = "CUDAExecutionProvider";
-/// Where weights outside of a model in memory are looked for.
+/// The folder of external data of a model in memory.
 const WEIGHTS_FOLDER: &CStr = c"session.model_external_initializers_file_folder_path";
 
-/// Loads the model's file, or `changed` in its place, and makes it ready to run.
+/// Loads the model's file, or `changed` instead, and prepares it to run.
 ///
 /// # Errors
-/// `ModelFailed` where the file is missing or no model, or the device is not there.
+/// `ModelFailed` if the file is missing or not a model, or the device does not exist.
 pub(crate) fn open(api: Api, settings: &LoadSettings, changed: Option<&[u8]>) -> Result<Owned<OrtSession>> {
     let name = settings.path.file_name().unwrap_or(settings.path.as_os_str()).to_string_lossy();
     let full = settings.path.display().to_string();
     if !settings.path.is_file() {
-        return Err(Error::new(ErrorKind::ModelFailed, format!("{name} is not there")).with_detail(full));
+        return Err(Error::new(ErrorKind::ModelFailed, format!("{name} does not exist")).with_detail(full));
     }
     let fault = |failure: Failure| {
-        // The text may name the file by its whole path, which is nobody's business but the operator's.
+        // The text may contain the file's whole path, which is for the operator alone.
         let said = failure.message.replace(&full, &name);
         Error::new(ErrorKind::ModelFailed, format!("{name} can't be loaded: {said}"))
             .with_detail(failure.message)
@@ -42,7 +41,7 @@ pub(crate) fn open(api: Api, settings: &LoadSettings, changed: Option<&[u8]>) ->
     let Some(changed) = changed else {
         return api
             .create(table.ReleaseSession, |out| {
-                // By path, not from memory: weights kept outside the file are found relative to it.
+                // By path, not from memory: external data is found relative to it.
                 // SAFETY: environment, path and options are alive; `out` is a place for the result.
                 unsafe { (table.CreateSession)(api.env(), path.as_ptr(), options.as_ptr(), out) }
             })
@@ -74,17 +73,17 @@ fn options(api: Api, settings: &LoadSettings) -> Result<Owned<OrtSessionOptions>
         api.check((table.SetSessionExecutionMode)(raw, ExecutionMode::ORT_SEQUENTIAL))?;
         api.check((table.SetIntraOpNumThreads)(raw, threads))?;
         api.check((table.SetInterOpNumThreads)(raw, 1))?;
-        // A memory plan is kept for every shape of inputs ever seen. Batches come in all sizes, so the plans
-        // would only pile up.
+        // A memory plan is kept for every shape of inputs ever seen. Batches have all sizes, so the plans would
+        // accumulate.
         api.check((table.DisableMemPattern)(raw))?;
     }
-    // Threads that spin between operators take the core from the gateway and from other replicas, and under a
-    // CPU quota they use it up: the whole process is then stopped for the rest of the period, which costs far
-    // more than the wake-ups that spinning saves.
+    // Threads that spin between operators take the core from the gateway and from other replicas, and use up a CPU
+    // quota: the whole process is then throttled for the rest of the period, which costs far more than the wake-ups
+    // that spinning saves.
     set(api, &options, c"session.intra_op.allow_spinning", c"0")?;
     set(api, &options, c"session.inter_op.allow_spinning", c"0")?;
-    // Weights outside the pool of working memory: the pool doubles when it grows, and what packing the weights
-    // sets free would stay in it.
+    // Weights outside the pool of working memory: the pool doubles when it grows, and would keep the memory that
+    // packing the weights frees.
     set(api, &options, c"session.use_device_allocator_for_initializers", c"1")?;
     Ok(options)
 }
@@ -109,7 +108,7 @@ fn add_cuda(api: Api, options: &Owned<OrtSessionOptions>, number: u32) -> Result
         return Err(Error::new(
             ErrorKind::ModelFailed,
             format!(
-                "device cuda:{number} is asked for but this ONNX Runtime was built without CUDA\n\
+                "device cuda:{number} is requested but this ONNX Runtime was built without CUDA\n\
                  help: install onnxruntime-gpu in place of onnxruntime, or set device: cpu"
             ),
         ));

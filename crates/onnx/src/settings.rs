@@ -1,7 +1,7 @@
-//! What the control plane says about loading a model.
+//! Settings for loading an ONNX model.
 //!
-//! Reads the opaque `load` value of the model's settings, hands on typed settings.
-//! Knows nothing of files: whether they exist is for the loader to find out.
+//! Reads the opaque `load` value of the model's settings, hands on typed settings. Does not check whether files
+//! exist.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,88 +15,85 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadSettings {
-    /// The model's file. Weights beside it (external data) are found relative to it.
+    /// The model's file. External data is found relative to it.
     pub path: PathBuf,
     /// The shared library of ONNX Runtime.
     pub library: PathBuf,
     /// `cpu` or `cuda:N`.
     #[serde(default)]
     pub device: Device,
-    /// Threads of one run; 1 runs on the calling thread alone.
+    /// Threads per run; 1 runs on the calling thread alone.
     #[serde(default = "one")]
     pub threads: u32,
-    /// Whether requests may share a run.
+    /// Whether requests may share a batch.
     #[serde(default)]
     pub batching: BatchingMode,
-    /// Most rows of one run; 1 leaves nothing to batch.
+    /// Maximum rows per batch; 1 turns batching off.
     #[serde(default = "default_rows")]
     pub batch_rows_max: u32,
-    /// How far a row may differ between running alone and running with others.
+    /// How far a row's outputs may differ alone and in a batch.
     #[serde(default)]
     pub tolerance: Tolerance,
-    /// What the control plane knows about the model, told with the worker's own facts.
+    /// Facts from the control plane, reported with the worker's own.
     #[serde(default)]
     pub facts: BTreeMap<String, String>,
-    /// Inputs that may be constants of the graph which a run can replace: those are served where they are named here.
+    /// Candidates for inputs from constants that a run can replace: only those that are named here are served.
     #[serde(default)]
     pub initializers: Vec<String>,
-    /// What the library that the model was converted from takes and refuses.
+    /// Schemas of the library that the model was converted from.
     #[serde(default)]
     pub schemas: Vec<InputSchema>,
-    /// Columns that the library was fitted with and does not read.
+    /// Columns that the library was fitted with and ignores.
     #[serde(default)]
     pub ignored_columns: Vec<Arc<str>>,
-    /// Whether rows that ran alone were compared with rows in company when the model was converted.
+    /// Whether outputs of rows alone and in a batch were compared when the model was converted.
     #[serde(default)]
     pub compared: bool,
-    /// Tensors that clients see in another shape than the model.
+    /// Tensors whose shape for clients differs from the model's.
     #[serde(default)]
     pub reshape: ReshapeSettings,
 }
 
-/// Tensors that clients see in another shape than the model, by name.
+/// Tensors whose shape for clients differs from the model's, by name.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReshapeSettings {
-    /// Of the inputs.
+    /// Inputs.
     pub inputs: BTreeMap<String, Reshape>,
-    /// Of the outputs.
+    /// Outputs.
     pub outputs: BTreeMap<String, Reshape>,
 }
 
-/// One tensor's two shapes; -1 is any size, as often in one as in the other.
+/// One tensor's two shapes; -1 is any size, equally often in both.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reshape {
-    /// What clients see.
+    /// The shape for clients.
     pub seen: Vec<i64>,
-    /// What the model has.
+    /// The model's shape.
     pub own: Vec<i64>,
 }
 
 impl LoadSettings {
-    /// The settings in `value`.
+    /// Parses the settings.
     ///
     /// # Errors
-    /// `Internal` where they are not what this worker expects: control plane and worker differ in version.
+    /// `Internal` if they are not what this worker expects: control plane and worker differ in version.
     pub fn from_json(value: &serde_json::Value) -> Result<LoadSettings> {
         LoadSettings::deserialize(value).map_err(|error| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("the settings for loading make no sense to the ONNX worker: {error}"),
-            )
+            Error::new(ErrorKind::Internal, format!("invalid settings for the ONNX worker: {error}"))
         })
     }
 }
 
-/// Where a model runs.
+/// The device of a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Device {
-    /// On the host.
+    /// The CPU.
     #[default]
     Cpu,
-    /// On the NVIDIA GPU of this number.
+    /// The NVIDIA GPU of this number.
     Cuda(u32),
 }
 
@@ -123,18 +120,18 @@ impl std::fmt::Display for Device {
     }
 }
 
-/// Whether requests may share a run.
+/// Whether requests may share a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchingMode {
-    /// Where a probe shows that it is right.
+    /// If a proof or a probe shows that rows are independent.
     #[default]
     Auto,
     /// The operator says so.
     On,
     /// Never.
     Off,
-    /// Where rows that come show that it is right, if nothing proves it.
+    /// If real requests show that rows are independent, unless a proof decides.
     Verify,
 }
 

@@ -1,6 +1,6 @@
-//! The model's file opened for the runtime: as it is, or with tensors in the place of maps and sequences.
+//! Opens the model's file for the runtime: unchanged, or with tensors in place of maps and sequences.
 //!
-//! Reads the settings for loading, hands on a session and what only the file knows of its inputs and outputs.
+//! Reads the settings for loading, hands on a session and what only the file says about its inputs and outputs.
 //! Knows nothing of runs.
 
 use std::collections::BTreeMap;
@@ -19,19 +19,19 @@ use crate::rewrite::{Rewritten, rewrite};
 use crate::session;
 use crate::settings::LoadSettings;
 
-/// Most bytes that names of classes or of columns take in what a worker tells, which is one packet.
+/// Maximum size of class and column names that a worker reports, in bytes.
 const NAMES_MAX_BYTES: usize = 32 << 10;
-/// Most bytes of names in a fact.
-const NAMES_TOLD_MAX_BYTES: usize = 512;
+/// Maximum size of names in a fact, in bytes.
+const NAMES_IN_FACT_MAX_BYTES: usize = 512;
 
-/// What only the file knows of a model's inputs and outputs.
+/// What only the file says about a model's inputs and outputs.
 #[derive(Default)]
 pub(crate) struct Source {
-    /// What the columns of outputs that were maps are called.
+    /// Column names of outputs that were maps.
     pub(crate) labels: Vec<OutputLabels>,
-    /// What the columns of inputs that were maps are called.
+    /// Column names of inputs that were maps.
     pub(crate) schemas: Vec<InputSchema>,
-    /// What became of inputs and outputs that are no tensors, for the operator.
+    /// Replacements of inputs and outputs that are not tensors, for the operator.
     pub(crate) facts: BTreeMap<String, String>,
     /// What clients can't see, and why.
     pub(crate) left_out: Vec<String>,
@@ -51,11 +51,11 @@ impl Source {
     /// Loads the model.
     ///
     /// # Errors
-    /// `ModelFailed` where the file is missing or no model, or the device is not there.
+    /// `ModelFailed` if the file is missing or not a model, or the device does not exist.
     pub(crate) fn open(api: Api, settings: &LoadSettings) -> Result<(Owned<OrtSession>, Source)> {
         let file = ModelFile::open(&settings.path).ok();
         let bytes = file.as_ref().map(ModelFile::bytes).unwrap_or_default();
-        // What can't be read here is for the runtime to refuse, or to read all the same.
+        // What can't be parsed here is for the runtime to refuse, or to load all the same.
         let changed = Model::read(bytes).map_or(Ok(None), |model| rewrite(bytes, &model));
         let why = match changed {
             Ok(Some(rewritten)) => match session::open(api, settings, Some(&rewritten.bytes)) {
@@ -76,7 +76,7 @@ impl Source {
         let Rewritten { labels, schemas, split, bytes } = rewritten;
         let column =
             |name: &str, count: usize| format!("'{name}' (a map of {count} keys) as a column for each key");
-        let told: Vec<_> = (labels.iter().map(|one| column(&one.output, one.names.len())))
+        let columns: Vec<_> = (labels.iter().map(|one| column(&one.output, one.names.len())))
             .chain(schemas.iter().map(|one| column(&one.input, one.columns.len())))
             .chain(
                 split
@@ -84,7 +84,7 @@ impl Source {
                     .map(|(name, parts)| format!("'{name}' (a sequence) as '{}'", parts.join("', '"))),
             )
             .collect();
-        let mut facts = BTreeMap::from([("as_tensors".to_owned(), told.join("; "))]);
+        let mut facts = BTreeMap::from([("as_tensors".to_owned(), columns.join("; "))]);
         if !labels.is_empty() {
             let each = labels.iter().map(|one| format!("'{}': {}", one.output, listed(&one.names)));
             facts.insert("labels".to_owned(), each.collect::<Vec<_>>().join("; "));
@@ -92,7 +92,7 @@ impl Source {
         Source { labels, schemas, facts, left_out: Vec::new(), model: Bytes::Changed(bytes) }
     }
 
-    /// What the graph alone says of rows that run together, where those of `graph` are served. The model is given up.
+    /// Analyses the independence of rows for the outputs of `graph`. Drops the model.
     pub(crate) fn analyse(&mut self, graph: &Graph) -> Verdict {
         let model = std::mem::take(&mut self.model);
         let bytes = match &model {
@@ -107,7 +107,7 @@ impl Source {
         }
     }
 
-    /// Leaves out names that are too many to be told.
+    /// Drops names that are too many to report.
     pub(crate) fn shorten(&mut self) {
         let (mut room, left_out) = (NAMES_MAX_BYTES, &mut self.left_out);
         let mut fits = |name: &str, names: &[Arc<str>]| {
@@ -126,11 +126,11 @@ impl Source {
     }
 }
 
-/// `names` in a line, or as many as there is room for.
+/// `names` in a line, as many as there is room for.
 fn listed(names: &[Arc<str>]) -> String {
     let mut line = String::new();
     for (index, name) in names.iter().enumerate() {
-        if line.len() + name.len() > NAMES_TOLD_MAX_BYTES {
+        if line.len() + name.len() > NAMES_IN_FACT_MAX_BYTES {
             return format!("{line}, and {} more", names.len() - index);
         }
         line.push_str(if index == 0 { "" } else { ", " });

@@ -1,7 +1,6 @@
-//! Tensors as the runtime wants them: over memory that others own, or as strings of its own.
+//! The runtime's values: over borrowed memory, or strings of their own.
 //!
-//! Reads addresses, shapes and the protocol's BYTES, hands on the runtime's values.
-//! Knows nothing of models: any tensor of a known type will do.
+//! Reads addresses, shapes and the protocol's BYTES, hands on the runtime's values. Knows nothing of models.
 
 use std::collections::HashMap;
 use std::ffi::c_char;
@@ -14,8 +13,8 @@ use smallvec::SmallVec;
 use crate::api::{Api, Failure, Owned};
 use crate::graph;
 
-/// Most values that are kept. Two slots, 64 tensors and 32 sizes of batch are 4,096; a model whose shapes are all
-/// different would fill any cache, so a full one begins anew.
+/// Maximum number of cached values. Two slots, 64 tensors and 32 batch sizes are 4,096; a model whose shapes are
+/// all different would fill any cache, so a full one is cleared.
 const CACHED_MAX: usize = 4096;
 
 #[derive(PartialEq, Eq, Hash)]
@@ -25,10 +24,10 @@ struct Key {
     shape: Shape,
 }
 
-/// Makes values over borrowed memory and keeps them: the arena's addresses and the sizes of batches recur.
+/// Creates values over borrowed memory and caches them: the arena's addresses and batch sizes recur.
 ///
-/// A kept value is only an address and a shape. When the memory behind it is gone it is never looked at again,
-/// and when new memory comes to the same address it is right again.
+/// A cached value is only an address and a shape. It is not used once its memory is gone, and is valid again for
+/// new memory at the same address.
 pub(crate) struct Values {
     api: Api,
     memory: Owned<OrtMemoryInfo>,
@@ -46,15 +45,15 @@ impl Values {
         Ok(Values { api, memory, kept: HashMap::new() })
     }
 
-    /// Forgets all values where there are too many. Not to be called while any of them is in use.
+    /// Clears the cache if it is full. Must not be called while any of its values is in use.
     pub(crate) fn tidy(&mut self) {
         if self.kept.len() > CACHED_MAX {
             self.kept.clear();
         }
     }
 
-    /// The value over the memory at `address`, which must have room for the tensor while the value is used.
-    /// It lives until [`Values::tidy`].
+    /// The value over the memory at `address`, which must have room for the tensor while the value is used. Valid
+    /// until [`Values::tidy`].
     pub(crate) fn over(
         &mut self,
         address: *mut u8,
@@ -75,12 +74,12 @@ impl Values {
         let bytes = byte_count(datatype, shape)?;
         let sizes = signed(shape)?;
         let table = self.api.table();
-        // An empty tensor may have no address at all; the runtime wants one that is not null.
+        // An empty tensor may have no address; the runtime needs one that is not null.
         let address = if address.is_null() { ptr::dangling_mut::<u64>().cast() } else { address };
         self.api
             .create(table.ReleaseValue, |out| {
                 // SAFETY: the value only records the address; it is read and written during a run, for whose
-                // time the caller vouches for the memory. The sizes are copied.
+                // duration the caller vouches for the memory. The sizes are copied.
                 unsafe {
                     (table.CreateTensorWithDataAsOrtValue)(
                         self.memory.as_ptr(),
@@ -99,7 +98,7 @@ impl Values {
     /// A value of strings, copied from the protocol's BYTES.
     ///
     /// # Errors
-    /// `InvalidInput` where `data` does not hold as many elements as `shape` says.
+    /// `InvalidInput` if `data` does not hold as many elements as `shape` says.
     pub(crate) fn strings(&self, data: &[u8], shape: &[u64]) -> Result<Owned<OrtValue>> {
         let count = usize::try_from(element_count(shape)?).unwrap_or(usize::MAX);
         let elements: Vec<&[u8]> = elements(data)?;
@@ -129,7 +128,7 @@ impl Values {
         let value = value.map_err(fault)?;
         for (index, element) in elements.into_iter().enumerate() {
             let mut room = ptr::null_mut::<c_char>();
-            // With a length, not as a C string: an element may hold NUL.
+            // With a length, not as a C string: an element may contain NUL.
             // SAFETY: `index` is below the count of elements; the library returns room for as many bytes as were
             // asked for, which are copied from memory that is not its own.
             unsafe {
@@ -147,7 +146,7 @@ impl Values {
     }
 }
 
-/// A tensor that the runtime made.
+/// A tensor that the runtime allocated.
 pub(crate) struct Made<'a> {
     pub(crate) api: Api,
     pub(crate) value: &'a Owned<OrtValue>,
@@ -176,7 +175,7 @@ impl Made<'_> {
         Ok((datatype, sizes.into_iter().map(|size| u64::try_from(size).unwrap_or(0)).collect()))
     }
 
-    /// Where its elements are, for any type but BYTES. Valid as long as the value.
+    /// The address of its elements, for any type but BYTES. Valid as long as the value.
     pub(crate) fn data(&self) -> Result<*const u8> {
         let mut data = ptr::null_mut();
         // SAFETY: the value is a live tensor; `data` is a place for the result.
@@ -238,7 +237,7 @@ pub(crate) fn elements(mut data: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(elements)
 }
 
-/// Bytes of a tensor whose elements are all of one size.
+/// Size of a tensor in bytes, whose elements have a fixed size.
 pub(crate) fn byte_count(datatype: DataType, shape: &[u64]) -> Result<usize> {
     let size = datatype
         .size()

@@ -1,7 +1,7 @@
-//! The loop of a worker process.
+//! The main loop of a worker process.
 //!
-//! Reads batches from the channel, hands their outputs back.
-//! Knows nothing of how batches come to be or of who waits for them.
+//! Reads batches from the channel, hands on their outputs. Does not know how batches are formed or who waits for
+//! them.
 
 use std::os::fd::RawFd;
 
@@ -14,8 +14,8 @@ use crate::outputs::Outputs;
 use crate::runner::Input;
 use crate::settings::LoadSettings;
 
-/// Loads the model that the channel at `channel_fd` names and runs its batches until the channel closes.
-/// Returns the exit status of the process: 0 when it was asked to end.
+/// Loads the model that the channel `channel_fd` names and runs its batches until the channel closes. Returns the
+/// exit status of the process: 0 after a request to exit.
 pub fn run(channel_fd: RawFd) -> i32 {
     let mut channel = match Channel::from_fd(channel_fd) {
         Ok(channel) => channel,
@@ -70,7 +70,7 @@ fn run_batch(model: &mut OnnxModel, batch: &mut Batch) -> Result<()> {
 
 struct InArena<'a>(&'a mut Batch);
 
-// SAFETY: the arena gives each output room as long as asked for, aligned to 64, mapped until the batch ends.
+// SAFETY: the arena gives each output the requested room, aligned to 64, mapped until the batch ends.
 unsafe impl Outputs for InArena<'_> {
     fn place(&mut self, index: usize, datatype: DataType, shape: &[u64]) -> Result<*mut u8> {
         self.0.output(index, datatype, shape)
@@ -81,7 +81,7 @@ unsafe impl Outputs for InArena<'_> {
     }
 }
 
-/// The channel is of no use any more; standard error reaches the log.
+/// The channel is broken; standard error reaches the log.
 fn complain(error: &inferd_types::Error) -> i32 {
     eprintln!("{}", error.message());
     if let Some(detail) = error.detail() {

@@ -1,4 +1,4 @@
-//! Real models through the real runtime.
+//! Real models in the real runtime.
 #![allow(unsafe_code, reason = "an owner of outputs promises room for them, in tests too")]
 
 mod common;
@@ -80,7 +80,7 @@ fn without_batching_the_signature_keeps_the_models_own_shape() {
 }
 
 #[test]
-fn the_operator_has_the_last_word_on_batching() {
+fn the_setting_overrides_the_proof_and_the_probe() {
     let with = |model, batching| {
         let mut settings = settings(model);
         settings.batching = batching;
@@ -129,7 +129,7 @@ fn an_output_whose_size_depends_on_the_data_is_copied() {
 }
 
 #[test]
-fn a_model_that_breaks_its_declared_shape_is_still_answered() {
+fn a_model_that_breaks_its_declared_shape_is_still_served() {
     let mut model = load("liar");
     let tensor = |values: &[i32]| {
         let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -207,7 +207,7 @@ fn what_a_request_did_wrong_is_its_own_fault_and_names_no_path() {
 }
 
 #[test]
-fn weights_beside_the_file_are_found() {
+fn external_data_is_found() {
     let answers = load("external").run_tensors(&[floats(&[1, 4], &[1.0, 0.0, 0.0, 1.0])]).unwrap();
     assert_eq!(answers, [floats(&[1, 2], &[6.0, 8.0])]);
 }
@@ -219,7 +219,7 @@ fn a_run_can_be_stopped_from_another_thread_and_the_next_one_is_whole() {
     stopper.stop();
     assert_eq!(model.run_tensors(&[integers(&[], &[3])]).unwrap(), [floats(&[1], &[3.0])]);
     let (ended, end) = mpsc::channel::<()>();
-    // Asking again and again, so that it does not matter when the run begins.
+    // Repeatedly, so that it does not matter when the run begins.
     let asking = std::thread::spawn(move || {
         while end
             .recv_timeout(std::time::Duration::from_millis(1))
@@ -237,7 +237,7 @@ fn a_run_can_be_stopped_from_another_thread_and_the_next_one_is_whole() {
 }
 
 #[test]
-fn several_threads_give_the_same_answer() {
+fn several_threads_give_the_same_outputs() {
     let mut settings = settings("external");
     settings.threads = 2;
     let mut model = OnnxModel::load(&settings).unwrap();
@@ -253,7 +253,7 @@ fn a_model_that_can_not_be_loaded_says_why_and_what_to_do() {
         change(&mut settings);
         OnnxModel::load(&settings).err().unwrap().message().to_owned()
     };
-    assert!(error(&|s| s.path = path("missing")).contains("missing.onnx is not there"));
+    assert!(error(&|s| s.path = path("missing")).contains("missing.onnx does not exist"));
     let garbage = error(&|s| s.path = path("make_models").with_file_name("external.weights"));
     assert!(
         garbage.contains("external.weights can't be loaded") && !garbage.contains("/tests/"),
@@ -267,10 +267,10 @@ fn a_model_that_can_not_be_loaded_says_why_and_what_to_do() {
         "{missing}"
     );
     let other = error(&|s| s.library = "libc.so.6".into());
-    assert!(other.contains("is no ONNX Runtime"), "{other}");
+    assert!(other.contains("is not ONNX Runtime"), "{other}");
 }
 
-/// Room at fixed addresses, as the arena gives it.
+/// Memory at fixed addresses, as in the arena.
 struct Fixed {
     room: Vec<f32>,
     places: usize,
@@ -290,7 +290,7 @@ unsafe impl Outputs for Fixed {
 }
 
 #[test]
-fn answers_are_written_where_they_are_wanted_however_often_batches_change() {
+fn outputs_are_written_to_the_callers_memory_however_often_batches_change() {
     let mut model = load("affine");
     let mut outputs = Fixed { room: vec![0.0; 32], places: 0 };
     for round in 0..200u64 {

@@ -1,5 +1,5 @@
-//! Inputs and outputs that are no tensors of the protocol's types: they are served as such tensors, or it is said that
-//! they are not.
+//! Inputs and outputs that are not tensors of the protocol's types: they are served as such tensors, or reported as
+//! left out.
 
 mod common;
 
@@ -47,7 +47,7 @@ fn a_map_of_classes_is_a_score_for_each_class_and_the_classes_have_names() {
 }
 
 #[test]
-fn several_maps_are_served_beside_tensors_in_the_models_order_and_texts_are_names_too() {
+fn several_maps_are_served_with_tensors_in_the_models_order_and_texts_are_names_too() {
     let mut model = load("zipmaps");
     let names: Vec<_> = names(&model).into_iter().map(|(name, _, _)| name).collect();
     assert_eq!(names, ["probability", "label", "raw", "scores"]);
@@ -69,7 +69,7 @@ fn a_model_whose_only_output_is_a_map_is_served_and_batched() {
 }
 
 #[test]
-fn weights_beside_the_file_are_found_where_the_model_was_changed() {
+fn external_data_is_found_where_the_model_was_changed() {
     let mut model = load("zipmap_external");
     let answers = model.run_tensors(&[floats(&[1, 2], &[1.0, 10.0])]).unwrap();
     assert_eq!(answers, [floats(&[1, 3], &[30.0, 41.0, 52.0])]);
@@ -94,7 +94,7 @@ fn a_sequence_of_a_fixed_length_is_an_output_for_each_tensor() {
 }
 
 #[test]
-fn what_can_not_be_served_is_left_out_and_that_is_said() {
+fn what_can_not_be_served_is_left_out_and_reported() {
     let mut model = load("partly_sequence");
     assert_eq!(model.loaded().signature.outputs.len(), 1);
     let left = &model.loaded().facts["left_out"];
@@ -113,7 +113,7 @@ fn an_input_that_can_not_be_sent_ends_the_load_and_names_the_remedy() {
         (
             "short_input",
             "input 'short' is a tensor of FLOAT8E4M3FN",
-            "a Cast to FLOAT8E4M3FN behind the input",
+            "a Cast to FLOAT8E4M3FN after the input",
         ),
     ] {
         let error = load_error(model);
@@ -149,11 +149,11 @@ fn a_map_of_fixed_keys_is_sent_as_a_column_for_each_key() {
 }
 
 #[test]
-fn constants_that_a_request_could_replace_are_said_however_many_they_are() {
+fn constants_that_a_request_could_replace_are_reported_however_many_they_are() {
     let said = load("replaceable").loaded().facts["constants_to_replace"].clone();
     assert_eq!(
         said,
-        "'w0', 'w1', 'w2', 'w3' and 2 more (requests may send them where they are named: optional: {w0: null})"
+        "'w0', 'w1', 'w2', 'w3' and 2 more (requests may send them if they are named: optional: {w0: null})"
     );
     let value = serde_json::json!({
         "path": common::path("replaceable"), "library": common::library(), "initializers": ["w5"],

@@ -11,7 +11,7 @@ use inferd_transport::{BatchResult, Doorbell, SlotId, SlotState, Spawner, Waitin
 use inferd_types::settings::{Launch, LoadedModel, ModelSettings, Placement};
 use inferd_types::{BatchId, Batching, ErrorKind, Result, Tensor};
 
-/// Not a test: the worker process itself. The tests start this binary again with this name and their channel.
+/// Not a test: the worker process itself. The tests start this binary with this name and their channel.
 #[test]
 #[ignore = "it is the worker that the tests start"]
 fn the_worker_process() {
@@ -30,7 +30,7 @@ fn settings(model: &str, batching: &str) -> ModelSettings {
     }
 }
 
-/// A worker and what belongs to it. The test's end must find the process gone.
+/// A worker and its environment. The process must be gone at the end of the test.
 struct Rig {
     worker: Worker,
     loaded: LoadedModel,
@@ -123,7 +123,7 @@ async fn outputs_that_the_model_sizes_itself_come_back_whole() {
         Tensor::new(inferd_types::DataType::Int32, [values.len() as u64].as_slice().into(), data.into())
             .unwrap()
     };
-    // Batched by the operator's word, so a row too few is an error; what comes after it is right again.
+    // Batched by the operator's setting, so a missing row is an error; the next batch is right again.
     assert_eq!(rig.loaded.signature.batching, Batching::On);
     let result = rig.run(&[&[tensor(&[1, 99, 3])]]).await;
     assert!(result.outcome.is_err() || result.outcome.is_ok_and(|outputs| outputs.split(&[3]).is_err()));
@@ -148,7 +148,7 @@ async fn a_failed_batch_says_why_and_the_worker_goes_on() {
 async fn a_run_that_does_not_end_is_stopped() {
     let mut rig = Rig::start("endless", "auto").await.unwrap();
     let slot = rig.worker.stage(BatchId(7), &[&[integers(&[], &[i64::MAX])]]).unwrap();
-    // Asked before the worker has begun, the wish is void: it is made again until it is heard.
+    // Before the worker has begun, a stop has no effect: it is repeated until the run ends.
     let result = loop {
         rig.worker.terminate_run();
         match tokio::time::timeout(Duration::from_millis(20), rig.doorbell.rung()).await {
@@ -169,7 +169,7 @@ async fn a_run_that_does_not_end_is_stopped() {
 #[tokio::test]
 async fn a_model_that_can_not_be_loaded_ends_its_worker_with_the_reason() {
     for (model, batching, reason) in
-        [("missing", "auto", "missing.onnx is not there"), ("fixed", "on", "help: set batching: auto")]
+        [("missing", "auto", "missing.onnx does not exist"), ("fixed", "on", "help: set batching: auto")]
     {
         let error = Rig::start(model, batching).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::ModelFailed);

@@ -1,7 +1,7 @@
 //! The rules for a request's tensors, the same for REST and gRPC.
 //!
-//! Reads a signature and, input by input, what a client claims; hands on tensors in the signature's order.
-//! Does not know how a name, a shape or an element was written.
+//! Reads a signature and a client's inputs one by one, hands on tensors in the signature's order. Does not know how
+//! a name, a shape or an element was encoded.
 
 use std::fmt;
 
@@ -34,36 +34,36 @@ impl fmt::Display for Expected<'_> {
     }
 }
 
-/// An input as a request names it: its name, type and shape are checked, its data are not.
+/// An input of a request: its name, type and shape are checked, its data are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
-    /// Its place in the signature.
+    /// Its index in the signature.
     pub(crate) index: usize,
-    /// The type that its elements are sent as: the signature's, or one that is widened to it.
+    /// The type of its elements as sent: the signature's, or one that is widened to it.
     pub(crate) sent: DataType,
-    /// How many elements it has.
+    /// Number of elements.
     pub(crate) count: u64,
 }
 
-/// The inputs of one request, as they come in.
+/// The inputs of one request, while they are read.
 pub(crate) struct Inputs<'a> {
     signature: &'a Signature,
     tensors: SmallVec<[Option<Tensor>; 2]>,
     seen: SmallVec<[bool; 4]>,
-    /// The place behind the one that came last.
+    /// The index after that of the last input.
     next: usize,
     outside: Vec<OutsideInput>,
     widened_bytes: usize,
 }
 
-/// The inputs of one request, all of them.
+/// All inputs of one request.
 #[derive(Debug)]
 pub(crate) struct Whole {
     /// In the signature's order.
     pub(crate) tensors: SmallVec<[Tensor; 2]>,
-    /// Those whose data are elsewhere.
+    /// Those whose data are in shared memory.
     pub(crate) outside: Vec<OutsideInput>,
-    /// What those that were widened take.
+    /// Size of the inputs that were widened.
     pub(crate) widened_bytes: usize,
 }
 
@@ -80,10 +80,10 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// The place of the input `name`, which from now on may not come again.
+    /// The index of the input `name`, which may occur once.
     ///
     /// # Errors
-    /// `InvalidInput` where the model has no such input or it has come before.
+    /// `InvalidInput` if the model has no such input or it occurs again.
     pub(crate) fn claim(&mut self, name: &str) -> Result<usize> {
         // Most clients send them in the signature's order.
         let is_next = self.signature.inputs.get(self.next).is_some_and(|spec| &*spec.name == name);
@@ -110,15 +110,15 @@ impl<'a> Inputs<'a> {
         &self.signature.inputs[index]
     }
 
-    /// Checks the type and shape that the input at `index` is said to have.
+    /// Checks the type and shape of the input at `index`.
     ///
     /// # Errors
-    /// `InvalidInput` that says what was given and what was expected.
+    /// `InvalidInput` with what was given and what was expected.
     pub(crate) fn check(&self, index: usize, datatype: &str, shape: &[u64]) -> Result<Claim> {
         let spec = self.spec(index);
         let sent =
             if datatype == spec.datatype.name() { spec.datatype } else { self.other(index, datatype)? };
-        // Before the comparison: a shape that overflows is worth saying so, even where it doesn't fit either.
+        // Before the comparison: an overflow is reported even if the shape does not match either.
         let count = element_count(shape).map_err(|error| error.within(self.input(index)))?;
         if !spec.accepts(shape) {
             return Err(invalid(format!(
@@ -129,7 +129,7 @@ impl<'a> Inputs<'a> {
         Ok(Claim { index, sent, count })
     }
 
-    /// The type `datatype`, which is not that of the input at `index` but may be widened to it.
+    /// The type `datatype`, which differs from the type of the input at `index` but may be widened to it.
     #[cold]
     fn other(&self, index: usize, datatype: &str) -> Result<DataType> {
         let spec = self.spec(index);
@@ -149,11 +149,11 @@ impl<'a> Inputs<'a> {
         )))
     }
 
-    /// Checks the names that a client gives to the columns of the input at `index`: JSON, an array of text. Empty: it took
-    /// them by position, since it knew the model to have no names.
+    /// Checks the column names that a client gives for the input at `index`: a JSON array of strings. Empty: it
+    /// sent them by position, since the metadata had no names.
     ///
     /// # Errors
-    /// `InvalidInput` where the model's are others, or it knows none.
+    /// `InvalidInput` if the model's differ, or it has none.
     pub(crate) fn check_columns(&self, index: usize, given: &str) -> Result<()> {
         let input = self.input(index);
         let given: Vec<String> = serde_json::from_str(given).map_err(|_| {
@@ -166,7 +166,7 @@ impl<'a> Inputs<'a> {
         }
         if known.is_empty() {
             return Err(invalid(format!(
-                "{input} has no named columns, and the request names some; leave the parameter 'columns' out"
+                "{input} has no named columns, and the request names some; omit the parameter 'columns'"
             )));
         }
         Err(invalid(format!(
@@ -176,11 +176,11 @@ impl<'a> Inputs<'a> {
         )))
     }
 
-    /// Takes the data of an input.
+    /// Adds the data of an input.
     ///
     /// # Errors
-    /// `InvalidInput` where the number of bytes or elements does not fit the shape, a BOOL is neither 0 nor 1, an element
-    /// would be rounded, or the schema does not take it.
+    /// `InvalidInput` if the number of bytes or elements does not match the shape, a BOOL is neither 0 nor 1, an
+    /// element would be rounded, or the schema refuses it.
     pub(crate) fn put(&mut self, claim: Claim, shape: Shape, data: Bytes) -> Result<()> {
         let tensor = self.input(claim.index).receive(claim.sent, shape, data)?;
         if claim.sent != tensor.datatype {
@@ -190,10 +190,10 @@ impl<'a> Inputs<'a> {
         Ok(())
     }
 
-    /// Notes where the data of an input are.
+    /// Records where the data of an input are.
     ///
     /// # Errors
-    /// `InvalidInput` where the shape takes another number of bytes.
+    /// `InvalidInput` if the shape takes another number of bytes.
     pub(crate) fn refer(&mut self, claim: Claim, shape: Shape, slice: RegionSlice) -> Result<()> {
         let Claim { index, sent, count } = claim;
         if let Some(size) = sent.size()
@@ -212,10 +212,10 @@ impl<'a> Inputs<'a> {
         Ok(())
     }
 
-    /// All inputs. What was left out and may be is its default.
+    /// All inputs. Omitted optional ones get their default.
     ///
     /// # Errors
-    /// `InvalidInput` where one is missing, or where a batched model's inputs differ in rows.
+    /// `InvalidInput` if a required input is missing, or if inputs of a batched model differ in rows.
     pub(crate) fn finish(mut self) -> Result<Whole> {
         if self.tensors.iter().any(Option::is_none) {
             self.fill()?;
@@ -244,7 +244,7 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Every input must count as many rows as the first.
+/// Every input must have as many rows as the first.
 fn check_rows(signature: &Signature, tensors: &[Tensor]) -> Result<()> {
     let rows = |tensor: &Tensor| tensor.shape.first().copied();
     let Some(first) = tensors.first() else { return Ok(()) };

@@ -1,8 +1,7 @@
-//! The classification extension: an output of scores becomes the names of the greatest.
+//! The classification extension: replaces scores by the classes with the highest ones.
 //!
-//! Reads an answer and what was asked of it, writes BYTES of `value:index` in place of numbers, or `value:index:label`
-//! where the class has a name.
-//! Does not know in which form the answer is sent.
+//! Reads a response and the request's options, hands on BYTES of `value:index` in place of numbers, or
+//! `value:index:label` if the class has a label. Does not know how the response is sent.
 
 use std::sync::Arc;
 
@@ -12,21 +11,22 @@ use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature,
 use crate::RequestOptions;
 use crate::invalid::invalid;
 
-/// Puts the greatest elements, as many as `options` ask for, in place of every output that they ask it of.
+/// Replaces every output for which `options` request it by its highest elements, as many as requested.
 ///
-/// Of a batched model each row is a set of scores, else the whole output is. Fewer scores than asked for are all named.
+/// In a batched model each row is a set of scores, otherwise the whole output is. If there are fewer scores than
+/// requested, all are named.
 ///
 /// # Errors
-/// `InvalidInput` where an output holds no numbers; `Internal` where the answer does not fit the signature.
+/// `InvalidInput` if an output is not numeric; `Internal` if the response does not match the signature.
 pub fn classify(options: &RequestOptions, signature: &Signature, response: &mut InferResponse) -> Result<()> {
     for (index, count) in &options.classes {
         let (Some(spec), Some(tensor)) = (signature.outputs.get(*index), response.outputs.get_mut(*index))
         else {
-            return Err(Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"));
+            return Err(Error::new(ErrorKind::Internal, "the response lacks an output of the signature"));
         };
         let scores = scores(tensor).ok_or_else(|| {
             invalid(format!(
-                "output '{}' is {}, which has no order; ask for it without classification",
+                "output '{}' is {}, which has no order; request it without classification",
                 spec.name, tensor.datatype
             ))
         })?;
@@ -49,7 +49,7 @@ fn greatest(
     let mut data = Vec::new();
     for row in scores.chunks_exact(width.max(1)) {
         let mut order: Vec<usize> = (0..row.len()).collect();
-        // NaN is no greatest anything; equal scores stand in their order.
+        // NaN ranks last; equal scores keep their order.
         order.sort_by(|a, b| rank(row[*b]).total_cmp(&rank(row[*a])));
         for place in &order[..count] {
             let mut text = format!("{:.6}:{place}", row[*place]);
@@ -73,7 +73,7 @@ fn rank(score: f64) -> f64 {
     if score.is_nan() { f64::NEG_INFINITY } else { score }
 }
 
-/// Every element as a number; `None` where they are none.
+/// Every element as a number; `None` if they are not numeric.
 fn scores(tensor: &Tensor) -> Option<Vec<f64>> {
     let data = &tensor.data[..];
     Some(match tensor.datatype {

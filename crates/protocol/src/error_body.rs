@@ -1,13 +1,12 @@
-//! The body of every failed HTTP answer, and the last event of a stream that fails.
+//! The body of failed HTTP responses, and the last event of a failed stream.
 //!
-//! Reads an error, hands on `{"error": "…"}`.
-//! Does not know which status goes with it: the table in `types` does.
+//! Reads an error, hands on `{"error": "…"}`. Does not know its status, which the table in `types` has.
 
 use inferd_types::Error;
 
 use crate::rest::write_string;
 
-/// `{"error": "…"}` with the message that the client may read.
+/// `{"error": "…"}` with the error's client-safe message.
 pub fn error_body(error: &Error) -> Vec<u8> {
     let mut body = Vec::with_capacity(error.message().len() + 16);
     body.extend_from_slice(b"{\"error\":");
@@ -16,7 +15,7 @@ pub fn error_body(error: &Error) -> Vec<u8> {
     body
 }
 
-/// The same with `"status"`, the number that the answer would have had: the head of a stream has gone out before.
+/// The same with `"status"`, the HTTP status of the error: the response's own has been sent before.
 pub fn error_event(error: &Error) -> Vec<u8> {
     let mut body = error_body(error);
     body.pop();
@@ -41,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_the_status_that_the_answer_would_have_had() {
+    fn an_event_has_the_status_that_the_response_would_have_had() {
         for kind in ErrorKind::ALL {
             let body = error_event(&Error::new(*kind, "why"));
             let value: serde_json::Value = serde_json::from_slice(&body).unwrap();

@@ -1,8 +1,8 @@
-//! The error for what a client did wrong.
+//! The constructor of `InvalidInput` errors.
 
 use inferd_types::{Error, ErrorKind};
 
-/// An error that the client made.
+/// An `InvalidInput` error.
 #[cold]
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, message.into())

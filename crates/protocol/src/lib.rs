@@ -1,9 +1,8 @@
 //! The Open Inference Protocol: bytes to types and back, over REST and gRPC.
 //!
-//! Reads bodies and messages that were received whole, hands on checked tensors in the signature's order, and
-//! turns answers, descriptions and errors into bodies and messages. Every rule that both forms share is in
-//! `check` and `options`, once.
-//! Knows nothing of sockets, requests in flight or where a model runs.
+//! Reads whole bodies and messages, hands on validated tensors in the signature's order; encodes responses,
+//! descriptions and errors. The rules that REST and gRPC share are in `check` and `options`. Knows nothing of
+//! sockets, requests in flight or where a model runs.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -27,14 +26,14 @@ pub use options::{OutputSelection, RequestOptions, RequestedOutput};
 pub use region::{OutsideInput, Region, RegionSlice};
 pub use register::{decode_register, regions_json, regions_pb};
 
-/// What a request may at most be, whoever sent it.
+/// Limits of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Deepest nesting of arrays and objects in JSON.
+    /// Maximum nesting of arrays and objects in JSON.
     pub json_depth_max: usize,
-    /// Largest body, unpacked.
+    /// Maximum size of a body, decompressed.
     pub body_max_bytes: usize,
-    /// Whether tensors may stand in shared memory.
+    /// Whether tensors may be in shared memory.
     pub shared_memory: bool,
 }
 

@@ -1,7 +1,7 @@
-//! The parameters of a request: what they mean, and which of them name a feature that is not there.
+//! Request parameters: their meaning, and which of them need a feature that is off.
 //!
-//! Reads names with values that `rest` and `grpc` found, hands on [`RequestOptions`].
-//! Does not know in which form a parameter was written.
+//! Reads names and values from `rest` and `grpc`, hands on [`RequestOptions`]. Does not know how a parameter was
+//! encoded.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,35 +14,34 @@ use crate::invalid::invalid;
 use crate::region::{self, RegionSlice};
 use crate::{Limits, check};
 
-/// What a client wishes besides its tensors. Parameters that mean nothing here are passed over.
+/// A request's options. Unknown parameters are kept for the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestOptions {
     /// Parameter `priority`; 0 is served first. `None`: the model's default.
     pub priority: Option<u8>,
-    /// Parameter `timeout`, sent in microseconds. `None` (or 0 as sent): the caller waits.
+    /// Parameter `timeout`, sent in microseconds. `None` (or 0 as sent): no timeout.
     pub timeout: Option<Duration>,
-    /// Which outputs, in which form.
+    /// The outputs of the response, and their form.
     pub outputs: OutputSelection,
     /// Parameter `triton_enable_empty_final_response`: a stream that ends without a further output ends with an
-    /// empty answer marked as the final one.
+    /// empty response marked as the final one.
     pub empty_final_response: bool,
-    /// Outputs, by their places in the signature, that go into shared memory and not into the answer.
+    /// Outputs in shared memory instead of the response, by index in the signature.
     pub placed: Vec<(usize, RegionSlice)>,
-    /// Outputs, by their places in the signature, of which only so many of the greatest elements are named: see
-    /// [`crate::classify`].
+    /// Outputs with classification, by index in the signature, and the number of classes: see [`crate::classify`].
     pub classes: Vec<(usize, usize)>,
     /// Parameters `sequence_id`, `sequence_start` and `sequence_end`. `None` (or 0, or empty as sent): none.
     pub sequence: Option<Arc<Sequence>>,
-    /// Parameters that mean nothing here but may to the model: numbers, text, true and false.
+    /// Other parameters, for the model: numbers, text and booleans.
     pub parameters: Vec<(String, serde_json::Value)>,
 }
 
-/// Which outputs the answer carries.
+/// Which outputs the response has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputSelection {
     /// Every output of the signature, in its order.
     All {
-        /// As raw bytes behind the JSON. Means nothing in gRPC, which is always raw.
+        /// As raw bytes after the JSON. No effect in gRPC, which is always raw.
         binary: bool,
     },
     /// These, in the client's order.
@@ -55,17 +54,17 @@ impl Default for OutputSelection {
     }
 }
 
-/// One output that the client asked for.
+/// One requested output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestedOutput {
-    /// Its place in the signature.
+    /// Its index in the signature.
     pub index: usize,
-    /// As raw bytes behind the JSON. Means nothing in gRPC.
+    /// As raw bytes after the JSON. No effect in gRPC.
     pub binary: bool,
 }
 
 impl OutputSelection {
-    /// What is sent, in the order of the answer.
+    /// The outputs to send, in the order of the response.
     pub fn resolve(&self, signature: &Signature) -> SmallVec<[RequestedOutput; 2]> {
         match self {
             OutputSelection::All { binary } => {
@@ -76,7 +75,7 @@ impl OutputSelection {
     }
 }
 
-/// The value of a parameter, however it was written.
+/// The value of a parameter in either encoding.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value<'a> {
     Bool(bool),
@@ -104,7 +103,7 @@ impl Value<'_> {
         }
     }
 
-    /// `None` of what is neither a number nor text, true or false.
+    /// `None` unless it is a number, text or a boolean.
     fn to_json(&self) -> Option<serde_json::Value> {
         match self {
             Value::Bool(value) => Some((*value).into()),
@@ -116,7 +115,7 @@ impl Value<'_> {
         }
     }
 
-    /// Whether the value asks for something: clients write `sequence_id: 0` for *no sequence*.
+    /// Whether the value has an effect: clients send `sequence_id: 0` for *no sequence*.
     fn is_set(&self) -> bool {
         match self {
             Value::Bool(value) => *value,
@@ -129,7 +128,7 @@ impl Value<'_> {
     }
 }
 
-/// The parameters of the request as a whole, gathered one by one.
+/// The parameters of the request as a whole, while they are read.
 #[derive(Debug, Default)]
 pub(crate) struct RequestParameters {
     options: RequestOptions,
@@ -140,7 +139,7 @@ pub(crate) struct RequestParameters {
 }
 
 impl RequestParameters {
-    /// Takes one parameter in.
+    /// Adds one parameter.
     pub(crate) fn take(&mut self, name: &str, value: &Value<'_>) -> Result<()> {
         match name {
             "priority" => {
@@ -182,10 +181,10 @@ impl RequestParameters {
         Ok(())
     }
 
-    /// What they all say.
+    /// The options.
     ///
     /// # Errors
-    /// `InvalidInput` where a sequence begins or ends that has no name.
+    /// `InvalidInput` if a sequence without an id starts or ends.
     pub(crate) fn finish(self) -> Result<RequestOptions> {
         let RequestParameters { mut options, sequence_id, sequence_start: start, sequence_end: end, .. } =
             self;
@@ -198,7 +197,7 @@ impl RequestParameters {
     }
 }
 
-/// What the parameters of one input or output say.
+/// The parameters of one input or output.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TensorParameters {
     /// Parameter `binary_data_size` of an input.
@@ -207,7 +206,7 @@ pub(crate) struct TensorParameters {
     pub(crate) binary_data: Option<bool>,
     /// Parameter `classification` of an output.
     pub(crate) classes: Option<usize>,
-    /// Parameter `columns` of an input: JSON, an array of names.
+    /// Parameter `columns` of an input: a JSON array of names.
     pub(crate) columns: Option<String>,
     region: Option<String>,
     region_bytes: Option<u64>,
@@ -215,7 +214,7 @@ pub(crate) struct TensorParameters {
 }
 
 impl TensorParameters {
-    /// Takes one parameter in.
+    /// Adds one parameter.
     pub(crate) fn take(&mut self, name: &str, value: &Value<'_>) -> Result<()> {
         match name {
             "binary_data_size" => {
@@ -253,10 +252,10 @@ impl TensorParameters {
         Ok(())
     }
 
-    /// Where in shared memory the tensor is; `None`: in the request.
+    /// The tensor's location in shared memory; `None`: in the request.
     ///
     /// # Errors
-    /// `Unimplemented` where the server has no shared memory, `InvalidInput` where a part of the place is missing.
+    /// `Unimplemented` if shared memory is off, `InvalidInput` if the location is incomplete.
     pub(crate) fn slice(&mut self, limits: &Limits) -> Result<Option<RegionSlice>> {
         let offset = self.region_offset.take();
         match (self.region.take(), self.region_bytes.take()) {
@@ -276,7 +275,7 @@ impl TensorParameters {
     }
 }
 
-/// Adds the output `name` to those asked for, and returns its place in the signature.
+/// Adds the output `name` to the requested ones, and returns its index in the signature.
 pub(crate) fn request_output(
     signature: &Signature,
     requested: &mut SmallVec<[RequestedOutput; 2]>,
@@ -288,13 +287,13 @@ pub(crate) fn request_output(
         return Err(invalid(format!("unknown output '{}'; the model gives {known}", shown(name))));
     };
     if requested.iter().any(|output| output.index == index) {
-        return Err(invalid(format!("output '{name}' is asked for twice; ask for it once")));
+        return Err(invalid(format!("output '{name}' is requested twice; request it once")));
     }
     requested.push(RequestedOutput { index, binary });
     Ok(index)
 }
 
-/// Refuses what JSON cannot carry before the model runs for nothing.
+/// Refuses outputs that JSON can't carry before the model runs in vain.
 pub(crate) fn check_json_outputs(options: &RequestOptions, signature: &Signature) -> Result<()> {
     for output in options.outputs.resolve(signature) {
         let spec = &signature.outputs[output.index];
@@ -306,10 +305,10 @@ pub(crate) fn check_json_outputs(options: &RequestOptions, signature: &Signature
     Ok(())
 }
 
-/// The error for a BF16 output that was asked for as JSON.
+/// The error for a BF16 output requested as JSON.
 pub(crate) fn bf16_in_json(name: &str) -> Error {
     invalid(format!(
-        "output '{name}' is BF16, which JSON cannot carry; ask for it with parameter binary_data: true, \
+        "output '{name}' is BF16, which JSON cannot carry; request it with parameter binary_data: true, \
          or for all with binary_data_output: true"
     ))
 }

@@ -1,45 +1,45 @@
-//! Tensors that are in shared memory instead of the request, and the regions that hold them.
+//! Tensors in shared memory, and the regions that hold them.
 //!
-//! Does not know what memory is there, nor whether a client may use it: the server does.
+//! Does not know what memory exists, nor whether a client may use it: the server does.
 
 use inferd_types::{DataType, Error, ErrorKind};
 
-/// A part of a region: where an input is, or an output shall be.
+/// A part of a region, for an input or an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionSlice {
-    /// The region, by the name that it was registered with.
+    /// The registered name of the region.
     pub region: String,
-    /// From the region's own beginning.
+    /// Offset from the region's beginning.
     pub offset: u64,
-    /// What is read, or may at most be written.
+    /// Size in bytes: read from an input, or the maximum of an output.
     pub bytes: u64,
 }
 
-/// An input whose bytes are not in the request. In [`Decoded::inputs`] its tensor has none.
+/// An input in shared memory. Its tensor in [`Decoded::inputs`] is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutsideInput {
-    /// Its place in the signature.
+    /// Its index in the signature.
     pub index: usize,
-    /// The type that its elements have there: the signature's, or one that is widened to it.
+    /// The type of its elements there: the signature's, or one that is widened to it.
     pub sent: DataType,
-    /// Where its bytes are.
+    /// Its location.
     pub slice: RegionSlice,
 }
 
-/// A region as it was registered.
+/// A registered region.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Region {
-    /// What requests call it.
+    /// Its name in requests.
     pub name: String,
-    /// What the system calls the memory.
+    /// The system's name of the memory.
     pub key: String,
-    /// Where in it the region begins.
+    /// Offset of the region in the memory.
     pub offset: u64,
-    /// How long it is.
+    /// Its size in bytes.
     pub byte_size: u64,
 }
 
-/// The error for shared memory where the server has none.
+/// The error for shared memory if it is off.
 pub(crate) fn is_off(parameter: &str) -> Error {
     Error::new(
         ErrorKind::Unimplemented,

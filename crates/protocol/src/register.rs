@@ -1,6 +1,6 @@
 //! The calls that register shared memory and list what is registered.
 //!
-//! Reads bodies, hands on regions; writes regions as JSON and as messages.
+//! Reads bodies, hands on regions; encodes regions as JSON and as messages.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::rest::Scanner;
 /// Decodes the body of `POST /v2/systemsharedmemory/region/{name}/register`.
 ///
 /// # Errors
-/// `InvalidInput` where it is not JSON of that form.
+/// `InvalidInput` if it is not JSON of that form.
 pub fn decode_register(name: &str, body: &[u8], limits: &Limits) -> Result<Region> {
     let mut region = Region { name: name.to_owned(), ..Region::default() };
     let (mut has_key, mut has_size) = (false, false);
@@ -48,7 +48,7 @@ pub fn decode_register(name: &str, body: &[u8], limits: &Limits) -> Result<Regio
     Err(invalid("'key' and 'byte_size' of the region are expected"))
 }
 
-/// The answer to `GET /v2/systemsharedmemory[/region/{name}]/status`, and to the same of CUDA.
+/// The response of `GET /v2/systemsharedmemory[/region/{name}]/status`, and of the same for CUDA.
 pub fn regions_json(regions: &[Region]) -> Vec<u8> {
     let region = |region: &Region| {
         json!({
@@ -58,7 +58,7 @@ pub fn regions_json(regions: &[Region]) -> Vec<u8> {
     Value::Array(regions.iter().map(region).collect()).to_string().into_bytes()
 }
 
-/// The answer to `SystemSharedMemoryStatus`.
+/// The response of `SystemSharedMemoryStatus`.
 pub fn regions_pb(regions: &[Region]) -> pb::SystemSharedMemoryStatusResponse {
     let region = |region: &Region| {
         let status = pb::system_shared_memory_status_response::RegionStatus {

@@ -1,4 +1,4 @@
-//! The messages of `/proto` against those of the stock client, number by number.
+//! Compares the messages of `/proto` with the stock client's, number by number.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -18,7 +18,7 @@ fn theirs() -> Value {
     serde_json::from_str(DESCRIPTOR).unwrap()
 }
 
-/// Every message of ours under its full name.
+/// Our messages by full name.
 fn messages() -> Vec<(String, DescriptorProto)> {
     fn walk(prefix: &str, message: DescriptorProto, all: &mut Vec<(String, DescriptorProto)>) {
         let name = format!("{prefix}.{}", message.name());

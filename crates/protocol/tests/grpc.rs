@@ -1,4 +1,4 @@
-//! What is particular to gRPC: two forms of contents, and streams.
+//! gRPC alone: two forms of contents, and streams.
 
 use bytes::Bytes;
 use inferd_protocol::pb::inference::infer_parameter::ParameterChoice;
@@ -148,10 +148,10 @@ fn outputs_are_selected_and_always_raw() {
 }
 
 #[test]
-fn an_answer_in_a_stream_says_whether_it_is_the_last() {
+fn a_response_in_a_stream_says_whether_it_is_the_last() {
     let options = RequestOptions::default();
     let message = grpc::encode_infer(("m", 7), Some("i"), &signature(), &options, &response()).unwrap();
-    assert!(message.parameters.is_empty(), "a unary answer says nothing of streams");
+    assert!(message.parameters.is_empty(), "a unary response has no stream parameters");
     assert!(is_final(&grpc::stream_response(message.clone(), true)));
     assert!(!is_final(&grpc::stream_response(message, false)));
     let empty = grpc::empty_final_response(("m", 7), Some("i"));

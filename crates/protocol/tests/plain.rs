@@ -1,4 +1,4 @@
-//! Plain values there and back.
+//! Plain values, decoded and encoded.
 
 use bytes::Bytes;
 use inferd_protocol::Limits;
@@ -42,7 +42,7 @@ fn answer(inputs: impl IntoIterator<Item = Tensor>) -> InferResponse {
     }
 }
 
-/// What an echo of `body` looks like.
+/// The response of an echo model to `body`.
 fn echo(body: &str, signature: &Signature) -> String {
     let plain = decode(body.as_bytes(), signature, &Limits::default()).unwrap();
     let one_row = plain.one_row;
@@ -56,7 +56,7 @@ fn refusal(body: &str, signature: &Signature) -> String {
 }
 
 #[test]
-fn nesting_tells_one_row_from_rows_and_the_answer_follows() {
+fn nesting_tells_one_row_from_rows_and_so_is_the_response() {
     assert_eq!(echo("[1.5,2.0]", &matrix()), "[1.5,2.0]");
     assert_eq!(echo("[[1,2],[3,4]]", &matrix()), "[[1.0,2.0],[3.0,4.0]]");
     assert_eq!(echo("\"a\"", &text()), "\"a\"");
@@ -81,7 +81,7 @@ fn several_inputs_have_names() {
 }
 
 #[test]
-fn the_only_input_without_a_default_stands_by_itself() {
+fn the_only_required_input_is_sent_by_itself() {
     let mut model = model(vec![spec("text", DataType::Bytes, &[-1]), spec("top", DataType::Int8, &[-1])]);
     let top = InputDefault::of_value(model.input(1), &5.into()).unwrap();
     model.extras.defaults.push(top);
@@ -111,16 +111,16 @@ fn a_few_bytes_don_t_become_many() {
 }
 
 #[test]
-fn what_does_not_fit_is_said() {
+fn what_does_not_fit_is_refused_with_the_reason() {
     assert!(refusal("[[1,2],[3]]", &matrix()).contains("1 entries where another"));
     assert!(refusal("[[[1,2]]]", &matrix()).contains("nested 3 levels"));
-    assert!(refusal("[1,\"a\"]", &matrix()).contains("\"a\" is no FP32"));
+    assert!(refusal("[1,\"a\"]", &matrix()).contains("\"a\" is not a valid FP32"));
     assert!(refusal("[1,2,3]", &matrix()).contains("shape [1, 3]"));
     assert!(refusal("{\"z\":1}", &matrix()).contains("unknown input 'z'"));
     assert!(refusal("{", &matrix()).contains("not JSON"));
     let whole = model(vec![spec("n", DataType::Int8, &[-1])]);
-    assert!(refusal("300", &whole).contains("300 is no INT8"));
-    assert!(refusal("1.5", &whole).contains("is no INT8"));
+    assert!(refusal("300", &whole).contains("300 is not a valid INT8"));
+    assert!(refusal("1.5", &whole).contains("is not a valid INT8"));
     let deep = format!("{}{}", "[".repeat(70), "]".repeat(70));
     assert!(refusal(&deep, &matrix()).contains("json_depth_max"));
 }
@@ -159,7 +159,7 @@ fn instances_are_rows_and_so_are_predictions() {
 }
 
 #[test]
-fn bytes_may_be_in_base64_wherever_an_element_stands() {
+fn bytes_may_be_in_base64_wherever_an_element_is() {
     let limits = Limits::default();
     let signature = model(vec![spec("image", DataType::Bytes, &[-1])]);
     let element = b"\x03\0\0\0\xff\0a";

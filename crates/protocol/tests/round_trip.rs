@@ -1,4 +1,4 @@
-//! What is encoded decodes to itself, and nothing that is decoded ends the process.
+//! Encoded values decode to themselves, and no input panics.
 
 use bytes::Bytes;
 use inferd_protocol::pb::inference::{ModelInferRequest, model_infer_request};
@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 
-/// A signature that takes and gives one tensor of `tensor`'s type and rank.
+/// A signature with one tensor of `tensor`'s type and rank as input and output.
 fn signature(tensor: &Tensor) -> Signature {
     let spec = TensorSpec {
         name: "a \"name\"".into(),
@@ -35,7 +35,7 @@ fn response(tensor: &Tensor) -> InferResponse {
     }
 }
 
-/// Any tensor; the elements of BYTES are text if `text` says so.
+/// Any tensor; `text`: BYTES elements are UTF-8.
 fn tensors(text: bool) -> impl Strategy<Value = Tensor> {
     (prop::sample::select(&DataType::ALL[..]), vec(0u64..4, 0..4)).prop_flat_map(move |(datatype, shape)| {
         let count = shape.iter().product::<u64>() as usize;
@@ -61,7 +61,7 @@ fn data(datatype: DataType, count: usize, text: bool) -> BoxedStrategy<Vec<u8>> 
     }
 }
 
-/// The same tensor with every NaN in its plainest form: JSON has only one.
+/// The same tensor with every NaN in its canonical form: JSON has only one.
 fn with_one_nan(tensor: &Tensor) -> Tensor {
     fn map<const N: usize>(data: &[u8], nan: impl Fn([u8; N]) -> bool, plain: [u8; N]) -> Vec<u8> {
         data.as_chunks::<N>()
@@ -81,7 +81,7 @@ fn with_one_nan(tensor: &Tensor) -> Tensor {
     Tensor { data: data.into(), ..tensor.clone() }
 }
 
-/// An answer's body as the body of a request: the same tensor, there called `outputs`.
+/// A response's body as that of a request: the same tensor, there called `outputs`.
 fn as_request(body: Vec<u8>, header_length: Option<usize>) -> (Bytes, Option<usize>) {
     let at = body.windows(9).position(|window| window == b"\"outputs\"").expect("an answer has outputs");
     let mut request = body[..at].to_vec();
@@ -112,7 +112,7 @@ proptest! {
         let encoded = rest::encode_infer(("m", 1), None, &signature, &options, &response(&tensor)).unwrap();
         let (body, length) = as_request(encoded.body, encoded.header_length);
         let mut text = body[..length.unwrap()].to_vec();
-        // A BF16 output can only be asked for raw; every other type takes that too.
+        // A BF16 output can only be requested raw; every other type can be, too.
         text.truncate(text.len() - 1);
         text.extend_from_slice(b",\"parameters\":{\"binary_data_output\":true}}");
         let length = Some(text.len());
@@ -151,7 +151,7 @@ proptest! {
         exponent in -50..50i32,
         nudge in -9i64..9,
     ) {
-        // Next to the middle between two f32, where a hasty rounding goes wrong.
+        // Next to the middle between two f32, where careless rounding fails.
         let middle = f64::from_bits(((f64::from(single).to_bits() | (1 << 28)) as i64 + nudge) as u64);
         let texts = [value, middle, f64::from(single)].map(|value| [value.to_string(), format!("{value:e}")]);
         for text in texts.into_iter().flatten().chain([format!("0.{digits}e{exponent}"), format!("1{digits}e{exponent}")]) {
@@ -161,12 +161,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_get_an_answer(body in vec(any::<u8>(), 0..200), length in proptest::option::of(0usize..250)) {
+    fn any_bytes_get_a_response(body in vec(any::<u8>(), 0..200), length in proptest::option::of(0usize..250)) {
         decode_everywhere(body, length);
     }
 
     #[test]
-    fn a_body_with_some_bytes_changed_gets_an_answer(
+    fn a_body_with_some_bytes_changed_gets_a_response(
         tensor in tensors(true),
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         cut in any::<prop::sample::Index>(),
@@ -188,7 +188,7 @@ proptest! {
     }
 }
 
-/// Checks that `text` decodes to `expected`, or is refused where there is nothing to expect.
+/// Checks that `text` decodes to `expected`, or is refused if that is `None`.
 fn read_as<const N: usize>(
     text: &str,
     datatype: DataType,
@@ -274,14 +274,14 @@ proptest! {
     fn what_is_passed_over_is_json_exactly_where_serde_json_says_so(text in nearly_json()) {
         let tensor = Tensor { datatype: DataType::Fp32, shape: Shape::new(), data: Bytes::new() };
         let body = format!(r#"{{"inputs":[{{"name":"a \"name\"","datatype":"FP32","shape":[],"data":1}}],"x":{text}}}"#);
-        // A number too large for f64 is a fault to serde_json alone.
+        // A number too large for f64 is an error to serde_json alone.
         let theirs = match serde_json::from_str::<serde_json::Value>(&body) {
             Ok(_) => true,
             Err(error) if error.to_string().contains("out of range") => return Ok(()),
             Err(_) => false,
         };
         let ours = rest::decode_infer(body.into(), None, &signature(&tensor), &Limits::default());
-        // A second "inputs" cannot arise, so any refusal is one of form.
+        // A second "inputs" is impossible, so any refusal is one of syntax.
         prop_assert_eq!(ours.is_ok(), theirs, "{:?}", ours);
     }
 }

@@ -39,7 +39,7 @@ fn matrix(datatype: DataType, missing: bool) -> Signature {
     signature
 }
 
-/// A number and a text, each a column of its own.
+/// A number and a text, each an input of its own.
 fn columns(missing: bool) -> Signature {
     let schemas = vec![schema("a", &[], missing), schema("city", &[], missing)];
     let mut signature = model(&[("a", DataType::Fp64, &[-1]), ("city", DataType::Bytes, &[-1])], schemas);
@@ -69,7 +69,7 @@ fn tensor(signature: &Signature, datatype: &str, shape: &str, data: &str) -> Res
     json(signature, &format!(r#"{{"inputs":[{inputs}]}}"#))
 }
 
-/// The same behind the JSON.
+/// The same after the JSON.
 fn binary(signature: &Signature, datatype: &str, shape: &str, data: &[u8]) -> Result<Decoded> {
     let size = data.len();
     let text = format!(
@@ -149,7 +149,7 @@ fn elements_are_read_in_the_type_that_they_were_sent_as() {
     assert_eq!(decoded.inputs[0].data, fp64(&[one, other]));
     let contents = InferTensorContents { fp32_contents: vec![0.1, 16_777_217.0], ..Default::default() };
     assert_eq!(typed(&wide, "FP32", &[1, 2], contents).unwrap().inputs[0].data, fp64(&[one, other]));
-    // The list of another type is no list of this one, as ever.
+    // The list of another type is refused, as ever.
     let contents = InferTensorContents { fp64_contents: vec![0.1, 1.0], ..Default::default() };
     assert!(refusal(typed(&wide, "FP32", &[1, 2], contents)).contains("expected in fp32_contents"));
     assert!(refusal(tensor(&wide, "INT8", "[1,2]", "[1,200]")).contains("200 is out of range for INT8"));
@@ -217,18 +217,19 @@ fn null_of_integers_and_flags_names_row_and_column() {
             refusal(tensor(&signature, datatype.name(), "[2,2]", "[[1,1],[1,null]]")),
             refusal(tensor(&signature, datatype.name(), "[2,2]", "[1,1,1,null]")),
         ] {
-            let wanted = format!("row 1, column 1 ('income') of input 'x' is null, which is no {datatype}");
+            let wanted =
+                format!("row 1, column 1 ('income') of input 'x' is null, which is not a valid {datatype}");
             assert!(said.starts_with(&wanted), "{said}");
         }
     }
     let whole = named(DataType::Int64);
-    let place = "row 1, column 0 ('age') of input 'x' is null, which is no INT64";
+    let place = "row 1, column 0 ('age') of input 'x' is null, which is not a valid INT64";
     assert!(refusal(simple(&whole, "[[1,2],[null,4]]")).starts_with(place));
     assert!(refusal(instances(&whole, "[[1,2],[null,4]]")).starts_with(place));
     assert!(refusal(simple(&whole, r#"[{"age":1,"income":2},{"age":null,"income":2}]"#)).starts_with(place));
     let body = Bytes::from_static(br#"{"x": [[1, 2], [null, 4]]}"#);
     assert!(refusal(rest::decode_generate(&body, &whole, &Limits::default())).starts_with(place));
-    // What is sent as a whole number can't be null, even where the input is of floats.
+    // An integer can't be null, even if the input is of floats.
     let wide = matrix(DataType::Fp64, true);
     assert!(
         refusal(tensor(&wide, "INT64", "[1,2]", "[1,null]"))
@@ -261,7 +262,7 @@ fn missing_text_is_taken_where_the_schema_says_so_and_named_elsewhere() {
             assert!(said.starts_with("row 1 of input 'x' is "), "{said}");
         }
     }
-    // The mark is no length of anything that is there.
+    // The mark is no valid length.
     assert!(refusal(binary(&takes, "BYTES", "[1]", b"\xff\xff\xff\xffa")).contains("runs past the end"));
     let typed_null = InferTensorContents { bytes_contents: vec![Bytes::new()], ..Default::default() };
     assert_eq!(typed(&takes, "BYTES", &[1], typed_null).unwrap().inputs[0].data, [0; 4][..]);
@@ -376,7 +377,8 @@ fn columns_that_are_missing_or_foreign_are_listed_with_the_models() {
             .starts_with("row 1: missing columns: 'income'")
     );
     assert!(
-        refusal(simple(&signature, r#"[{"age": 1, "income": 2}, [1, 2]]"#)).contains("row 1 is no object")
+        refusal(simple(&signature, r#"[{"age": 1, "income": 2}, [1, 2]]"#))
+            .contains("row 1 is not an object")
     );
     assert!(
         refusal(simple(&signature, r#"{"age": [1], "income": 2}"#))
@@ -426,7 +428,7 @@ fn records_fill_inputs_of_one_column_each() {
         refusal(simple(&signature, r#"[{"a": 1, "city": "p"}, {"a": 1}]"#))
             .contains("given in some of the rows")
     );
-    assert!(refusal(simple(&signature, r#"[{"a": 1, "city": "p"}, 5]"#)).contains("row 1 is no object"));
+    assert!(refusal(simple(&signature, r#"[{"a": 1, "city": "p"}, 5]"#)).contains("row 1 is not an object"));
     let said = refusal(simple(&columns(false), r#"[{"a": 1, "city": "p"}, {"a": 2, "city": null}]"#));
     assert!(said.starts_with("row 1 of input 'city' is null; the model takes no missing values"), "{said}");
 }

@@ -102,7 +102,7 @@ fn every_grpc_request_decodes_to_what_its_sample_says() {
 }
 
 #[test]
-fn every_rest_answer_encodes_to_the_bytes_of_its_sample() {
+fn every_rest_response_encodes_to_the_bytes_of_its_sample() {
     each(REST_RESPONSES, |name, signature, sample| {
         let outputs = match sample["requested"].as_array() {
             Some(outputs) => {

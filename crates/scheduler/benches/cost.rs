@@ -1,4 +1,4 @@
-//! What scheduling costs per request, by how many wait: arrival, decisions, forming and ending of its batch.
+//! CPU time of scheduling per request by queue depth: arrival, decision, forming and finishing of its batch.
 
 mod load;
 

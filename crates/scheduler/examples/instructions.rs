@@ -1,6 +1,7 @@
-//! A steady load for an instruction counter: `instructions KIND DEPTH CYCLES` prints how many requests the cycles were.
+//! A steady load for an instruction counter: `instructions KIND DEPTH CYCLES` prints the number of requests of the
+//! cycles.
 //!
-//! What is left when the instructions of a run of no cycles are taken off is what those requests cost.
+//! Their cost is the difference in instructions to a run of no cycles.
 
 #[path = "../benches/load/mod.rs"]
 mod load;

@@ -1,7 +1,7 @@
 //! Decides which requests run next, on which replica, in which batch.
 //!
-//! Reads events from `dispatcher`, hands back actions for it to carry out.
-//! Knows nothing of clocks, sockets, tasks or Python: time arrives as an argument.
+//! Reads events from `dispatcher`, hands on actions for it to carry out. Knows nothing of clocks, sockets, tasks or
+//! Python: time arrives as an argument.
 #![forbid(unsafe_code)]
 
 mod admission;

@@ -1,6 +1,6 @@
-//! The scheduler's state, and what each event does to it.
+//! The scheduler's state and the effect of each event.
 //!
-//! Reads events, hands back refusals and withdrawals. Forms no batch: that is `forming`.
+//! Reads events, hands on refusals and withdrawals. Forms no batch: that is `batching`.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 
-use crate::admission::inflow::Inflow;
+use crate::admission::arrival_rate::ArrivalRate;
 use crate::batching::returning::Returning;
 use crate::counters::Counters;
 use crate::latency::sizes::Sizes;
@@ -17,50 +17,51 @@ use crate::queue::Queue;
 use crate::queue::table::{Place, Table};
 use crate::replicas::{Batch, Replica};
 
-/// No run is unusually long before this, whatever the model's speed: a stopped machine is no stalled worker.
+/// No run is unusually long before this, however fast the model: a suspended machine is no stalled worker.
 const STALL_MIN: Duration = Duration::from_secs(1);
-/// How many times the longest usual execution an unusually long run takes.
+/// An unusually long run takes this many times the longest usual one.
 const STALL_FACTOR: u32 = 20;
-/// How much one request moves the horizon.
+/// Weight of one request in the horizon.
 const HORIZON_STEP: f64 = 0.02;
 
 /// Decides which requests run next, on which replica, in which batch. One for each model version.
 #[derive(Debug)]
 pub struct Scheduler {
     pub(crate) config: Config,
-    /// Most rows that run together where requests share runs; the configuration has what holds at the moment.
+    /// Maximum rows per batch while requests share batches; `config.batch_rows_max` is the present value.
     rows_max: u32,
-    /// The quantile of promises: the objective's, else 0.99.
+    /// The objective's quantile, or 0.99.
     pub(crate) quantile: f64,
     pub(crate) table: Table,
     pub(crate) queue: Queue,
     pub(crate) replicas: Vec<Replica>,
     pub(crate) sizes: Sizes,
-    /// How long after they come requests are due, lately; the longest there is while none is due at all.
+    /// Moving average of the time from arrival to deadline; [`Duration::MAX`] while no request has one.
     pub(crate) horizon: Duration,
-    /// The horizon that the plans were made for.
+    /// The horizon of the present plans.
     planned: Duration,
-    /// Whether steps of pipelines came, which are due although the model may have no objective.
+    /// Whether steps of pipelines arrived, which have deadlines although the model may have no objective.
     pub(crate) steps: bool,
     pub(crate) returning: Returning,
-    pub(crate) inflow: Inflow,
-    /// (timeout, id) of what may expire before it runs. Those who left are dropped when met.
+    pub(crate) arrival_rate: ArrivalRate,
+    /// (timeout, id) of requests that may expire before they run. Entries of requests that left are dropped when
+    /// met.
     pub(crate) timeouts: BinaryHeap<Reverse<(Time, u64)>>,
-    /// (time, id) of what was demoted, by when it will have waited too long. Those who left are dropped when met.
+    /// (time, id) of demoted requests and when each will have waited too long. Dropped likewise.
     pub(crate) overdue: BinaryHeap<Reverse<(Time, u64)>>,
     /// Rows that may still rise to a better class by ageing.
     pub(crate) ageing_credit: u32,
     pub(crate) next_batch: u64,
-    /// Copies that can be paid for.
+    /// Saved tokens for hedges.
     pub(crate) tokens: f64,
     /// Runs until replicas are compared again.
     pub(crate) until_compared: u32,
-    /// What random choices are drawn from.
+    /// State of the random generator.
     pub(crate) random: u64,
     /// When a run was last learned from.
     pub(crate) learned: Time,
     pub(crate) count: Counters,
-    /// Reused, so that deciding allocates nothing but what it hands out.
+    /// Reused, so that deciding allocates only what it returns.
     pub(crate) picked: Vec<u32>,
     pub(crate) free: Vec<Time>,
     pub(crate) due: Vec<(Time, u32)>,
@@ -68,7 +69,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler with no replica yet: what arrives waits.
+    /// A scheduler without replicas: arrivals are queued.
     pub fn new(mut config: Config) -> Self {
         config.batch_rows_max = if config.batched { config.batch_rows_max.max(1) } else { 1 };
         let quantile = config.objective.map_or(0.99, |objective| objective.quantile.clamp(0.5, 1.0));
@@ -87,7 +88,7 @@ impl Scheduler {
             planned: horizon,
             steps: false,
             returning: Returning::default(),
-            inflow: Inflow::default(),
+            arrival_rate: ArrivalRate::default(),
             timeouts: BinaryHeap::new(),
             overdue: BinaryHeap::new(),
             ageing_credit: 0,
@@ -104,7 +105,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes in what happened at `now`; refusals and withdrawals are pushed to `actions`. Batches are formed by
+    /// Applies an event at `now`; pushes refusals and withdrawals to `actions`. Batches are formed by
     /// [`Scheduler::decide`] alone.
     pub fn on_event(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
@@ -124,20 +125,20 @@ impl Scheduler {
         }
     }
 
-    /// `T(rows, quantile)`: within what time a batch of `rows` of the usual size is executed; `None` while nothing is
-    /// known.
+    /// `T(rows, quantile)`: execution time of a batch of `rows` of the usual size at `quantile`; `None` while
+    /// nothing is known.
     pub fn predict(&self, rows: u32, quantile: f64) -> Option<Duration> {
         self.sizes.usual().latency.at(rows, quantile)
     }
 
-    /// The execution time past which a batch of `rows` is unusually long: twenty times the longest that is usual of
-    /// any size, at least a second. `None` while something is not known. It may be honest work all the same.
+    /// The execution time beyond which a batch of `rows` is unusually long: twenty times the longest usual one of
+    /// any size, at least a second. `None` while something is not known. The run may be legitimate all the same.
     pub fn stall_limit(&self, rows: u32) -> Option<Duration> {
         let longest = self.sizes.longest(rows)?;
         Some(longest.saturating_mul(STALL_FACTOR).max(STALL_MIN))
     }
 
-    /// Learns from a run that was no batch of this scheduler's (warm-up, profiling), of rows of size 0.
+    /// Learns from a run outside this scheduler's batches (warm-up, profiling), of rows of size 0.
     pub fn observe(&mut self, rows: u32, execution: Duration) {
         self.observe_size(SizeBucket::default(), rows, execution);
     }
@@ -154,25 +155,25 @@ impl Scheduler {
         }
     }
 
-    /// Lowers the most rows that run together (a larger batch was found to break the worker). Never raises it.
+    /// Lowers the maximum rows per batch (a larger batch was found to break the worker). Never raises it.
     pub fn limit_batch_rows(&mut self, rows: u32) {
         self.rows_max = self.rows_max.min(rows.max(1));
         self.config.batch_rows_max = self.config.batch_rows_max.min(self.rows_max);
         self.plan();
     }
 
-    /// Most replicas that execute at once from now on; `None`: all. Runs that have begun end as they would.
+    /// Sets the maximum number of replicas that execute at once; `None`: all. Batches that have begun are not affected.
     pub fn set_running_max(&mut self, most: Option<u32>) {
         self.config.running_max = most.unwrap_or(u32::MAX).max(1);
     }
 
-    /// From now on requests share runs, or each has one of its own. What several share and no replica has begun is
-    /// taken back by [`Action::Withdraw`]. Only for a model that was configured as batched.
-    pub fn set_batching(&mut self, batching: bool, actions: &mut Vec<Action>) {
-        self.config.batched = batching;
-        self.config.batch_rows_max = if batching { self.rows_max } else { 1 };
+    /// Turns batching of several requests on or off. Batches of several requests that no replica has begun are
+    /// withdrawn by [`Action::Withdraw`]. Only for a model that was configured as batched.
+    pub fn set_batching(&mut self, batched: bool, actions: &mut Vec<Action>) {
+        self.config.batched = batched;
+        self.config.batch_rows_max = if batched { self.rows_max } else { 1 };
         self.plan();
-        if batching {
+        if batched {
             return;
         }
         for replica in &mut self.replicas {
@@ -187,17 +188,17 @@ impl Scheduler {
         }
     }
 
-    /// Whether requests share runs at the moment.
+    /// Whether requests share batches now.
     pub fn is_batching(&self) -> bool {
         self.config.batched
     }
 
-    /// Whether a replica could run more than waits: the moment for what nobody waits for.
+    /// Whether the queue is empty and a replica is idle: time for work without a caller.
     pub fn has_room(&self) -> bool {
         self.queue.is_empty() && self.idle_replicas() > 0
     }
 
-    /// Whether nothing waits and nothing is handed out: the moment for profiling.
+    /// Whether no request is held: time for profiling.
     pub fn is_idle(&self) -> bool {
         self.table.len() == 0
     }
@@ -211,7 +212,7 @@ impl Scheduler {
         self.sizes.plan(None, &self.config, self.horizon);
     }
 
-    /// Takes note that a request is due after `due`.
+    /// Records that a request is due after `due`.
     pub(crate) fn watch_horizon(&mut self, due: Duration) {
         let moved = self.horizon.mul_f64(1.0 - HORIZON_STEP).saturating_add(due.mul_f64(HORIZON_STEP));
         self.horizon = if self.horizon == Duration::MAX { due } else { moved };
@@ -227,7 +228,7 @@ impl Scheduler {
         }
     }
 
-    /// Nothing new goes there, and what it has not taken goes back to the queue.
+    /// Stops new work and withdraws what it has not taken.
     fn drain(&mut self, id: ReplicaId, actions: &mut Vec<Action>) {
         let Some(replica) = self.replica_mut(id) else { return };
         replica.draining = true;
@@ -270,7 +271,7 @@ impl Scheduler {
         self.table.release(slot);
     }
 
-    /// Takes a request out of its batch, and the batch out of its slot if it was never taken and is empty now.
+    /// Removes a request from its batch, and the batch from its slot if it was never taken and is empty now.
     fn leave_batch(&mut self, now: Time, slot: u32) {
         let (place, rows, bytes) = (self.table[slot].place, self.table[slot].rows, self.table[slot].bytes);
         let Place::Batch(replica, id) = place else { return };
@@ -289,7 +290,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes a request out of the copy of its batch, if there is one.
+    /// Removes a request from the copy of its batch, if there is one.
     fn leave_copy(&mut self, slot: u32, replica: ReplicaId, id: BatchId) {
         let twin = self.replica_mut(replica).and_then(|replica| replica.batch_mut(id)?.twin);
         let copy = twin.and_then(|(replica, id)| self.replica_mut(replica)?.batch_mut(id));
@@ -323,9 +324,9 @@ impl Scheduler {
         let relative = expected.map_or(1.0, |expected| execution.as_nanos() as f64 / expected);
         let pace = self.watch_health(now, replica, ok.then_some(relative), actions);
         if ok {
-            self.settle_twin(&mut batch, actions);
+            self.cancel_twin(&mut batch, actions);
         } else {
-            self.leave_to_twin(&mut batch);
+            self.hand_to_twin(&mut batch);
         }
         self.returning.finished(now, u32::try_from(batch.requests.len()).unwrap_or(u32::MAX), execution);
         self.count.batch(batch.rows);
@@ -351,8 +352,8 @@ impl Scheduler {
     fn withdrawn(&mut self, now: Time, replica: ReplicaId, id: BatchId, requests: &[RequestId]) {
         let batch = self.replica_mut(replica).and_then(|replica| replica.take_out(now, id));
         if let Some(mut batch) = batch {
-            self.leave_to_twin(&mut batch);
-            // Nobody asked for it: it could not be staged. Together they would not fit the next time either.
+            self.hand_to_twin(&mut batch);
+            // No withdrawal was requested, so staging failed. Together they would not fit the next time either.
             let alone = !batch.withdrawing && batch.requests.len() > 1;
             for slot in &batch.requests {
                 self.table[*slot].place = Place::Away;
@@ -382,7 +383,7 @@ impl Scheduler {
         let Some(at) = self.replicas.iter().position(|replica| replica.id == id) else { return };
         let lost = self.replicas.swap_remove(at);
         for mut batch in [lost.first, lost.second].into_iter().flatten() {
-            self.leave_to_twin(&mut batch);
+            self.hand_to_twin(&mut batch);
             for slot in &batch.requests {
                 self.table[*slot].place = Place::Away;
             }
@@ -397,7 +398,7 @@ impl Scheduler {
         }
     }
 
-    /// Remembers when the caller's limit is due.
+    /// Records when the timeout is due.
     pub(crate) fn watch_timeout(&mut self, slot: u32) {
         let entry = &self.table[slot];
         if entry.timeout == Time::MAX || entry.probe {
@@ -410,11 +411,11 @@ impl Scheduler {
         self.timeouts.push(Reverse((entry.timeout, entry.id.0)));
     }
 
-    /// Remembers when a demoted request will have waited too long. One that waited for a replica to come back has at
+    /// Records when a demoted request will have waited too long. One that waited for a replica to restart has at
     /// least another objective's time for its turn.
     pub(crate) fn watch_overdue(&mut self, now: Time, slot: u32) {
         let entry = &self.table[slot];
-        // What a step of a pipeline may take says nothing of how long its caller is ready to wait.
+        // The deadline of a pipeline's step says nothing about how long the caller would wait.
         let own = |objective: &Duration| entry.demoted && entry.promised == entry.arrived + *objective;
         let Some(objective) = self.config.objective.map(|objective| objective.latency).filter(own) else {
             return;

@@ -1,6 +1,6 @@
-//! How things stand, as values for `explain` and metrics.
+//! The scheduler's state as values, for `explain` and metrics.
 //!
-//! Reads the scheduler's state and changes nothing.
+//! Reads the state, hands on a [`Snapshot`]. Changes nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::latency::Latency;
 use crate::message::{CurvePoint, Refusal, SizeCurve, Snapshot};
 use crate::scheduler::Scheduler;
 
-/// Where the spread is shown.
+/// The reported quantiles of the spread.
 const QUANTILES: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999];
 
 impl Scheduler {
-    /// How things stand.
+    /// The present state.
     pub fn snapshot(&self) -> Snapshot {
         let mut recent = BTreeMap::new();
         for rows in &self.count.recent {
@@ -21,14 +21,14 @@ impl Scheduler {
         }
         let counted = Refusal::ALL.into_iter().map(|reason| (reason, self.count.refusals[reason as usize]));
         let usual = self.sizes.usual();
-        let bound = self.config.objective.is_some() && !usual.pace.unreachable;
+        let bound = self.config.objective.is_some() && !usual.plan.unreachable;
         Snapshot {
             queue_requests: self.queue.requests(),
             queue_rows: self.queue.rows() as usize,
             queue_bytes: self.queue.bytes(),
             handed_out: self.table.len() - self.queue.requests(),
             replicas_ready: self.replicas.iter().filter(|replica| !replica.draining).count(),
-            replicas_ejected: self.replicas.iter().filter(|replica| replica.health.is_out()).count(),
+            replicas_ejected: self.replicas.iter().filter(|replica| replica.health.is_ejected()).count(),
             ejections: self.count.ejections,
             hedges: self.count.hedges,
             curve: self.curve(&usual.latency),
@@ -41,9 +41,9 @@ impl Scheduler {
             arrivals: self.count.arrivals,
             demoted: self.count.demoted,
             objective_missed: self.count.missed,
-            rate_rows_per_s: usual.pace.rate(),
-            batch_rows_within_objective: if bound { usual.pace.rows } else { self.config.batch_rows_max },
-            objective_unreachable: usual.pace.unreachable,
+            rate_rows_per_s: usual.plan.rate(),
+            batch_rows_within_objective: if bound { usual.plan.rows } else { self.config.batch_rows_max },
+            objective_unreachable: usual.plan.unreachable,
             returning_callers: self.returning.callers(),
             lingers: self.count.lingers,
         }

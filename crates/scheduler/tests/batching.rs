@@ -1,4 +1,5 @@
-//! Batch sizes and waiting in simulated time: closed loops settle at full batches, nobody else waits for it.
+//! Batch sizes and lingering in simulated time: closed loops settle at full batches, other arrivals don't wait for
+//! it.
 
 mod driver;
 
@@ -13,7 +14,7 @@ fn multilayer(rows: u32, random: &mut driver::Random) -> Duration {
     Duration::from_micros(1750 + 250 * u64::from(rows)).mul_f64(0.97 + 0.06 * random.unit())
 }
 
-/// A tiny model: some microseconds, however many rows.
+/// A tiny model: some microseconds, for any number of rows.
 fn tiny(rows: u32, random: &mut driver::Random) -> Duration {
     Duration::from_nanos(15_000 + 300 * u64::from(rows)).mul_f64(0.9 + 0.3 * random.unit())
 }
@@ -74,7 +75,7 @@ fn a_lone_caller_is_never_delayed() {
 }
 
 #[test]
-fn callers_that_return_slowly_still_meet_and_those_that_think_long_are_not_waited_for() {
+fn callers_that_return_slowly_share_batches_and_those_that_think_long_delay_none() {
     let run = |think: u64, linger: bool| {
         let mut setup = Setup::new(Config { linger, ..Config::default() }, multilayer);
         (setup.callers, setup.think) = (8, Duration::from_micros(think));
@@ -84,7 +85,7 @@ fn callers_that_return_slowly_still_meet_and_those_that_think_long_are_not_waite
         (world.mean_rows(after_warm_up()), latencies.len() as f64, latencies[latencies.len() / 2] as f64)
     };
     assert!(run(400, true).0 >= 7.0, "{:?}", run(400, true));
-    // Three executions long: a batch held for them would wait for nothing.
+    // Three execution times: a batch that lingers for them would wait in vain.
     let (on, off) = (run(10_000, true), run(10_000, false));
     assert!(on.1 >= 0.97 * off.1 && on.2 <= 1.03 * off.2, "{on:?} {off:?}");
 }

@@ -1,4 +1,4 @@
-//! What holds whatever happens: random arrivals, cancellations, losses and races, in simulated time.
+//! Invariants under random arrivals, cancellations, losses and races, in simulated time.
 
 mod driver;
 
@@ -121,8 +121,8 @@ fn world(case: Case) -> World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The driver checks at each step: nobody is handed out or answered who is not queued, slots and sizes are
-    /// kept, nothing is asked of a lost replica.
+    /// The driver checks at each step: only queued requests are staged or answered, slots and sizes are respected,
+    /// a lost replica gets no action.
     #[test]
     fn every_request_ends_exactly_once_whatever_happens(case in cases()) {
         let mut world = world(case);
@@ -167,7 +167,7 @@ proptest! {
     }
 }
 
-/// Nobody queued of the same class, tenant and shape is due before one that is staged.
+/// No queued request of the same class, tenant and shape is due before a staged one.
 fn earliest_first(staged: &[RequestId], requests: &[Request]) {
     for id in staged {
         let chosen = requests[id.0 as usize].arrival;

@@ -1,4 +1,4 @@
-//! More work than can be done: what is admitted is met, and the rate of what is met does not fall.
+//! Overload: admitted requests meet their objective, and the rate of those does not fall.
 
 mod driver;
 
@@ -8,13 +8,13 @@ use driver::{Fate, Setup, World};
 use inferd_scheduler::{Config, Objective, Refusal};
 use inferd_types::Time;
 
-/// Rows a second of full batches: 32 in 9.75 ms.
+/// Rows per second of full batches: 32 in 9.75 ms.
 const CAPACITY: f64 = 3282.0;
 
 struct Seen {
-    /// A second.
+    /// Requests per second.
     met: f64,
-    /// Of those that were answered with a result.
+    /// As a fraction of successful responses.
     share: f64,
 }
 
@@ -22,7 +22,7 @@ fn overload(rate: f64, within: Duration, hard: bool, bursty: bool) -> Seen {
     stray(0.03, rate, within, hard, bursty)
 }
 
-/// The same with executions that stray from their mean by up to this part of it.
+/// The same with executions that deviate from their mean by up to this fraction of it.
 fn stray(part: f64, rate: f64, within: Duration, hard: bool, bursty: bool) -> Seen {
     let objective = Objective { latency: within, quantile: 0.99 };
     let config = Config { objective: (!hard).then_some(objective), ..Config::default() };
@@ -56,7 +56,7 @@ fn the_rate_within_the_objective_does_not_fall_under_an_overload() {
     }
 }
 
-/// Where a size of batches that was lucky once counts as the fastest, batches stay small: 0.6 of the capacity.
+/// If a batch size that was lucky once counted as the fastest, batches would stay small: 0.6 of the capacity.
 #[test]
 fn a_model_whose_times_stray_widely_is_used_nearly_in_full_all_the_same() {
     for hard in [false, true] {
@@ -82,7 +82,7 @@ fn next_to_nothing_is_refused_below_capacity() {
     }
 }
 
-/// An admitted request whose caller waits as long as it takes is answered, late or not.
+/// An admitted request without a timeout is answered, late or not.
 #[test]
 fn an_objective_that_is_missed_still_gives_an_answer() {
     let objective = Objective { latency: Duration::from_millis(8), quantile: 0.9 };
@@ -96,15 +96,15 @@ fn an_objective_that_is_missed_still_gives_an_answer() {
     assert!(world.scheduler.snapshot().objective_missed > 0);
     assert!(world.requests.iter().all(|request| match request.fate {
         Fate::Done(_) => true,
-        // Refused at the door, or after it has waited four objectives.
+        // Refused at admission, or after it has waited four objectives.
         Fate::Answered(Refusal::WaitedTooLong, at) => at.since(request.at) >= Duration::from_millis(32),
         Fate::Answered(_, at) => at == request.at,
         _ => false,
     }));
 }
 
-/// A model that slows down to a fifth once its pace is known: what was admitted before can't be met any more, and
-/// newcomers that can keep all replicas busy. Nobody waits for the end of the load.
+/// A model that slows down to a fifth once its plan is known: earlier requests can no longer be met, and new ones
+/// keep all replicas busy. No request waits for the end of the load.
 #[test]
 fn a_demoted_request_is_refused_once_it_has_waited_several_times_its_objective() {
     let within = Duration::from_millis(25);

@@ -1,16 +1,16 @@
-//! Tenants of one class: they take turns by weight, and the burst of one costs that one.
+//! Tenants of one class: they take turns by weight, and a burst delays only its own tenant.
 
-mod desk;
 mod driver;
+mod rig;
 
 use std::time::Duration;
 
-use desk::{Desk, arrival, due};
 use driver::{Fate, Random, Request, Setup, World};
 use inferd_scheduler::{Arrival, Config, Event, Objective, Refusal, Room};
 use inferd_types::{ReplicaId, Tenant, Time};
+use rig::{Rig, arrival, due};
 
-/// Rows a second of full batches: 32 in 9.75 ms.
+/// Rows per second of full batches: 32 in 9.75 ms.
 const CAPACITY: f64 = 3282.0;
 const OBJECTIVE: Duration = Duration::from_millis(25);
 
@@ -20,27 +20,27 @@ fn of(tenant: u32, weight: u32, arrival: Arrival) -> Arrival {
 
 #[test]
 fn tenants_take_turns_by_weight_and_each_runs_its_earliest_deadline_first() {
-    let mut desk = Desk::new(Config { batch_rows_max: 8, ..Config::default() }, 0);
-    desk.arrive(0, (0..20).map(|id| of(1, 1, due(id, 90_000 - id))));
-    desk.arrive(0, (20..40).map(|id| of(2, 3, due(id, 900_000 - id))));
-    desk.tell(1, Event::ReplicaReady(ReplicaId(0), Room::default()));
-    assert_eq!(desk.decide(1)[0], "stage 0 on 0: 19 39 38 37 18 36 35 34");
+    let mut rig = Rig::new(Config { batch_rows_max: 8, ..Config::default() }, 0);
+    rig.arrive(0, (0..20).map(|id| of(1, 1, due(id, 90_000 - id))));
+    rig.arrive(0, (20..40).map(|id| of(2, 3, due(id, 900_000 - id))));
+    rig.send(1, Event::ReplicaReady(ReplicaId(0), Room::default()));
+    assert_eq!(rig.decide(1)[0], "stage 0 on 0: 19 39 38 37 18 36 35 34");
 }
 
 #[test]
 fn a_full_queue_of_one_tenant_has_room_for_another() {
-    let mut desk = Desk::new(Config { queue_rows_max: 100, ..Config::default() }, 0);
-    desk.arrive(0, (0..50).map(|id| of(1, 1, arrival(id))));
-    assert!(desk.actions.is_empty());
-    assert_eq!(desk.refusal(0, of(1, 1, arrival(90))).0, Refusal::QueueRows);
-    desk.arrive(0, (100..125).map(|id| of(2, 1, arrival(id))));
-    assert!(desk.actions.is_empty());
-    assert_eq!(desk.refusal(0, of(2, 1, arrival(190))).0, Refusal::QueueRows);
-    desk.arrive(0, [of(3, 1, arrival(200))]);
-    assert!(desk.actions.is_empty());
+    let mut rig = Rig::new(Config { queue_rows_max: 100, ..Config::default() }, 0);
+    rig.arrive(0, (0..50).map(|id| of(1, 1, arrival(id))));
+    assert!(rig.actions.is_empty());
+    assert_eq!(rig.refusal(0, of(1, 1, arrival(90))).0, Refusal::QueueRows);
+    rig.arrive(0, (100..125).map(|id| of(2, 1, arrival(id))));
+    assert!(rig.actions.is_empty());
+    assert_eq!(rig.refusal(0, of(2, 1, arrival(190))).0, Refusal::QueueRows);
+    rig.arrive(0, [of(3, 1, arrival(200))]);
+    assert!(rig.actions.is_empty());
 }
 
-/// The tenant numbered `1` comes with `rate[0]` of what one replica can do, `2` with `rate[1]`, and so on.
+/// Tenant 1 sends `rate[0]` of one replica's capacity, tenant 2 `rate[1]`, and so on.
 fn shared(rates: &[f64], weights: &'static [u32], objective: Option<Objective>) -> World {
     let config = Config { objective, queue_rows_max: 2000, ..Config::default() };
     let mut setup = Setup::new(config, |rows, random| {
@@ -70,7 +70,7 @@ fn settled(world: &World, tenant: u32) -> impl Iterator<Item = &Request> {
     world.requests.iter().filter(move |request| request.at >= from && request.arrival.tenant.id == tenant)
 }
 
-/// The share of a tenant's requests that met the objective, of all that it sent.
+/// The fraction of a tenant's requests that met the objective.
 fn met(world: &World, tenant: u32) -> f64 {
     let met = |request: &&Request| matches!(request.fate, Fate::Done(at) if at <= request.at + OBJECTIVE);
     settled(world, tenant).filter(met).count() as f64 / settled(world, tenant).count() as f64

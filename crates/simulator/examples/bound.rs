@@ -1,9 +1,10 @@
-//! The highest rate of which a share of the requests is in time: for one who knows all arrivals beforehand, for our
-//! policy, and for a fixed largest batch and wait; all without anything that a server adds.
+//! The highest rate at which a given fraction of requests is in time: for a clairvoyant scheduler, for our policy,
+//! and for a fixed batch size and wait; all without a server's overhead.
 //!
 //! Reads JSON from standard input: `curve` (rows and seconds, ascending), `offsets` (lists of arrivals in seconds),
 //! `objective_s`, `attainment`, `batch_rows_max` (several), `waits_s`. Writes JSON: by `batch_rows_max` the rates
-//! `clairvoyant`, `ours` and `fixed` (the best of the waits), each with the share met. A rate stretches the arrivals.
+//! `clairvoyant`, `ours` and `fixed` (the best of the waits), each with the fraction met. A rate stretches the
+//! arrivals.
 
 use std::error::Error;
 use std::time::Duration;
@@ -51,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 impl Question {
-    /// What a batch takes: lines between the points and beyond them.
+    /// Execution time of a batch: linear between the points and beyond them.
     fn takes(&self, rows: u32) -> f64 {
         let right =
             self.curve.iter().position(|point| point.0 >= rows).unwrap_or(self.curve.len() - 1).max(1);
@@ -59,8 +60,7 @@ impl Question {
         y0 + (y1 - y0) * (f64::from(rows) - f64::from(x0)) / (f64::from(x1) - f64::from(x0))
     }
 
-    /// The highest rate at which `met` holds for all arrivals together; `met` is given arrivals and says how many are
-    /// in time.
+    /// The highest rate at which enough of all arrivals are in time; `met` counts those of a list of arrivals.
     fn highest(&self, met: &dyn Fn(&[f64]) -> usize) -> f64 {
         let holds = |rate: f64| {
             let (mut sent, mut in_time) = (0, 0);
@@ -84,7 +84,7 @@ impl Question {
     }
 
     fn clairvoyant(&self, arrivals: &[f64], takes: &[Duration]) -> usize {
-        // What is missed elsewhere may be met here: twice the share is looked for, no more.
+        // Misses elsewhere may be compensated here: twice the fraction is searched for, no more.
         let most = (2.0 * (1.0 - self.attainment) * arrivals.len() as f64) as usize;
         let missed = fewest_missed(arrivals, takes, Duration::from_secs_f64(self.objective_s), most);
         missed.map_or(0, |missed| arrivals.len() - missed)
@@ -104,7 +104,7 @@ impl Question {
             "duration_s": arrivals.last().copied().unwrap_or(0.0) + 1.0,
         });
         let scenario: Scenario = serde_json::from_value(scenario).expect("as documented");
-        let report = simulate(&scenario, &mut |_| true).expect("it makes sense");
+        let report = simulate(&scenario, &mut |_| true).expect("a valid scenario");
         if std::env::args().any(|argument| argument == "--why") {
             let target = &report.targets[0];
             eprintln!(
@@ -120,7 +120,7 @@ impl Question {
         report.targets[0].met as usize
     }
 
-    /// First come, first served: whoever is first waits at most so long for a full batch, nobody is refused.
+    /// First come, first served: the first waits at most so long for a full batch, no request is refused.
     fn fixed(&self, arrivals: &[f64], takes: &[Duration], wait_s: f64) -> usize {
         let (mut free, mut first, mut met) = (0.0f64, 0, 0);
         while let Some(arrived) = arrivals.get(first).copied() {

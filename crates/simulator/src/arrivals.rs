@@ -1,6 +1,6 @@
-//! When requests come: all sources as one stream in the order of time.
+//! Arrivals: all sources as one stream in the order of time.
 //!
-//! Reads processes and a seed, hands out arrivals one by one. Knows nothing of what becomes of them.
+//! Reads processes and a seed, hands on arrivals one by one. Knows nothing of what becomes of them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,11 +10,11 @@ use inferd_types::Time;
 use crate::random::Random;
 use crate::scenario::{Process, Source, seconds};
 
-/// One request that comes.
+/// One arrival.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Coming {
     pub(crate) at: Time,
-    /// Which source it is of.
+    /// The index of its source.
     pub(crate) source: usize,
     pub(crate) rows: u32,
     pub(crate) tenant: u32,
@@ -34,7 +34,7 @@ struct Stream {
     process: Process,
     rows: u32,
     random: Random,
-    /// Of the next one, in seconds.
+    /// Time of the next one, in seconds.
     at: f64,
     given: usize,
 }
@@ -53,7 +53,7 @@ impl Arrivals {
         arrivals
     }
 
-    /// When the next one comes.
+    /// The time of the next one.
     pub(crate) fn peek(&self) -> Option<Time> {
         self.next.peek().map(|Reverse((at, _))| *at)
     }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_burstiness_are_as_asked_for() {
+    fn rates_and_burstiness_are_as_configured() {
         for (process, cv) in
             [(Process::Poisson { rate: 500.0 }, 1.0), (Process::Gamma { rate: 500.0, cv: 4.0 }, 4.0)]
         {

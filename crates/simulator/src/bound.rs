@@ -1,18 +1,18 @@
-//! What no policy could better: the most requests that are met by one who knows beforehand all that comes.
+//! A lower bound: the fewest misses of any policy, by a clairvoyant schedule.
 //!
-//! Reads arrivals and what batches take, hands back how many must be missed. Knows nothing of schedulers: that is what
-//! they are compared with.
+//! Reads arrivals and execution times, hands on the number of requests that must be missed. Knows nothing of
+//! schedulers, which are compared with it.
 //!
-//! Requests are alike, so that those who come first are due first, and some best schedule runs them in that order (an
-//! exchange of two who stand the other way round makes neither late), drops none from the middle of a batch (whoever
-//! leads it may be dropped instead, which gives it more time), and never gains by ending later. So the earliest end
-//! after each number of requests, for each number of them dropped, is all that need be known: a dynamic program.
+//! Requests are alike, so that earlier arrivals are due earlier, and some optimal schedule runs them in that order
+//! (exchanging two that are out of order makes neither late), drops none from the middle of a batch (its first may
+//! be dropped instead, which gives it more time), and never gains by ending later. So the earliest end after each
+//! number of requests, for each number of dropped ones, is sufficient: a dynamic program.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The earliest ends after some number of requests, by how many of them were dropped: `least` at first. What is left
-/// out can't be, or gains nothing.
+/// The earliest ends after some number of requests, by the number of dropped ones, from `least` on. Omitted numbers
+/// are impossible, or gain nothing.
 #[derive(Debug, Default)]
 struct Ends {
     least: usize,
@@ -20,7 +20,7 @@ struct Ends {
 }
 
 /// The fewest of `arrivals` (seconds, ascending) that one replica must miss, if a batch of *b* takes `takes[b - 1]`
-/// (no less than a smaller one) and each request is due `objective` after it comes; `None` where that is more than
+/// (not less than a smaller one) and each request is due `objective` after its arrival; `None` if that is more than
 /// `misses_max`.
 pub fn fewest_missed(
     arrivals: &[f64],
@@ -43,7 +43,7 @@ pub fn fewest_missed(
             if arrived + takes > limit {
                 break;
             }
-            // Fewer than are dropped of those before can't be dropped of more.
+            // Fewer drops than among the requests before are impossible.
             let skip = next.least - from.least;
             let ends = from.at.get(skip..).unwrap_or_default();
             if next.at.len() < ends.len() {
@@ -57,7 +57,7 @@ pub fn fewest_missed(
         let impossible = next.at.iter().take_while(|end| end.is_infinite()).count();
         next.at.drain(..impossible);
         next.least += impossible;
-        // Whoever is idle when the next one comes gains nothing by having dropped more.
+        // A replica that is idle at the next arrival gains nothing by more drops.
         let coming = arrivals.get(at + 1).copied().unwrap_or(f64::INFINITY);
         let idle = next.at.iter().position(|end| *end <= coming);
         let most = (misses_max + 1).saturating_sub(next.least);
@@ -83,23 +83,23 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_together_runs_together_or_is_missed() {
+    fn requests_that_arrive_together_run_together_or_are_missed() {
         let objective = Duration::from_millis(10);
         let four = [0.0; 4];
         assert_eq!(fewest_missed(&four, &millis(&[4, 5, 6, 7]), objective, 4), Some(0));
         assert_eq!(fewest_missed(&four, &millis(&[4]), objective, 4), Some(2));
         assert_eq!(fewest_missed(&four, &millis(&[4]), objective, 1), None);
         assert_eq!(fewest_missed(&four, &millis(&[11]), objective, 4), Some(4));
-        // The second waits for nobody: run with the third, it would be late.
+        // The second does not wait: with the third, it would be late.
         assert_eq!(fewest_missed(&[0.0, 0.001, 0.009], &millis(&[4, 5, 6]), objective, 3), Some(0));
         assert_eq!(fewest_missed(&[], &millis(&[4]), objective, 0), Some(0));
     }
 
-    /// The best of every way to drop and to cut the rest into batches.
+    /// The best of every way to drop requests and to divide the rest into batches.
     fn tried(arrivals: &[f64], takes: &[f64], objective: f64, free: f64) -> usize {
         let Some(first) = arrivals.first() else { return 0 };
         let mut best = 1 + tried(&arrivals[1..], takes, objective, free);
-        // Any set of those who come, led by the first, may be the next batch.
+        // Any set of those that have arrived, led by the first, may be the next batch.
         for chosen in (1u32..1 << arrivals.len()).step_by(2) {
             let members: Vec<_> = (0..arrivals.len()).filter(|at| chosen >> at & 1 == 1).collect();
             let Some(takes_so_long) = takes.get(members.len() - 1) else { continue };

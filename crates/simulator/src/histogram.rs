@@ -1,12 +1,12 @@
-//! Times counted in bins of equal ratio: quantiles of any number of times within 1 %, in little memory.
+//! A histogram of durations with bins of equal ratio: quantiles within 1 %, in little memory.
 //!
-//! Reads durations, hands back quantiles. Knows nothing of what took so long.
+//! Reads durations, hands on quantiles. Does not know what they measure.
 
 use std::time::Duration;
 
-/// Bins to an octave of time.
+/// Bins per octave.
 const PER_OCTAVE: f64 = 64.0;
-/// A microsecond to eleven days.
+/// From a microsecond to eleven days.
 const BINS: usize = 64 * 40;
 
 /// See the module.
@@ -25,7 +25,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts one time.
+    /// Counts one duration.
     pub(crate) fn record(&mut self, time: Duration) {
         let micros = time.as_nanos() as f64 / 1e3;
         let bin = (micros.max(1.0).log2() * PER_OCTAVE + 0.5) as usize;
@@ -35,7 +35,7 @@ impl Histogram {
         self.longest = self.longest.max(time);
     }
 
-    /// The time that a share `quantile` of all stays within, in seconds; `None` where there is none.
+    /// The duration at `quantile` in seconds; `None` if there is none.
     pub(crate) fn quantile(&self, quantile: f64) -> Option<f64> {
         let wanted = (quantile * self.count as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -47,22 +47,22 @@ impl Histogram {
         Some(time.min(self.longest.as_secs_f64()))
     }
 
-    /// The longest, exactly; `None` where there is none.
+    /// The longest, exactly; `None` if there is none.
     pub(crate) fn longest(&self) -> Option<f64> {
         (self.count > 0).then_some(self.longest.as_secs_f64())
     }
 
-    /// How many there are.
+    /// Number of durations.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The mean in seconds; `None` where there is none.
+    /// The mean in seconds; `None` if there is none.
     pub(crate) fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum_s / self.count as f64)
     }
 
-    /// (seconds, share of all within them), ascending: the distribution to be drawn.
+    /// (seconds, fraction within them), ascending: the cumulative distribution, for plots.
     pub(crate) fn curve(&self) -> Vec<(f64, f64)> {
         let mut seen = 0;
         let filled = self.bins.iter().enumerate().filter(|(_, count)| **count > 0);

@@ -1,7 +1,7 @@
-//! What a load would do to a server, before it does: the scheduler that serves, under a virtual clock.
+//! Simulates a server under load: the real scheduler under a virtual clock.
 //!
-//! Reads a scenario (models with their measured curves, pipelines, arrivals), hands back what would be promised and
-//! kept. Knows nothing of files, processes or real time, and decides nothing that the scheduler decides.
+//! Reads a scenario (models with their measured curves, pipelines, arrivals), hands on attainments and latencies.
+//! Knows nothing of files, processes or real time, and makes no decision of the scheduler.
 #![forbid(unsafe_code)]
 
 mod arrivals;

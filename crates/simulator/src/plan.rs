@@ -1,6 +1,6 @@
-//! Who may be called and what happens then: models and pipelines by name, resolved to numbers.
+//! Targets: models and pipelines by name, resolved to indices.
 //!
-//! Reads a checked scenario, hands on targets. Knows nothing of time.
+//! Reads a validated scenario, hands on targets. Knows nothing of time.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use inferd_types::Result;
 
 use crate::scenario::{Model, Objective, Pipeline, Scenario, seconds, wrong};
 
-/// One step: which stations may run it, and how likely it is to run.
+/// One step: the stations that may run it, and its probability.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice {
     pub(crate) name: String,
@@ -18,18 +18,18 @@ pub(crate) struct Choice {
     pub(crate) probability: f64,
 }
 
-/// What a request can be sent to.
+/// What a source sends requests to.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) objective: Option<Objective>,
     pub(crate) graph: Graph,
     pub(crate) steps: Vec<Choice>,
-    /// Those of a pipeline; a model alone holds its own objective.
+    /// Those of a pipeline; a model alone has its own objective.
     pub(crate) deadlines: Option<Deadlines>,
 }
 
-/// Every target that something is sent to, and for each source the number of its target.
+/// All targets of sources, and the index of each source's target.
 pub(crate) fn targets(scenario: &Scenario, policy: Policy) -> Result<(Vec<Target>, Vec<usize>)> {
     let mut numbers = BTreeMap::new();
     for (number, model) in scenario.models.iter().enumerate() {
@@ -66,7 +66,7 @@ fn target(
         let known: Vec<_> = scenario.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect();
         let known: Vec<_> = known.into_iter().chain(numbers.keys().copied()).collect();
         return Err(wrong(format!(
-            "requests come to '{name}', which there is not; known are {}",
+            "requests come to '{name}', which does not exist; known are {}",
             known.join(", ")
         )));
     };
@@ -98,7 +98,7 @@ fn of_pipeline(
             stations.push(number.ok_or_else(|| {
                 let known: Vec<_> = numbers.keys().copied().collect();
                 wrong(format!(
-                    "step '{}' of pipeline '{}' runs '{model}', which there is not; known are {}",
+                    "step '{}' of pipeline '{}' runs '{model}', which does not exist; known are {}",
                     step.name,
                     pipeline.name,
                     known.join(", ")

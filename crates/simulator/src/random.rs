@@ -1,14 +1,14 @@
-//! Randomness from a seed: equal seeds give equal numbers.
+//! Random numbers from a seed: equal seeds give equal numbers.
 //!
-//! Reads nothing but its seed, hands out draws. Knows nothing of what they decide.
+//! Reads only its seed, hands on numbers. Knows nothing of their use.
 
-/// A stream of draws (splitmix64: Steele, Lea and Flood 2014).
+/// A stream of random numbers (splitmix64: Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The stream `number` of `seed`: streams of one seed are independent, so that what one part of a simulation
-    /// draws changes nothing elsewhere.
+    /// Stream `number` of `seed`: streams of one seed are independent, so that draws of one part of a simulation
+    /// change nothing elsewhere.
     pub(crate) fn new(seed: u64, number: u64) -> Random {
         let mut random = Random(seed ^ number.wrapping_mul(0xA076_1D64_78BD_642F));
         random.next();
@@ -28,7 +28,7 @@ impl Random {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// One value of a distribution that is given as quantiles and values, both ascending; `None` where there are none.
+    /// A value of a distribution given as quantiles and values, both ascending; `None` if it is empty.
     pub(crate) fn value(&mut self, quantiles: &[(f64, f64)]) -> Option<f64> {
         let (first, last) = (quantiles.first()?, quantiles.last()?);
         let unit = self.unit();
@@ -65,7 +65,7 @@ impl Random {
         }
     }
 
-    /// One of `weights`, as likely as it weighs.
+    /// An index into `weights`, with probability proportional to its weight.
     pub(crate) fn choose(&mut self, weights: &[f64]) -> usize {
         let mut left = self.unit() * weights.iter().sum::<f64>();
         for (index, weight) in weights.iter().enumerate() {

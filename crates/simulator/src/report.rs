@@ -1,55 +1,55 @@
-//! What came of a simulation, as values to be printed and drawn.
+//! The results of a simulation.
 //!
-//! Read by whoever asked for it. Knows nothing of how it came about.
+//! Reads a station's counts, hands on values to print and plot. Does not know how they came about.
 
 use serde::Serialize;
 
 use crate::histogram::Histogram;
 use crate::station::Station;
 
-/// What came of a scenario.
+/// The results of a scenario.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// How deadlines were shared and batches formed.
+    /// The scheduling policy.
     pub policy: String,
-    /// What randomness was drawn from.
+    /// The seed.
     pub seed: u64,
-    /// Until when requests came.
+    /// When arrivals ended.
     pub duration_s: f64,
-    /// When the last one was answered.
+    /// When the last request was answered.
     pub ended_s: f64,
     /// Requests of all targets.
     pub requests: u64,
-    /// What requests were sent to.
+    /// Results by target of requests.
     pub targets: Vec<TargetReport>,
-    /// What ran.
+    /// Results by model.
     pub models: Vec<ModelReport>,
 }
 
-/// What came of the requests to one model or pipeline.
+/// The results of one model or pipeline as a target.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TargetReport {
     /// Its name.
     pub name: String,
-    /// The objective's time; `None`: best effort.
+    /// The objective's latency; `None`: best effort.
     pub objective_s: Option<f64>,
     /// The objective's percentile.
     pub percentile: Option<f64>,
-    /// Requests that came.
+    /// Number of requests.
     pub requests: u64,
-    /// Those answered within the objective.
+    /// Number answered within the objective.
     pub met: u64,
-    /// Those answered later.
+    /// Number answered later.
     pub late: u64,
-    /// Those refused.
+    /// Number refused.
     pub refused: u64,
-    /// The share that was answered within the objective, of all that came; 1 where none came.
+    /// The fraction of all requests that was answered within the objective; 1 without requests.
     pub attainment: f64,
-    /// Whether that is what the objective asks for.
+    /// Whether that meets the objective's percentile.
     pub holds: Option<bool>,
-    /// From arrival to answer, of what was answered.
+    /// Latency of answered requests, from arrival to response.
     pub latency: Times,
-    /// (seconds, share of the answered within them).
+    /// (seconds, fraction of the answered within them).
     pub distribution: Vec<(f64, f64)>,
     /// Its steps, for a pipeline.
     pub steps: Vec<StepReport>,
@@ -60,9 +60,9 @@ pub struct TargetReport {
 pub struct StepReport {
     /// Its name.
     pub name: String,
-    /// How often it ran.
+    /// Number of runs.
     pub runs: u64,
-    /// From entering it to leaving it.
+    /// Latency of the step.
     pub latency: Times,
 }
 
@@ -71,27 +71,27 @@ pub struct StepReport {
 pub struct ModelReport {
     /// Its name.
     pub name: String,
-    /// Its replicas.
+    /// Number of replicas.
     pub replicas: u32,
-    /// Requests that came to it.
+    /// Number of requests.
     pub requests: u64,
-    /// Batches that ran.
+    /// Number of batches.
     pub batches: u64,
-    /// Of these, copies of batches that took too long elsewhere.
+    /// Number of hedges among them.
     pub copies: u64,
-    /// How often a replica was left out for a while.
+    /// Number of ejections.
     pub ejections: u64,
-    /// Rows of a batch on average; 0 where none ran.
+    /// Mean rows per batch; 0 if none ran.
     pub rows_mean: f64,
-    /// Rows, and how many batches had so many.
+    /// Number of batches by rows.
     pub rows: Vec<(u32, u64)>,
-    /// The share of the time that a replica was executing.
+    /// The fraction of time that replicas were executing.
     pub utilisation: f64,
-    /// From entering it to the start of the run.
+    /// Time from entering the model to the start of the run.
     pub wait: Times,
 }
 
-/// Times in seconds; `None` where there were none.
+/// Durations in seconds; `None` if there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "percentiles are named by what they are")]
 pub struct Times {

@@ -1,6 +1,6 @@
-//! What is simulated: models, pipelines over them, and what comes in.
+//! Scenarios: models, pipelines over them, and arrivals.
 //!
-//! Read from JSON by whoever asks; checked here. Knows nothing of files and flags.
+//! Reads a deserialized scenario, hands on what is wrong with it. Knows nothing of files and flags.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use inferd_types::settings::MachineShare;
 use inferd_types::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
-/// Everything that a simulation depends on: equal scenarios give equal reports.
+/// The whole input of a simulation: equal scenarios give equal reports.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What runs.
+    /// The models.
     pub models: Vec<Model>,
-    /// What is composed of models.
+    /// The pipelines over them.
     #[serde(default)]
     pub pipelines: Vec<Pipeline>,
-    /// What comes in.
+    /// The arrivals.
     pub arrivals: Vec<Source>,
-    /// How deadlines are shared and batches are formed: a name of [`Policy`].
+    /// The scheduling policy: a name of [`Policy`].
     #[serde(default = "default_policy")]
     pub policy: String,
-    /// What all randomness is drawn from.
+    /// The seed of all random numbers.
     #[serde(default)]
     pub seed: u64,
-    /// Until when requests come, in seconds; those that came are answered.
+    /// When arrivals end, in seconds; admitted requests are still answered.
     pub duration_s: f64,
 }
 
@@ -34,64 +34,64 @@ fn default_policy() -> String {
     Policy::Slack.to_string()
 }
 
-/// One model and the replicas of it.
+/// One model and its replicas.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// Its name.
     pub name: String,
-    /// Replicas.
+    /// Number of replicas.
     #[serde(default = "one")]
     pub replicas: u32,
-    /// How they share the machine; nothing: each has cores of its own.
+    /// How they share the machine; by default each has its own cores.
     #[serde(default)]
     pub machine: MachineShare,
-    /// Rows and the mean time of a batch of so many, in seconds; lines between them and beyond.
+    /// Rows and the mean execution time of such a batch, in seconds; linear in between and beyond.
     pub curve: Vec<(u32, f64)>,
-    /// Quantile and the ratio to the mean that so many runs stay below; empty: every run takes the mean.
+    /// Quantiles and ratios to the mean execution time; empty: every run takes the mean.
     #[serde(default)]
     pub spread: Vec<(f64, f64)>,
-    /// What runs took relative to the mean, in the order in which they were measured; replayed again and again from a random
-    /// place, instead of drawing from `spread`, so that slow times last as long as they did.
+    /// Ratios of runs to the mean, in the order in which they were measured; replayed cyclically from a random
+    /// place, instead of drawing from `spread`, so that slow periods last as long as they did.
     #[serde(default)]
     pub recent_ratios: Vec<f64>,
-    /// What handing a batch over and back takes besides, in seconds.
+    /// Additional time to hand over a batch and its results, in seconds.
     #[serde(default)]
     pub overhead_batch_s: f64,
-    /// How long before it is seen a run has ended, as quantiles and seconds: what a gateway that shares its cores
-    /// waits for its turn. Requests wait as long before they are read. Empty: half of `overhead_batch_s`, and nothing.
+    /// Time from a run's end until the gateway sees it, as quantiles and seconds: a gateway that shares its cores
+    /// waits for its turn. Requests wait as long before they are read. Empty: half of `overhead_batch_s`, and 0.
     #[serde(default)]
     pub unseen: Vec<(f64, f64)>,
-    /// How long a replica pauses between two runs although the next is staged, as quantiles and seconds: while the gateway
-    /// has their core to itself. Empty: not at all.
+    /// Pause of a replica between two runs although the next is staged, as quantiles and seconds, while the gateway
+    /// uses its core. Empty: none.
     #[serde(default)]
     pub pauses: Vec<(f64, f64)>,
-    /// What a request takes of the gateway, in seconds: half to be read, half to be answered, one after the other for
-    /// all that come.
+    /// CPU time of the gateway per request, in seconds: half to read it, half to answer it, sequentially for all
+    /// requests.
     #[serde(default)]
     pub overhead_request_s: f64,
-    /// Whether requests share a run.
+    /// Whether requests share a batch.
     #[serde(default = "yes")]
     pub batched: bool,
-    /// Most rows of a batch.
+    /// Maximum rows per batch.
     #[serde(default = "usual_rows")]
     pub batch_rows_max: u32,
-    /// Most rows that wait.
+    /// Maximum rows in the queue.
     #[serde(default = "usual_queue")]
     pub queue_rows_max: usize,
-    /// Whether small batches may wait for returning callers.
+    /// Whether small batches may linger for returning callers.
     #[serde(default = "yes")]
     pub linger: bool,
-    /// Whether a replica that is far slower than the others is left out for a while.
+    /// Whether a replica that is far slower than the others is ejected for a while.
     #[serde(default = "yes")]
     pub ejection: bool,
-    /// Most batches that are copied to an idle replica because they take too long, as a share of all.
+    /// Maximum fraction of batches that are hedged.
     #[serde(default)]
     pub hedge_budget: f64,
-    /// The objective of requests that come to this model itself.
+    /// The objective of requests to this model itself.
     #[serde(default)]
     pub objective: Option<Objective>,
-    /// How much slower than the curve each replica is; as the curve where the list is short.
+    /// Slowdown of each replica relative to the curve; 1 for replicas not in the list.
     #[serde(default)]
     pub slowness: Vec<f64>,
 }
@@ -116,9 +116,9 @@ fn usual_queue() -> usize {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Objective {
-    /// From the first byte to the answer, in seconds.
+    /// From the first byte to the response, in seconds.
     pub latency_s: f64,
-    /// For so many of a hundred.
+    /// The percentage of requests.
     #[serde(default = "usual_percentile")]
     pub percentile: f64,
 }
@@ -127,7 +127,7 @@ fn usual_percentile() -> f64 {
     99.0
 }
 
-/// Steps over models, and one objective for the whole.
+/// Steps over models, with one end-to-end objective.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
@@ -138,8 +138,8 @@ pub struct Pipeline {
     pub objective: Option<Objective>,
     /// Its steps.
     pub steps: Vec<Step>,
-    /// What each step takes at a realistic batch, for the policies with shares; empty: the model's time at half of
-    /// its largest batch.
+    /// Relative time of each step at a realistic batch, for the policies with shares; empty: the model's time at
+    /// half of its largest batch.
     #[serde(default)]
     pub weights: Vec<f64>,
 }
@@ -152,10 +152,10 @@ pub struct Step {
     pub name: String,
     /// Names of models with their weights: one of them runs the step.
     pub models: Vec<(String, f64)>,
-    /// Positions of the steps that it follows.
+    /// Indices of the steps that it follows.
     #[serde(default)]
     pub after: Vec<usize>,
-    /// How likely it is to run. A step whose predecessors were all left out is left out too.
+    /// The probability that it runs. A step whose predecessors were all skipped is skipped too.
     #[serde(default = "surely")]
     pub probability: f64,
 }
@@ -170,35 +170,35 @@ fn surely() -> f64 {
 pub struct Source {
     /// The model or pipeline, by name.
     pub target: String,
-    /// When they come.
+    /// Their arrival times.
     pub process: Process,
-    /// Rows of each.
+    /// Rows per request.
     #[serde(default = "one")]
     pub rows: u32,
 }
 
-/// When requests come.
+/// An arrival process.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Process {
-    /// Independently of each other, so many a second.
+    /// Poisson.
     Poisson {
-        /// A second.
+        /// Rate in requests per second.
         rate: f64,
     },
-    /// With gamma-distributed times between them.
+    /// With gamma-distributed interarrival times.
     Gamma {
-        /// A second.
+        /// Rate in requests per second.
         rate: f64,
-        /// Coefficient of variation of the times between them; 1 is Poisson, above it are bursts.
+        /// Coefficient of variation of the interarrival times; 1 is Poisson, above it are bursts.
         cv: f64,
     },
-    /// So many, all at the start.
+    /// A number of requests at the start.
     AtOnce {
-        /// How many.
+        /// The number.
         count: u64,
     },
-    /// At these times.
+    /// At given times.
     Trace {
         /// (seconds, rows, tenant), in order of time.
         requests: Vec<(f64, u32, u32)>,
@@ -211,7 +211,7 @@ impl Scenario {
         self.policy.parse().map_err(|fault| wrong(format!("{fault}")))
     }
 
-    /// Finds what would make no sense later.
+    /// Validates the scenario.
     pub(crate) fn check(&self) -> Result<()> {
         positive("duration_s", self.duration_s)?;
         if self.models.is_empty() || self.arrivals.is_empty() {
@@ -279,7 +279,7 @@ impl Model {
         if self.curve.len() == 1 {
             return seconds(first.1 * rows / f64::from(first.0));
         }
-        // The two points that it lies between, or the nearest two.
+        // The two points around it, or the nearest two.
         let right = self.curve.iter().position(|point| f64::from(point.0) >= rows);
         let right = right.unwrap_or(self.curve.len() - 1).max(1);
         let ((x0, y0), (x1, y1)) = (self.curve[right - 1], self.curve[right]);
@@ -323,7 +323,7 @@ impl Pipeline {
         self.objective.map_or(Ok(()), Objective::check)
     }
 
-    /// Which step follows which.
+    /// The graph of the steps.
     pub(crate) fn graph(&self) -> Result<Graph> {
         let before = self.steps.iter().map(|step| step.after.clone()).collect();
         Graph::new(before).map_err(|fault| match fault {
@@ -361,12 +361,12 @@ impl Source {
     }
 }
 
-/// A fault of the scenario.
+/// An error of the scenario.
 pub(crate) fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, message.into())
 }
 
-/// `seconds` as a duration; as long as there is where it is longer than that.
+/// `seconds` as a duration, saturating.
 pub(crate) fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn times_lie_on_the_lines_between_points_and_beyond_them() {
+    fn times_are_linear_between_points_and_beyond_them() {
         let model = model(&[(2, 0.010), (4, 0.014), (8, 0.030)]);
         for (rows, millis) in [(1, 8), (2, 10), (3, 12), (6, 22), (16, 62)] {
             assert_eq!(model.mean(rows).as_millis(), millis, "{rows} rows");
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_that_makes_no_sense_is_refused_with_what_would() {
+    fn an_invalid_curve_is_refused_with_a_remedy() {
         for curve in [vec![], vec![(0, 1.0)], vec![(2, 0.1), (1, 0.2)], vec![(1, f64::NAN)]] {
             let fault = model(&curve).check().expect_err("nonsense");
             assert!(fault.to_string().contains("rows ascending"), "{fault}");
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_told_by_the_names_of_its_steps() {
+    fn a_cycle_is_reported_by_the_names_of_its_steps() {
         let step = |name: &str, after: &[usize]| Step {
             name: name.into(),
             models: vec![("m".into(), 1.0)],

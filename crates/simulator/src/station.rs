@@ -1,6 +1,7 @@
-//! One model: the scheduler that serves it, and replicas that take the time that the model's curve says.
+//! A station: one model's scheduler, and simulated replicas that take the time of its curve.
 //!
-//! Carries out the scheduler's actions as the server's dispatcher does. Knows nothing of pipelines.
+//! Reads arrivals and moments, hands on answered and refused requests. Carries out the scheduler's actions as the
+//! server's dispatcher does. Knows nothing of pipelines.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,27 +13,27 @@ use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 use crate::random::Random;
 use crate::scenario::{Model, seconds};
 
-/// Runs that a scheduler has learned from before the first request, as one of a warm server has.
+/// Number of runs that the scheduler has learned from before the first request, as in a warm server.
 const RUNS_BEFORE: u32 = 512;
 
-/// What is to happen at a station later.
+/// A scheduled event of a station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Moment {
-    /// A replica sees what was staged for it.
+    /// A replica sees a staged batch.
     Take(usize),
-    /// A run is over.
+    /// A run ends.
     End(usize),
-    /// The dispatcher sees that the oldest unseen run is over.
+    /// The dispatcher sees the end of the oldest unseen run.
     Seen(usize),
-    /// The scheduler wanted to be asked.
+    /// The scheduler's wake-up.
     Wake,
 }
 
-/// What a station asks of the world around it.
+/// The effects of a station on the world.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) later: Vec<(Time, Moment)>,
-    /// Who is answered, and when its run began.
+    /// Answered requests, and when their run began.
     pub(crate) done: Vec<(RequestId, Time)>,
     pub(crate) refused: Vec<RequestId>,
 }
@@ -48,20 +49,20 @@ struct Run {
 
 #[derive(Debug)]
 struct Machine {
-    /// How much slower than the curve it is.
+    /// Its slowdown relative to the curve.
     slowness: f64,
     /// The first executes once it has started.
     slots: VecDeque<Run>,
-    /// Over, but not seen yet.
+    /// Ended, but not seen yet.
     ended: VecDeque<Run>,
 }
 
-/// What was counted of one model.
+/// Counts of one model.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) busy: Duration,
     pub(crate) requests: u64,
-    /// Batches that were run a second time elsewhere.
+    /// Number of hedges.
     pub(crate) copies: u64,
     /// Batches by their rows.
     pub(crate) batches: Vec<u64>,
@@ -74,14 +75,14 @@ pub(crate) struct Station {
     pub(crate) counts: Counts,
     scheduler: Scheduler,
     machines: Vec<Machine>,
-    /// Half of what a hand-over and its way back take.
+    /// Half of the overhead per batch.
     half: Duration,
     /// Mean times by rows - 1.
     means: Vec<Duration>,
     random: Random,
-    /// For how long the gateway waits, and replicas for it: drawn apart, so that it changes no execution.
+    /// Draws of the gateway's and the replicas' waits: separate, so that they change no execution time.
     turns: Random,
-    /// Which of the model's ratios is next.
+    /// The index of the next replayed ratio.
     replayed: Option<usize>,
     rows: VecDeque<(u64, u32)>,
     wake: Option<Time>,
@@ -89,7 +90,7 @@ pub(crate) struct Station {
 }
 
 impl Station {
-    /// A station whose replicas are warm, and whose scheduler knows the model as one that has served for a while.
+    /// A station with warm replicas, and a scheduler that knows the model.
     pub(crate) fn new(model: Model, policy: Policy, seed: u64, number: u64) -> Station {
         let objective = model.objective.map(|objective| inferd_scheduler::Objective {
             latency: seconds(objective.latency_s),
@@ -136,7 +137,7 @@ impl Station {
     fn learn(&mut self) {
         let most = if self.model.batched { self.model.batch_rows_max } else { 1 };
         for run in 0..RUNS_BEFORE {
-            // Small and large ones alike: 1, 2, 4 … and evenly in between.
+            // Small and large ones: 1, 2, 4 … and evenly spaced ones.
             let rows = if run % 2 == 0 {
                 1 << (run / 2 % 16)
             } else {
@@ -152,14 +153,14 @@ impl Station {
         }
     }
 
-    /// What one run of `rows` takes.
+    /// The duration of one run of `rows`.
     fn draw(&mut self, rows: u32) -> Duration {
         let known = self.means.get(rows as usize - 1).copied();
         let mean = known.unwrap_or_else(|| self.model.mean(rows));
         self.ratio().map_or(mean, |ratio| mean.mul_f64(ratio))
     }
 
-    /// What the next run takes relative to the mean; `None` where all take the same.
+    /// The ratio of the next run to the mean; `None` if all take the mean.
     fn ratio(&mut self) -> Option<f64> {
         let ratios = &self.model.recent_ratios;
         if ratios.is_empty() {
@@ -175,26 +176,26 @@ impl Station {
         self.turns.value(&self.model.unseen).map(seconds)
     }
 
-    /// How often a replica was left out for a while.
+    /// Number of ejections.
     pub(crate) fn ejections(&self) -> u64 {
         self.scheduler.snapshot().ejections
     }
 
-    /// What the scheduler expects of a newcomer.
+    /// The scheduler's estimate for a new request.
     pub(crate) fn estimate(&self, now: Time) -> StepEstimate {
         self.scheduler.estimate(now)
     }
 
-    /// A request comes to the scheduler.
+    /// A request arrives at the scheduler.
     pub(crate) fn arrive(&mut self, now: Time, arrival: Arrival, effects: &mut Effects) {
         self.counts.requests += 1;
         if arrival.rows > 1 {
             self.rows.push_back((arrival.request.0, arrival.rows));
         }
-        self.tell(now, Event::Arrived(arrival), effects);
+        self.send(now, Event::Arrived(arrival), effects);
     }
 
-    /// Nothing more happens at this instant: the scheduler decides.
+    /// The scheduler decides, after the last event of an instant.
     pub(crate) fn decide(&mut self, now: Time, effects: &mut Effects) {
         let mut actions = std::mem::take(&mut self.actions);
         self.scheduler.decide(now, &mut actions);
@@ -202,7 +203,7 @@ impl Station {
         self.actions = actions;
     }
 
-    /// Something that was to happen happens; whether it concerns the scheduler.
+    /// Handles a scheduled event; returns whether it concerns the scheduler.
     pub(crate) fn happen(&mut self, now: Time, moment: Moment, effects: &mut Effects) -> bool {
         match moment {
             Moment::Take(machine) => self.take(now, machine, effects),
@@ -213,7 +214,7 @@ impl Station {
         true
     }
 
-    fn tell(&mut self, now: Time, event: Event, effects: &mut Effects) {
+    fn send(&mut self, now: Time, event: Event, effects: &mut Effects) {
         let mut actions = std::mem::take(&mut self.actions);
         self.scheduler.on_event(now, event, &mut actions);
         self.carry_out(now, &mut actions, effects);
@@ -267,7 +268,7 @@ impl Station {
         }
     }
 
-    /// Rows of a request; those of one row are not kept.
+    /// Rows of a request; requests of one row are not stored.
     fn rows_of(&mut self, request: RequestId) -> u32 {
         let at = self.rows.binary_search_by_key(&request.0, |(id, _)| *id);
         at.map_or(1, |at| self.rows[at].1)
@@ -285,19 +286,19 @@ impl Station {
         let slots = &mut self.machines[replica.0 as usize].slots;
         match slots.iter_mut().find(|run| run.batch == batch && run.started.is_none()) {
             Some(run) => run.requests.extend(sized),
-            None => self.tell(now, Event::Returned { requests }, effects),
+            None => self.send(now, Event::Returned { requests }, effects),
         }
     }
 
     fn withdraw(&mut self, now: Time, replica: ReplicaId, batch: BatchId, effects: &mut Effects) {
         let slots = &mut self.machines[replica.0 as usize].slots;
-        // Whoever has started it has said so before.
+        // A replica that has started it has reported that before.
         let Some(at) = slots.iter().position(|run| run.batch == batch && run.started.is_none()) else {
             return;
         };
         let Some(run) = slots.remove(at) else { return };
         let requests = run.requests.into_iter().map(|(request, _)| request).collect();
-        self.tell(now, Event::Withdrawn { replica, batch, requests }, effects);
+        self.send(now, Event::Withdrawn { replica, batch, requests }, effects);
     }
 
     fn take(&mut self, now: Time, machine: usize, effects: &mut Effects) {
@@ -312,7 +313,7 @@ impl Station {
         }
         self.count(rows, takes);
         effects.later.push((now + takes, Moment::End(machine)));
-        self.tell(now, Event::Taken { replica: ReplicaId(machine as u32), batch }, effects);
+        self.send(now, Event::Taken { replica: ReplicaId(machine as u32), batch }, effects);
     }
 
     fn count(&mut self, rows: u32, takes: Duration) {
@@ -350,7 +351,7 @@ impl Station {
             execution: run.takes,
             ok: true,
         };
-        self.tell(now, finished, effects);
+        self.send(now, finished, effects);
     }
 
     /// No request before `oldest` is here any more.

@@ -1,6 +1,6 @@
-//! The virtual clock, and the way of every request through its steps.
+//! The virtual clock, and the path of every request through its steps.
 //!
-//! Reads a scenario, hands back a report. Decides nothing about batches: that is each station's scheduler.
+//! Reads a scenario, hands on a report. Decides nothing about batches: that is each station's scheduler.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -21,22 +21,22 @@ use crate::station::{Effects, Moment, Station};
 /// Instants between two reports of progress.
 const PROGRESS_EVERY: u64 = 1 << 14;
 
-/// A request on its way.
+/// A request in progress.
 #[derive(Clone, Copy, Debug)]
 struct Request {
     target: u32,
     rows: u32,
     tenant: u32,
-    /// When it came, and when the gateway had read it.
+    /// When it arrived, and when the gateway had read it.
     came: Time,
     arrived: Time,
-    /// Steps that are done or left out, and those that ran, as bits.
+    /// Bit sets of the steps that are done or skipped, and of those that ran.
     settled: u64,
     ran: u64,
     over: bool,
 }
 
-/// One step of one request, at a station. Its number is what the station's scheduler knows it by.
+/// One step of one request, at a station. Its number is its id in the station's scheduler.
 #[derive(Clone, Copy, Debug)]
 struct Ticket {
     request: u64,
@@ -46,7 +46,7 @@ struct Ticket {
     over: bool,
 }
 
-/// What was counted of one target.
+/// Counts of one target.
 #[derive(Debug, Default)]
 struct Tally {
     requests: u64,
@@ -57,7 +57,7 @@ struct Tally {
     steps: Vec<Histogram>,
 }
 
-/// Items by a number that grows; those at the old end are dropped once they are over.
+/// Items by an increasing number; old ones are dropped once they are done.
 #[derive(Debug)]
 struct Window<T> {
     first: u64,
@@ -86,11 +86,11 @@ impl<T> Window<T> {
     }
 }
 
-/// Runs `scenario` to its end. `progress` is told now and then what share of the time has passed, and ends the
-/// simulation by `false`.
+/// Runs `scenario` to its end. `progress` is called occasionally with the fraction of the time that has passed, and
+/// ends the simulation by `false`.
 ///
 /// # Errors
-/// `InvalidInput` where the scenario makes no sense, with what would; also where `progress` ended it.
+/// `InvalidInput` if the scenario is invalid, with a remedy, or if `progress` ended it.
 pub fn simulate(scenario: &Scenario, progress: &mut dyn FnMut(f64) -> bool) -> Result<Report> {
     scenario.check()?;
     let policy = scenario.policy()?;
@@ -103,10 +103,10 @@ pub fn simulate(scenario: &Scenario, progress: &mut dyn FnMut(f64) -> bool) -> R
         if instants.is_multiple_of(PROGRESS_EVERY) {
             let share = now.since(Time::ZERO).as_secs_f64() / end;
             if !progress(share.min(1.0)) {
-                return Err(wrong("the simulation was ended before it was through"));
+                return Err(wrong("the simulation was cancelled"));
             }
         }
-        world.live(now);
+        world.step(now);
     }
     Ok(world.report(scenario))
 }
@@ -119,9 +119,9 @@ struct World {
     sent: Vec<usize>,
     stations: Vec<Station>,
     arrivals: Arrivals,
-    /// Until when the gateway reads and answers what it has already.
+    /// When the gateway will have done its present work.
     gateway_free: Time,
-    /// Requests that have come, and when each will have been read: one after the other.
+    /// Requests that have arrived, and when each will have been read, sequentially.
     reading: VecDeque<(Time, Time, Coming)>,
     moments: BinaryHeap<Reverse<(Time, u64, u16, Moment)>>,
     sequence: u64,
@@ -129,9 +129,9 @@ struct World {
     tickets: Window<Ticket>,
     tallies: Vec<Tally>,
     waits: Vec<Histogram>,
-    /// For splitters and conditions.
+    /// For weighted choices and conditions.
     random: Random,
-    /// Stations at which something happened at this instant.
+    /// Stations with an event at this instant.
     touched: Vec<u16>,
     effects: Effects,
     estimates: Vec<StepEstimate>,
@@ -168,15 +168,15 @@ impl World {
         }
     }
 
-    /// When something happens next.
+    /// The time of the next event.
     fn next(&self) -> Option<Time> {
         let moment = self.moments.peek().map(|Reverse((at, ..))| *at);
         let read = self.reading.front().map(|(at, ..)| *at);
         [moment, read, self.arrivals.peek()].into_iter().flatten().min()
     }
 
-    /// All that happens at `now`; then the schedulers decide.
-    fn live(&mut self, now: Time) {
+    /// Handles all events at `now`; then the schedulers decide.
+    fn step(&mut self, now: Time) {
         self.now = now;
         while let Some(Reverse((at, _, station, moment))) = self.moments.peek().copied() {
             if at > now {
@@ -214,7 +214,7 @@ impl World {
         }
     }
 
-    /// Carries out what a station asked for.
+    /// Carries out a station's effects.
     fn settle(&mut self, station: u16, mut effects: Effects) {
         for (at, moment) in effects.later.drain(..) {
             self.sequence += 1;
@@ -230,7 +230,7 @@ impl World {
                 self.refuse(number);
             }
         }
-        // Empty again: kept for the next time.
+        // Empty again: kept for reuse.
         self.effects = effects;
     }
 
@@ -248,7 +248,7 @@ impl World {
             over: false,
         };
         let number = self.requests.push(request);
-        if self.is_hopeless(target) {
+        if self.should_refuse(target) {
             self.refuse(number);
             return;
         }
@@ -259,8 +259,8 @@ impl World {
         }
     }
 
-    /// Whether a pipeline's door refuses a newcomer.
-    fn is_hopeless(&mut self, target: usize) -> bool {
+    /// Whether a pipeline's admission refuses a new request.
+    fn should_refuse(&mut self, target: usize) -> bool {
         if self.policy != Policy::Slack || self.targets[target].deadlines.is_none() {
             return false;
         }
@@ -273,14 +273,14 @@ impl World {
     fn estimate(&mut self, target: usize) {
         self.estimates.clear();
         for step in &self.targets[target].steps {
-            // A splitter's weightiest model stands for all of them.
+            // The model with the largest weight stands for all of a step.
             let station = step.stations.iter().zip(&step.weights).max_by(|one, two| one.1.total_cmp(two.1));
             let estimate = station.map(|(station, _)| self.stations[*station].estimate(self.now));
             self.estimates.push(estimate.unwrap_or_default());
         }
     }
 
-    /// A request enters a step, or leaves it out.
+    /// A request enters a step, or skips it.
     fn enter(&mut self, number: u64, position: usize) {
         let Some(request) = self.requests.get(number).filter(|request| !request.over).copied() else {
             return;
@@ -339,7 +339,7 @@ impl World {
         self.leave(ticket.request, ticket.step as usize, true);
     }
 
-    /// A step of a request is done or left out: those that follow it are entered once all before them are.
+    /// A step of a request is done or skipped: its successors are entered once all their predecessors are.
     fn leave(&mut self, number: u64, position: usize, ran: bool) {
         let Some(request) = self.requests.get(number) else { return };
         request.settled |= 1 << position;
@@ -380,13 +380,12 @@ impl World {
         }
     }
 
-    /// How long a request waited to be seen, before it was read.
+    /// How long a request waited before it was read.
     fn unseen(&mut self, target: usize) -> Duration {
         self.first_station(target).and_then(Station::unseen).unwrap_or_default()
     }
 
-    /// The gateway reads or answers one request of `target`, after all that it has to do already: half of what a request
-    /// costs it.
+    /// The gateway reads or answers one request of `target`, after its present work: half of the cost per request.
     fn pass_gateway(&mut self, target: usize) {
         let half = self.first_station(target).map_or(0.0, |station| station.model.overhead_request_s / 2.0);
         self.gateway_free = self.gateway_free.max(self.now) + seconds(half);

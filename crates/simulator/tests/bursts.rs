@@ -1,16 +1,16 @@
-//! Bursts: how many of them are met, beside what could be.
+//! Bursts: how many requests are met, compared with the optimum.
 
 use std::time::Duration;
 
 use inferd_simulator::{Scenario, fewest_missed, simulate};
 use serde_json::json;
 
-/// What a batch takes: 1.3 ms and 0.0875 ms a row.
+/// Execution time of a batch: 1.3 ms and 0.0875 ms per row.
 fn takes(rows: u32) -> f64 {
     0.0013 + 0.0000875 * f64::from(rows)
 }
 
-/// How many of `arrivals` are not in time with the product's own policy.
+/// How many of `arrivals` are late with the default policy.
 fn missed(arrivals: &[f64], rows_max: u32) -> u64 {
     let requests: Vec<_> = arrivals.iter().map(|at| (*at, 1, 0)).collect();
     let curve: Vec<_> = (1..=rows_max).map(|rows| (rows, takes(rows))).collect();
@@ -22,7 +22,7 @@ fn missed(arrivals: &[f64], rows_max: u32) -> u64 {
         "duration_s": 100.0,
     }))
     .expect("a scenario");
-    let report = simulate(&scenario, &mut |_| true).expect("it makes sense");
+    let report = simulate(&scenario, &mut |_| true).expect("a valid scenario");
     report.targets[0].requests - report.targets[0].met
 }
 
@@ -36,14 +36,14 @@ fn fewest(arrivals: &[f64], rows_max: u32) -> u64 {
 fn of_a_burst_on_an_idle_replica_as_many_are_met_as_can_be() {
     let burst = [1.0; 400];
     let (missed, fewest) = (missed(&burst, 128), fewest(&burst, 128));
-    // Two batches of 128 end in time. The plan for lasting load has batches of 112, of which two do.
+    // Two batches of 128 end in time. The plan for a lasting load has batches of 112, of which two do.
     assert_eq!(fewest, 400 - 256);
     assert!(missed <= fewest + 8, "{missed} missed, {fewest} must be");
 }
 
 #[test]
 fn more_bursts_are_met_in_larger_batches_and_little_is_left_to_gain() {
-    // Again and again 150 at once, and 600 more within the 68 ms after.
+    // Repeatedly 150 at once, and 600 more within the 68 ms after.
     let second = |second: u32| {
         (0..10u32).flat_map(move |tenth| {
             let at = f64::from(second) + f64::from(tenth) / 10.0;

@@ -1,4 +1,4 @@
-//! Whole simulations: known queues, pipelines of every form, faults of scenarios.
+//! Whole simulations: known queues, pipelines of every form, invalid scenarios.
 
 use inferd_simulator::{Report, Scenario, simulate};
 use serde_json::{Value, json};
@@ -8,14 +8,14 @@ fn scenario(value: Value) -> Scenario {
 }
 
 fn run(value: Value) -> Report {
-    simulate(&scenario(value), &mut |_| true).expect("it makes sense")
+    simulate(&scenario(value), &mut |_| true).expect("a valid scenario")
 }
 
 fn model(name: &str, fixed_s: f64, row_s: f64) -> Value {
     json!({"name": name, "curve": [[1, fixed_s + row_s], [32, fixed_s + 32.0 * row_s]]})
 }
 
-/// `value` with the fields of `more` put in.
+/// `value` with the fields of `more`.
 fn with(mut value: Value, more: Value) -> Value {
     let fields = more.as_object().expect("fields").clone();
     value.as_object_mut().expect("fields").extend(fields);
@@ -182,7 +182,7 @@ fn a_slow_replica_slows_its_own_requests_only() {
 }
 
 #[test]
-fn what_makes_no_sense_is_told_with_what_would() {
+fn an_invalid_scenario_is_refused_with_a_remedy() {
     let good = one_model(model("m", 0.01, 0.0), json!({"poisson": {"rate": 1.0}}));
     let faults = [
         (json!({"policy": "fifo"}), "unknown policy 'fifo'; known are equal_division"),
@@ -202,23 +202,25 @@ fn what_makes_no_sense_is_told_with_what_would() {
 }
 
 #[test]
-fn progress_is_told_and_can_end_it() {
+fn progress_is_reported_and_can_cancel() {
     let load = scenario(one_model(model("m", 0.001, 0.0), json!({"poisson": {"rate": 2000.0}})));
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     simulate(&load, &mut |share| {
-        told.push(share);
+        reported.push(share);
         true
     })
-    .expect("it makes sense");
+    .expect("a valid scenario");
     assert!(
-        told.len() > 3 && told.is_sorted() && told.iter().all(|share| (0.0..=1.0).contains(share)),
-        "{told:?}"
+        reported.len() > 3
+            && reported.is_sorted()
+            && reported.iter().all(|share| (0.0..=1.0).contains(share)),
+        "{reported:?}"
     );
     let ended = simulate(&load, &mut |_| false).expect_err("ended");
-    assert!(ended.to_string().contains("ended"), "{ended}");
+    assert!(ended.to_string().contains("cancelled"), "{ended}");
 }
 
-/// Four replicas of 2 ms and so many requests a second, with a wide margin to the objective.
+/// Four replicas of 2 ms and so many requests per second, with a wide margin to the objective.
 fn four(rate: f64, more: Value) -> Report {
     let model = with(
         model("m", 0.002, 0.0),
@@ -228,7 +230,7 @@ fn four(rate: f64, more: Value) -> Report {
 }
 
 #[test]
-fn a_replica_that_is_far_slower_than_the_others_is_left_out() {
+fn a_replica_that_is_far_slower_than_the_others_is_ejected() {
     let slow = json!([1.0, 1.0, 1.0, 20.0]);
     let without = four(650.0, json!({"slowness": slow, "ejection": false}));
     let with = four(650.0, json!({"slowness": slow}));
@@ -240,7 +242,7 @@ fn a_replica_that_is_far_slower_than_the_others_is_left_out() {
 
 #[test]
 fn slow_times_last_as_long_as_they_were_measured_to() {
-    // A half of the mean and three times that, each as often: in a row of two hundred, or one by one.
+    // Half of the mean and three times that, equally often: two hundred in a row, or one by one.
     let ratios: Vec<f64> = (0..400).map(|run| if run < 200 { 0.5 } else { 1.5 }).collect();
     let load = |more: Value| {
         let model = with(model("m", 0.002, 0.0002), with(json!({"batched": false}), more));
@@ -284,7 +286,7 @@ fn a_storm_of_slow_runs_draws_no_storm_of_copies() {
 }
 
 #[test]
-fn many_replicas_of_whom_two_are_looked_at_carry_as_much_each_as_few_of_whom_all_are() {
+fn many_replicas_with_two_random_choices_carry_as_much_each_as_few_with_all() {
     let attainment = |replicas: u32| {
         let paces: Vec<f64> = (0..replicas).map(|replica| if replica % 3 == 0 { 1.6 } else { 1.0 }).collect();
         let model = with(

@@ -1,4 +1,4 @@
-//! Chance that replays.
+//! Reproducible random numbers.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! Measures what a batch costs between gateway and worker: `cargo run --release --example round_trip`.
+//! Measures the cost of a batch between gateway and worker: `cargo run --release --example round_trip`.
 //!
-//! Starts itself again as a worker that copies one small input to its output. Prints the time of a round trip with
-//! one batch in flight (both sides sleep in between), then the gateway's own time per batch and per request with two
-//! in flight.
+//! Starts itself as a worker that copies one small input to its output. Prints the time of a round trip with one
+//! batch in flight (both sides sleep in between), then the gateway's CPU time per batch and per request with two in
+//! flight.
 #![allow(unsafe_code, reason = "the worker copies between addresses in the arena")]
 
 use std::time::Duration;
@@ -99,7 +99,7 @@ async fn measure() {
     }
 }
 
-/// What this process has used so far.
+/// CPU time of this process.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)

@@ -1,7 +1,7 @@
-//! How one tensor of a slot is described in shared memory, and what of a worker's description is believed.
+//! Descriptors: how a tensor of a slot is described in shared memory.
 //!
-//! Reads bytes that were copied out of the arena, hands back places that are certain to lie inside it.
-//! Knows nothing of mappings: it is a function of values, so that it can be tested with every kind of garbage.
+//! Reads bytes that were copied out of the arena, hands on locations that are inside it. Knows nothing of mappings:
+//! it consists of pure functions, so that it can be tested with arbitrary bytes.
 
 use inferd_types::{DataType, Shape, Signature, element_count};
 use smallvec::SmallVec;
@@ -16,14 +16,14 @@ pub(crate) const ARENA: u32 = 0;
 pub(crate) struct Descriptor {
     pub(crate) datatype: DataType,
     pub(crate) shape: Shape,
-    /// Which memory it is in.
+    /// The segment that holds it.
     pub(crate) segment: u32,
     pub(crate) offset: u64,
     pub(crate) len: u64,
 }
 
 impl Descriptor {
-    /// As it stands in memory.
+    /// Its form in memory.
     pub(crate) fn encode(&self) -> [u8; DESCRIPTOR_BYTES] {
         assert!(self.shape.len() <= RANK_MAX, "shapes are checked before they are staged");
         let mut out = [0; DESCRIPTOR_BYTES];
@@ -38,7 +38,7 @@ impl Descriptor {
         out
     }
 
-    /// `Ok(None)` where nothing was described; an error names what is impossible.
+    /// `Ok(None)` if nothing is described; an error says what is impossible.
     pub(crate) fn decode(bytes: &[u8; DESCRIPTOR_BYTES]) -> Result<Option<Descriptor>, &'static str> {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
@@ -56,7 +56,7 @@ impl Descriptor {
     }
 }
 
-/// Which memory a descriptor says its tensor is in. Not checked.
+/// The segment of a descriptor's tensor. Not checked.
 pub(crate) fn segment_of(descriptor: &[u8]) -> u32 {
     descriptor
         .get(8..12)
@@ -64,7 +64,7 @@ pub(crate) fn segment_of(descriptor: &[u8]) -> u32 {
         .map_or(ARENA, |bytes| u32::from_le_bytes(*bytes))
 }
 
-/// Memory in which outputs of a slot may lie.
+/// Memory in which outputs of a slot may be.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputRoom {
     /// 0 for the arena.
@@ -75,27 +75,27 @@ pub struct OutputRoom {
     pub end: usize,
 }
 
-/// An output that lies inside one of the rooms and is what the signature says.
+/// An output that is inside one of the rooms and matches the signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
     /// The element type.
     pub datatype: DataType,
     /// The dimensions.
     pub shape: Shape,
-    /// Which memory it is in.
+    /// The segment that holds it.
     pub segment: u32,
-    /// First byte in there.
+    /// First byte in the segment.
     pub offset: usize,
     /// Number of bytes.
     pub len: usize,
 }
 
-/// Why descriptors are not believed.
+/// Why descriptors are rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// They make no sense: the worker's memory is corrupt, or it is hostile.
+    /// They are invalid: the worker's memory is corrupt, or it is hostile.
     Broken(&'static str),
-    /// The model gave something other than it promised.
+    /// The model gave an output that does not match its signature.
     Model(String),
 }
 
@@ -131,7 +131,7 @@ pub fn check_outputs(
                 spec.name
             )));
         }
-        // Dimension 0 of a batched model is the batch's, whatever the signature says.
+        // Dimension 0 of a batched model counts rows, whatever the signature says.
         let skip = usize::from(signature.batched());
         let fits = shape.len() == spec.shape.len()
             && spec.shape.iter().zip(shape).skip(skip).all(|(want, got)| *want < 0 || *want as u64 == *got);
@@ -147,7 +147,7 @@ pub fn check_outputs(
     Ok(found)
 }
 
-/// Where an output lies, if it lies inside a room and is as long as its shape says.
+/// The location of an output, if it is inside a room and its length matches its shape.
 fn locate(output: &Descriptor, rooms: &[OutputRoom]) -> Result<Located, Fault> {
     let count = element_count(&output.shape).map_err(|_| Fault::Broken("a shape that overflows"))?;
     if let Some(size) = output.datatype.size()
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_the_promise_is_located() {
+    fn what_matches_the_signature_is_located() {
         assert_eq!(check(&output()).unwrap()[0].offset, 128);
         assert!(check(&Descriptor { segment: 7, offset: 0, ..output() }).is_ok());
     }
 
     #[test]
-    fn what_lies_outside_of_its_room_is_broken() {
+    fn what_is_outside_of_its_room_is_broken() {
         for (segment, offset) in
             [(0, 0), (0, 1024), (0, 1 << 40), (0, u64::MAX - 8), (7, 64), (8, 128), (0, 129)]
         {

@@ -1,9 +1,9 @@
-//! How the two sides wake each other: an eventfd towards the gateway, a futex in the arena towards a worker.
+//! Wake-ups: an eventfd towards the gateway, a futex in the arena towards a worker.
 //!
-//! Both are skipped unless the other side has said that it sleeps. The order that makes this safe is the same on
-//! both sides: *say that you sleep, full fence, look once more, sleep* against *publish, full fence, look whether
-//! the other sleeps*. One of the two always sees the other.
-//! Knows nothing of slots.
+//! Reads the sleep words in the arena, hands on wake-ups. Both are skipped unless the other side has announced that
+//! it sleeps. The order that makes this safe is the same on both sides: *announce sleep, full fence, check once
+//! more, sleep* against *publish, full fence, check whether the other sleeps*. One of the two always sees the
+//! other. Knows nothing of slots.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,47 +18,48 @@ use tokio::io::unix::AsyncFd;
 
 use crate::socket::readable;
 
-/// One eventfd that all workers of one model ring; given to each of them. Clones are the same bell.
+/// One eventfd that all workers of one model ring; each of them has a copy. Clones are the same doorbell.
 ///
-/// It is registered edge-triggered: every ring is an edge. The workers that share a bell run the same model, so one
-/// that misuses it harms its own model alone.
+/// It is registered edge-triggered: every ring is an edge. Only workers of one model share a doorbell, so misuse
+/// harms that model alone.
 #[derive(Clone, Debug)]
 pub struct Doorbell {
     event: Arc<AsyncFd<OwnedFd>>,
 }
 
 impl Doorbell {
-    /// A bell nobody has rung. Must be called inside a tokio runtime.
+    /// A doorbell that has not been rung. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// When the process is out of file descriptors.
+    /// If the process is out of file descriptors.
     pub fn new() -> io::Result<Doorbell> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Doorbell { event: Arc::new(readable(event)?) })
     }
 
-    /// Waits until a worker has rung since the last call. May return without cause.
+    /// Waits until a worker has rung since the last call. May return spuriously.
     pub async fn rung(&self) {
         match self.event.readable().await {
             Ok(mut guard) => {
                 guard.clear_ready();
-                // Silences it for `any_rung`. Whoever rings in between has published before, and the caller looks after.
+                // Clears it for `any_rung`. A worker that rings in between has published before, and the caller
+                // checks afterwards.
                 let _ = rustix::io::read(self.event.get_ref(), &mut [0; 8]);
             }
-            // The runtime is shutting down: nobody will ring any more, and the caller is about to be dropped.
+            // The runtime is shutting down: the caller is about to be dropped.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Blocks the thread until one of `bells` has rung and nobody has heard it by [`Doorbell::rung`], or `time` is over.
+    /// Blocks the thread until one of `bells` rings without [`Doorbell::rung`] having consumed it, or for `time`.
     pub fn any_rung<'a>(bells: impl Iterator<Item = &'a Doorbell>, time: Duration) {
         let mut bells: SmallVec<[PollFd<'_>; 4]> =
             bells.map(|bell| PollFd::new(bell.event.get_ref(), PollFlags::IN)).collect();
-        // An error is a reason to go on and look, as a ring is.
+        // The caller checks after an error as after a ring.
         let _ = poll(&mut bells, Timespec::try_from(time).ok().as_ref());
     }
 
-    /// What a worker is given.
+    /// The descriptor for a worker.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.event.get_ref().as_fd()
     }
@@ -66,7 +67,7 @@ impl Doorbell {
 
 /// Rings the gateway.
 pub(crate) fn ring(event: &OwnedFd) {
-    // A counter that is full can't be added to, but then it has been rung often enough.
+    // A full counter can't be increased, but then it has been rung often enough.
     let _ = rustix::io::write(event, &1u64.to_ne_bytes());
 }
 
@@ -78,12 +79,12 @@ pub(crate) fn wake(sleeping: &AtomicU32) {
     }
 }
 
-/// Sleeps on `sleeping` until woken, unless `ready` says after the announcement that there is work.
+/// Sleeps on `sleeping` until woken, unless `ready` finds work after the announcement.
 pub(crate) fn sleep(sleeping: &AtomicU32, ready: impl Fn() -> bool) {
     sleeping.store(1, Ordering::Relaxed);
     fence(Ordering::SeqCst);
     if !ready() {
-        // Returns at once where the word is 0 again; a signal or a stray wake makes the caller look once more.
+        // Returns at once if the word is 0 again; after a signal or a spurious wake the caller checks once more.
         let _ = futex::wait(sleeping, futex::Flags::empty(), 1, None);
     }
     sleeping.store(0, Ordering::Relaxed);
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_blocked_thread_hears_the_bells_that_nobody_has_heard() {
+    async fn a_blocked_thread_wakes_for_rings_that_were_not_consumed() {
         let (bells, clock) = ([Doorbell::new().unwrap(), Doorbell::new().unwrap()], Clock::start());
         let hears = |limit| {
             let began = clock.now();
@@ -116,7 +117,7 @@ mod tests {
         };
         ring(bells[1].event.get_ref());
         assert!(hears(Duration::from_secs(60)));
-        assert!(hears(Duration::from_secs(60)), "to hear it so takes it from nobody");
+        assert!(hears(Duration::from_secs(60)), "waking a blocked thread consumes no ring");
         bells[1].rung().await;
         assert!(!hears(Duration::from_millis(1)));
     }
@@ -128,7 +129,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for round in 1..=rounds {
-                    // The answer to the round before: publish only when it was seen.
+                    // The response to the previous round: publish only once it was seen.
                     while work.load(Ordering::Acquire) != 2 * (round - 1) {
                         std::thread::yield_now();
                     }

@@ -1,7 +1,7 @@
-//! How a worker is given batches and gives results back.
+//! Exchanges batches and results with a worker.
 //!
-//! Reads the tensors of requests, writes them into the arena as one batch; reads what the worker gave back.
-//! Knows nothing of why a batch is staged, and believes nothing the worker writes.
+//! Reads the tensors of requests and writes them into the arena as one batch; reads what the worker wrote and hands
+//! on results. Does not know why a batch is staged, and trusts nothing that the worker writes.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::staging::Plan;
 use crate::word::{State, Word};
 use crate::{Outputs, doorbell, staging};
 
-/// Nothing is unseen for longer; a worker that says so errs.
+/// Upper bound of the time between a batch's end and its being seen; a worker that reports more is wrong.
 const UNSEEN_MAX: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Opens a batch on a free slot and rings the worker. Each request is its inputs in the signature's order.
+    /// Opens a batch on a free slot and wakes the worker. Each request is its inputs in the signature's order.
     ///
     /// # Errors
     /// See [`StageError`].
@@ -53,7 +53,7 @@ impl Worker {
         let word = Word::new(slots.generation, State::Open, rows);
         let messages = self.link.opened(slot, word.generation);
         slots.mapping.u64(place.head + head::MESSAGES).store(messages, Ordering::Relaxed);
-        // Rows and descriptors come before the word: whoever sees it OPEN sees them.
+        // Rows and descriptors are written before the word: a worker that sees OPEN sees them.
         slots.mapping.u64(place.head + head::WORD).store(word.pack(), Ordering::Release);
         doorbell::wake(slots.mapping.u32(WORKER_SLEEPING));
         slots.staged[slot] =
@@ -61,11 +61,12 @@ impl Worker {
         Ok(SlotId::ALL[slot])
     }
 
-    /// The memory for the inputs of a batch: whether there is room for more rows, and the segment if not the arena.
+    /// The memory for the inputs of a batch: whether there is room for more rows, and the segment unless it is the
+    /// arena.
     fn room_for(&self, slot: usize, plan: Plan) -> Result<(bool, Option<Segment>), StageError> {
         let arena = self.slots.layout.slots[slot].inputs.bytes;
-        // Best in the arena with room for more rows; else in a segment with such room, unless that is large; else
-        // exactly what is there.
+        // In order of preference: the arena with room for more rows, a segment with such room unless that is large,
+        // the exact size.
         let (roomy, bytes) = match (plan.roomy_bytes, plan.exact_bytes) {
             (roomy, _) if roomy <= arena => return Ok((true, None)),
             (roomy, _) if roomy <= self.link.slot_max() / 2 => (true, roomy),
@@ -86,7 +87,7 @@ impl Worker {
         }
     }
 
-    /// Adds to a batch that is still open.
+    /// Appends to an open batch.
     pub fn append(&mut self, slot: SlotId, requests: &[&[Tensor]]) -> AppendOutcome {
         let slots = &mut self.slots;
         let Some(staged) = &mut slots.staged[slot.index()] else { return AppendOutcome::TakenAlready };
@@ -104,7 +105,7 @@ impl Worker {
             _ => return AppendOutcome::NoRoom,
         };
         let memory = staged.segment.as_ref().map_or(&slots.mapping, |segment| &segment.mapping);
-        // Should the worker take the batch meanwhile, these bytes lie beyond its rows.
+        // If the worker takes the batch meanwhile, these bytes are beyond its rows.
         staging::write_rows(memory, &staged.inputs, staged.word.rows, requests);
         let grown = Word { rows, ..staged.word };
         match word.compare_exchange(staged.word.pack(), grown.pack(), Ordering::Release, Ordering::Relaxed) {
@@ -116,7 +117,7 @@ impl Worker {
         }
     }
 
-    /// Takes an open batch back, whole; the slot is free then. False: the worker has it already.
+    /// Withdraws an open batch whole; the slot is free then. False: the worker has taken it already.
     pub fn withdraw(&mut self, slot: SlotId) -> bool {
         let slots = &mut self.slots;
         let Some(staged) = &slots.staged[slot.index()] else { return false };
@@ -136,8 +137,8 @@ impl Worker {
         true
     }
 
-    /// Sets `rows` rows from `first_row` on of an input that has one byte for each row, in a batch that may be running:
-    /// a message to whoever looks. Does nothing where there is no such input or row.
+    /// Sets `rows` rows from `first_row` on of an input with one byte per row, in a batch that may be running. Does
+    /// nothing if there is no such input or row.
     pub fn mark(&mut self, slot: SlotId, input: usize, first_row: u32, rows: u32) {
         let slots = &self.slots;
         let Some(staged) = &slots.staged[slot.index()] else { return };
@@ -149,7 +150,7 @@ impl Worker {
         }
     }
 
-    /// Where a slot stands now. Cheap: one load of shared memory, unless a batch is done.
+    /// The state of a slot. Cheap: one load of shared memory, unless a batch is done.
     pub fn poll(&mut self, slot: SlotId) -> SlotState {
         let slots = &mut self.slots;
         let Some(staged) = &mut slots.staged[slot.index()] else { return SlotState::Free };
@@ -186,23 +187,23 @@ impl Worker {
         }
     }
 
-    /// Says what to ring the [`crate::Doorbell`] for from now on. After anything but [`Waiting::No`], poll both
-    /// slots once more before sleeping: what happened just before is not rung for. One ring uses the wish up:
-    /// say it again before the next sleep.
+    /// Sets what the [`crate::Doorbell`] should be rung for. After anything but [`Waiting::No`], poll both slots
+    /// once more before sleeping: earlier events are not rung for. One ring uses it up: set it again before the
+    /// next sleep.
     pub fn set_waiting(&self, waiting: Waiting) {
         let word = self.slots.mapping.u32(GATEWAY_WAITING);
         word.store(waiting as u32, Ordering::Relaxed);
         if waiting != Waiting::No {
-            // Pairs with the fence between a worker's DONE and its look at this word.
+            // Pairs with the fence between a worker's DONE and its read of this word.
             std::sync::atomic::fence(Ordering::SeqCst);
         }
     }
 
-    /// Copies the response that a slot holds out of the arena and lets the worker go on. `Ok(None)`: none is there, or
-    /// the worker can't be believed and its exit follows.
+    /// Copies the response in a slot out of the arena and lets the worker continue. `Ok(None)`: there is none, or
+    /// the worker broke the protocol and its exit follows.
     ///
     /// # Errors
-    /// Where the model gave something other than it promised; the worker was told to stop.
+    /// If the model's response does not match its signature; the worker was told to stop.
     pub fn take_partial(&mut self, slot: SlotId) -> Result<Option<Outputs>, WorkerFailure> {
         if !matches!(self.poll(slot), SlotState::Partial) {
             return Ok(None);
@@ -224,7 +225,7 @@ impl Worker {
         }
     }
 
-    /// Tells a worker that waits with a response that nobody wants it, nor any other of the batch.
+    /// Tells a worker that waits with a response that no further response of the batch is wanted.
     pub fn stop_stream(&mut self, slot: SlotId) {
         if matches!(self.poll(slot), SlotState::Partial) {
             self.acknowledge(slot.index(), State::Stopped);
@@ -240,7 +241,7 @@ impl Worker {
         slots.mapping.u64(head + head::MESSAGES).store(messages, Ordering::Relaxed);
         let (from, to) =
             (Word { state: State::Partial, ..staged.word }, Word { state: answer, ..staged.word });
-        // What was copied out comes before the word: the worker overwrites it once it sees it.
+        // The copy precedes the word: the worker overwrites the outputs once it sees it.
         let swap = slots.mapping.u64(head + head::WORD).compare_exchange(
             from.pack(),
             to.pack(),
@@ -253,7 +254,7 @@ impl Worker {
         doorbell::wake(slots.mapping.u32(WORKER_SLEEPING));
     }
 
-    /// Copies the result of a batch that is done out of the arena and frees the slot.
+    /// Copies the result of a finished batch out of the arena and frees the slot.
     fn result(&mut self, slot: usize) -> Result<BatchResult, &'static str> {
         let slots = &self.slots;
         let place = &slots.layout.slots[slot];
@@ -262,7 +263,7 @@ impl Worker {
         let execution =
             Duration::from_nanos(memory.u64(place.head + head::EXECUTION).load(Ordering::Relaxed));
         let ended = memory.u64(place.head + head::ENDED).load(Ordering::Relaxed);
-        // A worker may say anything.
+        // The worker may have written anything.
         let unseen = Duration::from_nanos(crate::moment::nanos().saturating_sub(ended)).min(UNSEEN_MAX);
         let outcome = match memory.u32(place.head + head::OUTCOME).load(Ordering::Relaxed) {
             // Its responses were taken one by one.
@@ -329,7 +330,7 @@ impl Worker {
         Ok(WorkerFailure { kind, message, detail })
     }
 
-    /// Ends a worker that can't be believed any more; its batches stay as they are until it is gone.
+    /// Kills a worker that broke the protocol; its batches stay as they are until it is gone.
     fn broken(&mut self, problem: &str) {
         self.slots.broken = true;
         tracing::error!(

@@ -1,8 +1,7 @@
-//! What gateway and worker tell each other on the control socket.
+//! The messages on the control socket.
 //!
-//! Reads packets, hands back messages that keep to the limits. The parser of what a worker sends is a function of
-//! bytes alone: a worker is not trusted.
-//! Knows nothing of sockets and descriptors.
+//! Reads packets, hands on validated messages. The parser of a worker's messages is a function of bytes alone: a
+//! worker is not trusted. Knows nothing of sockets and descriptors.
 
 use std::collections::HashSet;
 
@@ -15,9 +14,9 @@ use crate::layout::{Layout, RANK_MAX, TENSORS_MAX};
 /// The version of this protocol and of the arena's layout; both sides come from one release.
 pub(crate) const PROTOCOL: u32 = 2;
 
-/// Longest name of a tensor or column, and longest fact.
+/// Maximum length of a tensor or column name, and of a fact, in bytes.
 const NAME_MAX: usize = 1024;
-/// Most facts a worker may tell.
+/// Maximum number of facts.
 const FACTS_MAX: usize = 64;
 
 /// What a worker sends.
@@ -26,29 +25,29 @@ const FACTS_MAX: usize = 64;
 pub enum WorkerFrame {
     /// The model is loaded.
     Loaded(Box<LoadedModel>),
-    /// It could not be loaded.
+    /// Loading failed.
     Failed {
-        /// What clients may read.
+        /// The message for clients.
         message: String,
-        /// For the log.
+        /// The detail for the log.
         detail: String,
     },
-    /// The outputs of the batch in hand need more memory.
+    /// The outputs of the current batch need more memory.
     Room {
-        /// The slot the batch is in: 0 or 1.
+        /// The batch's slot: 0 or 1.
         slot: usize,
         /// The batch's generation.
         generation: u32,
-        /// How much.
+        /// Size in bytes.
         bytes: usize,
     },
 }
 
 impl WorkerFrame {
-    /// Reads one packet.
+    /// Parses one message.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it.
+    /// A sentence on what is invalid.
     pub fn parse(packet: &[u8]) -> Result<WorkerFrame, String> {
         let frame = serde_json::from_slice(packet).map_err(|error| error.to_string())?;
         match &frame {
@@ -70,7 +69,7 @@ impl WorkerFrame {
     }
 }
 
-/// Checks a signature against what the arena can hold.
+/// Checks a signature against the limits of the arena.
 pub(crate) fn check_signature(signature: &Signature) -> Result<(), String> {
     let extras = &signature.extras;
     let columns = extras.schemas.iter().flat_map(|schema| &schema.columns).chain(&extras.ignored_columns);
@@ -109,23 +108,23 @@ pub(crate) fn check_signature(signature: &Signature) -> Result<(), String> {
     Ok(())
 }
 
-/// What the gateway sends. Memory and doorbell come as descriptors beside the message.
+/// A message from the gateway. Memory and doorbell are passed as descriptors with it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum GatewayFrame {
-    /// The first one.
+    /// The settings; the first message.
     Load { protocol: u32, settings: serde_json::Value },
-    /// The arena and the doorbell. The messages behind this one are counted.
+    /// The arena and the doorbell. Later messages are counted.
     Arena(Box<Layout>),
     /// More memory for a slot.
     Segment { slot: usize, id: u32, bytes: usize, outputs: bool },
     /// A segment that is no longer used.
     Drop { id: u32 },
-    /// The memory asked for is beyond the limit.
+    /// The requested memory exceeds the limit.
     NoRoom { slot: usize, arena_max_bytes: usize },
-    /// Stop the run in hand.
+    /// Stop the current run.
     Terminate {},
-    /// Finish the batch in hand and end.
+    /// Finish the current batch and exit.
     Close {},
 }
 

@@ -1,39 +1,38 @@
-//! What lies where in an arena.
+//! The layout of an arena.
 //!
-//! Reads a signature and the limits, hands back offsets. Both sides compute with the same value: the gateway
-//! makes it and sends it along with the memory.
-//! Knows nothing of processes, and maps nothing.
+//! Reads a signature and the limits, hands on offsets. Both sides use the same value: the gateway computes it and
+//! sends it with the memory. Knows nothing of processes, and maps nothing.
 
 use inferd_types::settings::ModelSettings;
 use inferd_types::{Error, ErrorKind, Result, Shape, Signature, TensorSpec};
 use serde::{Deserialize, Serialize};
 
-/// Stands first in every arena.
+/// The first word of every arena.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"inferd\0\x01");
-/// 1 while the worker sleeps on this very word.
+/// 1 while the worker sleeps on this word.
 pub(crate) const WORKER_SLEEPING: usize = 64;
 /// What the gateway wants to be rung for: `Waiting` as a number. In a cache line of its own.
 pub(crate) const GATEWAY_WAITING: usize = 128;
 const HEADS: usize = 192;
-/// Bytes of the description of one tensor.
+/// Size of a tensor's descriptor in bytes.
 pub(crate) const DESCRIPTOR_BYTES: usize = 96;
 
-/// Tensors and slots begin at multiples of this: what vector instructions and ONNX Runtime like.
+/// Alignment of tensors and slots, in bytes, for vector instructions and ONNX Runtime.
 pub(crate) const ALIGN: usize = 64;
-/// Most inputs, and most outputs, of a model: tables have an input for each column where their types differ.
+/// Maximum number of inputs, and of outputs: tables with mixed types have an input per column.
 pub(crate) const TENSORS_MAX: usize = 1024;
-/// Most dimensions of a tensor.
+/// Maximum number of dimensions.
 pub(crate) const RANK_MAX: usize = 8;
-/// Where sizes are not known beforehand, the room that there is before a segment is needed.
+/// Room in bytes for tensors of unknown size before a segment is needed.
 const DYNAMIC_BYTES: usize = 256 << 10;
 
-/// Offsets within a slot's head.
+/// Offsets within a slot's header.
 pub(crate) mod head {
     /// The slot word.
     pub(crate) const WORD: usize = 0;
-    /// Control messages the gateway had sent when it opened the batch: the worker reads them first.
+    /// Number of control messages that the gateway had sent when it opened the batch: the worker reads them first.
     pub(crate) const MESSAGES: usize = 8;
-    /// Nanoseconds of the run.
+    /// Execution time in nanoseconds.
     pub(crate) const EXECUTION: usize = 16;
     /// 0: outputs; 1: the input is invalid; 2: the model failed.
     pub(crate) const OUTCOME: usize = 24;
@@ -41,18 +40,18 @@ pub(crate) mod head {
     pub(crate) const MESSAGE_LEN: usize = 28;
     /// Length of its detail.
     pub(crate) const DETAIL_LEN: usize = 32;
-    /// When the run ended, in nanoseconds of [`crate::moment`].
+    /// End of the run, in nanoseconds of [`crate::moment`].
     pub(crate) const ENDED: usize = 40;
     /// Descriptors: inputs, then outputs.
     pub(crate) const DESCRIPTORS: usize = 64;
 }
 
-/// Longest client-safe message of a failure.
+/// Maximum length of a failure's client-safe message, in bytes.
 pub(crate) const MESSAGE_MAX: usize = 2 << 10;
-/// Longest traceback.
+/// Maximum length of a traceback, in bytes.
 pub(crate) const DETAIL_MAX: usize = 14 << 10;
 
-/// A stretch of an arena or segment.
+/// A range of an arena or segment, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Room {
     pub(crate) offset: usize,
@@ -68,17 +67,17 @@ impl Room {
 /// One of the two slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SlotLayout {
-    /// Word, figures and descriptors.
+    /// Offset of the header: word, figures and descriptors.
     pub(crate) head: usize,
     /// Inputs that don't need a segment.
     pub(crate) inputs: Room,
-    /// Outputs that don't need a segment: those of known size first, at addresses that never change.
+    /// Outputs that don't need a segment: those of known size first, at fixed addresses.
     pub(crate) outputs: Room,
-    /// Per output its own place, where its size is known beforehand.
+    /// The place of each output of known size.
     pub(crate) fixed_outputs: Vec<Option<Room>>,
-    /// What is left of `outputs` for the others.
+    /// The rest of `outputs`, for the others.
     pub(crate) free_outputs: Room,
-    /// Message and detail of a failure.
+    /// Offset of the message and detail of a failure.
     pub(crate) text: usize,
 }
 
@@ -104,10 +103,10 @@ pub(crate) fn align(bytes: usize) -> Option<usize> {
 }
 
 impl Layout {
-    /// The arena for a model. Where everything has a known size there is room for `batch_rows_max` rows.
+    /// The arena of a model. If all sizes are known there is room for `batch_rows_max` rows.
     pub(crate) fn new(signature: &Signature, settings: &ModelSettings) -> Result<Layout> {
         let rows = signature.batched().then_some(settings.batch_rows_max);
-        // A quarter of the limit per slot and direction; what is larger lives in segments.
+        // A quarter of the limit per slot and direction; larger tensors are in segments.
         let limit = settings.arena_max_bytes / 4;
         let dynamic = DYNAMIC_BYTES.min(limit / 2) / ALIGN * ALIGN;
         let inputs: Vec<_> = signature.inputs.iter().map(|spec| fixed_bytes(spec, rows)).collect();
@@ -144,7 +143,7 @@ impl Layout {
                 text: 0,
             }
         });
-        // Texts stand on pages of their own at the end: they take no memory until a batch fails.
+        // Failure texts have pages of their own at the end: they take no memory until a batch fails.
         at = at.next_multiple_of(4096);
         for slot in &mut slots {
             slot.text = at;
@@ -167,7 +166,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Whether every offset lies inside: the worker's look at what it was sent.
+    /// Whether every offset is inside: the worker's check of what it was sent.
     pub(crate) fn is_sound(&self) -> bool {
         let inside = |room: &Room| {
             room.offset.is_multiple_of(ALIGN) && room.offset <= self.bytes && {
@@ -187,7 +186,7 @@ impl Layout {
     }
 }
 
-/// Bytes of the largest tensor of `spec`, where that is known: of `rows` rows, or of the whole fixed shape.
+/// Size of the largest tensor of `spec`, if known: of `rows` rows, or of the whole fixed shape.
 fn fixed_bytes(spec: &TensorSpec, rows: Option<u32>) -> Option<usize> {
     let first = match rows {
         Some(rows) => rows as usize,
@@ -196,12 +195,12 @@ fn fixed_bytes(spec: &TensorSpec, rows: Option<u32>) -> Option<usize> {
     spec.row_bytes()?.checked_mul(first)
 }
 
-/// The sum of all, each aligned; `None` where one is not known or the limit is passed.
+/// The sum of all, each aligned; `None` if one is unknown or the limit is exceeded.
 fn sum(bytes: &[Option<usize>], limit: usize) -> Option<usize> {
     bytes.iter().try_fold(0usize, |sum, bytes| sum.checked_add(align((*bytes)?)?)).filter(|sum| *sum <= limit)
 }
 
-/// Offsets of tensors laid one behind the other, and the bytes they take together. `None` where that overflows.
+/// Offsets of consecutive tensors, and their total size in bytes. `None` on overflow.
 pub(crate) fn place(sizes: impl Iterator<Item = usize>, offsets: &mut Vec<usize>) -> Option<usize> {
     offsets.clear();
     let mut at = 0usize;

@@ -1,8 +1,7 @@
-//! Worker processes and the shared memory through which batches reach them.
+//! Worker processes and the shared memory through which they get batches.
 //!
-//! Reads batches of tensors from `dispatcher`, hands back results, states and the end of a process; the other
-//! end, [`worker`], reads and answers the same batches inside the worker process.
-//! Knows nothing of queues, deadlines, retries or protocols on the wire.
+//! Reads batches of tensors from `dispatcher`, hands on results, slot states and process exits; the other end,
+//! [`worker`], runs inside the worker process. Knows nothing of queues, deadlines, retries or network protocols.
 #![allow(
     unsafe_code,
     reason = "shared memory and process creation need it; every block says why it is sound"
@@ -40,7 +39,7 @@ pub use session::Worker;
 pub use slots::{AppendOutcome, BatchResult, SlotId, SlotState, StageError, Waiting, WorkerFailure};
 pub use spawn::Spawner;
 
-/// What reads bytes that a worker wrote, as functions of bytes: for fuzz targets.
+/// The parsers of a worker's bytes, as functions of bytes: for fuzz targets.
 pub mod untrusted {
     pub use crate::descriptor::{Fault, Located, OutputRoom, check_outputs};
     pub use crate::frames::WorkerFrame;

@@ -1,7 +1,7 @@
-//! The gateway's end of the control socket, and the segments that were handed over it.
+//! The gateway's end of the control socket, and the segments passed over it.
 //!
-//! Sends messages and memory to one worker, answers its wish for more room.
-//! Knows nothing of batches: who may be in which slot is told to it.
+//! Reads requests for memory, hands on messages and segments to one worker. Knows nothing of batches but the
+//! generation in each slot.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,17 +13,17 @@ use crate::frames::GatewayFrame;
 use crate::memory::{Mapping, sealed_file};
 use crate::socket;
 
-/// Segments grow by whole multiples of this.
+/// Segment sizes are multiples of this, in bytes.
 const SEGMENT_STEP: usize = 64 << 10;
 
-/// Batches after which an input segment that none of them needed is given up.
+/// Number of batches after which an unused input segment is released.
 const UNUSED_MAX: u32 = 256;
 
 /// One worker's control socket.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) socket: AsyncFd<OwnedFd>,
-    /// What one slot's segments may take together.
+    /// Maximum total size of one slot's segments, in bytes.
     slot_max: usize,
     arena_max: usize,
     state: Mutex<State>,
@@ -31,26 +31,26 @@ pub(crate) struct Link {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Messages sent behind the arena.
+    /// Messages sent after the arena.
     sent: u64,
     next_id: u32,
-    /// A message could not be sent: the worker does not read, or is gone.
+    /// Whether a message could not be sent: the worker does not read, or is gone.
     broken: bool,
     slots: [SlotSegments; 2],
 }
 
 #[derive(Debug, Default)]
 struct SlotSegments {
-    /// The generation of the batch in the slot; `None` where there is none.
+    /// The generation of the slot's batch; `None` if there is none.
     generation: Option<u32>,
     input: Option<Segment>,
     unused: u32,
     outputs: Vec<Segment>,
-    /// What the outputs of an earlier batch took, where they took several segments: the next one is as large.
+    /// Total output size of an earlier batch, if it took several segments: the next one is as large.
     outputs_bytes: usize,
 }
 
-/// Memory beyond the arena.
+/// Memory besides the arena.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) id: u32,
@@ -63,24 +63,24 @@ impl Link {
         Link { socket, slot_max, arena_max, state: Mutex::default() }
     }
 
-    /// What one slot's segments may take together.
+    /// Maximum total size of one slot's segments, in bytes.
     pub(crate) fn slot_max(&self) -> usize {
         self.slot_max
     }
 
-    /// Sends a message; false: the worker is lost.
+    /// Sends a message. False: the worker is lost.
     pub(crate) fn send(&self, frame: &GatewayFrame) -> bool {
         self.lock().send(&self.socket, frame, &[])
     }
 
-    /// Notes that a slot was opened. Returns how many messages the worker must have read before it looks at it.
+    /// Records that a slot was opened. Returns how many messages the worker must read before the batch.
     pub(crate) fn opened(&self, slot: usize, generation: u32) -> u64 {
         let mut state = self.lock();
         state.slots[slot].generation = Some(generation);
         state.sent
     }
 
-    /// Notes that a slot is free again.
+    /// Records that a slot is free again.
     pub(crate) fn freed(&self, slot: usize, used_segment: bool) {
         let mut state = self.lock();
         let segments = &mut state.slots[slot];
@@ -94,15 +94,16 @@ impl Link {
         state.join_outputs(&self.socket, slot);
     }
 
-    /// Notes that the worker may fill the slot's outputs anew, for the next response of the same batch. Returns how
-    /// many messages it must have read before.
+    /// Records that the worker may write the slot's outputs again, for the next response of the batch. Returns how
+    /// many messages it must read before.
     pub(crate) fn refilled(&self, slot: usize) -> u64 {
         let mut state = self.lock();
         state.join_outputs(&self.socket, slot);
         state.sent
     }
 
-    /// The slot's input segment, of `bytes` bytes at least. The slot must be free. `Ok(None)`: beyond the limit.
+    /// The slot's input segment, of at least `bytes` bytes. The slot must be free. `Ok(None)`: the limit is
+    /// exceeded.
     pub(crate) fn input_segment(&self, slot: usize, bytes: usize) -> io::Result<Option<Segment>> {
         let mut state = self.lock();
         if state.broken {
@@ -115,7 +116,7 @@ impl Link {
         if bytes > self.slot_max {
             return Ok(None);
         }
-        // The outputs of earlier batches must not keep this one out.
+        // Output segments of earlier batches must not exclude this one.
         let mut dropped: Vec<Segment> = segments.input.take().into_iter().collect();
         let held: usize = segments.outputs.iter().map(|segment| segment.mapping.bytes()).sum();
         if held + bytes > self.slot_max {
@@ -130,7 +131,7 @@ impl Link {
         Ok(Some(segment))
     }
 
-    /// Answers a worker's wish for more room for outputs.
+    /// Handles a worker's request for more memory for outputs.
     pub(crate) fn room_wanted(&self, slot: usize, generation: u32, bytes: usize) -> io::Result<()> {
         let mut state = self.lock();
         let segments = &state.slots[slot];
@@ -157,20 +158,20 @@ impl Link {
         Ok(())
     }
 
-    /// The segments that outputs of a slot may lie in.
+    /// The segments in which outputs of a slot may be.
     pub(crate) fn output_segments(&self, slot: usize) -> Vec<Segment> {
         self.lock().slots[slot].outputs.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held; and if, every field is still one of its values.
+        // Nothing panics while it is held; and if it did, every field would still be valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
     fn send(&mut self, socket: &AsyncFd<OwnedFd>, frame: &GatewayFrame, fds: &[BorrowedFd<'_>]) -> bool {
-        // Messages are rare and the socket holds dozens: one that is full belongs to a worker that does not read.
+        // Messages are rare and the socket buffers dozens: it is full only if the worker does not read.
         if !self.broken && socket::send(socket.get_ref(), frame, fds).is_err() {
             self.broken = true;
         }
@@ -178,7 +179,7 @@ impl State {
         !self.broken
     }
 
-    /// Several segments of outputs become one the next time.
+    /// Replaces several output segments by one the next time.
     fn join_outputs(&mut self, socket: &AsyncFd<OwnedFd>, slot: usize) {
         let segments = &mut self.slots[slot];
         if segments.outputs.len() > 1 {
@@ -209,7 +210,7 @@ impl State {
     }
 }
 
-/// A quarter more than asked for, so that slightly larger batches don't need yet another one; at most `limit`.
+/// A quarter more than requested, so that slightly larger batches need no further segment; at most `limit`.
 fn grown(bytes: usize, limit: usize) -> usize {
     let wanted = bytes.saturating_add(bytes / 4);
     wanted.checked_next_multiple_of(SEGMENT_STEP).unwrap_or(wanted).min(limit)

@@ -1,7 +1,6 @@
-//! What a worker writes to its standard streams, line by line, into the log.
+//! Forwards the standard streams of a worker to the log.
 //!
-//! Reads a pipe, hands lines to `tracing` with the model's name.
-//! Knows nothing of what they say.
+//! Reads a pipe, hands on lines to `tracing` with the model's name. Does not interpret them.
 
 use std::future::Future;
 use std::io;
@@ -9,10 +8,10 @@ use std::os::fd::OwnedFd;
 
 use tokio::net::unix::pipe::Receiver;
 
-/// Longest line; a longer one becomes several.
+/// Maximum length of a line in bytes; a longer one is split.
 const LINE_MAX: usize = 8 << 10;
 
-/// Whose lines they are.
+/// The origin of the lines.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) model: String,
@@ -46,7 +45,7 @@ pub(crate) async fn follow(pipe: OwnedFd, source: Source, ended: impl Future) ->
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
-            // A worker that writes without pause must not keep this thread from other work.
+            // A worker that writes continuously must not occupy this thread.
             tokio::task::consume_budget().await;
         }
         if over {
@@ -56,7 +55,7 @@ pub(crate) async fn follow(pipe: OwnedFd, source: Source, ended: impl Future) ->
     }
 }
 
-/// Cuts bytes into lines.
+/// Splits bytes into lines.
 #[derive(Debug, Default)]
 struct Lines {
     rest: Vec<u8>,

@@ -1,8 +1,7 @@
-//! Shared memory: sealed files, mappings of them, and bounded access to what lies inside.
+//! Shared memory: sealed files, mappings of them, and bounds-checked access.
 //!
-//! Takes offsets, hands back bytes and atomics. Every access is checked against the mapping's length, so nothing
-//! outside this file needs `unsafe` to touch the arena.
-//! Knows nothing of what is where.
+//! Reads offsets, hands on bytes and atomics. Every access is checked against the mapping's length, so nothing
+//! outside this file needs `unsafe` to access the arena. Knows nothing of the layout.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,8 +11,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// An anonymous file of `bytes` bytes that can neither shrink nor grow: a shrunk one would be a SIGBUS for the
-/// other side. Its pages take memory only once they are written to.
+/// An anonymous file of `bytes` bytes that can neither shrink nor grow: truncation would be a SIGBUS for the other
+/// side. Its pages take memory only once they are written.
 pub(crate) fn sealed_file(name: &str, bytes: usize) -> io::Result<OwnedFd> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&file, bytes as u64)?;
@@ -21,8 +20,8 @@ pub(crate) fn sealed_file(name: &str, bytes: usize) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// A shared mapping. The other process may write to it at any moment, so no reference to plain bytes inside is
-/// ever made: bytes are copied in and out by pointer, words are atomics.
+/// A shared mapping. The other process may write to it at any moment, so no reference to plain bytes inside is ever
+/// made: bytes are copied in and out by pointer, words are atomics.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
@@ -54,7 +53,7 @@ impl Mapping {
         Ok(Mapping { start, bytes })
     }
 
-    /// Its length.
+    /// Its length in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -62,7 +61,7 @@ impl Mapping {
     /// The address of `len` bytes at `offset`.
     ///
     /// # Panics
-    /// When they are not inside the mapping: callers check what comes from outside before.
+    /// If they are not inside the mapping: callers check external values before.
     pub(crate) fn at(&self, offset: usize, len: usize) -> *mut u8 {
         let end = offset.checked_add(len);
         assert!(
@@ -102,8 +101,8 @@ impl Mapping {
         unsafe { std::ptr::write_bytes(to, 0, len) }
     }
 
-    /// Appends a copy of `len` bytes at `offset` to `out`. What a hostile process writes meanwhile may or may not
-    /// be in the copy; the copy itself no longer changes.
+    /// Appends a copy of `len` bytes at `offset` to `out`. Concurrent writes of a hostile process may or may not be
+    /// in the copy; the copy itself no longer changes.
     pub(crate) fn read_into(&self, offset: usize, len: usize, out: &mut Vec<u8>) {
         let from = self.at(offset, len);
         out.reserve(len);
@@ -127,8 +126,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping that `new` made, and no pointer into it outlives its owner: batches and
-        // slots hold the mappings that they point into. It can fail for wrong arguments only.
+        // SAFETY: this is the mapping that `new` made, and no pointer into it outlives its owner: batches and slots
+        // hold the mappings that they point into. It can fail for wrong arguments only.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_shorter_than_said_is_refused() {
+    fn a_file_shorter_than_declared_is_refused() {
         let file = sealed_file("test", 100).unwrap();
         assert!(Mapping::new(&file, 4096).is_err());
     }

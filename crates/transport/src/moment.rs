@@ -1,10 +1,11 @@
-//! A point in time that both sides of an arena mean the same by.
+//! Timestamps that both sides of an arena share.
 //!
-//! Reads the machine's monotonic clock. Knows nothing of the clocks that the processes count from their own starts.
+//! Reads the machine's monotonic clock, hands on nanoseconds. Knows nothing of [`inferd_types::Clock`], which
+//! starts with each process.
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds since some moment that is the same for all processes of the machine.
+/// Nanoseconds of a clock that all processes of the machine share.
 pub fn nanos() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);

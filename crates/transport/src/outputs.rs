@@ -1,7 +1,7 @@
-//! What a batch gave, out of the arena, and how it is handed out to the requests.
+//! The outputs of a batch, copied out of the arena and divided among its requests.
 //!
-//! Reads located outputs, hands back one tensor per output and request, all slices of a single allocation.
-//! Knows nothing of slots: the worker may already be overwriting them.
+//! Reads located outputs, hands on one tensor per output and request, all slices of a single allocation. Knows
+//! nothing of slots: the worker may already be overwriting them.
 
 use bytes::Bytes;
 use inferd_types::{
@@ -31,7 +31,7 @@ struct Output {
 }
 
 impl Outputs {
-    /// Takes over `data`, which holds the located outputs one behind the other.
+    /// Takes `data`, the concatenation of the located outputs.
     pub(crate) fn new(
         data: Vec<u8>,
         located: &[Located],
@@ -43,12 +43,12 @@ impl Outputs {
         for (index, output) in located.iter().enumerate() {
             let (datatype, len) = (output.datatype, output.len);
             if datatype == DataType::Bytes {
-                // Counted in our copy: in the arena the lengths could change between the look and the use.
+                // Counted in our copy: in the arena the lengths could change between check and use.
                 let found = bytes_elements(&data[start..start + len], false).ok();
                 if found != element_count(&output.shape).ok() {
                     let shape = &output.shape[..];
                     return Err(Fault::Model(format!(
-                        "output {index} has not the BYTES elements of its shape {shape:?}"
+                        "output {index}: BYTES element count does not match its shape {shape:?}"
                     )));
                 }
             }
@@ -68,11 +68,11 @@ impl Outputs {
         self.rows
     }
 
-    /// Gives each request its rows, in the order in which they were staged (appended ones after).
-    /// A model that is not batched has one request, which gets everything, whatever its number says.
+    /// Divides the rows among the requests, in the order in which they were staged and appended. A model that is
+    /// not batched has one request, which gets everything, whatever its number of rows.
     ///
     /// # Errors
-    /// `Internal` when the rows don't add up to those of the batch.
+    /// `Internal` if the rows don't add up to those of the batch.
     pub fn split(&self, rows: &[u32]) -> Result<Vec<SmallVec<[Tensor; 2]>>> {
         let sum: u64 = rows.iter().map(|rows| u64::from(*rows)).sum();
         let fits = if self.batched { sum == u64::from(self.rows) } else { rows.len() == 1 };
@@ -90,7 +90,7 @@ impl Outputs {
         for output in &self.tensors {
             let mut start = output.start;
             let row_bytes = output.len.checked_div(self.rows as usize).unwrap_or(0);
-            // Elements of one row, where they have to be counted.
+            // Elements of one row, if they have to be counted.
             let row_elements = element_count(&output.shape[1..]).unwrap_or(0);
             for (answer, rows) in answers.iter_mut().zip(rows) {
                 let len = match output.datatype {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_whose_lengths_lie_fail_the_batch() {
+    fn bytes_with_wrong_lengths_fail_the_batch() {
         let output = [located(DataType::Bytes, smallvec![1], 5)];
         assert!(Outputs::new(b"\x09\0\0\0a".to_vec(), &output, 1, true).is_err());
         assert!(Outputs::new(b"\0\0\0\0\0".to_vec(), &output, 1, true).is_err());

@@ -1,7 +1,7 @@
 //! One worker process from its start to its end.
 //!
-//! Reads a model's settings, starts the process, has it load the model and gives it the arena that fits.
-//! Knows nothing of other workers of the model, nor of when to start or end one.
+//! Reads a model's settings, hands on a worker with its model loaded and its arena mapped. Knows nothing of other
+//! workers of the model, nor of when to start or end one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,10 +24,10 @@ use crate::socket::{self, PACKET_MAX};
 use crate::spawn::Program;
 use crate::{Doorbell, Spawner};
 
-/// How much nicer than the gateway the workers of a model with an objective are. On a core that both use, a gateway that is no
-/// more urgent is let in only when the worker has had its turn, milliseconds late: to read requests, and to see that a batch
-/// has ended.
-const NICER: i32 = 5;
+/// Niceness of the workers of a model with an objective, relative to the gateway. On a shared core, a gateway of
+/// equal priority would run only after the worker's time slice, milliseconds late to read requests and to see that
+/// a batch has ended.
+const NICENESS: i32 = 5;
 
 /// One incarnation of a worker: the process, its arena and its channel. Dropping it kills the process.
 #[derive(Debug)]
@@ -40,11 +40,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a process, has it load the model, and gives it its arena. Dropping the future kills the process.
+    /// Starts a process, lets it load the model, and gives it its arena. Dropping the future kills the process.
     ///
     /// # Errors
-    /// `ModelFailed` with what the worker said when it could not load the model, `WorkerLost` when it ended
-    /// before it answered, `Internal` when no process could be started.
+    /// `ModelFailed` with the worker's message if it could not load the model, `WorkerLost` if it ended before,
+    /// `Internal` if no process could be started.
     pub async fn start(
         spawner: &Spawner,
         settings: &ModelSettings,
@@ -57,7 +57,8 @@ impl Worker {
         let loaded = match load(&process, &socket, settings, placement).await {
             Ok(loaded) => loaded,
             Err(error) => {
-                // Reaped before anybody hears of it: whoever ends this runtime next leaves no zombie behind.
+                // Reaped before the exit is reported: a runtime that is shut down right after leaves no zombie
+                // behind.
                 process.kill();
                 process.exited().await;
                 return Err(error);
@@ -78,23 +79,23 @@ impl Worker {
         self.process.pid()
     }
 
-    /// Waits until the process has ended and is reaped. Any number of these may wait at once; they don't
-    /// borrow the worker.
+    /// Waits until the process has ended and is reaped. Any number of these may wait at once; they don't borrow the
+    /// worker.
     pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
         self.process.exited()
     }
 
-    /// Ends the process now.
+    /// Kills the process.
     pub fn kill(&self) {
         self.process.kill();
     }
 
-    /// Asks the runtime to stop the batch that it runs; not every runtime can.
+    /// Asks the runtime to stop the current run; not every runtime can.
     pub fn terminate_run(&self) {
         self.link.send(&GatewayFrame::Terminate {});
     }
 
-    /// Asks the worker to finish the batch that it has and exit.
+    /// Asks the worker to finish its batch and exit.
     pub fn close(&self) {
         self.link.send(&GatewayFrame::Close {});
     }
@@ -127,7 +128,7 @@ async fn launch(
         env: environment(settings, placement),
         directory: settings.directory.clone(),
         cpus: settings.machine.cpus_of(placement),
-        nice: if settings.slo.is_some() { NICER } else { 0 },
+        nice: if settings.slo.is_some() { NICENESS } else { 0 },
         channel,
         output,
         mark: Some(mark),
@@ -173,16 +174,17 @@ async fn load(
     let mut message = Vec::new();
     let talk = async {
         match socket::send_long(socket, &frame).await {
-            // It ended before it had read all: what it said is there.
+            // It ended before it had read everything: read what it sent before.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
-            sent => sent.map_err(|error| failed(settings, "the worker did not take its settings", &error))?,
+            sent => sent.map_err(|error| failed(settings, "the worker did not read its settings", &error))?,
         }
         let mut buffer = vec![0; PACKET_MAX];
-        let deaf = |error: io::Error| failed(settings, "the worker could not be heard", &error);
+        let failed_channel =
+            |error: io::Error| failed(settings, "the control channel of the worker failed", &error);
         loop {
-            let length = receive(socket, &mut buffer).await.map_err(deaf)?;
-            if length == 0 || socket::gather(&mut message, &buffer[..length]).map_err(deaf)? {
+            let length = receive(socket, &mut buffer).await.map_err(failed_channel)?;
+            if length == 0 || socket::gather(&mut message, &buffer[..length]).map_err(failed_channel)? {
                 return Ok(length);
             }
         }
@@ -190,16 +192,15 @@ async fn load(
     let received: Result<usize> = tokio::select! {
         biased;
         received = talk => received,
-        // What it said before it ended is there already, and was looked for first.
+        // What it sent before its end is there already, and was read first.
         _ = process.exited() => Ok(0),
     };
     let name = &settings.name;
     if received? == 0 {
-        // The channel's end is the process's, or nearly.
+        // The end of the channel is the end of the process, or nearly.
         process.kill();
         let exit = process.exited().await;
-        let message =
-            format!("the worker of model '{name}' {exit} while it loaded; its last words are in the log");
+        let message = format!("the worker of model '{name}' {exit} while it loaded; see its log output");
         return Err(Error::new(ErrorKind::WorkerLost, message));
     }
     match WorkerFrame::parse(&message) {
@@ -208,13 +209,13 @@ async fn load(
             let message = format!("model '{name}' could not be loaded: {message}");
             Err(Error::new(ErrorKind::ModelFailed, message).with_detail(detail))
         }
-        Ok(WorkerFrame::Room { .. }) => Err(nonsense(name, "it asked for room before it had an arena")),
-        Err(problem) => Err(nonsense(name, &problem)),
+        Ok(WorkerFrame::Room { .. }) => Err(invalid_frame(name, "a request for memory before the arena")),
+        Err(problem) => Err(invalid_frame(name, &problem)),
     }
 }
 
-fn nonsense(name: &str, problem: &str) -> Error {
-    let message = format!("the worker of model '{name}' said something that makes no sense: {problem}");
+fn invalid_frame(name: &str, problem: &str) -> Error {
+    let message = format!("the worker of model '{name}' sent an invalid frame: {problem}");
     Error::new(ErrorKind::Internal, message)
 }
 
@@ -224,14 +225,14 @@ async fn receive(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usi
         let mut ready = socket.readable().await?;
         match socket::receive(ready.get_inner(), buffer, None) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-            // A worker that died with something unread.
+            // A worker that died with unread data.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(0),
             result => return result,
         }
     }
 }
 
-/// Makes the arena and hands it over, with the doorbell.
+/// Creates the arena and sends it, with the doorbell.
 fn share_arena(socket: &AsyncFd<OwnedFd>, layout: &Layout, doorbell: &Doorbell) -> io::Result<Arc<Mapping>> {
     let file = sealed_file("inferd-arena", layout.bytes)?;
     let mapping = Mapping::new(&file, layout.bytes)?;
@@ -241,7 +242,7 @@ fn share_arena(socket: &AsyncFd<OwnedFd>, layout: &Layout, doorbell: &Doorbell) 
     Ok(Arc::new(mapping))
 }
 
-/// Answers what the worker asks for besides its batches, until it is gone.
+/// Handles the worker's control messages until it is gone.
 async fn serve(link: Arc<Link>, process: Arc<Process>, model: String) {
     let mut buffer = vec![0; PACKET_MAX];
     loop {
@@ -250,8 +251,8 @@ async fn serve(link: Arc<Link>, process: Arc<Process>, model: String) {
             received = receive(&link.socket, &mut buffer) => received,
         };
         let answered = match received {
-            // The end of the socket is not the end of the process: its pidfd tells that. But a worker that can't
-            // be reached any more is of no use.
+            // The end of the socket is not the end of the process, which its pidfd reports. But an unreachable
+            // worker is useless.
             Ok(0) => {
                 let grace = tokio::time::timeout(std::time::Duration::from_secs(5), process.exited());
                 if grace.await.is_err() {
@@ -263,7 +264,7 @@ async fn serve(link: Arc<Link>, process: Arc<Process>, model: String) {
                 Ok(WorkerFrame::Room { slot, generation, bytes }) => {
                     link.room_wanted(slot, generation, bytes).map_err(|error| error.to_string())
                 }
-                Ok(_) => Err("it has loaded its model already".to_owned()),
+                Ok(_) => Err("a second report of the loaded model".to_owned()),
                 Err(problem) => Err(problem),
             },
             Err(error) => Err(error.to_string()),

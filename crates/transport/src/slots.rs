@@ -1,4 +1,6 @@
-//! The two batches that a worker holds, as the gateway knows them, and what can become of each.
+//! The gateway's record of a worker's two slots, and the types of its results.
+//!
+//! Changed by `exchange` alone. Does not read the arena itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::word::Word;
 pub struct SlotId(pub(crate) u8);
 
 impl SlotId {
-    /// Every slot of a worker.
+    /// Both slots of a worker.
     pub const ALL: [SlotId; 2] = [SlotId(0), SlotId(1)];
 
     /// 0 or 1.
@@ -27,47 +29,47 @@ impl SlotId {
     }
 }
 
-/// Where a slot stands.
+/// The state of a slot.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "lives on the stack for a moment; a box would be one allocation per batch"
 )]
 pub enum SlotState {
-    /// Nothing is in it.
+    /// It is empty.
     Free,
     /// A batch is staged and not yet taken.
     Open,
     /// The worker runs it.
     Taken,
-    /// One of several responses is there, and the worker waits: take it with [`crate::Worker::take_partial`], or
+    /// One of several responses is ready, and the worker waits: take it with [`crate::Worker::take_partial`], or
     /// [`crate::Worker::stop_stream`].
     Partial,
-    /// It has run. Told once: the slot is free with this.
+    /// It has run. Reported once: the slot is free with this.
     Done(BatchResult),
 }
 
 /// How a batch ended.
 #[derive(Debug)]
 pub struct BatchResult {
-    /// Which.
+    /// The batch.
     pub batch: BatchId,
     /// Its rows.
     pub rows: u32,
-    /// What the worker measured for the run itself.
+    /// Execution time, as measured by the worker.
     pub execution: Duration,
-    /// How long before it was seen it had ended: what the gateway waited for its turn.
+    /// Time from the batch's end until the gateway saw it.
     pub unseen: Duration,
-    /// What it gave.
+    /// Its outputs, or its failure.
     pub outcome: Result<Outputs, WorkerFailure>,
 }
 
-/// Why a batch as a whole has no outputs although its worker lives.
+/// Why a batch as a whole has no outputs although its worker is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerFailure {
     /// `InvalidInput` or `ModelFailed`.
     pub kind: ErrorKind,
-    /// What clients may read.
+    /// The message for clients.
     pub message: String,
     /// For the log: a traceback. May be empty.
     pub detail: String,
@@ -76,29 +78,29 @@ pub struct WorkerFailure {
 /// Why a batch could not be staged. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StageError {
-    /// Both slots hold batches.
+    /// Both slots are in use.
     NoSlot,
-    /// It would never fit.
+    /// It exceeds `arena_max_bytes`.
     TooLarge {
-        /// The `arena_max_bytes` that would do.
+        /// The `arena_max_bytes` that it needs.
         needed: usize,
-        /// `arena_max_bytes` as it is.
+        /// The present `arena_max_bytes`.
         max: usize,
     },
-    /// The requests do not form one batch: no request, different shapes, or several for a model that is not batched.
+    /// The requests do not form one batch: none, different shapes, or several for a model that is not batched.
     Mixed,
-    /// The worker is gone or going; its exit follows.
+    /// The worker is lost; its exit follows.
     Lost,
 }
 
-/// What became of an attempt to add to an open batch.
+/// The result of an attempt to append to an open batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendOutcome {
-    /// The requests are part of the batch, behind those already in it.
+    /// The requests are part of the batch, after those already in it.
     Appended,
-    /// The worker was faster: nothing was added.
+    /// The worker has taken it: nothing was appended.
     TakenAlready,
-    /// They don't fit in, or their shapes differ: nothing was added.
+    /// They don't fit, or their shapes differ: nothing was appended.
     NoRoom,
 }
 
@@ -106,11 +108,11 @@ pub enum AppendOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Waiting {
-    /// Nothing: it is awake and will look by itself.
+    /// Nothing: it is awake and polls.
     No = 0,
-    /// A batch is done. A batch that the worker takes right behind is seen with the same ring.
+    /// A finished batch. A batch that the worker takes right after is seen with the same ring.
     Done = 1,
-    /// Also when a batch has been taken.
+    /// Also a taken batch.
     TakenOrDone = 2,
 }
 
@@ -122,25 +124,25 @@ pub(crate) struct Slots {
     pub(crate) signature: Signature,
     pub(crate) batch_rows_max: u32,
     pub(crate) arena_max_bytes: usize,
-    /// Of the last batch opened.
+    /// The generation of the last opened batch.
     pub(crate) generation: u32,
     pub(crate) staged: [Option<Staged>; 2],
-    /// The worker broke the protocol: nothing it writes is looked at any more.
+    /// Whether the worker broke the protocol: nothing it writes is read any more.
     pub(crate) broken: bool,
-    /// Kept between batches so that staging allocates nothing.
+    /// Reused, so that staging allocates nothing.
     pub(crate) shapes: Shapes,
 }
 
-/// What the gateway knows of a batch by itself: what the worker writes is compared with it.
+/// The gateway's own record of a batch, with which the worker's words are compared.
 #[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) batch: BatchId,
-    /// As the gateway last wrote it.
+    /// As last written by the gateway.
     pub(crate) word: Word,
     pub(crate) taken: bool,
-    /// No further response is wanted; the worker was told.
+    /// Whether the worker was told that no further response is wanted.
     pub(crate) stopped: bool,
-    /// Rows that there is room for; none beyond its own where rows differ in size.
+    /// Rows that it has room for; only its own if rows differ in size.
     pub(crate) capacity: u32,
     pub(crate) inputs: Vec<Placed>,
     pub(crate) segment: Option<Segment>,

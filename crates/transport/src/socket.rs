@@ -1,7 +1,7 @@
-//! Control messages: one JSON value in a packet, with file descriptors beside it, or in several where it is long.
+//! Control messages: JSON values in packets with file descriptors. A long message takes several packets.
 //!
-//! Sends and receives packets on a SOCK_SEQPACKET pair. Every packet of a message but the last begins with [`MORE`].
-//! Knows nothing of what they say.
+//! Reads and sends packets on a SOCK_SEQPACKET pair. Every packet of a message but the last begins with [`MORE`].
+//! Does not interpret them.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,22 +16,23 @@ use smallvec::SmallVec;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Longest packet. The system's default buffer (208 KiB, its own bookkeeping included) takes it.
+/// Maximum size of a packet in bytes. The system's default buffer (208 KiB, including its own bookkeeping) holds
+/// it.
 pub(crate) const PACKET_MAX: usize = 128 << 10;
 
-/// Longest message: settings and signatures may name many thousand columns.
+/// Maximum size of a message in bytes: settings and signatures may name many thousand columns.
 pub(crate) const FRAME_MAX: usize = 16 << 20;
 
-/// Begins a packet whose message goes on in the next. JSON has no such byte.
+/// The first byte of a packet whose message continues in the next. JSON has no such byte.
 const MORE: u8 = 0;
 
-/// Descriptors that one packet carries at most.
+/// Maximum number of descriptors per packet.
 const FDS_MAX: usize = 2;
 
-/// Descriptors that came with a packet.
+/// The descriptors of a received packet.
 pub(crate) type Fds = SmallVec<[OwnedFd; FDS_MAX]>;
 
-/// A pair of connected sockets, both closed on exec; the first one never blocks.
+/// A pair of connected sockets, both closed on exec; the first one is non-blocking.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
@@ -39,18 +40,18 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, rustix::io::fcntl_dupfd_cloexec(&theirs, 3)?))
 }
 
-/// Has the runtime tell when `file` can be read. Must be called inside a tokio runtime.
+/// Registers `file` with the runtime for reads. Must be called inside a tokio runtime.
 pub(crate) fn readable(file: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     watched(file, Interest::READABLE)
 }
 
 fn watched(file: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned by what is registered, so it stays open and the same until it is taken out
-    // of the runtime again.
+    // SAFETY: the descriptor is owned by what is registered, so it stays open and the same until it is
+    // deregistered.
     unsafe { AsyncFd::register_with_interest(file, interest) }.map_err(io::Error::from)
 }
 
-/// Sends `message`. Whether it waits for room is the socket's own setting; one that does not wait takes a single packet.
+/// Sends `message`. Whether it blocks depends on the socket; a non-blocking one takes a single packet.
 pub(crate) fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let bytes = written(message)?;
     for (more, part) in packets(&bytes) {
@@ -59,10 +60,10 @@ pub(crate) fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedF
     Ok(())
 }
 
-/// The same for a message of many packets over a socket that does not wait.
+/// The same for a message of many packets on a non-blocking socket.
 pub(crate) async fn send_long(socket: &AsyncFd<OwnedFd>, message: &impl Serialize) -> io::Result<()> {
     let bytes = written(message)?;
-    // The socket itself is watched for what comes in alone.
+    // The socket itself is registered for reads alone.
     let mut room = None;
     for (more, part) in packets(&bytes) {
         while let Err(error) = send_packet(socket.get_ref(), more, part, &[]) {
@@ -120,10 +121,10 @@ fn send_packet(socket: impl AsFd, more: bool, part: &[u8], fds: &[BorrowedFd<'_>
     }
 }
 
-/// Adds a packet to those of its message that came before. True: it was the last.
+/// Adds a packet to its message. True: it was the last.
 ///
 /// # Errors
-/// Where the message becomes longer than any may be, or its packets are smaller than need be.
+/// If the message becomes too long, or a packet that is not the last is not full.
 pub(crate) fn gather(message: &mut Vec<u8>, packet: &[u8]) -> io::Result<bool> {
     let (part, more) = match packet.split_first() {
         Some((&MORE, part)) => (part, true),
@@ -131,7 +132,7 @@ pub(crate) fn gather(message: &mut Vec<u8>, packet: &[u8]) -> io::Result<bool> {
     };
     let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidData, text));
     if more && packet.len() < PACKET_MAX {
-        return wrong(format!("a control message goes on behind a packet of {} bytes", packet.len()));
+        return wrong(format!("a control message continues after a packet of {} bytes", packet.len()));
     }
     if message.len() + part.len() > FRAME_MAX {
         return wrong(format!("a control message is longer than {FRAME_MAX} bytes"));
@@ -140,8 +141,8 @@ pub(crate) fn gather(message: &mut Vec<u8>, packet: &[u8]) -> io::Result<bool> {
     Ok(!more)
 }
 
-/// Receives one packet into `buffer` (of [`PACKET_MAX`]) and returns its length; 0 when the other side is gone.
-/// Descriptors are taken only where they are expected: unexpected ones are closed by the system.
+/// Receives one packet into `buffer` (of [`PACKET_MAX`]) and returns its length; 0 if the other side is gone.
+/// Unexpected descriptors are closed by the system.
 pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8], mut fds: Option<&mut Fds>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = match fds {

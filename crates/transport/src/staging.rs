@@ -1,7 +1,7 @@
 //! The gather copy: rows of several requests become contiguous inputs.
 //!
-//! Reads the tensors of requests, decides how much room they need, writes them where they are told to.
-//! Knows nothing of slots and their states.
+//! Reads the tensors of requests, computes the memory that they need, hands on where each input is after writing
+//! it. Knows nothing of slots and their states.
 
 use inferd_types::{DataType, Shape, Signature, Tensor};
 
@@ -19,45 +19,45 @@ pub(crate) struct Shapes {
 #[derive(Debug)]
 struct InputShape {
     datatype: DataType,
-    /// Of the first request.
+    /// The first request's.
     shape: Shape,
-    /// Bytes of one row; `None` where rows differ.
+    /// Bytes of one row; `None` if rows differ.
     row_bytes: Option<usize>,
     /// Bytes of all requests.
     bytes: usize,
 }
 
-/// How much memory a batch takes.
+/// The memory that a batch needs, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// With room for more rows, where that can be said.
+    /// With room for more rows, if rows have one size.
     pub(crate) roomy_bytes: usize,
     pub(crate) roomy_rows: u32,
-    /// With room for exactly what is there. `usize::MAX` where it can't be counted.
+    /// For exactly its rows. `usize::MAX` on overflow.
     pub(crate) exact_bytes: usize,
 }
 
-/// Where one input of a batch lies.
+/// The place of one input of a batch.
 #[derive(Debug)]
 pub(crate) struct Placed {
     datatype: DataType,
-    /// Of the first request: the others differ in dimension 0 alone.
+    /// The first request's: the others differ in dimension 0 alone.
     shape: Shape,
     row_bytes: Option<usize>,
     offset: usize,
-    /// Bytes that belong to it, alignment included.
+    /// Its size in bytes, including alignment.
     room: usize,
 }
 
 impl Placed {
-    /// Where a row lies, if every row is one byte.
+    /// The offset of a row, if every row is one byte.
     pub(crate) fn row_of_a_byte(&self, row: u32) -> Option<usize> {
         (self.row_bytes == Some(1)).then_some(self.offset + row as usize)
     }
 }
 
 impl Shapes {
-    /// Reads the shapes of a batch and returns its rows; `None` where the requests don't belong together.
+    /// Reads the shapes of a batch and returns its rows; `None` if the requests are incompatible.
     pub(crate) fn read(
         &mut self,
         requests: &[&[Tensor]],
@@ -79,7 +79,7 @@ impl Shapes {
                 datatype if batched => row_bytes(datatype, &tensor.shape),
                 _ => Some(tensor.data.len()),
             };
-            // Tensors are checked where they are made; a wrong one here would shift rows, so look again.
+            // Tensors are checked when they are made; a wrong one here would shift rows, so check again.
             if row_bytes.is_some_and(|bytes| bytes.checked_mul(rows) != Some(tensor.data.len())) {
                 return None;
             }
@@ -100,7 +100,7 @@ impl Shapes {
         Some(rows)
     }
 
-    /// How much memory the batch takes.
+    /// The memory that the batch needs.
     pub(crate) fn plan(&mut self, rows: u32, rows_max: u32, batched: bool) -> Plan {
         let sizes = self.inputs.iter().map(|input| input.bytes);
         let exact_bytes = place(sizes, &mut self.offsets).unwrap_or(usize::MAX);
@@ -116,9 +116,9 @@ impl Shapes {
         Plan { roomy_bytes, roomy_rows, exact_bytes }
     }
 
-    /// Lays the inputs out from `base`: with room for `capacity` rows, or exactly.
+    /// Lays out the inputs from `base` on: with room for `capacity` rows, or exactly.
     pub(crate) fn place(&mut self, base: usize, capacity: u32, roomy: bool) -> Vec<Placed> {
-        // The plan has counted these, so nothing overflows.
+        // The plan has computed these sizes, so nothing overflows.
         let size = |input: &InputShape| match input.row_bytes {
             Some(row_bytes) if roomy => row_bytes * capacity as usize,
             _ => input.bytes,
@@ -134,10 +134,10 @@ impl Shapes {
         inputs.collect()
     }
 
-    /// Writes the descriptors. Dimension 0 of a batched model is told by the slot word.
+    /// Writes the descriptors. Dimension 0 of a batched model is in the slot word.
     pub(crate) fn describe(&self, memory: &Mapping, mut at: usize, segment: u32, inputs: &[Placed]) {
         for (input, placed) in self.inputs.iter().zip(inputs) {
-            // The length counts for BYTES; else rows may still be added, and the reader computes it.
+            // The length counts for BYTES; otherwise rows may still be appended, and the reader computes it.
             let (offset, len) = (placed.offset as u64, input.bytes as u64);
             let shape = placed.shape.clone();
             let descriptor = Descriptor { datatype: placed.datatype, shape, segment, offset, len };
@@ -152,7 +152,7 @@ fn row_bytes(datatype: DataType, shape: &[u64]) -> Option<usize> {
     shape[1..].iter().try_fold(datatype.size()?, |bytes, dim| bytes.checked_mul(usize::try_from(*dim).ok()?))
 }
 
-/// The rows of a request for a batched model, if its tensors are like those of the batch in all but dimension 0.
+/// The rows of a request for a batched model, if its tensors match the batch in all but dimension 0.
 fn request_rows<'a>(
     request: &[Tensor],
     like: impl Fn(usize) -> Option<(DataType, &'a [u64], Option<usize>)>,
@@ -174,7 +174,7 @@ fn request_rows<'a>(
     u32::try_from(rows).ok()
 }
 
-/// The rows of requests that are to be added to a batch; `None` where they don't fit to it, or rows differ in size.
+/// The rows of requests to append to a batch; `None` if they don't match it, or rows differ in size.
 pub(crate) fn more_rows(requests: &[&[Tensor]], inputs: &[Placed]) -> Option<u32> {
     let like = |index: usize| {
         let input = inputs.get(index)?;
@@ -186,8 +186,8 @@ pub(crate) fn more_rows(requests: &[&[Tensor]], inputs: &[Placed]) -> Option<u32
     requests.iter().try_fold(0u32, |rows, request| rows.checked_add(request_rows(request, like)?))
 }
 
-/// Writes the rows of `requests` behind the first `skip` rows of each input, and zeroes what is left of the last
-/// stretch of 64 bytes: nothing of an earlier batch is behind the rows when vector instructions read beyond them.
+/// Writes the rows of `requests` after the first `skip` rows of each input, and zeroes the rest of the last 64
+/// bytes: vector instructions that read beyond the rows find nothing of an earlier batch.
 pub(crate) fn write_rows(memory: &Mapping, inputs: &[Placed], skip: u32, requests: &[&[Tensor]]) {
     for (index, input) in inputs.iter().enumerate() {
         let mut at = input.offset + input.row_bytes.map_or(0, |bytes| bytes * skip as usize);

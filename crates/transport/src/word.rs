@@ -1,24 +1,24 @@
-//! The word that says whose a slot is.
+//! The slot word: the state of a slot, and which side owns it.
 //!
-//! `FREE → OPEN(n) → OPEN(n + k) → TAKEN(n) → DONE(n) → FREE`. The gateway opens, appends, withdraws and frees;
-//! the worker takes and finishes. Every step from OPEN is a compare-and-swap, so exactly one side wins.
-//! A worker that streams goes `TAKEN → PARTIAL` with each response and waits; the gateway answers with TAKEN (go on)
-//! or STOPPED (nobody wants more), from which only DONE follows.
-//! Knows nothing of where the word lies or what the slot holds.
+//! `FREE → OPEN(n) → OPEN(n + k) → TAKEN(n) → DONE(n) → FREE`. The gateway opens, appends, withdraws and frees; the
+//! worker takes and finishes. Every step from OPEN is a compare-and-swap, so exactly one side wins. A worker that
+//! streams goes `TAKEN → PARTIAL` with each response and waits; the gateway answers with TAKEN (continue) or
+//! STOPPED (no further response is wanted), from which only DONE follows. Knows nothing of the arena's layout or
+//! the slot's content.
 
-/// Who may touch a slot.
+/// The owner of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
-    /// The gateway's: nothing in it.
+    /// The gateway's: empty.
     Free = 0,
-    /// Staged: the gateway may still add rows or take all back; the worker may take it.
+    /// Staged: the gateway may still append rows or withdraw; the worker may take it.
     Open = 1,
     /// The worker's.
     Taken = 2,
-    /// The gateway's: outputs or a failure are in it.
+    /// The gateway's: it holds outputs or a failure.
     Done = 3,
-    /// The gateway's for the moment: one of several responses is in it, and the worker waits.
+    /// The gateway's: it holds one of several responses, and the worker waits.
     Partial = 4,
     /// The worker's: no further response is wanted.
     Stopped = 5,
@@ -27,7 +27,7 @@ pub(crate) enum State {
 /// A slot word, unpacked: 28 bits of generation, 4 of state, 32 of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word {
-    /// Counts the openings of both slots together: tells an old batch from a new one, and which of two is older.
+    /// Counts the openings of both slots: distinguishes batches, and tells which of two is older.
     pub(crate) generation: u32,
     pub(crate) state: State,
     /// Rows of the batch.
@@ -60,7 +60,7 @@ impl Word {
         Some(Word { generation: (word >> 36) as u32, state, rows: word as u32 })
     }
 
-    /// Whether this generation is older than `other`'s, across the wrap.
+    /// Whether this generation is older than `other`'s, with wrap-around.
     pub(crate) fn older_than(self, other: Word) -> bool {
         let ahead = other.generation.wrapping_sub(self.generation) & GENERATION_MASK;
         ahead != 0 && ahead <= GENERATION_MASK / 2

@@ -1,7 +1,7 @@
-//! Whether what a row was answered alone is what it was answered in company.
+//! Compares the outputs of a row that ran alone with those of the same row in a batch.
 //!
-//! Reads answers and a tolerance, hands back the first difference. Functions of values.
-//! Knows nothing of where the answers come from.
+//! Reads outputs and a tolerance, hands on the first difference. Pure functions. Does not know where the outputs
+//! come from.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,53 +11,54 @@ use crate::{DataType, Tensor, texts};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tolerance {
-    /// In the output's own unit.
+    /// Absolute term, in the output's unit.
     pub absolute: f64,
-    /// As a fraction of the output.
+    /// Relative term, as a fraction of the output.
     pub relative: f64,
 }
 
 impl Default for Tolerance {
-    /// Sums in another order differ in the last bits of a 32-bit float; mixed-up rows differ in the first.
+    /// Summation order changes the last bits of an FP32; a mix-up of rows changes the first.
     fn default() -> Self {
         Tolerance { absolute: 1e-5, relative: 1e-3 }
     }
 }
 
-/// One element of an answer.
+/// One element of an output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Element<'a> {
-    /// It is equal to what is near.
+    /// Equal within the tolerance.
     Float(f64),
-    /// It is equal to what has the same bytes; `None` is an element of BYTES that is missing.
+    /// Equal if the bytes are; `None` is a missing BYTES element.
     Exact(Option<&'a [u8]>),
 }
 
-/// Where two answers differ.
+/// Where two responses differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
-    /// The number of the output.
+    /// Index of the output.
     pub output: usize,
-    /// The number of the row in its request; `None` where shapes or types differ.
+    /// Index of the row in its request; `None` where shapes or types differ.
     pub row: Option<u64>,
-    /// The largest difference of two numbers of the row; `None` where it is no number.
+    /// The row's largest absolute difference; `None` where it is not numeric.
     pub size: Option<f64>,
 }
 
-/// The first difference between the answers `alone` and `company` to a request of `rows` rows; `None` where they are equal.
+/// The first difference between the outputs `alone` and `batched` of a request of `rows` rows; `None` if they are
+/// equal.
 ///
-/// A class that differs is none where the scores of the same row, in another output, tie for the best: rounding decides
-/// between them. So it does between two places of a list by score that tie.
+/// A different class is no difference where the scores of the same row, in another output, tie for the best,
+/// because rounding decides between them. The same holds for two places of a list that is sorted by score.
 pub fn difference(
     alone: &[Tensor],
-    company: &[Tensor],
+    batched: &[Tensor],
     rows: u64,
     tolerance: Tolerance,
 ) -> Option<Difference> {
-    if alone.len() != company.len() {
-        return Some(Difference { output: alone.len().min(company.len()), row: None, size: None });
+    if alone.len() != batched.len() {
+        return Some(Difference { output: alone.len().min(batched.len()), row: None, size: None });
     }
-    for (output, (one, other)) in alone.iter().zip(company).enumerate() {
+    for (output, (one, other)) in alone.iter().zip(batched).enumerate() {
         if one.datatype != other.datatype || one.shape != other.shape {
             return Some(Difference { output, row: None, size: None });
         }
@@ -78,7 +79,7 @@ pub fn difference(
     None
 }
 
-/// Whether `one` and `other`, elements of `row` that have to be equal, differ only where scores of that row tie.
+/// Whether `one` and `other`, exact elements of `row`, differ only where scores of that row tie.
 fn ties(
     one: &[Element<'_>],
     other: &[Element<'_>],
@@ -106,7 +107,7 @@ fn ties(
         })
 }
 
-/// The numbers of one row; `None` where they are no floats.
+/// The values of one row; `None` if they are not floats.
 fn floats_of(output: &Tensor, row: u64) -> Option<Vec<f64>> {
     let elements = elements(output);
     let rows = usize::try_from(*output.shape.first()?).ok()?;
@@ -147,16 +148,16 @@ pub fn elements(tensor: &Tensor) -> Vec<Element<'_>> {
     }
 }
 
-/// Whether `a` and `b`, elements of one row, are equal within the tolerance.
+/// Whether two rows' elements `a` and `b` are equal within the tolerance.
 pub fn close(a: &[Element<'_>], b: &[Element<'_>], datatype: DataType, tolerance: Tolerance) -> bool {
-    // A short float can't be closer than its own steps, whatever the operator asks for.
+    // Half-precision values can't be closer than their resolution, whatever the tolerance is.
     let step = match datatype {
         DataType::Fp16 => 4.0 / 1024.0,
         DataType::Bf16 => 4.0 / 128.0,
         _ => 0.0,
     };
     let relative = tolerance.relative.max(step);
-    // What large numbers come to is rounded like them, however small it is.
+    // A small result of large operands has their rounding error.
     let size = |element: &Element<'_>| if let Element::Float(b) = element { b.abs() } else { 0.0 };
     let greatest = b.iter().map(size).filter(|size| size.is_finite()).fold(1.0, f64::max);
     let absolute = tolerance.absolute.max(step / 16.0) * greatest;
@@ -190,8 +191,8 @@ mod tests {
         Tensor::new(DataType::Int64, smallvec![values.len() as u64], data.into()).unwrap()
     }
 
-    fn found(alone: &[Tensor], company: &[Tensor], rows: u64) -> Option<Difference> {
-        difference(alone, company, rows, Tolerance::default())
+    fn found(alone: &[Tensor], batched: &[Tensor], rows: u64) -> Option<Difference> {
+        difference(alone, batched, rows, Tolerance::default())
     }
 
     #[test]
@@ -207,9 +208,9 @@ mod tests {
 
     #[test]
     fn another_class_is_a_difference_unless_its_scores_tie() {
-        let company = [classes(&[1, 7]), floats(2, &[0.5, 0.5, 0.9, 0.1])];
+        let batched = [classes(&[1, 7]), floats(2, &[0.5, 0.5, 0.9, 0.1])];
         let alone = [classes(&[0, 7]), floats(2, &[0.500_01, 0.499_99, 0.9, 0.1])];
-        assert_eq!(found(&alone, &company, 2), None);
+        assert_eq!(found(&alone, &batched, 2), None);
         let clear = [classes(&[1, 6]), floats(2, &[0.5, 0.5, 0.9, 0.1])];
         assert_eq!(found(&alone, &clear, 2).unwrap().row, Some(1));
         // One score ties with nothing.
@@ -233,10 +234,10 @@ mod tests {
     fn nothing_but_infinity_is_near_infinity() {
         let one = |value| floats(1, &[value]);
         assert_eq!(found(&[one(f32::INFINITY)], &[one(f32::INFINITY)], 1), None);
-        for (alone, company) in
+        for (alone, batched) in
             [(1.0, f32::INFINITY), (f32::INFINITY, 1.0), (f32::INFINITY, f32::NEG_INFINITY)]
         {
-            assert!(found(&[one(alone)], &[one(company)], 1).is_some());
+            assert!(found(&[one(alone)], &[one(batched)], 1).is_some());
         }
     }
 

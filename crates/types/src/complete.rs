@@ -1,4 +1,4 @@
-//! What the operator's settings add to a signature, and whether what the model told is sound.
+//! Completes a signature with the operator's settings and validates what the model reported.
 //!
 //! Reads settings and a signature, changes the signature. Knows nothing of requests.
 
@@ -6,10 +6,10 @@ use crate::settings::ModelSettings;
 use crate::{Error, ErrorKind, InputDefault, OutputLabels, Result, Signature, TensorSpec};
 
 impl Signature {
-    /// Takes up what the operator's settings say of inputs and outputs, and checks what the model itself told.
+    /// Applies the settings of inputs and outputs, and validates the model's own defaults and schemas.
     ///
     /// # Errors
-    /// `ModelFailed` that names the setting and the tensor.
+    /// `ModelFailed`, with the setting and the tensor.
     pub fn complete(&mut self, settings: &ModelSettings) -> Result<()> {
         let failed = |message: String| Error::new(ErrorKind::ModelFailed, message);
         let place = |side: &str, setting: &str, specs: &[TensorSpec], name: &str| {
@@ -32,14 +32,14 @@ impl Signature {
             } else if self.default_of(index).is_none() {
                 return Err(failed(format!(
                     "optional: the model has no default for input '{name}'\n\
-                     help: write in model.yaml what it is where a request leaves it out: optional: {{{name}: 0}}"
+                     help: set one in model.yaml: optional: {{{name}: 0}}"
                 )));
             }
         }
         for default in &self.extras.defaults {
             let place = self.inputs.iter().position(|spec| spec.name == default.input).ok_or_else(|| {
                 failed(format!(
-                    "the model told a default for input '{}', which it does not have",
+                    "the model reported a default for input '{}', which it does not have",
                     default.input
                 ))
             })?;
@@ -58,15 +58,17 @@ impl Signature {
     }
 
     /// # Errors
-    /// A sentence on the first schema that is of no input, or does not fit its input.
+    /// A sentence on the first schema that has no input or does not match it.
     pub(crate) fn check_schemas(&self) -> Result<(), String> {
         for (place, schema) in self.extras.schemas.iter().enumerate() {
             let name = &schema.input;
             let Some(spec) = self.inputs.iter().find(|spec| spec.name == *name) else {
-                return Err(format!("the model told a schema for input '{name}', which it does not have"));
+                return Err(format!(
+                    "the model reported a schema for input '{name}', which it does not have"
+                ));
             };
             if self.extras.schemas[..place].iter().any(|other| other.input == *name) {
-                return Err(format!("the model told two schemas for input '{name}'; one is expected"));
+                return Err(format!("the model reported two schemas for input '{name}'; one is expected"));
             }
             schema.fit(spec).map_err(|error| format!("the schema of input '{name}': {}", error.message()))?;
         }

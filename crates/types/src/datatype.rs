@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind};
 
-/// An element type, under its protocol name. In memory every element is little-endian.
+/// An element type, by its protocol name. Elements in memory are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[repr(u8)]
@@ -36,14 +36,14 @@ pub enum DataType {
     Fp32 = 11,
     /// IEEE 754 binary64.
     Fp64 = 12,
-    /// The upper half of a binary32. Travels raw only.
+    /// The upper half of a binary32. Raw form only.
     Bf16 = 13,
-    /// Any bytes, each element behind its length as four little-endian bytes.
+    /// Arbitrary bytes, each element prefixed with its length (four bytes, little-endian).
     Bytes = 14,
 }
 
 impl DataType {
-    /// Every type there is.
+    /// Every type.
     pub const ALL: [DataType; 14] = [
         DataType::Bool,
         DataType::Uint8,
@@ -81,7 +81,7 @@ impl DataType {
         }
     }
 
-    /// Bytes of one element; `None` for [`DataType::Bytes`], whose elements differ.
+    /// Size of one element in bytes; `None` for [`DataType::Bytes`].
     pub const fn size(self) -> Option<usize> {
         match self {
             DataType::Bool | DataType::Uint8 | DataType::Int8 => Some(1),
@@ -92,7 +92,7 @@ impl DataType {
         }
     }
 
-    /// The type with this number (`datatype as u8`), as worker frames carry it.
+    /// The type with this code (`datatype as u8`), as in worker frames.
     pub fn from_code(code: u8) -> Option<DataType> {
         Self::ALL.into_iter().find(|datatype| *datatype as u8 == code)
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, as a closed list, and the one table that says how each kind looks from outside.
+//! The closed list of error kinds, and the one table that maps each to HTTP, gRPC, metrics and Python.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,41 +12,41 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum RetryHint {
     /// The same request will fail again.
     Never,
-    /// The same request may succeed a little later.
+    /// The same request may succeed later.
     Later,
 }
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident, $http:literal, $grpc:literal, $retry:ident, $label:literal, $python:literal;)*) => {
-        /// Why a request, a model or a worker failed. The columns of the table say how it is told to others.
+        /// Why a request, a model or a worker failed. The table's columns say how clients see it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorKind { $($(#[$doc])* $kind,)* }
 
         impl ErrorKind {
-            /// Every kind there is.
+            /// Every kind.
             pub const ALL: &[ErrorKind] = &[$(ErrorKind::$kind,)*];
 
-            /// The status of an HTTP answer.
+            /// The HTTP status.
             pub const fn http_status(self) -> u16 {
                 match self { $(ErrorKind::$kind => $http,)* }
             }
 
-            /// The number of the gRPC status code.
+            /// The gRPC status code.
             pub const fn grpc_code(self) -> i32 {
                 match self { $(ErrorKind::$kind => $grpc,)* }
             }
 
-            /// Whether trying again helps.
+            /// Whether a retry may help.
             pub const fn retry(self) -> RetryHint {
                 match self { $(ErrorKind::$kind => RetryHint::$retry,)* }
             }
 
-            /// The value of metric and log labels.
+            /// The value of the metric and log label.
             pub const fn label(self) -> &'static str {
                 match self { $(ErrorKind::$kind => $label,)* }
             }
 
-            /// The class in `inferd.errors` that Python raises.
+            /// The class in `inferd.errors`.
             pub const fn python_class(self) -> &'static str {
                 match self { $(ErrorKind::$kind => $python,)* }
             }
@@ -55,43 +55,43 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The request is wrong in itself.
+    /// The request is invalid in itself.
     InvalidInput, 400, 3, Never, "invalid_input", "InvalidInput";
     /// No such model, version or path.
     NotFound, 404, 5, Never, "not_found", "NotFound";
     /// The path exists, the method does not.
     MethodNotAllowed, 405, 12, Never, "method_not_allowed", "InvalidInput";
-    /// The body, or what it unpacks to, is larger than a limit.
+    /// The body, as sent or decompressed, is larger than a limit.
     TooLarge, 413, 8, Never, "too_large", "InvalidInput";
-    /// The body is of a form or compression that is not understood.
+    /// The content type or compression of the body is not supported.
     UnsupportedMedia, 415, 3, Never, "unsupported_media", "InvalidInput";
-    /// The caller did not say who it is.
+    /// The caller is not authenticated.
     Unauthenticated, 401, 16, Never, "unauthenticated", "Unauthenticated";
     /// The caller may not do this.
     Forbidden, 403, 7, Never, "forbidden", "Forbidden";
-    /// The caller asks more often than it may.
+    /// The caller exceeds its rate.
     RateLimited, 429, 8, Later, "rate_limited", "RateLimited";
-    /// There is more work than can be done in time.
+    /// The queue is too long to answer in time.
     Overloaded, 503, 14, Later, "overloaded", "Overloaded";
-    /// The model is known but no replica is ready.
+    /// The model exists but no replica is ready.
     NotReady, 503, 14, Later, "not_ready", "NotReady";
-    /// The server is about to stop.
+    /// The server is shutting down.
     Draining, 503, 14, Later, "draining", "Draining";
-    /// The caller's timeout passed, or is shorter than the model ever takes.
+    /// The caller's timeout passed, or is shorter than the model's execution time.
     DeadlineMissed, 504, 4, Never, "deadline_missed", "DeadlineMissed";
-    /// The caller went away before the answer.
+    /// The caller cancelled before the response.
     Cancelled, 499, 1, Never, "cancelled", "Cancelled";
-    /// The worker that ran the request died and it may not or could not be run again.
+    /// The worker that ran the request died, and a retry was not allowed or not possible.
     WorkerLost, 503, 14, Later, "worker_lost", "WorkerLost";
-    /// The model raised an error, or this request alone ends every worker that runs it.
+    /// The model raised an error, or this request kills every worker that runs it.
     ModelFailed, 500, 13, Never, "model_failed", "ModelFailed";
-    /// The protocol has it, this server does not.
+    /// Part of the protocol, but not implemented here.
     Unimplemented, 501, 12, Never, "unimplemented", "Unimplemented";
-    /// A fault of inferd.
+    /// A bug of inferd.
     Internal, 500, 13, Never, "internal", "InternalError";
 }
 
-/// One failure: its kind, what the client may read, and what only the operator may.
+/// One failure: its kind, a message for the client, and a detail for the operator.
 #[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
@@ -104,7 +104,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error whose `message` is safe for a client to read and ends with the remedy where there is one.
+    /// An error with a `message` that is safe for clients and ends with the remedy, where there is one.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Error(Box::new(Inner { kind, message: message.into(), detail: None, retry_after: None }))
     }
@@ -116,22 +116,22 @@ impl Error {
         self
     }
 
-    /// Says when trying again is worth it.
+    /// Adds when a retry is worthwhile.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
         self
     }
 
-    /// The same error, its message behind `place`: `place: message`.
+    /// The same error with the message `place: message`.
     #[must_use]
     pub fn within(mut self, place: impl fmt::Display) -> Self {
         self.0.message = format!("{place}: {}", self.0.message).into();
         self
     }
 
-    /// The same error of a part of a request that begins after `rows` others: a message that begins with `row 5` begins
-    /// with `row 13` where 8 came before.
+    /// The same error of a part of a request that begins after `rows` other rows: a message that begins with `row
+    /// 5` begins with `row 13` if 8 rows came before.
     #[must_use]
     pub fn after_rows(mut self, rows: u64) -> Self {
         let number = self.0.message.strip_prefix("row ").map(|rest| {
@@ -146,22 +146,22 @@ impl Error {
         self
     }
 
-    /// The kind, from which status codes, labels and classes follow.
+    /// The kind, which determines status codes, labels and classes.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What the client reads.
+    /// The message for the client.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// What the operator reads besides.
+    /// The detail for the operator.
     pub fn detail(&self) -> Option<&str> {
         self.0.detail.as_deref()
     }
 
-    /// When trying again is worth it, where that is known.
+    /// When a retry is worthwhile, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -175,10 +175,10 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Longest part of a text from outside that a message repeats.
+/// Most characters of an external text that a message repeats.
 const SHOWN_CHARS: usize = 64;
 
-/// A text from outside, cut to what belongs into a message.
+/// An external text, cut to the length of a message.
 pub fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_table_holds_cell_by_cell() {
-        // (kind, HTTP, gRPC, may be retried): the promise to clients, written a second time on purpose.
+        // (kind, HTTP, gRPC, may be retried): the contract with clients, repeated on purpose.
         let table: &[(ErrorKind, u16, i32, bool)] = &[
             (ErrorKind::InvalidInput, 400, 3, false),
             (ErrorKind::NotFound, 404, 5, false),

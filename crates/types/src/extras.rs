@@ -1,7 +1,7 @@
-//! What is known of a model's tensors beside their types: inputs that may be left out, names of classes.
+//! What a model declares about its tensors besides types and shapes: optional inputs, class labels, schemas.
 //!
-//! Reads what a worker tells and what the operator sets, hands on inputs that a request did not bring.
-//! Knows nothing of how requests are written.
+//! Reads what a worker reports and what the operator sets, hands on tensors for inputs that a request omitted.
+//! Knows nothing of wire formats.
 
 use std::sync::Arc;
 
@@ -14,39 +14,39 @@ use crate::{
     Error, ErrorKind, Input, InputSchema, Result, Shape, Tensor, TensorSpec, Verdict, element_count,
 };
 
-/// Most bytes that stand in for an input that was left out. A request of few bytes may have many rows.
+/// Most bytes generated for an omitted input: a request of few bytes may have many rows.
 const FILLED_MAX_BYTES: usize = 64 << 20;
 
-/// What the protocol has no word for, or only a configuration.
+/// Signature facts that the protocol has no field for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Extras {
-    /// Inputs that a request may leave out. An input has at most one.
+    /// Defaults of optional inputs. An input has at most one.
     pub defaults: Vec<InputDefault>,
-    /// Names of the classes that outputs are scores of. An output has at most one.
+    /// Class labels of outputs. An output has at most one.
     pub labels: Vec<OutputLabels>,
-    /// What is known of inputs beside their types. An input has at most one.
+    /// Schemas of inputs. An input has at most one.
     pub schemas: Vec<InputSchema>,
-    /// Columns that the model does not read and that a client's frame may have; `*` stands for any.
+    /// Columns of a client's data frame that the model ignores; `*` stands for any.
     pub ignored_columns: Vec<Arc<str>>,
-    /// What batching rests on, where the worker says so.
+    /// The batching verdict, if the worker has one.
     pub verdict: Option<Verdict>,
 }
 
-/// What an input is where a request leaves it out: one row where its dimension 0 is free, else all of it.
+/// The default of an optional input: one row if its dimension 0 is free, else the whole tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputDefault {
     /// The input's name.
     pub input: Arc<str>,
-    /// The dimensions; a row's begin with 1.
+    /// The dimensions; those of a row begin with 1.
     pub shape: Vec<u64>,
     /// The elements, in the protocol's raw form.
     #[serde(with = "numbers")]
     pub data: Bytes,
 }
 
-/// Bytes as JSON has them: a list of numbers.
+/// Bytes in JSON: a list of numbers.
 mod numbers {
     use bytes::Bytes;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -60,23 +60,23 @@ mod numbers {
     }
 }
 
-/// What the classes of an output are called.
+/// The class labels of an output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputLabels {
     /// The output's name.
     pub output: Arc<str>,
-    /// By the number of the class; those past the end have none.
+    /// By class index; classes past the end have no label.
     pub names: Vec<Arc<str>>,
-    /// The file that they come from, as it was named.
+    /// The file that they come from, as the settings name it.
     pub file: Option<String>,
 }
 
 impl InputDefault {
-    /// The input where `value` stands for it. One value stands for every element of a row.
+    /// The default that `value` describes. A scalar stands for every element of a row.
     ///
     /// # Errors
-    /// `InvalidInput` where it does not fit.
+    /// `InvalidInput` if it does not match the input.
     pub fn of_value(input: Input<'_>, value: &Value) -> Result<InputDefault> {
         let (spec, kind) = (input.spec, Kind::of(input));
         let free_rows = spec.shape.first().is_some_and(|rows| *rows < 0);
@@ -106,7 +106,7 @@ impl InputDefault {
     }
 
     /// # Errors
-    /// `InvalidInput` where it is no tensor of the input, or of one row where rows are free.
+    /// `InvalidInput` if it is not a valid tensor of the input, or not one row where rows are free.
     pub(crate) fn check(&self, input: Input<'_>) -> Result<()> {
         let spec = input.spec;
         let one_row = spec.shape.first().is_none_or(|rows| *rows >= 0) || self.shape.first() == Some(&1);
@@ -124,10 +124,10 @@ impl InputDefault {
         input.tensor(Shape::from_slice(&self.shape), self.data.clone()).map(drop)
     }
 
-    /// The input `spec` for a request of `rows` rows.
+    /// The tensor of `spec` for a request of `rows` rows.
     ///
     /// # Errors
-    /// `InvalidInput` where that is more than is filled in.
+    /// `InvalidInput` if it would be larger than the limit.
     pub fn tensor(&self, spec: &TensorSpec, rows: u64) -> Result<Tensor> {
         let (mut shape, mut data) = (Shape::from_slice(&self.shape), self.data.clone());
         if spec.shape.first().is_some_and(|dim| *dim < 0) && rows != 1 {
@@ -195,7 +195,7 @@ mod tests {
         let refusal = |shape: &[i64], value| of(shape, value).unwrap_err().message().to_owned();
         assert!(refusal(&[-1, -1], json!(7)).contains("write it as a list"));
         assert!(refusal(&[-1, 2], json!([1])).contains("[1] but a row of it is [2]"));
-        assert!(refusal(&[-1, 2], json!([1, 300])).contains("300 is no INT8"));
+        assert!(refusal(&[-1, 2], json!([1, 300])).contains("300 is not a valid INT8"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Names for things that are counted. Each is unique within one model's dispatcher, never across models.
+//! Identifiers. Each is unique within one model's dispatcher, not across models.
 
 use std::fmt;
 
@@ -17,29 +17,29 @@ macro_rules! id {
 }
 
 id!(
-    /// One inference request, from admission to its answer. Increases with arrival.
+    /// One inference request, from admission to its response. Increases with arrival.
     RequestId(u64)
 );
 id!(
-    /// One set of requests that a replica runs together. Increases with formation; never used twice.
+    /// One batch. Increases with formation; never reused.
     BatchId(u64)
 );
 id!(
-    /// One place where a model runs. A restarted worker is a new replica with a new id.
+    /// One worker of a model. A restarted worker is a new replica with a new id.
     ReplicaId(u32)
 );
 
-/// On whose behalf a request comes. Tenants of one class share it by their weights.
+/// A group of callers with a weight. Tenants of one class share it by their weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tenant {
-    /// Its number; 0 is everyone who doesn't say.
+    /// Its number; 0 is the default tenant, of callers without a known one.
     pub id: u32,
-    /// Its share relative to other tenants' that wait; at least 1.
+    /// Its share relative to other tenants in the queue; at least 1.
     pub weight: u32,
 }
 
 impl Default for Tenant {
-    /// Nobody in particular.
+    /// The default tenant.
     fn default() -> Self {
         Tenant { id: 0, weight: 1 }
     }

@@ -1,7 +1,6 @@
 //! The vocabulary of the data plane: ids, time, tensors, signatures, error kinds, settings.
 //!
-//! Everything else in `crates/` reads this crate and speaks in its words.
-//! It knows nothing of sockets, memory layouts, queues or Python.
+//! All other crates read this one. It knows nothing of sockets, memory layouts, queues or Python.
 #![forbid(unsafe_code)]
 
 pub mod compare;

@@ -1,4 +1,4 @@
-//! One inference, asked and answered.
+//! One inference: request, response and timing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,25 +20,25 @@ impl Default for Priority {
     }
 }
 
-/// What a request is held to beside its caller's timeout. Soft: it steers order, batching and admission.
+/// The soft deadline of a request besides its caller's timeout: it steers order, batching and admission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Due {
-    /// The model's own objective, from arrival on; none where it has none.
+    /// The model's objective, counted from arrival, if it has one.
     #[default]
     Objective,
-    /// At this time: a step of a pipeline, whose share of the pipeline's objective ends then. It was admitted at
-    /// the pipeline's door and is not refused again for being predicted late.
+    /// This time: the end of a pipeline step's share of the pipeline's objective. The pipeline was admitted, so its
+    /// steps are not refused for predicted lateness.
     At(Time),
-    /// Never: best effort, admitted before.
+    /// None: best effort, admitted before.
     Never,
 }
 
-/// A client's name for a sequence.
+/// A client's id for a sequence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SequenceId {
-    /// As a number; 0 is none.
+    /// A number; 0 is none.
     Number(u64),
-    /// As text; empty is none.
+    /// A text; empty is none.
     Text(Arc<str>),
 }
 
@@ -51,87 +51,86 @@ impl fmt::Display for SequenceId {
     }
 }
 
-/// The place of a request in a sequence: requests that a model answers one after the other, with what it remembers of
-/// those before.
+/// The position of a request in a sequence: requests that a model runs in order, with the state of those before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
-    /// Which.
+    /// The sequence.
     pub id: SequenceId,
-    /// Whether it begins with this request; one of the same name that is under way is given up for it.
+    /// Whether it starts with this request; a running sequence of the same id is discarded.
     pub start: bool,
     /// Whether it ends with this request.
     pub end: bool,
 }
 
-/// What came with a request besides tensors, for models that ask for it.
+/// What came with a request besides tensors, for models that declare a context input.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RequestContext {
-    /// The request's id, as the client gave it or as the server named it.
+    /// The request's id, from the client or generated.
     pub id: String,
-    /// Headers (or gRPC metadata) without those that carry credentials, names in lower case.
+    /// Headers or gRPC metadata without credentials, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Parameters that mean nothing to the server.
+    /// Parameters that the server does not interpret.
     pub parameters: Vec<(String, serde_json::Value)>,
 }
 
-/// What the dispatcher is asked to run: already decoded, already checked against the signature.
+/// A request as the dispatcher takes it: decoded and validated against the signature.
 #[derive(Clone, Debug, Default)]
 pub struct InferRequest {
     /// Every input of the signature, in its order.
     pub inputs: SmallVec<[Tensor; 2]>,
     /// When the first byte of the request was seen.
     pub arrived: Time,
-    /// The caller's hard limit: past it nobody listens. `None`: the caller waits.
+    /// The caller's hard deadline, past which no response is expected. `None`: no deadline.
     pub timeout: Option<Time>,
-    /// The class that it is served in.
+    /// Its priority class.
     pub priority: Priority,
-    /// On whose behalf it comes.
+    /// Its tenant.
     pub tenant: Tenant,
-    /// What it is held to.
+    /// Its soft deadline.
     pub due: Due,
-    /// Its place in a sequence, where the client named one.
+    /// Its position in a sequence, if it is part of one.
     pub sequence: Option<Arc<Sequence>>,
-    /// What came with it, where its model asks for that.
+    /// Its context, if the model declares one.
     pub context: Option<Arc<RequestContext>>,
-    /// The one replica that may run it, because what it goes on from is there; `None`: any.
+    /// The only replica that may run it, because that holds its sequence's state; `None`: any.
     pub home: Option<ReplicaId>,
 }
 
-/// Where the time of one request went.
+/// The timestamps of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Timing {
-    /// When its batch was handed to a replica's queue.
+    /// When its batch was staged on a replica.
     pub staged: Time,
-    /// When the replica began to execute it.
+    /// When the replica began the run.
     pub started: Time,
-    /// When the replica was done.
+    /// When the run ended.
     pub finished: Time,
-    /// What the replica measured for the run itself.
+    /// Execution time, as measured by the replica.
     pub execution: Duration,
-    /// Rows that ran together, its own included.
+    /// Rows of the batch, including its own.
     pub batch_rows: u32,
 }
 
-/// The answer to one request.
+/// The response to one request.
 #[derive(Clone, Debug)]
 pub struct InferResponse {
-    /// Every output of the signature, in its order; the rows of this request alone.
+    /// Every output of the signature, in its order; only this request's rows.
     pub outputs: SmallVec<[Tensor; 2]>,
-    /// Where the time went.
+    /// The timestamps.
     pub timing: Timing,
-    /// Which replica answered; of a pipeline, that of its last step.
+    /// The replica that ran it; in a pipeline, that of its last step.
     pub replica: ReplicaId,
-    /// Of a pipeline: the steps that ran, in the order of their ends.
+    /// In a pipeline: the steps that ran, in the order in which they ended.
     pub steps: Vec<StepTiming>,
 }
 
-/// Where the time of one step of a pipeline went.
+/// The timestamps of one step of a pipeline.
 #[derive(Clone, Debug)]
 pub struct StepTiming {
-    /// The step.
+    /// The step's name.
     pub step: Arc<str>,
-    /// When everything that it needs was there.
+    /// When all its inputs were ready.
     pub entered: Time,
-    /// From then on.
+    /// The timestamps from then on.
     pub timing: Timing,
 }

@@ -1,8 +1,7 @@
-//! What an input takes beside its type: the names of its columns, missing values, a greatest magnitude.
+//! What an input accepts besides its type: column names, missing values, a largest magnitude.
 //!
-//! Reads a signature's schemas and the elements of tensors, hands on refusals that name row and column. Rows and columns
-//! count from 0.
-//! Does not know how the elements were written.
+//! Reads a signature's schemas and the elements of tensors, hands on refusals that name row and column, both
+//! counted from 0. Does not know how the elements were encoded.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,29 +18,29 @@ use crate::{
 /// Most names that a message lists.
 const LISTED_MAX: usize = 20;
 
-/// What messages about missing values end with.
+/// The end of messages about missing values.
 const NO_MISSING: &str = "the model takes no missing values: fill it in, or leave the row out";
 
-/// What an input of a model of tables takes, beside its type.
+/// What an input of a tabular model accepts besides its type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputSchema {
     /// The input's name.
     pub input: Arc<str>,
-    /// The names of the columns of dimension 1, in their order; empty where they have none.
+    /// The names of the columns along dimension 1, in order; empty if they have none.
     #[serde(default)]
     pub columns: Vec<Arc<str>>,
-    /// Whether a missing value (NaN of numbers, null of text) is a value to the model. Without a schema NaN reaches
-    /// the model as it is, and text can't be missing.
+    /// Whether the model accepts missing values (NaN in floats, null in text). Without a schema, NaN reaches the
+    /// model unchanged, and text can't be missing.
     pub missing: bool,
-    /// The greatest magnitude that the model takes; what is greater, infinity too, is refused. `None`: anything.
+    /// The largest magnitude that the model accepts; larger values, infinity too, are refused. `None`: any.
     #[serde(default)]
     pub largest: Option<f64>,
 }
 
 impl InputSchema {
     /// # Errors
-    /// `InvalidInput` where it can't be a schema of `spec`.
+    /// `InvalidInput` if it does not match `spec`.
     pub(crate) fn fit(&self, spec: &TensorSpec) -> Result<()> {
         let (columns, shape) = (self.columns.len(), &spec.shape);
         let matrix = shape.len() == 2 && u64::try_from(shape[1]) == Ok(columns as u64);
@@ -60,12 +59,12 @@ impl InputSchema {
     }
 }
 
-/// One input of a signature, as what is said and checked of its elements needs it.
+/// One input of a signature with its schema, for checks and messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     /// Its name, type and shape.
     pub spec: &'a TensorSpec,
-    /// What else is known of it.
+    /// Its schema.
     pub schema: Option<&'a InputSchema>,
 }
 
@@ -75,7 +74,7 @@ impl<'a> Input<'a> {
         self.spec.datatype == DataType::Bytes && self.schema.is_some_and(|schema| schema.missing)
     }
 
-    /// The names of its columns; empty where they have none.
+    /// The names of its columns; empty if they have none.
     pub fn columns(self) -> &'a [Arc<str>] {
         self.schema.map_or(&[], |schema| &schema.columns)
     }
@@ -109,18 +108,18 @@ impl<'a> Input<'a> {
             ),
             sent if sent != wanted && is_float(wanted) => {
                 format!(
-                    "{place} is null, which is no {sent}; send the input as {wanted}, whose null is NaN, or fill it in"
+                    "{place} is null, which is not a valid {sent}; send the input as {wanted}, whose null is NaN, or fill it in"
                 )
             }
-            sent => format!("{place} is null, which is no {sent}; fill it in, or leave the row out"),
+            sent => format!("{place} is null, which is not a valid {sent}; fill it in, or leave the row out"),
         })
     }
 
-    /// The tensor of this input whose elements came as those of `sent`: the same type, or one that is widened to it. It
+    /// The tensor of this input whose elements were sent as `sent`: the same type, or one that is widened to it. It
     /// takes at most eight times the bytes of `data`.
     ///
     /// # Errors
-    /// As for [`Input::tensor`]; `InvalidInput` where a BOOL is neither 0 nor 1, or an element would be rounded.
+    /// As for [`Input::tensor`]; `InvalidInput` if a BOOL is neither 0 nor 1, or an element would be rounded.
     pub fn receive(self, sent: DataType, shape: Shape, data: Bytes) -> Result<Tensor> {
         let datatype = self.spec.datatype;
         if sent == datatype {
@@ -159,11 +158,11 @@ impl<'a> Input<'a> {
         ))
     }
 
-    /// The tensor of this input that `data` is, held to the schema.
+    /// The tensor of this input with `data`, checked against the schema.
     ///
     /// # Errors
-    /// `InvalidInput` where the number of bytes or elements does not fit the shape, an element is missing that must not
-    /// be, or one is too large.
+    /// `InvalidInput` if the number of bytes or elements does not match the shape, an element is missing that must
+    /// not be, or one is too large.
     pub fn tensor(self, shape: Shape, data: Bytes) -> Result<Tensor> {
         let datatype = self.spec.datatype;
         if let Err(error) = Tensor::check(datatype, &shape, &data, self.takes_missing_text()) {
@@ -174,7 +173,7 @@ impl<'a> Input<'a> {
         Ok(tensor)
     }
 
-    /// Holds the elements of `tensor`, which is one of this input, to the schema.
+    /// Checks the elements of `tensor`, one of this input, against the schema.
     ///
     /// # Errors
     /// `InvalidInput` with the first element that is missing and must not be, or is too large.
@@ -187,7 +186,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The first element of `tensor` that `schema` does not take.
+    /// The first element of `tensor` that `schema` refuses.
     fn refused(self, schema: &InputSchema, tensor: &Tensor) -> Option<(usize, f64)> {
         let data = &tensor.data[..];
         match tensor.datatype {
@@ -208,7 +207,7 @@ impl<'a> Input<'a> {
         invalid(match (tensor.datatype, schema.largest) {
             (DataType::Bytes, _) => format!("{place} is missing; {NO_MISSING}"),
             (_, Some(largest)) if !value.is_nan() => {
-                // The shortest digits that give the number back in its own type.
+                // The shortest digits that parse to the same number in its own type.
                 let (value, largest) = match tensor.datatype {
                     DataType::Fp64 => (format!("{value:?}"), format!("{largest:?}")),
                     _ => (format!("{:?}", value as f32), format!("{:?}", largest as f32)),
@@ -239,7 +238,7 @@ impl fmt::Display for Input<'_> {
     }
 }
 
-/// The first element that `schema` does not take, with its value.
+/// The first element that `schema` refuses, with its value.
 #[inline]
 fn first<const N: usize>(
     schema: &InputSchema,
@@ -249,7 +248,7 @@ fn first<const N: usize>(
     let largest = schema.largest.unwrap_or(f64::INFINITY);
     match (schema.missing, schema.largest) {
         (true, None) => None,
-        // NaN is above nothing.
+        // NaN is greater than nothing.
         (true, Some(_)) => find(data, value, |value| value.abs() > largest),
         (false, _) => find(data, value, |value| value.is_nan() | (value.abs() > largest)),
     }
@@ -275,7 +274,7 @@ pub fn is_float(datatype: DataType) -> bool {
     matches!(datatype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64)
 }
 
-/// `'a', 'b'`, as messages list names; of many the first few.
+/// `'a', 'b'`, as messages list names; the first few of many.
 pub fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
     let more = names.len().saturating_sub(LISTED_MAX);
     let mut list: Vec<String> = names.take(LISTED_MAX).map(|name| format!("'{}'", shown(name))).collect();

@@ -1,7 +1,7 @@
-//! Settings as the data plane receives them: one value from the control plane, already checked.
+//! Settings as the data plane receives them: one validated value from the control plane.
 //!
-//! Python declares every setting once, with its meaning, unit, default and reason (`inferd/spec`); these
-//! structs are the resolved form. Unknown fields are refused, so the two sides can't drift apart in silence.
+//! Python declares every setting once, with its meaning, unit, default and reason (`inferd/spec`); these structs
+//! are the resolved form. Unknown fields are errors, so the two sides can't drift apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::compare::Tolerance;
 use crate::{DataType, Signature};
 
-/// A duration that crosses as a number of seconds.
+/// A duration, serialized in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(pub Duration);
 
@@ -35,40 +35,40 @@ impl Serialize for Seconds {
 pub struct GatewaySettings {
     /// Address of the data port.
     pub host: String,
-    /// Data port: HTTP/1.1, HTTP/2 and gRPC. 0 takes a free one.
+    /// Data port: HTTP/1.1, HTTP/2 and gRPC. 0: any free port.
     pub port: u16,
-    /// Port of the metrics, always on loopback. 0 takes a free one; `None` serves none.
+    /// Port of the metrics, always on loopback. 0: any free port; `None`: no metrics are served.
     pub metrics_port: Option<u16>,
     /// Reactor threads of the gateway.
     pub gateway_threads: usize,
-    /// Largest body, as sent and as unpacked.
+    /// Maximum size of a body, as sent and as decompressed.
     pub body_max_bytes: usize,
-    /// Most bytes of requests that are read, queued or run, over all models.
+    /// Maximum bytes of requests that are read, queued or run, over all models.
     pub inflight_max_bytes: usize,
-    /// Largest head of an HTTP request.
+    /// Maximum size of request headers.
     pub header_max_bytes: usize,
-    /// Deepest nesting of a JSON body.
+    /// Maximum nesting of a JSON body.
     pub json_depth_max: usize,
-    /// Most open connections.
+    /// Maximum number of open connections.
     pub connections_max: usize,
-    /// Most concurrent streams of one HTTP/2 connection.
+    /// Maximum concurrent streams of one HTTP/2 connection.
     pub streams_max: u32,
-    /// Longest time to send a head.
+    /// Timeout for receiving request headers.
     pub header_timeout_s: Seconds,
-    /// Longest time to send a body.
+    /// Timeout for receiving a body.
     pub body_timeout_s: Seconds,
-    /// Longest time that stopping waits for admitted requests.
+    /// Maximum time that shutdown waits for admitted requests.
     pub drain_timeout_s: Seconds,
-    /// Where spans go (OTLP over gRPC); `None` makes none.
+    /// OTLP/gRPC endpoint for spans; `None`: none are exported.
     pub otlp_endpoint: Option<String>,
-    /// Whether tensors may stand in shared memory that clients register.
+    /// Whether clients may register shared memory for tensors.
     pub shared_memory: bool,
-    /// Folder of the files for the page at `/docs`; `None`: there is no page.
+    /// Folder of the page at `/docs`; `None`: no page.
     #[serde(default)]
     pub docs_folder: Option<PathBuf>,
-    /// Header that names the tenant of a request; `None`: nobody is told from anybody.
+    /// Header that names the tenant of a request; `None`: tenancy is disabled.
     pub tenant_header: Option<String>,
-    /// Shares of tenants relative to each other and to unknown ones, which have 1.
+    /// Weights of tenants; unknown tenants share the default one, of weight 1.
     #[serde(default)]
     pub tenants: BTreeMap<String, u32>,
 }
@@ -77,23 +77,23 @@ pub struct GatewaySettings {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Objective {
-    /// From admission to answer.
+    /// From admission to response.
     pub latency_s: Seconds,
-    /// In per cent, e.g. 99.
+    /// In percent, e.g. 99.
     pub percentile: f64,
 }
 
-/// Which dimension of an input may be filled up, so that requests of different lengths share a batch.
+/// The dimension of an input that is padded, so that requests of different lengths share a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaddedInput {
-    /// The dimension, which the signature leaves free; not the first.
+    /// The dimension, which is free in the signature; not the first.
     pub axis: usize,
-    /// What it is filled up with.
+    /// The padding value.
     pub value: f64,
 }
 
-/// Which dimension of an output is as long as the padded inputs, and is cut back to what each request sent.
+/// The dimension of an output that is as long as the padded inputs, and is cut to each request's own length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CutOutput {
@@ -101,102 +101,101 @@ pub struct CutOutput {
     pub axis: usize,
 }
 
-/// How inputs of different lengths are made equal; by name.
+/// How inputs of different lengths are padded, by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaddingSettings {
-    /// Inputs that are filled up; those of one request have one length.
+    /// Inputs that are padded; those of one request have one length.
     pub inputs: BTreeMap<String, PaddedInput>,
-    /// Outputs that are cut back.
+    /// Outputs that are cut.
     pub outputs: BTreeMap<String, CutOutput>,
 }
 
-/// What the gateway itself puts into an input that no client sends. One element for each row.
+/// What the gateway puts into an input that clients don't send. One element per row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Control {
-    /// Whether the row is the first of its sequence: BOOL, FP32 or an integer of 0 or 1.
+    /// Whether the row is the first of its sequence: BOOL, FP32 or an integer, 0 or 1.
     SequenceStart,
     /// Whether it is the last.
     SequenceEnd,
-    /// Always 1: rows that nobody sent are not run.
+    /// Always 1: there are no padding rows.
     SequenceReady,
-    /// The sequence's name: an integer or BYTES.
+    /// The sequence's id: an integer or BYTES.
     SequenceId,
-    /// What came with the request, as JSON in BYTES: `id`, `headers`, `parameters`, `sequence` and `deadline_ns` on the
+    /// The request's context as JSON in BYTES: `id`, `headers`, `parameters`, `sequence`, and `deadline_ns` on the
     /// machine's monotonic clock.
     Context,
-    /// BOOL: turns true in the middle of a run where nobody waits for the row any more.
+    /// BOOL, which turns true during a run when the row's caller has cancelled.
     Cancelled,
 }
 
-/// A tensor that a model gives with each answer of a sequence and gets back with its next request.
+/// A state tensor: an output of one request of a sequence that is an input of the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateSettings {
-    /// The input that gets it; zeros (or empty strings) at first.
+    /// The input; zeros (or empty strings) for a sequence's first request.
     pub input: String,
-    /// The output that gives it.
+    /// The output.
     pub output: String,
-    /// Its shape at first, the batch dimension included; `None`: as the input says, which leaves no size open then.
+    /// Its initial shape, including the batch dimension; `None`: the input's shape, which must then be fixed.
     #[serde(default)]
     pub shape: Option<Vec<u64>>,
 }
 
-/// Requests that belong together, with what the model remembers between them.
+/// Settings of sequences: ordered requests that share state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SequenceSettings {
-    /// A sequence that nobody asked for so long is forgotten.
+    /// Idle time after which a sequence is discarded.
     pub idle_max_s: Seconds,
-    /// Most sequences at once.
+    /// Maximum number of concurrent sequences.
     pub sequences_max: usize,
-    /// Inputs that tell the model where in a sequence it is.
+    /// Inputs that give the model the request's position in its sequence.
     #[serde(default)]
     pub controls: BTreeMap<String, Control>,
-    /// What is remembered for the model. Empty: it remembers by itself, and has one replica.
+    /// The state tensors. Empty: the model keeps its own state, in one replica.
     #[serde(default)]
     pub state: Vec<StateSettings>,
 }
 
-/// How a worker process comes to be.
+/// How a worker process is started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Launch {
     /// A program of its own.
     Exec {
-        /// The program and its arguments. It finds its channel as the descriptor whose number is appended as the
-        /// last argument.
+        /// The program and its arguments. The number of its channel's descriptor is appended as the last argument.
         command: Vec<String>,
     },
-    /// A fork of the zygote that this command starts; equal commands share one zygote.
+    /// A fork of the zygote that this command starts; equal commands share a zygote.
     Zygote {
         /// The program and its arguments, as for `Exec`.
         command: Vec<String>,
     },
 }
 
-/// What classes are called.
+/// Class labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelSettings {
-    /// By the number of the class.
+    /// By class index.
     pub names: Vec<std::sync::Arc<str>>,
-    /// The file that they come from, as it was named; shown in the configuration.
+    /// The file that they come from, as the settings name it; shown in the configuration.
     pub file: Option<String>,
 }
 
-/// A request that is run while a replica is warmed.
+/// A warm-up request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
-    /// How errors call it.
+    /// Its name in errors.
     pub name: String,
-    /// Rows that it is repeated to; `None`: those that it has.
+    /// Number of rows that it is repeated to; `None`: as many as it has.
     pub rows: Option<u32>,
-    /// How often it is run.
+    /// Number of runs.
     pub count: u32,
-    /// By the input's name; empty: zeros.
+    /// By input name; empty: zeros.
     pub inputs: BTreeMap<String, SampleInput>,
 }
 
@@ -204,35 +203,36 @@ pub struct Sample {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SampleInput {
-    /// What the input must be of; `None`: whatever it is of.
+    /// The expected datatype; `None`: any.
     pub datatype: Option<DataType>,
-    /// Its dimensions; `None`: as the values are nested.
+    /// Its shape; `None`: as the values are nested.
     pub shape: Option<Vec<u64>>,
     /// Its elements.
     pub data: SampleData,
 }
 
-/// Where the elements of a sample come from.
+/// The elements of a sample.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SampleData {
-    /// Zeros, and empty strings.
+    /// Zeros, or empty strings.
     Zeros,
-    /// Made up, the same every time: numbers from 0 to 1, words.
+    /// Generated deterministically: numbers from 0 to 1, words.
     Random,
-    /// Plain JSON: nested as the shape, or flat where that is given.
+    /// Plain JSON: nested as the shape, or flat if a shape is given.
     Values(serde_json::Value),
     /// The protocol's raw form, in base64.
     Raw(String),
 }
 
-/// How rows that come are compared, alone and in company.
+/// How outputs of requests are compared that ran alone and in a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Comparison {
-    /// Whether requests run one at a time until enough rows were compared, where nothing proves that they may share a run.
+    /// Whether requests run one at a time until enough rows were compared, if nothing proves that rows are
+    /// independent.
     pub verify: bool,
-    /// What is no difference.
+    /// The tolerance of the comparison.
     pub tolerance: Tolerance,
 }
 
@@ -304,92 +304,93 @@ impl Placement {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
-    /// The name in every path.
+    /// The name in URLs.
     pub name: String,
     /// The version; positive.
     pub version: u64,
-    /// What `platform` says in the metadata, e.g. `onnx_onnxruntime`.
+    /// The metadata's `platform`, e.g. `onnx_onnxruntime`.
     pub platform: String,
     /// How a worker is started.
     pub launch: Launch,
-    /// The worker's environment: nothing else is handed on.
+    /// The worker's whole environment.
     pub env: BTreeMap<String, String>,
     /// What the worker needs to load the model; opaque to the data plane.
     pub load: serde_json::Value,
-    /// Directory that the worker runs in.
+    /// The worker's working directory.
     pub directory: Option<PathBuf>,
     /// Number of workers.
     pub replicas: u32,
     /// How its replicas share the machine.
     #[serde(default)]
     pub machine: MachineShare,
-    /// Most rows that run together.
+    /// Maximum rows per batch.
     pub batch_rows_max: u32,
-    /// How rows that come are compared, alone and in company.
+    /// How outputs are compared with and without batching.
     #[serde(default)]
     pub comparison: Comparison,
-    /// How inputs of different lengths share a batch; `None`: only equal ones do.
+    /// Padding of inputs of different lengths; `None`: only equal shapes share a batch.
     pub padding: Option<PaddingSettings>,
     /// The objective; `None`: best effort.
     pub slo: Option<Objective>,
-    /// Class of requests that don't say.
+    /// Class of requests without a priority.
     pub priority_default: u8,
-    /// Most rows that wait.
+    /// Maximum rows in the queue.
     pub queue_rows_max: usize,
-    /// Most bytes that wait.
+    /// Maximum bytes in the queue.
     pub queue_max_bytes: usize,
-    /// Whether a request whose worker died is run again.
+    /// Whether a request is retried when its worker died.
     pub retry_on_worker_loss: bool,
-    /// Longest run of a batch; past it the worker is killed. `None`: a run may take as long as it takes.
+    /// Maximum execution time of a batch, after which the worker is killed. `None`: no limit.
     pub execution_max_s: Option<Seconds>,
-    /// How many times its objective a request waits that can no longer meet it, before it is refused.
+    /// How long a request that can no longer meet its objective waits before it is refused, in multiples of the
+    /// objective.
     pub late_wait_objectives: f64,
-    /// Longest loading and warm-up.
+    /// Maximum time for loading and warm-up.
     pub load_max_s: Seconds,
-    /// Workers that suspects may kill in a minute.
+    /// Maximum number of workers that suspect requests may kill in a minute.
     pub kills_per_minute_max: u32,
-    /// Largest shared memory of one replica.
+    /// Maximum shared memory of one replica.
     pub arena_max_bytes: usize,
-    /// Whether a real inference must pass before a replica is ready.
+    /// Whether a real inference must succeed before a replica is ready.
     pub warmup: bool,
-    /// What is run for that; empty: one row of zeros.
+    /// The warm-up requests; empty: one row of zeros.
     #[serde(default)]
     pub samples: Vec<Sample>,
-    /// Inputs that a request may leave out, and what they are then; null: as the model itself has them.
+    /// Optional inputs with their defaults; null: the model's own default.
     #[serde(default)]
     pub optional: BTreeMap<String, serde_json::Value>,
-    /// Names of classes, by the output that holds their scores.
+    /// Class labels, by the output that holds the scores.
     #[serde(default)]
     pub labels: BTreeMap<String, LabelSettings>,
-    /// Whether the latency curve is measured on idle capacity after the first replica is ready.
+    /// Whether the latency curve is measured on idle capacity once the first replica is ready.
     pub profiling: bool,
-    /// A latency curve measured before: pairs of rows and seconds. Empty: not known.
+    /// A latency curve measured before: pairs of rows and seconds. Empty: unknown.
     pub profile: Vec<(u32, f64)>,
-    /// Whether a batch smaller than the recent load waits a moment for more rows.
+    /// Whether a batch smaller than recent ones waits briefly for more rows.
     pub linger: bool,
-    /// Whether a replica that fails or is far slower than the others is left out for a while.
+    /// Whether a replica that fails or is far slower than the others is ejected for a while.
     pub ejection: bool,
-    /// Most batches that are run again on an idle replica because they take too long, as a share of all; 0: none.
+    /// Maximum fraction of batches that are hedged on an idle replica; 0: none.
     pub hedge_budget: f64,
-    /// How sequences of requests are answered; `None`: as the worker says, or not at all.
+    /// How sequences are served; `None`: as the worker reports, or not at all.
     pub sequence: Option<SequenceSettings>,
-    /// Most bytes of answers that are kept and given again to equal requests; `None`: every request is run.
+    /// Maximum size of the response cache; `None`: no cache.
     pub cache_max_bytes: Option<usize>,
 }
 
-/// Settings of a pipeline: steps over models that are loaded, one name, one objective.
+/// Settings of a pipeline: steps over loaded models, with one name and one objective.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineSettings {
-    /// The name in every path.
+    /// The name in URLs.
     pub name: String,
     /// The end-to-end objective; `None`: best effort.
     pub slo: Option<Objective>,
-    /// Class of requests that don't say.
+    /// Class of requests without a priority.
     pub priority_default: u8,
-    /// The steps, in any order: each begins when what it needs is there.
+    /// The steps, in any order: each begins when its inputs are ready.
     pub steps: Vec<StepSettings>,
-    /// What the pipeline gives: names, and where each comes from (the first of these that ran).
+    /// The pipeline's outputs: names, and the tensors that each comes from (the first whose step ran).
     pub outputs: Vec<(String, Vec<String>)>,
 }
 
@@ -399,13 +400,13 @@ pub struct PipelineSettings {
 pub struct StepSettings {
     /// Its name in the pipeline.
     pub name: String,
-    /// The models that run it, with the share of requests that each gets.
+    /// The models that run it, with their weights.
     pub models: Vec<(String, u32)>,
-    /// For each input of the model, the tensor that it gets: the first of these whose step ran.
+    /// For each input of the model, the tensors that it comes from (the first whose step ran).
     pub inputs: Vec<(String, Vec<String>)>,
     /// When it runs; `None`: always.
     pub when: Option<When>,
-    /// Whether the pipeline goes on without it when it fails.
+    /// Whether the pipeline continues without it if it fails.
     pub optional: bool,
 }
 
@@ -415,41 +416,41 @@ pub struct StepSettings {
 pub struct When {
     /// The tensor. All its elements must pass, or none.
     pub tensor: String,
-    /// What passes.
+    /// The test that each element must pass.
     pub test: Test,
 }
 
-/// What values pass.
+/// A test of values.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Test {
-    /// Those in this list: numbers, or text for BYTES.
+    /// In this list: numbers, or text for BYTES.
     In(Vec<serde_json::Value>),
-    /// Numbers greater than this.
+    /// Greater than this.
     Above(f64),
-    /// Numbers less than this.
+    /// Less than this.
     Below(f64),
 }
 
-/// What a worker tells when its model is loaded.
+/// What a worker reports when its model is loaded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadedModel {
-    /// What it takes and gives.
+    /// Its inputs and outputs.
     pub signature: Signature,
     /// Facts for the start-up table, e.g. `{"runtime": "onnxruntime 1.32"}`.
     #[serde(default)]
     pub facts: BTreeMap<String, String>,
-    /// Inputs of the signature that no client sends.
+    /// Inputs of the signature that clients don't send.
     #[serde(default)]
     pub controls: BTreeMap<String, Control>,
-    /// How the model wants sequences to be answered, where its settings don't say.
+    /// How the model wants sequences to be served, unless the settings say.
     #[serde(default)]
     pub sequence: Option<SequenceSettings>,
 }
 
 impl LoadedModel {
-    /// A model whose every tensor clients see.
+    /// A model whose tensors are all visible to clients.
     pub fn new(signature: Signature, facts: BTreeMap<String, String>) -> LoadedModel {
         LoadedModel { signature, facts, controls: BTreeMap::new(), sequence: None }
     }

@@ -1,14 +1,14 @@
-//! What a model takes and gives.
+//! A model's inputs, outputs and batching.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Extras, Input, InputDefault, InputSchema, OutputLabels, Result, Tensor, TensorSpec};
 
-/// Whether requests may share one run of the model, and if not, why.
+/// Whether requests may share a batch, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Batching {
-    /// Dimension 0 of every input and output counts rows, and a probe (or the operator) said so.
+    /// Dimension 0 of every input and output counts rows, as a probe or the operator confirmed.
     On,
     /// Every request runs alone.
     Off {
@@ -21,16 +21,16 @@ pub enum Batching {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signature {
-    /// What a request must carry: each once, in any order on the wire, in this order inside.
+    /// The inputs: each once, in any order on the wire, in this order internally.
     pub inputs: Vec<TensorSpec>,
-    /// What an answer carries.
+    /// The outputs.
     pub outputs: Vec<TensorSpec>,
-    /// Whether dimension 0 is a batch.
+    /// Whether dimension 0 is a batch dimension.
     pub batching: Batching,
-    /// A request gets zero, one or many responses, one after the other; never batched.
+    /// A request gets zero, one or many responses in order; never batched.
     #[serde(default)]
     pub decoupled: bool,
-    /// What the protocol has no word for: inputs that may be left out, names of classes.
+    /// What the protocol has no field for: optional inputs, class labels, schemas.
     #[serde(default)]
     pub extras: Extras,
 }
@@ -41,24 +41,25 @@ impl Signature {
         self.batching == Batching::On
     }
 
-    /// Whether the answer to a request without rows is known without a run: of every output the shape of a row is.
+    /// Whether the response to a request of no rows is known without a run: the shape of every output's row is
+    /// fixed.
     pub fn answers_no_rows(&self) -> bool {
         self.batched() && self.outputs.iter().all(|output| output.shape.iter().skip(1).all(|dim| *dim >= 0))
     }
 
-    /// What the input at `index` is where a request leaves it out; `None` where it must not.
+    /// The default of the input at `index`; `None` if it is required.
     pub fn default_of(&self, index: usize) -> Option<&InputDefault> {
         let name = &self.inputs.get(index)?.name;
         self.extras.defaults.iter().find(|default| default.input == *name)
     }
 
-    /// What the classes of the output at `index` are called.
+    /// The class labels of the output at `index`.
     pub fn labels_of(&self, index: usize) -> Option<&OutputLabels> {
         let name = &self.outputs.get(index)?.name;
         self.extras.labels.iter().find(|labels| labels.output == *name)
     }
 
-    /// The only input, or the only one that a request must bring.
+    /// The only input, or the only required one.
     pub fn lone_input(&self) -> Option<&TensorSpec> {
         if let [only] = &self.inputs[..] {
             return Some(only);
@@ -71,10 +72,11 @@ impl Signature {
         }
     }
 
-    /// The input at `index` for a request that brought `given` without it; `None` where it has no default.
+    /// The tensor for the omitted input at `index` of a request with the inputs `given`; `None` if it has no
+    /// default.
     ///
     /// # Errors
-    /// `InvalidInput` where the rows that were brought are too many.
+    /// `InvalidInput` if the request has too many rows.
     #[cold]
     pub fn left_out<'t>(
         &self,
@@ -89,7 +91,7 @@ impl Signature {
         default.tensor(&self.inputs[index], rows.unwrap_or(1)).map(Some)
     }
 
-    /// What is known of the input at `index` beside its type.
+    /// The schema of the input at `index`.
     pub fn schema_of(&self, index: usize) -> Option<&InputSchema> {
         let name = &self.inputs.get(index)?.name;
         let schemas = &self.extras.schemas;
@@ -98,7 +100,7 @@ impl Signature {
         here.or_else(|| schemas.iter().find(|schema| schema.input == *name))
     }
 
-    /// The input at `index`, which is one of the signature's.
+    /// The input at `index`, with its schema.
     pub fn input(&self, index: usize) -> Input<'_> {
         Input { spec: &self.inputs[index], schema: self.schema_of(index) }
     }
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rows_have_an_answer_where_the_shape_of_a_row_is_known() {
+    fn no_rows_have_a_response_where_the_shape_of_a_row_is_known() {
         let signature = |shape: &[i64], batching| Signature {
             inputs: vec![spec(DataType::Fp32, &[-1, -1])],
             outputs: vec![spec(DataType::Fp32, shape)],

@@ -14,12 +14,12 @@ pub struct TensorSpec {
     pub name: Arc<str>,
     /// The element type.
     pub datatype: DataType,
-    /// The dimensions, the batch dimension included where there is one. -1 stands for any size.
+    /// The dimensions, including the batch dimension if there is one. -1 stands for any size.
     pub shape: Vec<i64>,
 }
 
 impl TensorSpec {
-    /// Bytes of one row (all dimensions but the first), where that is the same for every row.
+    /// Bytes of one row (all dimensions but the first), if that is the same for every row.
     pub fn row_bytes(&self) -> Option<usize> {
         let mut bytes = self.datatype.size()?;
         for dim in self.shape.iter().skip(1) {
@@ -28,7 +28,7 @@ impl TensorSpec {
         Some(bytes)
     }
 
-    /// Whether a tensor of `shape` fits: the rank is the same and every dimension that is fixed agrees.
+    /// Whether a tensor of `shape` matches: the rank is equal and so is every fixed dimension.
     pub fn accepts(&self, shape: &[u64]) -> bool {
         self.shape.len() == shape.len()
             && self.shape.iter().zip(shape).all(|(want, got)| *want < 0 || *want as u64 == *got)

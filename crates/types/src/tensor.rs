@@ -1,21 +1,21 @@
-//! Tensors as they are held between the wire and the arena.
+//! Tensors between the wire and the arena, in the protocol's raw form.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{DataType, Error, ErrorKind, Result};
 
-/// The length that stands before a BYTES element that is missing; no bytes follow it.
+/// The length prefix of a missing BYTES element; no bytes follow it.
 pub const MISSING: u32 = u32::MAX;
 
 /// The dimensions of a concrete tensor, outermost first. Never negative.
 pub type Shape = SmallVec<[u64; 4]>;
 
-/// One tensor. Its name is its position: inputs and outputs stand in the order of the [`crate::Signature`].
+/// One tensor. Its index in the [`crate::Signature`] identifies it.
 ///
-/// `data` is row-major and little-endian, exactly as the protocol's raw form: `element_count · size` bytes,
-/// or for BYTES each element behind its length as four bytes, which is [`MISSING`] where there is none. Cloning shares the
-/// bytes.
+/// `data` is row-major and little-endian, exactly the protocol's raw form: `element_count · size` bytes, or for
+/// BYTES each element prefixed with its length in four bytes, which is [`MISSING`] for a missing one. Clones share
+/// the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     /// The element type.
@@ -27,15 +27,15 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor whose data has been checked against its shape. None of its elements is missing.
+    /// A tensor whose data was checked against its shape. No element is missing.
     ///
     /// # Errors
-    /// `InvalidInput` where the shape overflows or the number of bytes or elements is not what it says.
+    /// `InvalidInput` if the shape overflows or does not match the number of bytes or elements.
     pub fn new(datatype: DataType, shape: Shape, data: Bytes) -> Result<Tensor> {
         Tensor::checked(datatype, shape, data, false)
     }
 
-    /// The same, where elements of BYTES may be missing.
+    /// The same, but BYTES elements may be missing.
     ///
     /// # Errors
     /// As for [`Tensor::new`].
@@ -48,7 +48,7 @@ impl Tensor {
         Ok(Tensor { datatype, shape, data })
     }
 
-    /// Checks `data` against `shape`; `missing` says whether elements of BYTES may be missing.
+    /// Checks `data` against `shape`; `missing` says whether BYTES elements may be missing.
     ///
     /// # Errors
     /// As for [`Tensor::new`].
@@ -78,13 +78,13 @@ impl Tensor {
     }
 }
 
-/// The number of elements that `shape` has; 1 for a scalar, 0 where a dimension is 0.
+/// The number of elements of `shape`; 1 for a scalar, 0 if a dimension is 0.
 ///
 /// # Errors
-/// `InvalidInput` where the product does not fit 64 bits signed.
+/// `InvalidInput` if the product does not fit a signed 64-bit integer.
 pub fn element_count(shape: &[u64]) -> Result<u64> {
-    // The product of the non-zero dimensions must fit too, else `[2^40, 2^40, 0]` would be accepted and
-    // break whoever multiplies in another order.
+    // The product of the non-zero dimensions must fit too: `[2^40, 2^40, 0]` would overflow in any other order of
+    // multiplication.
     let product = shape
         .iter()
         .filter(|dim| **dim != 0)
@@ -94,10 +94,10 @@ pub fn element_count(shape: &[u64]) -> Result<u64> {
     Ok(if shape.contains(&0) { 0 } else { product })
 }
 
-/// How many length-prefixed elements `data` holds; `missing` says whether any may be missing.
+/// The number of length-prefixed elements in `data`; `missing` says whether any may be missing.
 ///
 /// # Errors
-/// `InvalidInput` where a length runs past the end, or an element is missing that must not be.
+/// `InvalidInput` if a length runs past the end, or an element is missing that must not be.
 pub fn bytes_elements(mut data: &[u8], missing: bool) -> Result<u64> {
     let mut count = 0;
     while !data.is_empty() {
@@ -122,7 +122,7 @@ fn unfit_element(place: u64, data: &[u8]) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("BYTES element {place} {what}"))
 }
 
-/// The length-prefixed elements of `data`, up to the first that is not whole; `None` stands for one that is missing.
+/// The length-prefixed elements of `data`, up to the first incomplete one; `None` is a missing element.
 pub fn texts(mut data: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     std::iter::from_fn(move || {
         let (length, rest) = data.split_first_chunk::<4>()?;
@@ -137,7 +137,7 @@ pub fn texts(mut data: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     })
 }
 
-/// The bytes that the first `count` length-prefixed elements of `data` take. The elements are known to be whole.
+/// The size of the first `count` length-prefixed elements of `data`, which are known to be complete.
 pub fn bytes_prefix(data: &[u8], count: u64) -> usize {
     let mut at = 0;
     for _ in 0..count {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_may_be_missing_only_where_that_is_said() {
+    fn an_element_may_be_missing_only_where_that_is_allowed() {
         let data = b"\xff\xff\xff\xff\x01\0\0\0a\xff\xff\xff\xff";
         assert_eq!(bytes_elements(data, true).unwrap(), 3);
         let error = bytes_elements(data, false).unwrap_err();

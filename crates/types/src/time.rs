@@ -4,14 +4,14 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::{Duration, Instant};
 
-/// Nanoseconds since some fixed moment of the process (or of the simulation). Never goes back.
+/// Nanoseconds since the start of the clock (of the process or of the simulation). Never goes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(u64);
 
 impl Time {
     /// The moment the clock started.
     pub const ZERO: Time = Time(0);
-    /// Later than everything that happens.
+    /// The latest time.
     pub const MAX: Time = Time(u64::MAX);
 
     /// The moment `nanos` nanoseconds after [`Time::ZERO`].
@@ -24,7 +24,7 @@ impl Time {
         self.0
     }
 
-    /// How long after `earlier` this moment is; zero where it is not after it.
+    /// The time from `earlier` to this; zero if this is not later.
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -54,7 +54,7 @@ impl fmt::Debug for Time {
     }
 }
 
-/// The one reader of the machine's monotonic clock. Cheap to copy; every copy tells the same time.
+/// The only reader of the machine's monotonic clock. Cheap to copy; all copies agree.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -73,7 +73,7 @@ impl Clock {
         Time::ZERO + Instant::now().duration_since(self.start)
     }
 
-    /// `time` as an [`Instant`], for timers that want one.
+    /// `time` as an [`Instant`], for timers that need one.
     pub fn instant(&self, time: Time) -> Instant {
         // A century is later than any timer; it keeps `Time::MAX` from overflowing the platform's clock.
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -1,6 +1,6 @@
-//! Plain JSON values as the elements of a tensor.
+//! JSON values as tensor elements.
 //!
-//! Reads a value and an element type, writes the protocol's raw form. Knows nothing of where a value was written.
+//! Reads a value and an element type, hands on the protocol's raw form. Does not know where the value comes from.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, message.into())
 }
 
-/// Adds to `shape` the lengths of the first array of each level, for `rank` levels at most.
+/// Appends to `shape` the lengths of the first array of each level, for at most `rank` levels.
 pub fn measure(value: &Value, rank: usize, shape: &mut Shape) {
     if let (Value::Array(items), 1..) = (value, rank) {
         shape.push(items.len() as u64);
@@ -24,33 +24,33 @@ pub fn measure(value: &Value, rank: usize, shape: &mut Shape) {
     }
 }
 
-/// What elements are to be.
+/// The expected elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// Their type.
     pub datatype: DataType,
-    /// Whether null is an element of BYTES: one that is missing.
+    /// Whether null is a missing BYTES element.
     pub missing: bool,
 }
 
 impl Kind {
-    /// What the elements of an input are.
+    /// The expected elements of an input.
     pub fn of(input: Input<'_>) -> Kind {
         Kind { datatype: input.spec.datatype, missing: input.takes_missing_text() }
     }
 }
 
-/// Why a value is no element.
+/// Why a value is not a valid element.
 #[derive(Debug)]
 pub enum Unfit {
-    /// It is null where no element may be missing: the element of this number.
+    /// It is null and may not be missing; the index of the element.
     Null(u64),
     /// Anything else.
     Other(Error),
 }
 
 impl Unfit {
-    /// Null in place of the element behind those in `data`.
+    /// The error for null as the element after those in `data`.
     #[cold]
     pub fn null_after(data: &[u8], datatype: DataType) -> Unfit {
         Unfit::Null(match datatype.size() {
@@ -75,10 +75,10 @@ impl From<Unfit> for Error {
     }
 }
 
-/// Adds to `data` the elements of `value`, whose arrays are nested as `shape` says.
+/// Appends the elements of `value`, whose arrays are nested as `shape`, to `data`.
 ///
 /// # Errors
-/// Where the arrays of a level differ in length, or an element is none of `kind`.
+/// If arrays of a level differ in length, or an element is not one of `kind`.
 pub fn push_all(value: &Value, shape: &[u64], kind: Kind, data: &mut Vec<u8>) -> Result<(), Unfit> {
     let Some((length, inner)) = shape.split_first() else {
         return push(value, kind, data);
@@ -116,10 +116,10 @@ macro_rules! float {
     }};
 }
 
-/// Adds to `data` the one element that `value` is. Null is NaN, or what is missing.
+/// Appends the one element `value` to `data`. Null is NaN or a missing element.
 ///
 /// # Errors
-/// Where it is none of `kind`.
+/// If it is not one of `kind`.
 pub fn push(value: &Value, kind: Kind, data: &mut Vec<u8>) -> Result<(), Unfit> {
     let datatype = kind.datatype;
     if value.is_null() && !is_float(datatype) {
@@ -148,24 +148,25 @@ pub fn push(value: &Value, kind: Kind, data: &mut Vec<u8>) -> Result<(), Unfit> 
         DataType::Bf16 => float!(value, datatype, data, bf16::from_f64),
         DataType::Bytes => match value {
             Value::String(text) => push_bytes(text.as_bytes(), data)?,
-            // As TensorFlow Serving's protocol and KServe's first write bytes.
+            // As in TensorFlow Serving's protocol and KServe V1.
             Value::Object(members) if members.len() == 1 && members.contains_key("b64") => {
                 let text = members["b64"].as_str().unwrap_or_default();
-                let bytes =
-                    STANDARD.decode(text).map_err(|error| invalid(format!("'b64' is no base64: {error}")))?;
+                let bytes = STANDARD
+                    .decode(text)
+                    .map_err(|error| invalid(format!("'b64' is not valid base64: {error}")))?;
                 push_bytes(&bytes, data)?;
             }
-            // JSON is an element as it stands.
+            // Objects and arrays are elements as JSON text.
             other => push_bytes(other.to_string().as_bytes(), data)?,
         },
     }
     Ok(())
 }
 
-/// Adds one BYTES element.
+/// Appends one BYTES element.
 ///
 /// # Errors
-/// `InvalidInput` where it is longer than its length can say.
+/// `InvalidInput` if its length does not fit the prefix.
 pub fn push_bytes(element: &[u8], data: &mut Vec<u8>) -> Result<()> {
     let length = u32::try_from(element.len()).ok().filter(|length| *length < MISSING);
     let length = length.ok_or_else(|| invalid("an element has 4 GiB or more"))?;
@@ -184,7 +185,7 @@ fn float(value: &Value, datatype: DataType) -> Result<f64> {
 
 #[cold]
 fn unfit(value: &Value, datatype: DataType) -> Error {
-    invalid(format!("{} is no {datatype}", shown(&value.to_string())))
+    invalid(format!("{} is not a valid {datatype}", shown(&value.to_string())))
 }
 
 #[cfg(test)]
@@ -218,8 +219,8 @@ mod tests {
         let message = |value, rank, datatype| bytes(&value, rank, datatype).unwrap_err().message().to_owned();
         assert!(message(json!([[1], [2, 3]]), 2, DataType::Int8).contains("has 2 entries"));
         assert!(message(json!([[1], 2]), 2, DataType::Int8).contains("others of its level"));
-        assert_eq!(message(json!(300), 0, DataType::Uint8), "300 is no UINT8");
-        assert_eq!(message(json!("x"), 0, DataType::Fp32), "\"x\" is no FP32");
+        assert_eq!(message(json!(300), 0, DataType::Uint8), "300 is not a valid UINT8");
+        assert_eq!(message(json!("x"), 0, DataType::Fp32), "\"x\" is not a valid FP32");
     }
 
     #[test]

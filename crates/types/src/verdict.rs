@@ -1,25 +1,25 @@
-//! What the decision whether requests may share a run rests on.
+//! The verdict whether requests may share a batch.
 
 use serde::{Deserialize, Serialize};
 
-/// What decided whether requests may share a run.
+/// What decided whether requests may share a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decider {
-    /// The operator's word.
+    /// The operator's setting.
     Setting,
-    /// The shapes that the model declares, or what it is: a stream, a model of state.
+    /// The declared shapes, or the kind of model: a stream, a stateful model.
     Shapes,
-    /// A proof, from the operators of a graph or from the kind of the model.
+    /// A proof from the operators of a graph or from the kind of the model.
     Analysis,
-    /// Rows that were made up, alone and in company.
+    /// Generated rows, run alone and in a batch.
     Probe,
-    /// Rows that came, alone and in company.
+    /// Rows of real requests, run alone and in a batch.
     Traffic,
 }
 
 impl Decider {
-    /// The word for it in metrics and messages.
+    /// Its label in metrics and messages.
     pub fn name(self) -> &'static str {
         match self {
             Decider::Setting => "setting",
@@ -31,15 +31,15 @@ impl Decider {
     }
 }
 
-/// What the decision whether requests may share a run rests on.
+/// The verdict whether requests may share a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// Who decided.
+    /// What decided.
     pub by: Decider,
-    /// In words for the operator.
+    /// The reason, for the operator.
     pub why: String,
-    /// Rows that were compared; 0 where none were.
+    /// Number of compared rows; 0 if none were.
     #[serde(default)]
     pub rows: u64,
 }

@@ -1,7 +1,7 @@
-//! Elements of one type as those of a wider one, where every value stays exact.
+//! Exact conversion of elements to a wider type.
 //!
-//! Reads raw elements and two types, hands on raw elements, at most eight times as many bytes. Functions of values.
-//! Does not know whose elements they are.
+//! Reads raw elements and two types, hands on raw elements, at most eight times as many bytes. Pure functions.
+//! Knows nothing of tensors.
 
 use half::{bf16, f16};
 
@@ -10,7 +10,7 @@ use crate::DataType::{
     Bf16, Bool, Fp16, Fp32, Fp64, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64,
 };
 
-/// Types whose every element, or every one that is checked to be exact, has a place in `to`; without `to` itself.
+/// Types whose elements are exact in `to`, all or once checked; without `to` itself.
 pub const fn narrower(to: DataType) -> &'static [DataType] {
     match to {
         Fp64 => &[Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Bf16, Fp32],
@@ -31,32 +31,32 @@ pub fn widens(from: DataType, to: DataType) -> bool {
     narrower(to).contains(&from)
 }
 
-/// A whole number that the wider type of floats would round.
+/// An integer that the wider float type would round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inexact {
-    /// Its place among the elements.
+    /// Its index among the elements.
     pub index: usize,
     /// The number.
     pub value: i128,
-    /// What it would become.
+    /// What it would be rounded to.
     pub nearest: i128,
 }
 
-/// The elements of `data`, which are of `from`, as elements of `to`.
+/// The elements of `data`, of type `from`, converted to `to`.
 ///
 /// # Errors
 /// The first element that would be rounded.
 ///
 /// # Panics
-/// Where [`widens`] says no.
+/// If [`widens`] is false.
 pub fn widen(from: DataType, to: DataType, data: &[u8]) -> Result<Vec<u8>, Inexact> {
-    /// Of every type a value of which converts by itself.
+    /// For types whose every value converts exactly.
     macro_rules! convert {
         ($from:ty => $to:ty) => {
             each(data, |bytes| <$to>::from(<$from>::from_le_bytes(bytes)).to_le_bytes())
         };
     }
-    /// Of whole numbers that may be too long for the float's digits.
+    /// For integers that may have more digits than the float.
     macro_rules! round {
         ($from:ty => $to:ty) => {{
             const EXACT: u64 = 1 << <$to>::MANTISSA_DIGITS;
@@ -108,7 +108,7 @@ pub fn widen(from: DataType, to: DataType, data: &[u8]) -> Result<Vec<u8>, Inexa
     })
 }
 
-/// Every element of `N` bytes as one of `M`.
+/// Converts every element of `N` bytes to one of `M`.
 #[inline]
 fn each<const N: usize, const M: usize>(data: &[u8], convert: impl Fn([u8; N]) -> [u8; M]) -> Vec<u8> {
     let elements = data.as_chunks::<N>().0;
@@ -119,7 +119,7 @@ fn each<const N: usize, const M: usize>(data: &[u8], convert: impl Fn([u8; N]) -
     wide
 }
 
-/// Finds the first element that is not equal to what it becomes. Only those that are not `safe` can be.
+/// Finds the first element that changes. Those that are `safe` can't.
 #[inline]
 fn check<const N: usize>(
     data: &[u8],
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// An element as numpy holds it: whole numbers and floats are never told apart by anything but their value.
+    /// An element as in numpy: integers and floats are compared by value alone.
     #[derive(Clone, Copy, Debug)]
     enum Number {
         Whole(i128),
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    /// Whether `number`, converted as numpy's `astype` does, is what it was.
+    /// Whether `number`, converted as by numpy's `astype`, keeps its value.
     fn keeps(number: Number, to: DataType) -> bool {
         match (number, to) {
             (Number::Whole(value), Fp64) => (value as f64) as i128 == value,
@@ -192,7 +192,7 @@ mod tests {
         all.flat_map(|to| narrower(to).iter().map(move |from| (*from, to))).collect()
     }
 
-    /// Elements of `from`: any, and those at the edge of what floats hold.
+    /// Elements of `from`: arbitrary ones, and those at the limits of float precision.
     fn elements(from: DataType, seeds: &[(u64, u8)]) -> Vec<u8> {
         let size = from.size().unwrap();
         let element = |(bits, kind): &(u64, u8)| {

@@ -1,7 +1,7 @@
-//! One node that is looked at: its inputs, its attributes, and how its kind of sentence begins.
+//! One node under analysis: its inputs, its attributes, and its part of messages.
 //!
-//! Reads a node and what is known of its inputs, hands on answers to what operators ask of them.
-//! Knows nothing of single operators.
+//! Reads a node and the values of its inputs, hands on what operators need of them. Knows nothing of single
+//! operators.
 
 use smallvec::smallvec;
 
@@ -10,24 +10,24 @@ use super::scope::Scope;
 use crate::file::onnx::{Attribute, Graph, Node, Tensor};
 use crate::file::wire::Malformed;
 
-/// What a node makes, or why that is not known.
+/// The values of a node's outputs, or why they are unknown.
 pub(super) type Outcome<'a> = Result<Vec<Value<'a>>, Blame>;
 
-/// The walk that a node is met on.
+/// The traversal in which a node is visited.
 pub(super) trait Walk<'a> {
-    /// A size that is not known: the lone run and the joint run have it in common.
+    /// An unknown size, equal in the lone run and the joint run.
     fn fresh(&self) -> Product;
 
-    /// Looks at every node of `graph`; what is known of its inputs is in `scope` already.
+    /// Visits every node of `graph`, whose inputs are in `scope` already.
     fn graph(&self, graph: &Graph<'a>, scope: &mut Scope<'_, 'a>);
 }
 
-/// A node and what is known of its inputs. None of them is mixed.
+/// A node and the values of its inputs. None of them is mixed.
 pub(super) struct Call<'c, 'a> {
     pub(super) walk: &'c dyn Walk<'a>,
     pub(super) scope: &'c Scope<'c, 'a>,
     pub(super) node: &'c Node<'a>,
-    /// Of its domain's operators.
+    /// The version of its domain's operators.
     pub(super) version: i64,
     pub(super) inputs: Vec<Option<Value<'a>>>,
 }
@@ -42,12 +42,12 @@ impl<'a> Call<'_, 'a> {
         Blame { proven, operator: self.node.operator.to_owned(), node: node.to_owned(), why }
     }
 
-    /// It mixes rows.
+    /// The operator mixes rows.
     pub(super) fn dependent(&self, why: impl Into<String>) -> Blame {
         self.blame(true, why.into())
     }
 
-    /// It can't be followed.
+    /// The operator can't be followed.
     pub(super) fn unknown(&self, why: impl Into<String>) -> Blame {
         self.blame(false, why.into())
     }
@@ -57,7 +57,7 @@ impl<'a> Call<'_, 'a> {
     }
 
     /// # Errors
-    /// Where it is left out.
+    /// If it is omitted.
     pub(super) fn input(&self, index: usize) -> Result<&Value<'a>, Blame> {
         self.optional(index).ok_or_else(|| self.unknown("lacks an input"))
     }
@@ -66,13 +66,13 @@ impl<'a> Call<'_, 'a> {
         self.inputs.get(index)?.as_ref()
     }
 
-    /// The inputs that are there.
+    /// The inputs that are not omitted.
     pub(super) fn given(&self) -> Vec<&Value<'a>> {
         self.inputs.iter().flatten().collect()
     }
 
     /// # Errors
-    /// Where an input from `first` on does not have the same in every run.
+    /// If an input from `first` on is not the same in every run.
     pub(super) fn same_from(&self, first: usize) -> Result<(), Blame> {
         match self.inputs.iter().skip(first).flatten().all(Value::is_same) {
             true => Ok(()),
@@ -81,7 +81,7 @@ impl<'a> Call<'_, 'a> {
     }
 
     /// # Errors
-    /// Where the number of dimensions is not known.
+    /// If the rank is unknown.
     pub(super) fn dims<'v>(&self, value: &'v Value<'a>) -> Result<&'v Dims, Blame> {
         value.dims.as_ref().ok_or_else(|| self.unknown("has an input of which the dimensions aren't known"))
     }
@@ -95,7 +95,7 @@ impl<'a> Call<'_, 'a> {
         }
     }
 
-    /// The attributes that a function is called with by this node.
+    /// The attributes with which this node calls a function.
     pub(super) fn attributes(&self, defaults: &[Attribute<'a>]) -> Result<Vec<Attribute<'a>>, Blame> {
         let mut found = Vec::new();
         for own in &self.node.attributes {
@@ -139,7 +139,7 @@ impl<'a> Call<'_, 'a> {
     }
 
     /// # Errors
-    /// Where there is none.
+    /// If there is none.
     pub(super) fn graph(&self, name: &str) -> Result<Graph<'a>, Blame> {
         let graphs = self.read(name, |attribute| attribute.graphs().map(Some))?;
         graphs.and_then(|mut graphs| graphs.pop()).ok_or_else(|| self.malformed())
@@ -148,7 +148,7 @@ impl<'a> Call<'_, 'a> {
     /// `axis` counted from the front.
     ///
     /// # Errors
-    /// Where there is no such axis.
+    /// If there is no such axis.
     pub(super) fn axis(&self, axis: i64, rank: usize) -> Result<usize, Blame> {
         let front = if axis < 0 { axis + rank as i64 } else { axis };
         usize::try_from(front)
@@ -157,10 +157,10 @@ impl<'a> Call<'_, 'a> {
             .ok_or_else(|| self.unknown("has an axis too many"))
     }
 
-    /// The axes of an attribute (of versions before `since`) or an input; `None` where they are left out.
+    /// The axes of an attribute (of versions before `since`) or an input; `None` if they are omitted.
     ///
     /// # Errors
-    /// Where they are no constants.
+    /// If they are not constant.
     pub(super) fn axes(&self, since: i64, index: usize) -> Result<Option<Vec<i64>>, Blame> {
         if self.version < since {
             return self.integers("axes");
@@ -174,10 +174,10 @@ impl<'a> Call<'_, 'a> {
         }
     }
 
-    /// A value like `value`, of other dimensions.
+    /// A value like `value`, with other dimensions.
     ///
     /// # Errors
-    /// Where the rows are not along `axis` any more.
+    /// If the rows are no longer along `axis`.
     pub(super) fn like(&self, value: &Value<'a>, dims: Dims) -> Result<Value<'a>, Blame> {
         match value.spread {
             Spread::Rows { axis } if dims.get(axis).is_some_and(Product::has_rows) => {
@@ -188,7 +188,7 @@ impl<'a> Call<'_, 'a> {
         }
     }
 
-    /// A tensor of these dimensions that has rows along `rows`, or the same in every run.
+    /// A tensor of these dimensions with rows along `rows`, or the same in every run.
     pub(super) fn like_rows(&self, rows: Option<usize>, dims: Dims) -> Value<'a> {
         match rows {
             Some(axis) => Value::rows(dims, axis),
@@ -196,7 +196,7 @@ impl<'a> Call<'_, 'a> {
         }
     }
 
-    /// A tensor that is alike for all rows or has them along its first axis, of these further dimensions.
+    /// A tensor that is equal for all rows or has them along its first axis, with these further dimensions.
     pub(super) fn row_wise(&self, first: &Product, rest: impl IntoIterator<Item = Product>) -> Value<'a> {
         let mut dims: Dims = smallvec![first.clone()];
         dims.extend(rest);

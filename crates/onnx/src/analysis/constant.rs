@@ -1,4 +1,4 @@
-//! What is known of a tensor that is in the file.
+//! The values of tensors in the file.
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use super::lattice::{Dims, NUMBERS_MAX, Product, Value};
 use crate::file::onnx::{Tensor, types};
 use crate::file::wire::Malformed;
 
-/// What is known of a tensor in the file.
+/// The value of a tensor in the file.
 pub(super) fn constant<'a>(tensor: &Tensor<'a>) -> Value<'a> {
     let dims: Dims = tensor.dims.iter().map(|dim| Product::of(*dim)).collect();
     let numbers = numbers(tensor).ok().flatten();
@@ -15,7 +15,7 @@ pub(super) fn constant<'a>(tensor: &Tensor<'a>) -> Value<'a> {
     Value { numbers, constant: Some(Rc::new(tensor.clone())), ..Value::same(Some(dims)) }
 }
 
-/// The elements of a small tensor of integers or truths.
+/// The elements of a small tensor of integers or booleans.
 fn numbers(tensor: &Tensor<'_>) -> Result<Option<Vec<i64>>, Malformed> {
     let count = tensor.dims.iter().try_fold(1i64, |count, dim| count.checked_mul(*dim)).unwrap_or(i64::MAX);
     let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -37,7 +37,7 @@ fn numbers(tensor: &Tensor<'_>) -> Result<Option<Vec<i64>>, Malformed> {
         types::BOOL => each(1),
         types::INT32 => each(4),
         types::INT64 => each(8),
-        // Sums of small integers start anew past the largest.
+        // Sums of small integers wrap around.
         _ => Ok(None),
     }
 }

@@ -1,6 +1,7 @@
-//! What is known of a tensor: how its elements depend on rows, its dimensions, and its elements where they are sizes.
+//! The abstract value of a tensor: how its elements depend on rows, its dimensions, and its elements if they are
+//! sizes.
 //!
-//! Everything is said of two runs at once: the *joint* one, of N rows, and the *lone* one of any single row of them.
+//! Every statement is about two runs: the *joint* one, of N rows, and the *lone* one of any single row of them.
 //! Knows nothing of operators.
 
 use std::rc::Rc;
@@ -9,15 +10,15 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::file::onnx::Tensor;
 
-/// Most elements of a tensor whose numbers are followed.
+/// Maximum number of elements of a tensor whose elements are tracked.
 pub(super) const NUMBERS_MAX: usize = 64;
 
-/// An integer as a product: of a factor, of the number of rows, and of sizes that the lone run and the joint run have in
-/// common. In the lone run the number of rows is 1.
+/// An integer as a product of a factor, a power of the number of rows, and sizes that the lone run and the joint
+/// run have in common. In the lone run the number of rows is 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Product {
     factor: i64,
-    /// How often the number of rows is in it.
+    /// The exponent of the number of rows.
     rows: u8,
     /// Sizes, none of them negative, in order.
     symbols: SmallVec<[u32; 2]>,
@@ -59,7 +60,7 @@ impl Product {
         self.factor > 0 && self.symbols.is_empty()
     }
 
-    /// `None` where it is too large.
+    /// `None` on overflow.
     pub(super) fn times(&self, other: &Product) -> Option<Product> {
         let factor = self.factor.checked_mul(other.factor)?;
         if factor == 0 {
@@ -71,7 +72,7 @@ impl Product {
         Some(Product { factor, rows: self.rows.checked_add(other.rows)?, symbols })
     }
 
-    /// `None` where it is not known to be whole.
+    /// `None` if it may not be an integer.
     pub(super) fn divided_by(&self, other: &Product) -> Option<Product> {
         if other.factor == 0 || self.factor.checked_rem(other.factor)? != 0 {
             return None;
@@ -84,7 +85,7 @@ impl Product {
         Some(Product { factor, rows, symbols })
     }
 
-    /// `None` where the sum is no product.
+    /// `None` if the sum is not a product.
     pub(super) fn plus(&self, other: &Product) -> Option<Product> {
         match () {
             () if self.factor == 0 => Some(other.clone()),
@@ -97,7 +98,7 @@ impl Product {
         }
     }
 
-    /// The product of all; `None` where it is too large.
+    /// The product of all; `None` on overflow.
     pub(super) fn of_all(products: &[Product]) -> Option<Product> {
         products.iter().try_fold(Product::of(1), |all, one| all.times(one))
     }
@@ -105,7 +106,7 @@ impl Product {
 
 pub(super) type Dims = SmallVec<[Product; 4]>;
 
-/// The elements of a tensor, row-major. `None` is an integer that the two runs have in common.
+/// The elements of a tensor, row-major. `None` is an unknown integer that is equal in both runs.
 pub(super) type Numbers = Rc<[Option<Product>]>;
 
 /// How the elements of a tensor depend on rows.
@@ -113,22 +114,22 @@ pub(super) type Numbers = Rc<[Option<Product>]>;
 pub(super) enum Spread {
     /// Not at all: lone and joint run have the same tensor.
     Same,
-    /// Along `axis` the joint run has what the lone runs of its rows have, one after the other; everything else about the
-    /// shape is the same. The dimensions are known, and that of `axis` is the number of rows times what a lone run has.
+    /// Along `axis` the joint run has the concatenation of its rows' lone runs; the shape is equal otherwise. The
+    /// dimensions are known, and that of `axis` is the number of rows times that of a lone run.
     Rows { axis: usize },
-    /// They are the tensor's numbers, in which is the number of rows.
+    /// The elements contain the number of rows.
     Counts,
-    /// In another way, or in one that could not be followed.
+    /// In another or an unknown way.
     Mixed(Rc<Blame>),
 }
 
-/// Where rows were mixed, or lost from sight.
+/// The node at which rows were mixed, or could not be followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Blame {
-    /// The operator makes of a row what depends on others; else that is not known.
+    /// Whether the operator makes a row's output depend on other rows; otherwise that is unknown.
     pub(super) proven: bool,
     pub(super) operator: String,
-    /// The node's name, or that of what it makes.
+    /// The node's name, or that of its output.
     pub(super) node: String,
     /// What it does, or why it can't be followed: the end of a sentence.
     pub(super) why: String,
@@ -140,15 +141,15 @@ impl std::fmt::Display for Blame {
     }
 }
 
-/// A tensor, as far as it is known.
+/// The abstract value of a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct Value<'a> {
     pub(super) spread: Spread,
-    /// `None`: their number is not known. Always known where the tensor has rows.
+    /// `None`: the rank is unknown. Always known if the tensor has rows.
     pub(super) dims: Option<Dims>,
-    /// Only of integers and truths (1 and 0).
+    /// Only of integers and booleans (1 and 0).
     pub(super) numbers: Option<Numbers>,
-    /// The tensor itself, where it is in the file.
+    /// The tensor itself, if it is in the file.
     pub(super) constant: Option<Rc<Tensor<'a>>>,
 }
 
@@ -199,13 +200,13 @@ impl<'a> Value<'a> {
         if let Spread::Rows { axis } = self.spread { Some(axis) } else { None }
     }
 
-    /// What a lone run has along the rows' axis.
+    /// The size of a lone run along the rows' axis.
     pub(super) fn block(&self) -> Option<Product> {
         self.dims.as_ref()?.get(self.row_axis()?)?.divided_by(&Product::rows())
     }
 
-    /// The elements in the places that `take` says, as a tensor of `dims`: it is given the place of each along every axis,
-    /// and hands on that of the element. `None` where elements or dimensions aren't known.
+    /// The elements at the places given by `take`, as a tensor of `dims`: `take` maps an index of the result to one
+    /// of this. `None` if elements or dimensions are unknown.
     pub(super) fn rearranged(&self, dims: &[i64], take: impl Fn(&mut [i64])) -> Option<Value<'a>> {
         let numbers = self.numbers.as_ref()?;
         let own: Vec<i64> = self.dims.as_ref()?.iter().map(Product::constant).collect::<Option<_>>()?;
@@ -227,12 +228,12 @@ impl<'a> Value<'a> {
         Some(Value::of_numbers(dims.iter().map(|dim| Product::of(*dim)).collect(), made.into()))
     }
 
-    /// The elements, where all of them are constant.
+    /// The elements, if all of them are constant.
     pub(super) fn constants(&self) -> Option<Vec<i64>> {
         self.numbers.as_ref()?.iter().map(|number| number.as_ref()?.constant()).collect()
     }
 
-    /// The only element, where it is constant.
+    /// The only element, if it is constant.
     pub(super) fn constant_scalar(&self) -> Option<i64> {
         match self.constants()?[..] {
             [only] => Some(only),

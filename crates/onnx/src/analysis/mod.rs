@@ -1,8 +1,8 @@
-//! Whether rows may run together, by the model's graph alone: a proof, a counterexample's place, or neither.
+//! Static analysis of whether rows are independent: a proof, the operator that mixes them, or neither.
 //!
-//! Reads the model's file and the names of what is served, hands on a verdict. A tensor is followed from node to node:
-//! along which axis its rows are, and whether an element depends on other rows (see `lattice`).
-//! Knows nothing of the runtime, and runs nothing.
+//! Reads the model's graph and the names of served inputs and outputs, hands on a verdict. It follows each tensor
+//! from node to node: the axis of its rows, and whether an element depends on other rows (see `lattice`). Knows
+//! nothing of the runtime, and runs nothing.
 
 mod call;
 mod constant;
@@ -24,22 +24,22 @@ use self::walk::Run;
 use crate::file::onnx::{Dim, Model};
 use crate::rewrite::rewrite;
 
-/// What a graph says of rows that run together.
+/// What the graph proves about rows in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Each gets what it gets alone, up to rounding.
+    /// Each has its lone outputs, up to rounding.
     Independent,
-    /// The operator that makes of a row what depends on others, and how.
+    /// The operator that makes a row's output depend on other rows, and how.
     Dependent(String),
-    /// The operator at which rows were lost from sight, and why.
+    /// The operator at which rows could not be followed, and why.
     Unknown(String),
 }
 
-/// What the graph of the model file `file` says of rows that run together, where every input and output is served.
+/// The verdict on the model file `file` if every input and output is served.
 pub fn verdict(file: &[u8]) -> Verdict {
     let unreadable = || Verdict::Unknown("the file can't be read".into());
     let Ok(model) = Model::read(file) else { return unreadable() };
-    // What is loaded is without maps and sequences at its ends.
+    // Maps and sequences at the ends are removed before loading.
     let changed = rewrite(file, &model).ok().flatten();
     let Ok(model) = changed.as_ref().map_or(Ok(model), |changed| Model::read(&changed.bytes)) else {
         return unreadable();
@@ -51,7 +51,7 @@ pub fn verdict(file: &[u8]) -> Verdict {
     analyse(&model, &inputs, &outputs)
 }
 
-/// What `model` does with the rows of `inputs`, of which dimension 0 counts them, on the way to `outputs`.
+/// The verdict on `outputs` of `model` if dimension 0 of `inputs` counts rows.
 pub(crate) fn analyse(model: &Model<'_>, inputs: &[String], outputs: &[String]) -> Verdict {
     let run = Run::new(model);
     let mut values = HashMap::new();
@@ -60,7 +60,7 @@ pub(crate) fn analyse(model: &Model<'_>, inputs: &[String], outputs: &[String]) 
             let Some(dims) = &input.dims else {
                 return Verdict::Unknown(format!("the dimensions of input '{}' aren't known", input.name));
             };
-            // A name is no promise: the runtime does not hold inputs of one to one size.
+            // A name guarantees nothing: the runtime does not enforce equal sizes of inputs.
             let size = |(axis, dim): (usize, &Dim<'_>)| match dim {
                 _ if axis == 0 => Product::rows(),
                 Dim::Fixed(size) if *size >= 0 => Product::of(*size),
@@ -76,7 +76,7 @@ pub(crate) fn analyse(model: &Model<'_>, inputs: &[String], outputs: &[String]) 
     let mut scope = Scope::of_model(&model.opsets, values);
     run.graph(&model.graph, &mut scope);
     let found = outputs.iter().map(|output| judge(output, &scope.find(output)));
-    // What is proven of one output holds, whatever is not known of another.
+    // A proof about one output holds, whatever is unknown about another.
     let worst = found.max_by_key(|verdict| match verdict {
         Verdict::Independent => 0,
         Verdict::Unknown(_) => 1,

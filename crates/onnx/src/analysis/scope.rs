@@ -1,6 +1,6 @@
-//! Tensors by name, inside each other as graphs are.
+//! Tensors by name, in nested scopes.
 //!
-//! Reads and hands on what is known of them. Knows nothing of nodes.
+//! Reads names, hands on abstract values. Knows nothing of nodes.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -8,30 +8,30 @@ use std::rc::Rc;
 use super::lattice::{Blame, Value};
 use crate::file::onnx::{Attribute, Opset};
 
-/// Most graphs and functions inside each other.
+/// Maximum nesting of graphs and functions.
 pub(super) const DEPTH_MAX: usize = 24;
-/// The newest version of ONNX's operators that was read for the table of operators.
+/// The newest version of ONNX's operators that the table of operators covers.
 pub(super) const OPSET_MAX: i64 = 28;
 
-/// Tensors by name, and where others are looked for.
+/// Tensors by name, with the enclosing scope.
 pub(super) struct Scope<'s, 'a> {
     pub(super) outer: Option<&'s Scope<'s, 'a>>,
     pub(super) values: HashMap<&'a str, Value<'a>>,
     /// Why tensors with rows of outer graphs can't be used here.
     pub(super) hides_rows: Option<Rc<Blame>>,
     pub(super) opsets: &'s [Opset<'a>],
-    /// Inside a function: the attributes that it was called with.
+    /// Inside a function: the attributes of the call.
     pub(super) attributes: Option<&'s [Attribute<'a>]>,
     pub(super) depth: usize,
 }
 
 impl<'s, 'a> Scope<'s, 'a> {
-    /// That of a model's own graph.
+    /// The scope of a model's own graph.
     pub(super) fn of_model(opsets: &'s [Opset<'a>], values: HashMap<&'a str, Value<'a>>) -> Scope<'s, 'a> {
         Scope { outer: None, values, hides_rows: None, opsets, attributes: None, depth: 0 }
     }
 
-    /// That of a graph inside a node of this one. `None` where it is too deep.
+    /// The scope of a nested graph. `None` if it is too deep.
     pub(super) fn inner(
         &'s self,
         values: impl IntoIterator<Item = (&'a str, Value<'a>)>,
@@ -49,7 +49,7 @@ impl<'s, 'a> Scope<'s, 'a> {
         (depth <= DEPTH_MAX).then_some(inner)
     }
 
-    /// What is known of the tensor `name`.
+    /// The value of the tensor `name`.
     pub(super) fn find(&self, name: &str) -> Value<'a> {
         if let Some(value) = self.values.get(name) {
             return value.clone();
@@ -66,14 +66,14 @@ impl<'s, 'a> Scope<'s, 'a> {
         }
     }
 
-    /// The attributes that the function was called with whose node this is.
+    /// The attributes of the call of the enclosing function.
     pub(super) fn attributes(&self) -> Option<&'s [Attribute<'a>]> {
         self.attributes
     }
 
     pub(super) fn version(&self, domain: &str) -> i64 {
         let known = self.opsets.iter().filter(|opset| opset.domain == domain).map(|opset| opset.version);
-        // The runtime takes the latest of ONNX's own where it is not named; other domains begin with 1.
+        // The runtime assumes the latest version of ONNX's own domain if none is given; other domains begin with 1.
         known.max().unwrap_or(if domain.is_empty() { OPSET_MAX } else { 1 })
     }
 }

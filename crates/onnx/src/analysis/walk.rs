@@ -1,7 +1,7 @@
-//! Walks through a graph, its functions and the graphs inside it, node by node.
+//! Traverses a graph, its functions and nested graphs, node by node.
 //!
-//! Reads what is known of the inputs, hands on what is known of every tensor.
-//! Knows nothing of what operators do: it asks `operators`.
+//! Reads the values of the inputs, hands on the value of every tensor. Knows nothing of what operators do: that is
+//! in `operators`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,16 +14,16 @@ use super::operators::{self, Operators};
 use super::scope::{DEPTH_MAX, Scope};
 use crate::file::onnx::{Function, Graph, Model, Node};
 
-/// Most nodes that are looked at, those of loops as often as they are. A graph of that many takes seconds.
+/// Maximum number of visited nodes, counting those of loops every time. A graph of that many takes seconds.
 const VISITS_MAX: usize = 1 << 18;
 
-/// What the whole walk has in common.
+/// The state of the whole traversal.
 pub(super) struct Run<'m, 'a> {
     operators: Operators,
     functions: HashMap<(&'a str, &'a str, &'a str), &'m Function<'a>>,
     symbols: Cell<u32>,
     visits: Cell<usize>,
-    /// The first node of which nothing is known, whether or not an output depends on it.
+    /// The first node with an unknown output, whether or not a served output depends on it.
     lost: RefCell<Option<Rc<Blame>>>,
 }
 
@@ -40,7 +40,7 @@ impl<'m, 'a> Run<'m, 'a> {
         }
     }
 
-    /// A node of which nothing is known. It runs too: the joint run may fail at it where no lone run does.
+    /// The first unknown node. It runs too: the joint run may fail at it where no lone run does.
     pub(super) fn lost(&self) -> Option<Rc<Blame>> {
         self.lost.borrow().clone()
     }
@@ -66,7 +66,7 @@ impl<'m, 'a> Run<'m, 'a> {
         }
     }
 
-    /// What `node` makes.
+    /// The outputs of `node`.
     fn node(&self, node: &Node<'a>, scope: &Scope<'_, 'a>) -> Result<Vec<Value<'a>>, Rc<Blame>> {
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for name in &node.inputs {
@@ -129,7 +129,7 @@ fn nothing_known(node: &Node<'_>) -> Blame {
     blame(node, "has an output that isn't known")
 }
 
-/// Why nothing is known of what `node` makes.
+/// Why the outputs of `node` are unknown.
 fn blame(node: &Node<'_>, why: &str) -> Blame {
     let name =
         if node.name.is_empty() { node.outputs.first().copied().unwrap_or_default() } else { node.name };

@@ -1,8 +1,7 @@
-//! The model's file itself: what the runtime keeps to itself of it.
+//! The model's file, for what the runtime does not expose of it.
 //!
-//! Reads a path, hands on the bytes and the messages in them. Weights stay where they are: the file is mapped, and only
-//! what is looked at is read.
-//! Knows nothing of the runtime, and leaves files beside it (external data) alone.
+//! Reads a path, hands on the bytes and the messages in them. The file is mapped, so weights are not read unless
+//! they are used. Knows nothing of the runtime, and ignores external data.
 
 pub(crate) mod onnx;
 pub(crate) mod wire;
@@ -13,17 +12,17 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-/// A file in memory, for as long as this lives.
+/// A file mapped into memory.
 #[derive(Debug)]
 pub(crate) struct ModelFile {
-    /// Dangling where the file is empty.
+    /// Dangling if the file is empty.
     start: NonNull<u8>,
     len: usize,
 }
 
 impl ModelFile {
     /// # Errors
-    /// The system's, where the file can't be read.
+    /// The system's, if the file can't be read.
     pub(crate) fn open(path: &Path) -> io::Result<ModelFile> {
         let file = File::open(path)?;
         let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
@@ -41,8 +40,8 @@ impl ModelFile {
 
     /// Its contents.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is readable for `len` bytes and lives as long as `self`. A model's file is not written to
-        // while it is loaded: the runtime, which maps files in the same way, relies on it too.
+        // SAFETY: the mapping is readable for `len` bytes and lives as long as `self`. A model's file is not
+        // written to while it is loaded: the runtime, which maps files in the same way, relies on it too.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

@@ -1,8 +1,7 @@
-//! ONNX's messages, as far as they are read here (onnx/onnx.proto has the numbers of their fields).
+//! ONNX's messages, as far as they are used here (onnx/onnx.proto has the field numbers).
 //!
 //! Reads a model's bytes, hands on its graph, functions and constants as slices of them. Attributes and tensors are
-//! taken apart when they are asked for.
-//! Knows nothing of what operators do.
+//! parsed on access. Knows nothing of what operators do.
 
 use super::wire::{Field, Fields, Malformed};
 
@@ -24,7 +23,7 @@ pub(crate) mod types {
     pub(crate) const BFLOAT16: i64 = 16;
 }
 
-/// Most graphs inside each other. The runtime's own reader stops at a hundred messages.
+/// Maximum nesting of graphs. The runtime's own parser stops at a hundred messages.
 const DEPTH_MAX: usize = 32;
 /// The number of `ModelProto.graph`.
 pub(crate) const MODEL_GRAPH: u32 = 7;
@@ -57,7 +56,7 @@ pub(crate) struct Graph<'a> {
     pub(crate) inputs: Vec<ValueInfo<'a>>,
     pub(crate) outputs: Vec<ValueInfo<'a>>,
     pub(crate) initializers: Vec<Tensor<'a>>,
-    /// Names of constants that are kept as sparse tensors.
+    /// Names of constants that are sparse tensors.
     pub(crate) sparse: Vec<&'a str>,
 }
 
@@ -68,15 +67,15 @@ pub(crate) struct Node<'a> {
     pub(crate) operator: &'a str,
     pub(crate) domain: &'a str,
     pub(crate) overload: &'a str,
-    /// An empty name is an input that is left out.
+    /// An empty name is an omitted input.
     pub(crate) inputs: Vec<&'a str>,
     pub(crate) outputs: Vec<&'a str>,
     pub(crate) attributes: Vec<Attribute<'a>>,
-    /// The node as it is in the file.
+    /// The node's bytes in the file.
     pub(crate) message: &'a [u8],
 }
 
-/// `FunctionProto`: an operator that the model brings along.
+/// `FunctionProto`: an operator that the model defines.
 #[derive(Debug, Default)]
 pub(crate) struct Function<'a> {
     pub(crate) name: &'a str,
@@ -84,7 +83,7 @@ pub(crate) struct Function<'a> {
     pub(crate) overload: &'a str,
     pub(crate) inputs: Vec<&'a str>,
     pub(crate) outputs: Vec<&'a str>,
-    /// The values of attributes that a node which calls it leaves out.
+    /// The defaults of attributes that a call omits.
     pub(crate) defaults: Vec<Attribute<'a>>,
     pub(crate) nodes: Vec<Node<'a>>,
     pub(crate) opsets: Vec<Opset<'a>>,
@@ -94,15 +93,15 @@ pub(crate) struct Function<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ValueInfo<'a> {
     pub(crate) name: &'a str,
-    /// `None` where it is no tensor, or its number of dimensions is not declared.
+    /// `None` if it is not a tensor, or its rank is not declared.
     pub(crate) dims: Option<Vec<Dim<'a>>>,
-    /// The type of a tensor's elements; 0 where that is not known.
+    /// The element type of a tensor; 0 if unknown.
     pub(crate) element: i64,
-    /// The type of a map's values, where they are tensors without dimensions.
+    /// The type of a map's values, if they are scalars.
     pub(crate) map_of: Option<i64>,
 }
 
-/// A dimension as it is declared.
+/// A declared dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dim<'a> {
     Fixed(i64),
@@ -123,7 +122,7 @@ pub(crate) struct Tensor<'a> {
     pub(crate) name: &'a str,
     pub(crate) dims: Vec<i64>,
     pub(crate) data_type: i64,
-    /// Its elements are in another file.
+    /// Whether its elements are in another file.
     pub(crate) external: bool,
     message: &'a [u8],
 }
@@ -220,10 +219,10 @@ impl<'a> Node<'a> {
         self.attributes.iter().find(|attribute| attribute.name == name)
     }
 
-    /// Whether it, or a graph inside it, reads `value`.
+    /// Whether it, or a nested graph, reads `value`.
     ///
     /// # Errors
-    /// `Malformed` where a graph inside it can't be read.
+    /// `Malformed` if a nested graph can't be parsed.
     pub(crate) fn reads(&self, value: &str) -> Result<bool, Malformed> {
         self.reads_at(value, 0)
     }
@@ -286,14 +285,14 @@ impl<'a> ValueInfo<'a> {
         Ok(info)
     }
 
-    /// Takes a `TypeProto` up.
+    /// Reads a `TypeProto`.
     fn read_type(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         for field in Fields::of(message) {
             let field = field?;
             match field.number {
                 1 => self.read_tensor_type(field.bytes()?)?,
                 5 => self.map_of = map_values(field.bytes()?)?,
-                // An optional value is what is in it.
+                // An optional value counts as its content.
                 9 => {
                     for inner in Fields::of(field.bytes()?) {
                         self.read_type(inner?.bytes()?)?;
@@ -351,7 +350,7 @@ impl<'a> Dim<'a> {
 
 impl<'a> Attribute<'a> {
     fn read(message: &'a [u8]) -> Result<Attribute<'a>, Malformed> {
-        // The name comes first in every file that was seen; lists of millions of numbers come later.
+        // The name is first in every file seen so far; lists of millions of numbers come later.
         for field in Fields::of(message) {
             let field = field?;
             if field.number == 1 {
@@ -377,7 +376,7 @@ impl<'a> Attribute<'a> {
         Attribute { name, ..self }
     }
 
-    /// The function's attribute that stands for it, inside a function.
+    /// The function's attribute that it refers to, inside a function.
     pub(crate) fn reference(&self) -> Result<Option<&'a str>, Malformed> {
         self.last(21)?.map(|field| field.text()).transpose()
     }
@@ -456,11 +455,10 @@ impl<'a> Tensor<'a> {
         Ok(tensor)
     }
 
-    /// Its elements as little-endian numbers one after the other; `None` for strings and for what is kept outside of
-    /// the file.
+    /// Its elements as consecutive little-endian numbers; `None` for strings and external data.
     ///
     /// # Errors
-    /// `Malformed` where they are kept in a field that is not the type's.
+    /// `Malformed` if they are in a field of another type.
     pub(crate) fn numbers(&self) -> Result<Option<Vec<u8>>, Malformed> {
         if self.external || self.data_type == types::STRING {
             return Ok(None);
@@ -484,7 +482,7 @@ impl<'a> Tensor<'a> {
         Ok(Some(data))
     }
 
-    /// Its elements where they are strings.
+    /// Its elements, if they are strings.
     pub(crate) fn strings(&self) -> Result<Vec<&'a [u8]>, Malformed> {
         let fields =
             Fields::of(self.message).filter(|field| !matches!(field, Ok(field) if field.number != 6));
@@ -492,7 +490,7 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// Bytes of one element in `raw_data`.
+/// Size of one element in `raw_data`, in bytes.
 fn element_size(data_type: i64) -> Option<usize> {
     use types::{
         BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64,

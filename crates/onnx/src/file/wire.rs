@@ -1,13 +1,13 @@
-//! Protocol buffers on the wire: fields are read where they are, and written.
+//! The wire format of protocol buffers: fields are parsed in place, and written.
 //!
-//! Reads bytes, hands on fields as slices of them. Nothing is copied: a model's weights may be gigabytes.
-//! Knows nothing of messages: what a field means is its reader's business.
+//! Reads bytes, hands on fields as slices of them. Nothing is copied: a model's weights may be gigabytes. Does not
+//! know what a field means.
 
-/// The bytes are no message.
+/// The bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
     /// A varint.
@@ -16,7 +16,7 @@ pub(crate) enum Value<'a> {
     Eight([u8; 8]),
     /// Four bytes.
     Four([u8; 4]),
-    /// A text, bytes, a message, or packed numbers.
+    /// A string, bytes, a message, or packed numbers.
     Bytes(&'a [u8]),
 }
 
@@ -25,13 +25,13 @@ pub(crate) enum Value<'a> {
 pub(crate) struct Field<'a> {
     pub(crate) number: u32,
     pub(crate) value: Value<'a>,
-    /// The field with its tag, as it is in the message.
+    /// The field with its tag, as in the message.
     pub(crate) whole: &'a [u8],
 }
 
 impl<'a> Field<'a> {
     /// # Errors
-    /// `Malformed` where it is of another kind; the same for the others below.
+    /// `Malformed` if it is of another kind; the same for the methods below.
     pub(crate) fn bytes(&self) -> Result<&'a [u8], Malformed> {
         if let Value::Bytes(bytes) = self.value { Ok(bytes) } else { Err(Malformed) }
     }
@@ -44,7 +44,7 @@ impl<'a> Field<'a> {
         if let Value::Number(number) = self.value { Ok(number as i64) } else { Err(Malformed) }
     }
 
-    /// Adds the numbers of a field that may be packed or not.
+    /// Appends the numbers of a field that may be packed or not.
     pub(crate) fn integers(&self, into: &mut Vec<i64>) -> Result<(), Malformed> {
         let Value::Bytes(mut packed) = self.value else {
             into.push(self.integer()?);
@@ -58,7 +58,7 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
-    /// Adds the bytes of a field of 32-bit numbers that may be packed or not.
+    /// Appends the bytes of a field of 32-bit numbers that may be packed or not.
     pub(crate) fn fours(&self, into: &mut Vec<u8>) -> Result<(), Malformed> {
         match self.value {
             Value::Bytes(packed) if packed.len() % 4 == 0 => into.extend_from_slice(packed),
@@ -68,7 +68,7 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
-    /// Adds the bytes of a field of 64-bit numbers that may be packed or not.
+    /// Appends the bytes of a field of 64-bit numbers that may be packed or not.
     pub(crate) fn eights(&self, into: &mut Vec<u8>) -> Result<(), Malformed> {
         match self.value {
             Value::Bytes(packed) if packed.len() % 8 == 0 => into.extend_from_slice(packed),
@@ -79,7 +79,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The fields of a message, in their order. After an error there are no more.
+/// The fields of a message, in their order. Ends after an error.
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
@@ -149,7 +149,7 @@ pub(crate) fn put_varint(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
-/// Writes the tag and the length of a field of bytes; the bytes come next.
+/// Writes the tag and the length of a field of bytes, which must follow.
 pub(crate) fn put_head(number: u32, length: usize, out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | 2, out);
     put_varint(length as u64, out);

@@ -1,4 +1,4 @@
-//! What the tests of this crate share: where the runtime's library is, and the models beside this file.
+//! Shared test code: the path of the runtime's library, and the test models.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use inferd_onnx::{LoadSettings, OnnxModel};
 use inferd_types::{DataType, Tensor};
 
 /// ONNX Runtime's shared library.
-#[expect(clippy::disallowed_methods, reason = "a test is told by its environment where the library is")]
+#[expect(clippy::disallowed_methods, reason = "the environment has the path of the library")]
 pub(crate) fn library() -> PathBuf {
     PathBuf::from(std::env::var("INFERD_TEST_ONNXRUNTIME").expect(
         "INFERD_TEST_ONNXRUNTIME must be the path of libonnxruntime.so.* from the package onnxruntime \

@@ -1,4 +1,4 @@
-//! Each rule for a request's tensors, and what is said where it is broken.
+//! The rules for a request's tensors, and their messages.
 
 use inferd_types::{Batching, ErrorKind, InputDefault};
 use smallvec::smallvec;
@@ -14,7 +14,7 @@ fn signature(batched: bool) -> Signature {
     Signature {
         inputs: vec![spec("a", DataType::Fp32, &[-1, 2]), spec("b", DataType::Bool, &[-1])],
         outputs: vec![],
-        batching: if batched { Batching::On } else { Batching::Off { reason: "told so".into() } },
+        batching: if batched { Batching::On } else { Batching::Off { reason: "a test".into() } },
         decoupled: false,
         extras: Default::default(),
     }
@@ -93,7 +93,7 @@ fn a_wrong_type_or_shape_says_which_and_what_was_expected() {
 #[test]
 fn inputs_of_a_batched_model_must_agree_in_rows_of_which_there_may_be_none() {
     let mut signature = signature(true);
-    // The shape of the answer to no rows is known before a run, or not.
+    // Whether the response to no rows is known without a run depends on the output's shape.
     for shape in [vec![-1, 2], vec![-1, -1]] {
         signature.outputs = vec![TensorSpec { name: "y".into(), datatype: DataType::Fp32, shape }];
         assert_eq!(Inputs::new(&signature).check(0, "FP32", &[0, 2]).unwrap().count, 0);

@@ -1,25 +1,25 @@
-//! Values that a model takes, made up from its signature: small, and right when sent as they are.
+//! Generated example values of a signature: small, and valid as they are.
 //!
-//! Reads tensor descriptions, hands back JSON. Knows nothing of what the values mean to the model.
+//! Reads tensor descriptions, hands on JSON. Knows nothing of what the values mean to the model.
 
 use inferd_types::{DataType, Input, TensorSpec};
 use serde_json::{Map, Value, json};
 
-/// More elements than this are no example to read; the page would be slow to show them, too.
+/// Maximum number of elements of an example that is readable and fast to show.
 const ELEMENTS_MAX: u64 = 256;
-/// Of dimensions without a size: the same for all, since inputs often share one.
+/// Size of free dimensions: the same for all, since inputs often share one.
 const FREE: u64 = 3;
 
-/// Whether a row of each tensor is small enough to be written out.
+/// Whether a row of each tensor is small enough for an example.
 pub(super) fn fits(tensors: &[Input<'_>]) -> bool {
     tensors.iter().all(|tensor| row_of(tensor.spec).iter().product::<u64>() <= ELEMENTS_MAX)
 }
 
-/// Plain values: those of the only tensor, or an object; `rows` of them, or one without the dimension of rows.
+/// Plain values: of the only tensor, or an object; `rows` of them, or one row without the batch dimension.
 pub(super) fn plain(tensors: &[Input<'_>], rows: Option<u64>) -> Value {
     let value = |tensor: &Input<'_>| {
         let mut shape = row_of(tensor.spec);
-        // A tensor whose first dimension is fixed counts no rows.
+        // A tensor whose first dimension is fixed has no batch dimension.
         match rows {
             Some(rows) if !tensor.spec.shape.is_empty() => shape.insert(0, rows_of(tensor.spec, rows)),
             _ => {}
@@ -34,7 +34,7 @@ pub(super) fn plain(tensors: &[Input<'_>], rows: Option<u64>) -> Value {
     }
 }
 
-/// One row of a matrix, by the names of its columns.
+/// One row of a matrix, by column name.
 pub(super) fn columns(matrix: Input<'_>) -> Value {
     let column = |name: &std::sync::Arc<str>| (name.to_string(), element(matrix));
     Value::Object(matrix.columns().iter().map(column).collect())

@@ -1,7 +1,6 @@
 //! Descriptions as JSON.
 //!
-//! Reads the values of the parent module, hands on bodies.
-//! Does not know the paths that they are served under.
+//! Reads the values of the parent module, hands on bodies. Does not know the paths that they are served under.
 
 use inferd_types::TensorSpec;
 use serde_json::{Map, Value, json};

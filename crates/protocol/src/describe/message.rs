@@ -1,7 +1,6 @@
 //! Descriptions as gRPC messages.
 //!
-//! Reads the values of the parent module, hands on messages.
-//! Does not know the calls that they answer.
+//! Reads the values of the parent module, hands on messages. Does not know the calls that they answer.
 
 use std::collections::HashMap;
 
@@ -10,7 +9,7 @@ use inferd_types::TensorSpec;
 use super::{INPUT_SCHEMAS, IndexEntry, Model, Server, Span, Statistics, config_datatype};
 use crate::pb::inference as pb;
 
-/// The answer to `ServerMetadata`.
+/// The response of `ServerMetadata`.
 pub fn server_metadata_pb(server: &Server<'_>) -> pb::ServerMetadataResponse {
     pb::ServerMetadataResponse {
         name: server.name.to_owned(),
@@ -19,7 +18,7 @@ pub fn server_metadata_pb(server: &Server<'_>) -> pb::ServerMetadataResponse {
     }
 }
 
-/// The answer to `ModelMetadata`.
+/// The response of `ModelMetadata`.
 pub fn model_metadata_pb(model: &Model<'_>) -> pb::ModelMetadataResponse {
     let tensors = |specs: &[TensorSpec]| {
         specs
@@ -40,7 +39,7 @@ pub fn model_metadata_pb(model: &Model<'_>) -> pb::ModelMetadataResponse {
     }
 }
 
-/// The answer to `ModelConfig`.
+/// The response of `ModelConfig`.
 pub fn config_pb(model: &Model<'_>) -> pb::ModelConfigResponse {
     let datatype = |spec: &TensorSpec| {
         pb::DataType::from_str_name(&config_datatype(spec.datatype)).unwrap_or(pb::DataType::TypeInvalid)
@@ -97,7 +96,7 @@ fn instance_group(model: &Model<'_>) -> pb::ModelInstanceGroup {
     }
 }
 
-/// The answer to `ModelStatistics`.
+/// The response of `ModelStatistics`.
 pub fn statistics_pb(models: &[Statistics<'_>]) -> pb::ModelStatisticsResponse {
     pb::ModelStatisticsResponse { model_stats: models.iter().map(statistics).collect() }
 }
@@ -132,7 +131,7 @@ fn statistics(model: &Statistics<'_>) -> pb::ModelStatistics {
     }
 }
 
-/// The answer to `RepositoryIndex`.
+/// The response of `RepositoryIndex`.
 pub fn index_pb(entries: &[IndexEntry<'_>]) -> pb::RepositoryIndexResponse {
     let models = entries
         .iter()

@@ -1,4 +1,4 @@
-//! What a server says of itself and of its models: metadata, configuration, statistics, index.
+//! Descriptions of a server and its models: metadata, configuration, statistics, index.
 //!
 //! Reads plain values, hands on JSON (`*_json`) and messages (`*_pb`) in the form that Triton's clients expect.
 //! Does not know where the values come from.
@@ -16,7 +16,7 @@ pub use json::{config_json, index_json, model_metadata_json, server_metadata_jso
 pub use message::{config_pb, index_pb, model_metadata_pb, server_metadata_pb, statistics_pb};
 pub use openapi::openapi_json;
 
-/// The extensions of the protocol that every server has.
+/// Protocol extensions of every server.
 pub const EXTENSIONS: &[&str] = &[
     "binary_tensor_data",
     "classification",
@@ -27,7 +27,7 @@ pub const EXTENSIONS: &[&str] = &[
     "statistics",
 ];
 
-/// The same where clients may register shared memory.
+/// The same with shared memory enabled.
 pub const EXTENSIONS_WITH_SHARED_MEMORY: &[&str] = &[
     "binary_tensor_data",
     "classification",
@@ -46,24 +46,24 @@ pub struct Server<'a> {
     pub name: &'a str,
     /// Its version.
     pub version: &'a str,
-    /// The protocol's extensions that it serves.
+    /// Its protocol extensions.
     pub extensions: &'a [&'a str],
 }
 
 /// One version of one model.
 #[derive(Clone, Copy, Debug)]
 pub struct Model<'a> {
-    /// The name in every path.
+    /// The name in URLs.
     pub name: &'a str,
     /// The version described here.
     pub version: u64,
     /// Every version that is served.
     pub versions: &'a [u64],
-    /// What kind of model, e.g. `onnx_onnxruntime`.
+    /// The platform, e.g. `onnx_onnxruntime`.
     pub platform: &'a str,
-    /// What it takes and gives.
+    /// Its inputs and outputs.
     pub signature: &'a Signature,
-    /// Most rows that run together. Counts only where the signature is batched.
+    /// Maximum rows per batch. Applies only if the signature is batched.
     pub batch_rows_max: u32,
     /// Number of workers.
     pub replicas: u32,
@@ -74,23 +74,23 @@ pub struct Model<'a> {
 }
 
 impl Model<'_> {
-    /// `max_batch_size`: 0 where requests are not batched.
+    /// `max_batch_size`: 0 if requests are not batched.
     fn batch_size_max(&self) -> i32 {
         if self.signature.batched() { i32::try_from(self.batch_rows_max).unwrap_or(i32::MAX) } else { 0 }
     }
 
-    /// The dimensions that the configuration shows: without the batch dimension where there is one.
+    /// The dimensions in the configuration: without the batch dimension.
     fn dims<'s>(&self, shape: &'s [i64]) -> &'s [i64] {
         let batch = usize::from(self.signature.batched()).min(shape.len());
         &shape[batch..]
     }
 
-    /// The file with the names of the classes that the output at `index` holds the scores of.
+    /// The file with the class labels of the output at `index`.
     fn label_file(&self, index: usize) -> Option<&str> {
         self.signature.labels_of(index)?.file.as_deref()
     }
 
-    /// What the configuration's parameter [`INPUT_SCHEMAS`] says; `None` where nothing is known of any input.
+    /// The value of the configuration's parameter [`INPUT_SCHEMAS`]; `None` if no input has a schema.
     fn input_schemas(&self) -> Option<String> {
         let extras = &self.signature.extras;
         if extras.schemas.is_empty() && extras.ignored_columns.is_empty() {
@@ -101,7 +101,7 @@ impl Model<'_> {
         Some(json!({"inputs": schemas, "ignored_columns": extras.ignored_columns}).to_string())
     }
 
-    /// The part of the platform behind `_`, which is how Triton names its backends: `onnxruntime`.
+    /// The part of the platform after `_`, which is how Triton names its backends: `onnxruntime`.
     fn backend(&self) -> &str {
         self.platform.split_once('_').map_or(self.platform, |(_, backend)| backend)
     }
@@ -112,11 +112,11 @@ impl Model<'_> {
     }
 }
 
-/// The parameter of the configuration that says what is known of inputs beside their types: JSON, an object with the
-/// members `inputs`, by name what metadata over REST says as an input's `parameters`, and `ignored_columns`.
+/// The configuration's parameter with the schemas of inputs: a JSON object with the members `inputs`, by name with
+/// the `parameters` of REST metadata, and `ignored_columns`.
 pub const INPUT_SCHEMAS: &str = "input_schemas";
 
-/// What is known of an input beside its type.
+/// The schema of an input.
 fn schema_json(schema: &InputSchema) -> Value {
     let mut known = json!({"missing": schema.missing});
     if !schema.columns.is_empty() {
@@ -128,7 +128,7 @@ fn schema_json(schema: &InputSchema) -> Value {
     known
 }
 
-/// How the configuration calls an element type.
+/// The configuration's name of an element type.
 fn config_datatype(datatype: DataType) -> String {
     match datatype {
         DataType::Bytes => "TYPE_STRING".to_owned(),
@@ -136,33 +136,33 @@ fn config_datatype(datatype: DataType) -> String {
     }
 }
 
-/// How often something happened and how long it took altogether.
+/// The count and total duration of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    /// Times.
+    /// Number of events.
     pub count: u64,
-    /// Nanoseconds altogether.
+    /// Total duration in nanoseconds.
     pub nanos: u64,
 }
 
-/// What happened to one model version since it was loaded.
+/// Statistics of one model version since it was loaded.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics<'a> {
     /// The model.
     pub name: &'a str,
     /// Its version.
     pub version: u64,
-    /// When the last request was answered, in milliseconds since 1970; 0: never.
+    /// When the last response was sent, in milliseconds since 1970; 0: never.
     pub last_inference_ms: u64,
-    /// Rows that were answered.
+    /// Rows of successful requests.
     pub inference_count: u64,
     /// Runs of the model.
     pub execution_count: u64,
-    /// Requests that were answered, from admission to answer.
+    /// Successful requests, from admission to response.
     pub success: Span,
     /// Requests that failed.
     pub fail: Span,
-    /// Waiting, by request.
+    /// Time in the queue, by request.
     pub queue: Span,
     /// Writing batches.
     pub compute_input: Span,
@@ -170,18 +170,18 @@ pub struct Statistics<'a> {
     pub compute_infer: Span,
     /// Reading results.
     pub compute_output: Span,
-    /// Requests that were answered from a cache: lookup and answer.
+    /// Requests answered from the cache: lookup and response.
     pub cache_hit: Span,
-    /// Requests that a cache had no answer to: the lookup.
+    /// Requests not in the cache: the lookup.
     pub cache_miss: Span,
-    /// Runs by the rows that ran together.
+    /// Runs by batch size.
     pub batches: SmallVec<[BatchStatistics; 4]>,
 }
 
-/// Runs of one size.
+/// Runs of one batch size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchStatistics {
-    /// Rows that ran together.
+    /// Rows per batch.
     pub rows: u64,
     /// Writing such batches.
     pub compute_input: Span,
@@ -191,34 +191,34 @@ pub struct BatchStatistics {
     pub compute_output: Span,
 }
 
-/// A line of the repository index.
+/// An entry of the repository index.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexEntry<'a> {
     /// The model.
     pub name: &'a str,
     /// Its version.
     pub version: u64,
-    /// What it is doing.
+    /// Its state.
     pub state: IndexState,
-    /// Why it is not ready; empty where it is.
+    /// Why it is not ready; empty if it is.
     pub reason: &'a str,
 }
 
-/// What the index says of a model.
+/// The state of a model version in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexState {
-    /// It answers.
+    /// It serves requests.
     Ready,
     /// It is being loaded.
     Loading,
-    /// It is being stopped.
+    /// It is being unloaded.
     Unloading,
-    /// It cannot answer.
+    /// It can't serve requests.
     Unavailable,
 }
 
 impl IndexState {
-    /// Triton's word for it.
+    /// Triton's name for it.
     pub const fn name(self) -> &'static str {
         match self {
             IndexState::Ready => "READY",

@@ -1,6 +1,6 @@
-//! What can be asked of a server, in the words of OpenAPI 3.1.
+//! The OpenAPI 3.1 description of a server.
 //!
-//! Reads signatures, writes JSON: schemas, and examples that may be sent as they are. Knows nothing of which requests a
+//! Reads signatures, hands on JSON: schemas, and examples that are valid as they are. Does not know which form a
 //! client prefers.
 
 use inferd_types::{DataType, Input, Signature, TensorSpec, is_float, listed};
@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::example;
 
-const ABOUT: &str = "A path for each way to ask each model. `/models/NAME` takes plain values, `/v2` is the Open \
-                     Inference Protocol, `/v1` KServe's first one. A path with `/versions/N` behind the model's name \
-                     asks one version.";
-const LARGE: &str = "A row is too large to be written out here.";
+const ABOUT: &str = "Inference with each model, in each of its forms. `/models/NAME` takes plain values, `/v2` is the Open \
+                     Inference Protocol, `/v1` KServe V1. A path with `/versions/N` after the model's name \
+                     selects one version.";
+const LARGE: &str = "A row is too large for an example.";
 const SERVER: &str = "server";
 
 /// The description of a server of `version` with these models.
@@ -25,9 +25,9 @@ pub fn openapi_json<'a>(version: &str, models: impl Iterator<Item = (&'a str, &'
     tags.push(json!({"name": SERVER, "description": "The server as a whole"}));
     for (path, id, summary, example) in [
         ("/v2", "server", "The server's name, version and extensions", None),
-        ("/v2/health/live", "live", "Whether the server runs", None),
+        ("/v2/health/live", "live", "Liveness", None),
         ("/v2/health/ready", "ready", "Whether every model takes requests", None),
-        ("/v2/models/stats", "statistics", "What every model did so far", None),
+        ("/v2/models/stats", "statistics", "Statistics of every model", None),
         ("/v1/models", "models", "Names of models", Some(json!({"models": ["NAME"]}))),
     ] {
         let answer =
@@ -49,7 +49,7 @@ pub fn openapi_json<'a>(version: &str, models: impl Iterator<Item = (&'a str, &'
             "parameters": {"Timeout": {
                 "name": "Inferd-Timeout-Ms",
                 "in": "header",
-                "description": "Milliseconds after which the answer is of no use: 504 then, and no work is done in vain.",
+                "description": "Timeout in milliseconds, after which the response is 504 and a queued request is not run.",
                 "schema": {"type": "integer", "minimum": 1},
             }},
         },
@@ -57,7 +57,7 @@ pub fn openapi_json<'a>(version: &str, models: impl Iterator<Item = (&'a str, &'
     whole.to_string().into_bytes()
 }
 
-/// Every way to ask one model.
+/// Every form of inference request to one model.
 fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
     let (inputs, outputs) = (&inputs_of(signature)[..], &outputs_of(signature)[..]);
     let path = escaped(name);
@@ -68,7 +68,7 @@ fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
         let result = json!({"oneOf": [value_of(outputs, false), value_of(outputs, true)]});
         let result = answer(&result, small(outputs, || example::plain(outputs, None)));
         let mut item =
-            operation(name, &at("plain"), "Ask with plain values", Some(plain(signature)), Some(result));
+            operation(name, &at("plain"), "Infer from plain values", Some(plain(signature)), Some(result));
         item["parameters"] = timeout();
         paths.insert(format!("/models/{path}"), json!({"post": item}));
 
@@ -80,7 +80,7 @@ fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
         );
         let result = answer(&tensors_of("outputs", &signature.outputs), got);
         let mut item =
-            operation(name, &at("infer"), "Ask with tensors", Some(body(&request, sent)), Some(result));
+            operation(name, &at("infer"), "Infer from tensors", Some(body(&request, sent)), Some(result));
         item["parameters"] = timeout();
         paths.insert(format!("/v2/models/{path}/infer"), json!({"post": item}));
 
@@ -88,7 +88,7 @@ fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
         let got = small(outputs, || json!({"predictions": [example::plain(outputs, None)]}));
         let result = answer(&rows_of("predictions", value_of(outputs, false)), got);
         let request = body(&rows_of("instances", one_of(request_of(signature, false))), sent);
-        let mut item = operation(name, &at("predict"), "Ask with rows", Some(request), Some(result));
+        let mut item = operation(name, &at("predict"), "Infer from rows", Some(request), Some(result));
         item["parameters"] = timeout();
         paths.insert(format!("/v1/models/{path}:predict"), json!({"post": item}));
     }
@@ -96,38 +96,38 @@ fn model(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
     for (end, kind, summary, gives) in [
         ("", "metadata", "Inputs, outputs and versions", Some(answer(&object, None))),
         ("/ready", "modelReady", "Whether the model takes requests", None),
-        ("/config", "config", "Configuration, in Triton's words", Some(answer(&object, None))),
-        ("/stats", "modelStatistics", "What the model did so far", Some(answer(&object, None))),
+        ("/config", "config", "Configuration in Triton's format", Some(answer(&object, None))),
+        ("/stats", "modelStatistics", "Statistics of the model", Some(answer(&object, None))),
     ] {
         let item = operation(name, &at(kind), summary, None, gives);
         paths.insert(format!("/v2/models/{path}{end}"), json!({"get": item}));
     }
 }
 
-/// The way to ask a model that streams.
+/// The inference request to a model that streams.
 fn streams(paths: &mut Map<String, Value>, name: &str, signature: &Signature) {
     let inputs = &inputs_of(signature)[..];
     let properties: Map<_, _> =
         signature.inputs.iter().map(|spec| (spec.name.to_string(), json!({}))).collect();
     let request = json!({"type": "object", "properties": properties, "required": needed(signature)});
-    // A value or a flat list, else nested as deep as the shape is long.
+    // A scalar or a flat list, or nested as deep as its shape.
     let value = |input: &Input<'_>| {
         let rows = (input.spec.shape.len() > 2).then_some(1);
         (input.spec.name.to_string(), example::plain(std::slice::from_ref(input), rows))
     };
     let sent = small(inputs, || inputs.iter().map(value).collect::<Map<_, _>>().into());
     let event = json!({
-        "description": "An event for each response; one with `error` where it fails after the first",
+        "description": "An event for each response; one with `error` if it fails after the first",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     });
-    let summary = "Ask for every response, as it is made";
+    let summary = "Stream the responses";
     let id = format!("generateStream_{name}");
     let mut item = operation(name, &id, summary, Some(body(&request, sent)), Some(event));
     item["parameters"] = timeout();
     paths.insert(format!("/v2/models/{}/generate_stream", escaped(name)), json!({"post": item}));
 }
 
-/// A name as it stands in a path; braces would be a parameter there.
+/// A name as part of a path; braces would be a parameter there.
 fn escaped(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2F").replace('{', "%7B").replace('}', "%7D")
 }
@@ -161,10 +161,10 @@ fn failures() -> Value {
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
         })
     };
-    let mut later = failed("Overloaded, starting or about to stop; nothing was done");
+    let mut later = failed("Overloaded, starting or shutting down; the request was not run");
     later["headers"] = json!({"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}});
     json!({
-        "400": failed("The request is wrong, or the model refused it"),
+        "400": failed("The request is invalid, or the model refused it"),
         "404": failed("No such model or version"),
         "503": later,
         "504": failed("The caller's timeout passed"),
@@ -173,7 +173,7 @@ fn failures() -> Value {
 }
 
 fn answer(schema: &Value, example: Option<Value>) -> Value {
-    json!({"description": "The answer", "content": {"application/json": media(schema, example)}})
+    json!({"description": "The response", "content": {"application/json": media(schema, example)}})
 }
 
 fn body(schema: &Value, example: Option<Value>) -> Value {
@@ -181,13 +181,13 @@ fn body(schema: &Value, example: Option<Value>) -> Value {
     json!({"required": true, "description": about, "content": {"application/json": media(schema, example)}})
 }
 
-/// A value that is too large to be written out is an empty object: a page would make one up from the schema, element by
-/// element.
+/// A value that is too large to be shown is an empty object: otherwise the page would generate one from the schema,
+/// element by element.
 fn media(schema: &Value, example: Option<Value>) -> Value {
     json!({"schema": schema, "example": example.unwrap_or_else(|| json!({}))})
 }
 
-/// An example where it is small.
+/// An example, if it is small.
 fn small(tensors: &[Input<'_>], example: impl FnOnce() -> Value) -> Option<Value> {
     example::fits(tensors).then(example)
 }
@@ -196,12 +196,12 @@ fn inputs_of(signature: &Signature) -> Vec<Input<'_>> {
     (0..signature.inputs.len()).map(|index| signature.input(index)).collect()
 }
 
-/// Nothing is known of outputs beside their types.
+/// Outputs have no schemas.
 fn outputs_of(signature: &Signature) -> Vec<Input<'_>> {
     signature.outputs.iter().map(|spec| Input { spec, schema: None }).collect()
 }
 
-/// The matrix whose columns a row may be written by, where they are few enough to be listed.
+/// The matrix whose rows may be objects by column, if its columns are few enough to be listed.
 fn columns_of(signature: &Signature) -> Option<Input<'_>> {
     let only = signature.lone_input()?;
     let input = inputs_of(signature).into_iter().find(|input| input.spec.name == only.name)?;
@@ -224,7 +224,7 @@ fn described(signature: &Signature) -> String {
     format!("{} → {}", all(&signature.inputs), all(&signature.outputs))
 }
 
-/// The body of plain values: JSON, and where there is BYTES, forms and files.
+/// The body of plain values: JSON, and for BYTES, forms and files.
 fn plain(signature: &Signature) -> Value {
     let inputs = &inputs_of(signature)[..];
     let schema = one_of([request_of(signature, false), request_of(signature, true)].concat());
@@ -253,7 +253,7 @@ fn plain(signature: &Signature) -> Value {
     json!({"required": true, "description": about, "content": content})
 }
 
-/// One row as a form: a file for what is BYTES, JSON for the rest.
+/// One row as a form: a file for each BYTES input, JSON for the others.
 fn form(signature: &Signature) -> Value {
     let mut properties = Map::new();
     let mut encoding = Map::new();
@@ -280,8 +280,8 @@ fn value_of(tensors: &[Input<'_>], rows: bool) -> Value {
     }
 }
 
-/// The forms that one row, or rows, may have in a request: an input with a default may be left out of an object, and the
-/// only one without may stand by itself. A row may be an object by column.
+/// The forms of one row, or of rows, in a request: an object may omit optional inputs, and the only required one
+/// may be sent by itself. A row may be an object by column.
 fn request_of(signature: &Signature, rows: bool) -> Vec<Value> {
     let inputs = &inputs_of(signature)[..];
     let lone =
@@ -304,7 +304,7 @@ fn by_column(matrix: Input<'_>) -> Value {
     json!({"type": "object", "properties": properties, "required": names})
 }
 
-/// Names of the inputs that have no default.
+/// Names of the required inputs.
 fn needed(signature: &Signature) -> Vec<&str> {
     let inputs = signature.inputs.iter().enumerate();
     inputs.filter(|(index, _)| signature.default_of(*index).is_none()).map(|(_, spec)| &*spec.name).collect()
@@ -373,7 +373,7 @@ fn tensors_of(member: &str, specs: &[TensorSpec]) -> Value {
     json!({
         "type": "object",
         "properties": {
-            "id": {"type": "string", "description": "Comes back with the answer"},
+            "id": {"type": "string", "description": "Repeated in the response"},
             "parameters": {"type": "object"},
             member: {"type": "array", "items": {"anyOf": items}},
         },

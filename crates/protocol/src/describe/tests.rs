@@ -1,4 +1,4 @@
-//! Both forms of each description say the same, in Triton's words.
+//! Both forms of each description agree, and use Triton's names.
 
 use inferd_types::{Batching, InputDefault, InputSchema, OutputLabels, TensorSpec};
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ fn the_configuration_says_what_may_be_left_out_and_where_labels_are() {
     assert_eq!(config["output"][0]["label_filename"], "labels.txt");
 }
 
-/// What is known of a matrix of two columns and of a text.
+/// Schemas of a matrix of two columns and of a text.
 fn schemas() -> Vec<InputSchema> {
     vec![
         InputSchema {
@@ -295,7 +295,7 @@ fn a_row_that_is_too_large_is_not_written_out() {
     let described = openapi("m", &[("x", DataType::Fp32, &[-1, 3, 224, 224])], false);
     assert!(described.to_string().len() < 20_000);
     let body = &described["paths"]["/models/m"]["post"]["requestBody"];
-    assert_eq!(body["description"], "A row is too large to be written out here.");
+    assert_eq!(body["description"], "A row is too large for an example.");
 }
 
 #[test]

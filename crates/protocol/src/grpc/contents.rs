@@ -1,7 +1,7 @@
-//! Typed contents of a gRPC input into the bytes of a tensor.
+//! Typed contents of a gRPC input to the bytes of a tensor.
 //!
-//! Reads `InferTensorContents`, hands on little-endian bytes.
-//! Does not check their number: the shape's check does.
+//! Reads `InferTensorContents`, hands on little-endian bytes. Does not check their number: the check of the shape
+//! does.
 
 use bytes::Bytes;
 use inferd_types::values::push_bytes;
@@ -13,8 +13,8 @@ use crate::pb::inference::InferTensorContents;
 /// The elements of `contents` as the raw form of `datatype`.
 ///
 /// # Errors
-/// `InvalidInput` where another list than the datatype's is filled, an element is out of range, or the datatype
-/// has no typed form.
+/// `InvalidInput` if another list than the datatype's is filled, an element is out of range, or the datatype has no
+/// typed form.
 pub(super) fn encode(datatype: DataType, contents: InferTensorContents) -> Result<Bytes> {
     let expected = field(datatype)?;
     if let Some(filled) = filled(&contents).into_iter().find(|name| *name != expected) {
@@ -47,7 +47,7 @@ pub(super) fn encode(datatype: DataType, contents: InferTensorContents) -> Resul
     }
 }
 
-/// The list that carries elements of `datatype`.
+/// The list for elements of `datatype`.
 fn field(datatype: DataType) -> Result<&'static str> {
     Ok(match datatype {
         DataType::Bool => "bool_contents",
@@ -66,7 +66,7 @@ fn no_typed_form(datatype: DataType) -> inferd_types::Error {
     invalid(format!("{datatype} has no typed contents; send it in raw_input_contents"))
 }
 
-/// The names of the lists that hold anything.
+/// The names of the lists that are not empty.
 fn filled(contents: &InferTensorContents) -> impl IntoIterator<Item = &'static str> + use<> {
     [
         ("bool_contents", contents.bool_contents.is_empty()),

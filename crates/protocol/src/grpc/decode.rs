@@ -1,7 +1,7 @@
-//! A `ModelInferRequest` into a [`Decoded`] request.
+//! A `ModelInferRequest` to a [`Decoded`] request.
 //!
-//! Reads the message that tonic has parsed; raw contents stay slices of what was received.
-//! Does not know which model answers: `model_name` and `model_version` are the router's.
+//! Reads the message that tonic has parsed, hands on tensors; raw contents stay slices of the received message.
+//! Does not know which model is meant: `model_name` and `model_version` are the router's.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,11 +19,10 @@ use crate::pb::inference::model_infer_request::{InferInputTensor, InferRequested
 use crate::pb::inference::{InferParameter, ModelInferRequest};
 use crate::{Decoded, Limits, RegionSlice, RequestOptions};
 
-/// Decodes an inference request. The same rules as for REST hold.
+/// Decodes an inference request, by the same rules as REST.
 ///
 /// # Errors
-/// `Unimplemented` where it asks for a feature that is not there, else `InvalidInput` that says what was
-/// expected.
+/// `Unimplemented` if it needs a feature that is off, else `InvalidInput` with what was expected.
 pub fn decode_infer(request: ModelInferRequest, signature: &Signature, limits: &Limits) -> Result<Decoded> {
     let mut parameters = RequestParameters::default();
     for (name, value) in &request.parameters {
@@ -45,7 +44,7 @@ fn decode_inputs<'s>(
 ) -> Result<Inputs<'s>> {
     let mut inputs = Inputs::new(signature);
     let raw_form = !raw.is_empty();
-    // Names and types first: an unknown input is worth more to the client than a count that follows from it.
+    // Names and types first: an unknown input is more useful to the client than a count that follows from it.
     let mut claimed: SmallVec<[(Claim, Shape); 2]> = SmallVec::with_capacity(tensors.len());
     let mut inside: SmallVec<[InferInputTensor; 2]> = SmallVec::with_capacity(tensors.len());
     for tensor in tensors {
@@ -71,7 +70,7 @@ fn decode_inputs<'s>(
     } else {
         for ((claim, shape), tensor) in claimed.into_iter().zip(inside) {
             let input = inputs.input(claim.index);
-            // Without contents a zero-size tensor is still whole; any other fails in the count.
+            // Without contents a tensor of zero elements is complete; any other fails in the count.
             let contents = tensor.contents.unwrap_or_default();
             let empty = contents == Default::default();
             let data = if empty && shape.contains(&0) {
@@ -85,7 +84,7 @@ fn decode_inputs<'s>(
     Ok(inputs)
 }
 
-/// Checks what one input claims to be.
+/// Checks the name, type and shape of one input.
 fn claim(
     inputs: &mut Inputs<'_>,
     tensor: &InferInputTensor,

@@ -1,9 +1,8 @@
-//! An answer into a `ModelInferResponse`, alone or in a stream.
+//! A response to a `ModelInferResponse`, unary or in a stream.
 //!
-//! Reads tensors, hands on messages that share the tensors' bytes: always `raw_output_contents`, as Triton.
-//! In a stream every answer says with `triton_final_response` whether it is its request's last; failures are
-//! in-band and end only their own request.
-//! Does not know of the stream itself.
+//! Reads tensors, hands on messages that share the tensors' bytes: always `raw_output_contents`, as in Triton. In a
+//! stream every message says in `triton_final_response` whether it is the last of its request; failures are in-band
+//! and end only their own request. Does not know of the stream itself.
 
 use bytes::Bytes;
 use inferd_types::{Error, ErrorKind, InferResponse, Result, Signature};
@@ -14,13 +13,13 @@ use crate::pb::inference::model_infer_response::InferOutputTensor;
 use crate::pb::inference::{InferParameter, ModelInferResponse, ModelStreamInferResponse};
 use crate::{RegionSlice, RequestOptions};
 
-/// Marks the last answer to a request in a stream.
+/// Marks the last response of a request in a stream.
 const FINAL: &str = "triton_final_response";
 
-/// Encodes the answer of `model` (name and version) to the request `id`.
+/// Encodes the response of `model` (name and version) to the request `id`.
 ///
 /// # Errors
-/// `Internal` where the answer does not fit the signature.
+/// `Internal` if the response does not match the signature.
 pub fn encode_infer(
     model: (&str, u64),
     id: Option<&str>,
@@ -36,44 +35,44 @@ pub fn encode_infer(
         let (Some(spec), Some(tensor)) =
             (signature.outputs.get(output.index), response.outputs.get(output.index))
         else {
-            return Err(Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"));
+            return Err(Error::new(ErrorKind::Internal, "the response lacks an output of the signature"));
         };
         let placed = options.placed.iter().find(|(index, _)| *index == output.index).map(|(_, slice)| slice);
         message.outputs.push(InferOutputTensor {
             name: spec.name.as_ref().to_owned(),
             datatype: tensor.datatype.name().to_owned(),
-            // A dimension past i64 cannot be: the tensor's element count fits one.
+            // A dimension beyond i64 is impossible: the tensor's element count fits one.
             shape: tensor.shape.iter().map(|dim| i64::try_from(*dim).unwrap_or(i64::MAX)).collect(),
             parameters: placed.map(|slice| place(slice, tensor.data.len())).unwrap_or_default(),
             contents: None,
         });
-        // Clients find contents by the output's place: one in shared memory has an empty one.
+        // Clients find contents by the output's index: an output in shared memory has empty ones.
         let contents = if placed.is_some() { Bytes::new() } else { tensor.data.clone() };
         message.raw_output_contents.push(contents);
     }
     Ok(message)
 }
 
-/// Wraps an answer for a stream. `last` says that no other follows to the same request.
+/// Wraps a response for a stream. `last`: no other follows to the same request.
 pub fn stream_response(mut message: ModelInferResponse, last: bool) -> ModelStreamInferResponse {
     message.parameters.insert(FINAL.to_owned(), flag(last));
     ModelStreamInferResponse { error_message: String::new(), infer_response: Some(message) }
 }
 
-/// The end of a request whose last answer did not yet say that it was the last; sent only to who asked with
+/// The end of a request whose last response was not marked as such; sent only if requested with
 /// [`RequestOptions::empty_final_response`].
 pub fn empty_final_response(model: (&str, u64), id: Option<&str>) -> ModelStreamInferResponse {
     stream_response(head(model, id), true)
 }
 
-/// A failure in a stream: it ends the request `id`, not the stream. The parameter `status` is the code that the call
-/// would have ended with.
+/// A failure in a stream: it ends the request `id`, not the stream. The parameter `status` is the status code of a
+/// unary call.
 pub fn stream_error(id: Option<&str>, error: &Error) -> ModelStreamInferResponse {
     let mut message = ModelInferResponse { id: id.unwrap_or_default().to_owned(), ..Default::default() };
     let status = ParameterChoice::Int64Param(error.kind().grpc_code().into());
     message.parameters.insert("status".to_owned(), InferParameter { parameter_choice: Some(status) });
     let mut response = stream_response(message, true);
-    // Clients tell a failure by a message that is not empty.
+    // Clients recognize a failure by a message that is not empty.
     let text = if error.message().is_empty() { error.kind().label() } else { error.message() };
     response.error_message = text.to_owned();
     response
@@ -88,7 +87,7 @@ fn head(model: (&str, u64), id: Option<&str>) -> ModelInferResponse {
     }
 }
 
-/// Says where in shared memory an output of `bytes` bytes was put.
+/// The location of an output of `bytes` bytes in shared memory.
 fn place(slice: &RegionSlice, bytes: usize) -> Parameters {
     let number = |number: u64| ParameterChoice::Int64Param(i64::try_from(number).unwrap_or(i64::MAX));
     let mut values = vec![

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol over gRPC: messages, unary and in a stream.
 //!
-//! Reads messages that tonic has parsed, hands on [`crate::Decoded`] requests and answers as messages.
-//! Does not know of connections, metadata or status codes.
+//! Reads messages that tonic has parsed, hands on [`crate::Decoded`] requests and response messages. Does not know
+//! of connections, metadata or status codes.
 
 mod contents;
 mod decode;

@@ -1,4 +1,7 @@
-//! Plain values into tensors: what they are follows from the signature, how many rows there are from their nesting.
+//! Plain values to tensors.
+//!
+//! Reads JSON, raw bytes and forms, hands on tensors: types come from the signature, the number of rows from the nesting.
+//! Knows nothing of content types.
 
 use bytes::Bytes;
 use inferd_types::values::{Kind, Unfit, measure, push_all, push_bytes};
@@ -13,22 +16,22 @@ use crate::invalid::invalid;
 /// One part of a form.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// The input that it is for.
+    /// The input.
     pub name: String,
     /// Its content.
     pub data: Bytes,
-    /// Whether its content is JSON rather than the bytes themselves.
+    /// Whether its content is JSON instead of raw bytes.
     pub json: bool,
 }
 
-/// Decodes plain JSON: the value of the only input (or the only one without a default), an object with the value of each,
-/// or rows as objects by column.
+/// Decodes plain JSON: the value of the only (or only required) input, an object with the value of each input, or
+/// rows as objects by column.
 ///
-/// A value that is nested one level less than the input's shape is one row. `{"b64": "…"}` is bytes, as in TensorFlow
-/// Serving's protocol and KServe's first. Null is NaN, or text that is missing.
+/// A value that is nested one level less than the input's shape is one row. `{"b64": "…"}` is bytes, as in
+/// TensorFlow Serving's protocol and KServe V1. Null is NaN, or a missing text.
 ///
 /// # Errors
-/// `InvalidInput` that says what was expected.
+/// `InvalidInput` with what was expected.
 pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Plain> {
     let value = parse(body, limits).map_err(|error| match signature.lone_input() {
         Some(only) if only.datatype == DataType::Bytes => invalid(format!(
@@ -53,7 +56,7 @@ pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Pla
             let (rows, one_row) = records::row(members, only, signature)?;
             Ok(Plain { one_row, ..whole(one(only, rows), signature)? })
         }
-        // An object is a row of JSON where the model takes text, and names its inputs where it takes something else.
+        // An object is a row of JSON if the model takes text, and names inputs otherwise.
         (Value::Object(members), Some(only)) if only.spec.datatype != DataType::Bytes => {
             by_name(members, signature)
         }
@@ -66,10 +69,10 @@ pub fn decode(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Pla
     }
 }
 
-/// Decodes `{"instances": [...]}`: a row each, an object by input or column where the model takes several.
+/// Decodes `{"instances": [...]}`: one row each, an object by input or column if the model takes several.
 ///
 /// # Errors
-/// `InvalidInput` that says what was expected.
+/// `InvalidInput` with what was expected.
 pub fn decode_instances(body: &[u8], signature: &Signature, limits: &Limits) -> Result<Plain> {
     let Value::Object(mut members) = parse(body, limits)? else {
         return Err(invalid("an object with the member 'instances' is expected"));
@@ -86,12 +89,12 @@ pub fn decode_instances(body: &[u8], signature: &Signature, limits: &Limits) -> 
         None if instances.is_empty() => Err(invalid("'instances' has no rows; at least one is expected")),
         None => {
             let known = names(&signature.inputs);
-            Err(invalid(format!("instances[0] is no object; one with {known} is expected")))
+            Err(invalid(format!("instances[0] is not an object; one with {known} is expected")))
         }
     }
 }
 
-/// The only input, or the only one that a request must bring.
+/// The only input, or the only required one.
 fn lone(signature: &Signature) -> Option<Input<'_>> {
     let only = signature.lone_input()?;
     let index = signature.inputs.iter().position(|spec| spec.name == only.name)?;
@@ -102,23 +105,23 @@ fn one(input: Input<'_>, value: Value) -> Map<String, Value> {
     Map::from_iter([(input.spec.name.to_string(), value)])
 }
 
-/// What objects are whose members are inputs, where the only input takes text.
+/// The meaning of objects if the only input takes text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Objects {
-    /// JSON, elements of that input.
+    /// Elements of that input, as JSON text.
     AreElements,
     /// Rows by input.
     AreRows,
 }
 
-/// What the members of rows name.
+/// The meaning of the keys of rows.
 enum By<'s> {
     /// The columns of this input.
     Columns(Input<'s>),
     Inputs,
 }
 
-/// What the members of `rows` name; `None` where rows are no objects, or objects are elements of an input.
+/// What the keys of `rows` name; `None` if rows are not objects, or objects are elements of an input.
 fn records_by<'s>(
     rows: &[Value],
     lone: Option<Input<'s>>,
@@ -142,10 +145,10 @@ fn of_records(rows: Vec<Value>, by: By<'_>, signature: &Signature) -> Result<Pla
     whole(members, signature)
 }
 
-/// Decodes a raw body: one row of the only input (or the only one without a default), which must be BYTES.
+/// Decodes a raw body: one row of the only (or only required) input, which must be BYTES.
 ///
 /// # Errors
-/// `InvalidInput` where the model takes something else.
+/// `InvalidInput` if the model takes something else.
 pub fn decode_element(body: &[u8], signature: &Signature) -> Result<Plain> {
     match signature.lone_input() {
         Some(only) if only.datatype == DataType::Bytes => {
@@ -160,10 +163,10 @@ pub fn decode_element(body: &[u8], signature: &Signature) -> Result<Plain> {
     }
 }
 
-/// Decodes the parts of a form: one row, each input a part.
+/// Decodes the parts of a form: one row, one part per input.
 ///
 /// # Errors
-/// `InvalidInput` that says what was expected.
+/// `InvalidInput` with what was expected.
 pub fn decode_parts(parts: Vec<Part>, signature: &Signature, limits: &Limits) -> Result<Plain> {
     let mut inputs = Inputs::new(signature);
     for part in parts {
@@ -189,7 +192,7 @@ fn parse(body: &[u8], limits: &Limits) -> Result<Value> {
     Ok(value)
 }
 
-/// Levels of arrays and objects. Recursion ends where the parser's own limit (128) does.
+/// Levels of arrays and objects. Recursion is bounded by the parser's own limit (128).
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -229,7 +232,7 @@ fn by_name(mut members: Map<String, Value>, signature: &Signature) -> Result<Pla
     finish(inputs, one_row)
 }
 
-/// Values that have the dimension of rows.
+/// Values with the batch dimension.
 fn whole(members: Map<String, Value>, signature: &Signature) -> Result<Plain> {
     let mut inputs = Inputs::new(signature);
     for (name, value) in &members {
@@ -244,13 +247,13 @@ fn spec_of<'a>(signature: &'a Signature, name: &str) -> Result<&'a TensorSpec> {
     })
 }
 
-/// Levels of arrays above the first element, as many as can be dimensions.
+/// Levels of arrays above the first element, at most the rank.
 fn nesting(value: &Value, spec: &TensorSpec) -> usize {
     let mut levels = 0;
     let mut value = value;
     while let Value::Array(items) = value {
         levels += 1;
-        // What is nested deeper in text is an element of JSON itself.
+        // Deeper nesting in text is an element of JSON.
         match items.first() {
             Some(first) if spec.datatype != DataType::Bytes || levels < spec.shape.len() => value = first,
             _ => break,
@@ -281,7 +284,7 @@ fn put(inputs: &mut Inputs<'_>, name: &str, value: &Value, one_row: bool) -> Res
     inputs.put(claim, shape, data.into())
 }
 
-/// Takes the whole of `element` as the only element of the input.
+/// Adds `element` as the only element of the input.
 fn put_element(inputs: &mut Inputs<'_>, name: &str, element: &[u8]) -> Result<()> {
     let index = inputs.claim(name)?;
     let spec = inputs.spec(index);

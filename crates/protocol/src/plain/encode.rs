@@ -1,4 +1,6 @@
-//! Answers as plain JSON: the value of the only output, or an object with the value of each.
+//! Responses as plain JSON.
+//!
+//! Reads a response, hands on the value of the only output, or an object with the value of each. Does not know the request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,12 +8,12 @@ use half::{bf16, f16};
 use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor, texts};
 use serde_json::{Map, Value};
 
-/// Encodes an answer. Where the request was one row, so is the answer, if its outputs count rows.
+/// Encodes a response. If the request was one row, so is the response, unless its outputs are not batched.
 ///
-/// NaN and the infinities are null; BYTES that are no UTF-8 text are written in base64.
+/// NaN and the infinities are null; BYTES that are not UTF-8 are in base64.
 ///
 /// # Errors
-/// `Internal` where the answer does not fit the signature.
+/// `Internal` if the response does not match the signature.
 pub fn encode(signature: &Signature, response: &InferResponse, one_row: bool) -> Result<Vec<u8>> {
     let mut values = Map::new();
     for (spec, tensor) in pairs(signature, response)? {
@@ -26,10 +28,10 @@ pub fn encode(signature: &Signature, response: &InferResponse, one_row: bool) ->
     Ok(value.to_string().into_bytes())
 }
 
-/// Encodes an answer as `{"predictions": [...]}`: a row each, an object by output name where there are several.
+/// Encodes a response as `{"predictions": [...]}`: one row each, an object by output name if there are several.
 ///
 /// # Errors
-/// `Internal` where the answer does not fit the signature, or its outputs differ in rows.
+/// `Internal` if the response does not match the signature, or its outputs differ in rows.
 pub fn encode_predictions(signature: &Signature, response: &InferResponse) -> Result<Vec<u8>> {
     let mut columns = Vec::new();
     for (name, tensor) in pairs(signature, response)? {
@@ -49,7 +51,7 @@ fn pairs<'a>(
     response: &'a InferResponse,
 ) -> Result<impl Iterator<Item = (&'a str, &'a Tensor)>> {
     if signature.outputs.len() != response.outputs.len() {
-        return Err(Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"));
+        return Err(Error::new(ErrorKind::Internal, "the response lacks an output of the signature"));
     }
     Ok(signature.outputs.iter().zip(&response.outputs).map(|(spec, tensor)| (&*spec.name, tensor)))
 }
@@ -101,7 +103,7 @@ fn elements_of(tensor: &Tensor) -> Vec<Value> {
         DataType::Int16 => each(data, |bytes| i16::from_le_bytes(bytes).into()),
         DataType::Int32 => each(data, |bytes| i32::from_le_bytes(bytes).into()),
         DataType::Int64 => each(data, |bytes| i64::from_le_bytes(bytes).into()),
-        // By way of its text: the fewest digits that give the number back, which those of its FP64 are not.
+        // Via its text: the shortest digits that give the number back, which those of its FP64 are not.
         DataType::Fp16 => each(data, |bytes| short(f16::from_le_bytes(bytes).to_f32())),
         DataType::Bf16 => each(data, |bytes| short(bf16::from_le_bytes(bytes).to_f32())),
         DataType::Fp32 => each(data, |bytes| short(f32::from_le_bytes(bytes))),
@@ -121,7 +123,7 @@ fn each<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> Value) -> Vec<Va
     data.as_chunks::<N>().0.iter().map(|bytes| value(*bytes)).collect()
 }
 
-/// Null stands for text that is missing, as it may be where a pipeline gives back one of its inputs.
+/// Null is a missing text, as in a pipeline that returns one of its inputs.
 fn text_of(element: Option<&[u8]>) -> Value {
     match element.map(|element| (std::str::from_utf8(element), element)) {
         None => Value::Null,

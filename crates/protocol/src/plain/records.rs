@@ -1,15 +1,14 @@
-//! Rows as objects: by the names of the columns of a matrix, or by those of the inputs.
+//! Rows as objects: by the columns of a matrix, or by input.
 //!
-//! Reads JSON objects and a signature, hands on the value of each input, with all its rows. Columns that the model ignores
-//! are passed over.
-//! Knows nothing of bodies and of tensors.
+//! Reads JSON objects and a signature, hands on the value of each input, with all its rows. Ignored columns are
+//! skipped. Knows nothing of bodies and of tensors.
 
 use inferd_types::{Error, Input, Result, Signature, listed, shown};
 use serde_json::{Map, Value};
 
 use crate::invalid::invalid;
 
-/// Whether an object's members are inputs, with `only` among them, rather than those of a row of JSON or columns.
+/// Whether the keys of an object are inputs, including `only`, instead of those of a JSON element or columns.
 pub(super) fn names_inputs(members: &Map<String, Value>, only: Input<'_>, signature: &Signature) -> bool {
     let known = |name: &String| {
         let is = |other: &str| *other == **name;
@@ -20,16 +19,16 @@ pub(super) fn names_inputs(members: &Map<String, Value>, only: Input<'_>, signat
     named.is_some_and(|value| only.columns().is_empty() || value.is_array()) && members.keys().all(known)
 }
 
-/// Whether frames may have a column `name` that the model does not read.
+/// Whether the model ignores the column `name`.
 pub(super) fn ignores(signature: &Signature, name: &str) -> bool {
     signature.extras.ignored_columns.iter().any(|column| **column == *"*" || **column == *name)
 }
 
-/// One row of a matrix from an object by column; of lists of equal length, a row for each of their elements. Also whether
-/// it was one row.
+/// One row of a matrix from an object by column; of lists of equal length, a row for each of their elements. Also
+/// whether it was one row.
 ///
 /// # Errors
-/// `InvalidInput` that lists the columns that are missing or foreign.
+/// `InvalidInput` with the columns that are missing or unknown.
 pub(super) fn row(
     members: Map<String, Value>,
     input: Input<'_>,
@@ -63,7 +62,7 @@ pub(super) fn row(
 /// Rows of a matrix from objects by column.
 ///
 /// # Errors
-/// `InvalidInput` that names the row and lists the columns that are missing or foreign.
+/// `InvalidInput` with the row and the columns that are missing or unknown.
 pub(super) fn rows(objects: Vec<Value>, input: Input<'_>, signature: &Signature) -> Result<Value> {
     let row = |(place, object)| {
         let values = in_order(members(place, object)?, input, signature, &format!("row {place}"))?;
@@ -117,7 +116,7 @@ fn unlike<'n>(
 /// The values of every input from objects by input: all rows of each.
 ///
 /// # Errors
-/// `InvalidInput` that names the row that is no object, or the inputs that are missing or foreign.
+/// `InvalidInput` with the row that is not an object, or the inputs that are missing or unknown.
 pub(super) fn inputs(objects: Vec<Value>, signature: &Signature) -> Result<Map<String, Value>> {
     let count = objects.len();
     let mut columns: Map<String, Value> = Map::new();
@@ -139,7 +138,7 @@ pub(super) fn inputs(objects: Vec<Value>, signature: &Signature) -> Result<Map<S
         let known = signature.inputs.iter().map(|spec| &*spec.name);
         return Err(unlike("the rows", missing, &columns, known));
     }
-    // Else a row's value would become another row's.
+    // Otherwise a row's value would become another row's.
     let partial =
         |(_, column): &(&String, &Value)| column.as_array().is_none_or(|column| column.len() != count);
     if let Some((name, _)) = columns.iter().find(partial) {
@@ -154,8 +153,8 @@ pub(super) fn inputs(objects: Vec<Value>, signature: &Signature) -> Result<Map<S
 fn members(place: usize, object: Value) -> Result<Map<String, Value>> {
     match object {
         Value::Object(members) => Ok(members),
-        _ => {
-            Err(invalid(format!("row {place} is no object as the first row is; give all rows the same form")))
-        }
+        _ => Err(invalid(format!(
+            "row {place} is not an object, unlike the first row; give all rows the same form"
+        ))),
     }
 }

@@ -1,7 +1,6 @@
-//! The `data` array of an input, flat or nested, into the bytes of a tensor.
+//! The `data` array of an input, flat or nested, to the bytes of a tensor.
 //!
-//! Reads from a scanner what a checked shape promises, hands on the bytes.
-//! Does not know which input it reads.
+//! Reads from a scanner the elements of a checked shape, hands on bytes. Does not know which input it reads.
 
 use inferd_types::values::{Kind, Unfit};
 use inferd_types::{DataType, Error, Result, element_count};
@@ -10,14 +9,13 @@ use super::element::{self, Element};
 use super::scan::Scanner;
 use crate::invalid::invalid;
 
-/// Takes a `data` value of `shape`.
+/// Reads a `data` value of `shape`.
 ///
-/// Flat and nested arrays are told apart by what the outermost array begins with. Nesting must follow the shape
-/// exactly.
+/// The first token in the outermost array tells flat from nested arrays. Nesting must match the shape exactly.
 ///
 /// # Errors
-/// Where an element is not of the kind, the nesting is ragged or not that of the shape, or the number of elements is not
-/// what the shape says.
+/// If an element is not of the kind, the nesting is ragged or not that of the shape, or the number of elements does
+/// not match the shape.
 pub(crate) fn read(scanner: &mut Scanner<'_>, kind: Kind, shape: &[u64]) -> Result<Vec<u8>, Unfit> {
     let read = match kind.datatype {
         DataType::Bool => read_as::<element::Bool>,
@@ -36,7 +34,7 @@ pub(crate) fn read(scanner: &mut Scanner<'_>, kind: Kind, shape: &[u64]) -> Resu
         DataType::Bytes => read_as::<element::Text>,
         DataType::Bf16 => {
             return Err(invalid(
-                "BF16 has no form in JSON; send it raw, behind the JSON, with parameter binary_data_size",
+                "BF16 has no form in JSON; send it raw, after the JSON, with parameter binary_data_size",
             )
             .into());
         }
@@ -46,7 +44,7 @@ pub(crate) fn read(scanner: &mut Scanner<'_>, kind: Kind, shape: &[u64]) -> Resu
 
 fn read_as<E: Element>(scanner: &mut Scanner<'_>, shape: &[u64]) -> Result<Vec<u8>, Unfit> {
     let count = element_count(shape)?;
-    // An element and its comma take two bytes of text: a shape cannot claim more room than the text can fill.
+    // An element and its comma take two bytes of text: a shape can't reserve more memory than the text can fill.
     let room = usize::try_from(count).unwrap_or(usize::MAX).min(scanner.left() / 2 + 1);
     let mut out = Vec::with_capacity(room * E::DATATYPE.size().unwrap_or(8));
     if shape.is_empty() && scanner.peek() != Some(b'[') {
@@ -66,7 +64,7 @@ fn read_as<E: Element>(scanner: &mut Scanner<'_>, shape: &[u64]) -> Result<Vec<u
     Ok(reader.out)
 }
 
-/// One `data` array while it is read.
+/// A `data` array while it is read.
 struct Reader<'s, 'a, E> {
     scanner: &'s mut Scanner<'a>,
     shape: &'s [u64],
@@ -77,7 +75,7 @@ struct Reader<'s, 'a, E> {
 }
 
 impl<E: Element> Reader<'_, '_, E> {
-    /// The rest of an open array that holds `count` elements and no arrays.
+    /// Reads the rest of an open array of `count` elements without arrays.
     fn flat(&mut self, count: u64) -> Result<(), Unfit> {
         let mut first = true;
         let mut found = 0;
@@ -93,7 +91,7 @@ impl<E: Element> Reader<'_, '_, E> {
         if found < count { Err(self.wrong_length(count, &found.to_string()).into()) } else { Ok(()) }
     }
 
-    /// The rest of an open array of arrays. Deep as the shape is long, which the signature bounds.
+    /// Reads the rest of an open array of arrays. As deep as the shape is long, which the signature bounds.
     fn nested(&mut self) -> Result<(), Unfit> {
         let level = self.path.len();
         let expected = self.shape[level];
@@ -119,7 +117,7 @@ impl<E: Element> Reader<'_, '_, E> {
         if found < expected { Err(self.wrong_length(expected, &found.to_string()).into()) } else { Ok(()) }
     }
 
-    /// `data[1][2]`, the array that is open.
+    /// `data[1][2]`, the open array.
     fn place(&self) -> String {
         self.path.iter().fold("data".to_owned(), |place, index| format!("{place}[{index}]"))
     }

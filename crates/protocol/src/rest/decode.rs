@@ -1,8 +1,8 @@
-//! The body of `POST …/infer` into a [`Decoded`] request.
+//! The body of `POST …/infer` to a [`Decoded`] request.
 //!
-//! Reads JSON once, numbers straight into the tensors' own bytes; raw tensors behind the JSON stay slices of
-//! the body. Members may come in any order; unknown ones are passed over.
-//! Does not know which model is meant: the path said it.
+//! Reads JSON once, hands on tensors: numbers are parsed straight into their bytes, raw tensors after the JSON stay
+//! slices of the body. Members may come in any order; unknown ones are skipped. Does not know which model is meant:
+//! the path names it.
 
 use std::borrow::Cow;
 
@@ -22,12 +22,12 @@ use crate::{Decoded, Limits};
 
 /// Decodes the body of an inference request.
 ///
-/// `header_length` is the value of `Inference-Header-Content-Length`: where the JSON ends and raw tensors begin; 0 says
-/// that there is no JSON, and the body is the only input.
+/// `header_length` is the value of `Inference-Header-Content-Length`: the end of the JSON and the beginning of raw
+/// tensors; 0: there is no JSON, and the body is the only input.
 ///
 /// # Errors
-/// `TooLarge` where the body is over the limit, `Unimplemented` where it asks for a feature that is not there,
-/// else `InvalidInput` that says what was expected.
+/// `TooLarge` if the body exceeds the limit, `Unimplemented` if it needs a feature that is off, else `InvalidInput`
+/// with what was expected.
 pub fn decode_infer(
     body: Bytes,
     header_length: Option<usize>,
@@ -59,7 +59,7 @@ pub fn decode_infer(
     request.finish()
 }
 
-/// How much of the body is JSON.
+/// The length of the JSON in bytes.
 fn json_length(body: &Bytes, header_length: Option<usize>) -> Result<usize> {
     match header_length {
         Some(length) if length > body.len() => Err(invalid(format!(
@@ -71,7 +71,7 @@ fn json_length(body: &Bytes, header_length: Option<usize>) -> Result<usize> {
     }
 }
 
-/// An output as the client wrote it; which form it has is known when the whole request is.
+/// An output as the client wrote it; its form depends on the whole request.
 struct OutputObject<'a> {
     name: Cow<'a, str>,
     binary: Option<bool>,
@@ -79,14 +79,14 @@ struct OutputObject<'a> {
     classes: Option<usize>,
 }
 
-/// An input whose raw bytes stand behind the JSON.
+/// An input whose raw bytes are after the JSON.
 struct RawInput {
     claim: Claim,
     shape: Shape,
     size: usize,
 }
 
-/// One request while it is read.
+/// A request while it is read.
 struct Request<'s, 'a> {
     inputs: Inputs<'s>,
     signature: &'s Signature,
@@ -143,7 +143,7 @@ impl<'a> Request<'_, 'a> {
         Ok(())
     }
 
-    /// Takes over an input whose object has been read to its end.
+    /// Adds an input whose object was read to its end.
     fn take_input(&mut self, scanner: &Scanner<'a>, mut input: InputObject<'a>) -> Result<()> {
         let claim = input.claim(&mut self.inputs)?;
         let here = self.inputs.input(claim.index);
@@ -218,7 +218,7 @@ impl<'a> Request<'_, 'a> {
         Ok(())
     }
 
-    /// Cuts the raw inputs out of what follows the JSON.
+    /// Slices the raw inputs out of what follows the JSON.
     fn take_raw(&mut self, mut rest: Bytes, has_header_length: bool) -> Result<()> {
         for raw in std::mem::take(&mut self.raw) {
             let here = self.inputs.input(raw.claim.index);
@@ -230,7 +230,7 @@ impl<'a> Request<'_, 'a> {
             }
             if raw.size > rest.len() {
                 return Err(invalid(format!(
-                    "{here} has binary_data_size {} but {} bytes are left behind the JSON",
+                    "{here} has binary_data_size {} but {} bytes are left after the JSON",
                     raw.size,
                     rest.len()
                 )));
@@ -239,7 +239,7 @@ impl<'a> Request<'_, 'a> {
         }
         if !rest.is_empty() {
             return Err(invalid(format!(
-                "{} bytes behind the JSON belong to no input; the sum of all binary_data_size is expected",
+                "{} bytes after the JSON belong to no input; the sum of all binary_data_size is expected",
                 rest.len()
             )));
         }
@@ -269,11 +269,10 @@ impl<'a> Request<'_, 'a> {
     }
 }
 
-/// Decodes the body of `POST /v2/repository/index`, which may be empty: whether only models that are ready are
-/// wanted.
+/// Decodes the body of `POST /v2/repository/index`, which may be empty: whether only ready models are wanted.
 ///
 /// # Errors
-/// `InvalidInput` where the body is not JSON of that form.
+/// `InvalidInput` if the body is not JSON of that form.
 pub fn decode_index_ready(body: &[u8], limits: &Limits) -> Result<bool> {
     let mut scanner = Scanner::new(body, limits.json_depth_max);
     if scanner.peek().is_none() {

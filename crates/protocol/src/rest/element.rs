@@ -1,7 +1,6 @@
-//! One JSON value into the bytes of one tensor element.
+//! One JSON value to the bytes of one tensor element.
 //!
-//! Reads from a scanner, hands on little-endian bytes.
-//! Does not know which tensor the element belongs to.
+//! Reads from a scanner, hands on little-endian bytes. Does not know which tensor the element belongs to.
 
 use half::f16;
 use inferd_types::{DataType, Error, MISSING, Result, shown};
@@ -10,12 +9,12 @@ use super::number::Number;
 use super::scan::Scanner;
 use crate::invalid::invalid;
 
-/// How the elements of one datatype are read. Generic, so that the loop over `data` holds no branch on the type.
+/// How elements of one datatype are read. Generic, so that the loop over `data` has no branch on the type.
 pub(crate) trait Element {
     /// Its name in messages.
     const DATATYPE: DataType;
 
-    /// Takes one element and puts its bytes behind `out`.
+    /// Reads one element and appends its bytes to `out`.
     fn read(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<()>;
 }
 
@@ -57,7 +56,7 @@ macro_rules! integers {
                     invalid(if number.is_whole() {
                         format!("{text} is out of range for {}: {least} to {most}", Self::DATATYPE)
                     } else {
-                        format!("{text} is no integer, as {} expects", Self::DATATYPE)
+                        format!("{text} is not an integer, as {} expects", Self::DATATYPE)
                     })
                 })?;
                 out.extend_from_slice(&value.to_le_bytes());
@@ -109,7 +108,7 @@ macro_rules! floats {
 }
 
 floats! {
-    // By way of f64: its own rounding can tip a decimal only where it is all but halfway between two FP16.
+    // Via f64: its own rounding can change the result only for a decimal almost exactly between two FP16.
     Fp16: f16, Fp16, |number: Number<'_>| f16::from_f64(number.to_f64());
     Fp32: f32, Fp32, Number::to_f32;
     Fp64: f64, Fp64, Number::to_f64;
@@ -120,7 +119,7 @@ fn too_large(text: &str, datatype: DataType) -> Error {
     invalid(format!("{} is out of range for {datatype}; write Infinity if that is meant", shown(text)))
 }
 
-/// BYTES: a string, as UTF-8 behind its length.
+/// BYTES: a string, as UTF-8 after its length.
 pub(crate) struct Text;
 
 impl Element for Text {
@@ -129,7 +128,7 @@ impl Element for Text {
     fn read(scanner: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<()> {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
-        // What was read before an error is counted to say where it is.
+        // What was read before an error is counted to locate it.
         scanner.string_into(out).inspect_err(|_| out.truncate(start))?;
         let length = u32::try_from(out.len() - start - 4).ok().filter(|length| *length < MISSING);
         let length = length.ok_or_else(|| invalid("a string of 4 GiB or more cannot be a BYTES element"))?;
@@ -138,7 +137,7 @@ impl Element for Text {
     }
 }
 
-/// The same, or null where it is missing.
+/// The same, or null for a missing one.
 pub(crate) struct TextOrMissing;
 
 impl Element for TextOrMissing {
@@ -184,8 +183,8 @@ mod tests {
 
     #[test]
     fn an_integer_has_no_fraction_and_is_no_word() {
-        assert!(read::<Int32>("1.0").unwrap_err().message().contains("no integer"));
-        assert!(read::<Int32>("1e3").unwrap_err().message().contains("no integer"));
+        assert!(read::<Int32>("1.0").unwrap_err().message().contains("not an integer"));
+        assert!(read::<Int32>("1e3").unwrap_err().message().contains("not an integer"));
         assert!(read::<Int32>("NaN").is_err());
         assert!(read::<Int32>("true").is_err());
         assert!(read::<Int32>("\"1\"").is_err());

@@ -1,8 +1,7 @@
-//! An answer into the body of an inference response.
+//! A response to the body of an inference response.
 //!
-//! Reads tensors, writes JSON and raw bytes straight into one buffer. NaN and the infinities are written as
-//! bare tokens, as Python's `json` reads them; every other float in the fewest digits that give it back.
-//! Does not know who receives it.
+//! Reads tensors, hands on JSON and raw bytes in one buffer. NaN and the infinities are bare tokens, as in Python's
+//! `json`; other floats have the shortest digits that give them back. Does not know who receives it.
 
 use half::f16;
 use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature, Tensor, TensorSpec, texts};
@@ -12,20 +11,20 @@ use crate::invalid::invalid;
 use crate::options::{RequestedOutput, bf16_in_json};
 use crate::{RegionSlice, RequestOptions};
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedBody {
-    /// JSON, and raw tensors behind it where there are any.
+    /// JSON, followed by raw tensors if there are any.
     pub body: Vec<u8>,
-    /// The length of the JSON, for `Inference-Header-Content-Length`; `None`: the body is JSON alone.
+    /// The length of the JSON in bytes, for `Inference-Header-Content-Length`; `None`: the body is JSON alone.
     pub header_length: Option<usize>,
 }
 
-/// Encodes the answer of `model` (name and version) to the request `id`.
+/// Encodes the response of `model` (name and version) to the request `id`.
 ///
 /// # Errors
-/// `InvalidInput` where an output that was asked for as JSON has no form there (BF16, BYTES that are not UTF-8);
-/// `Internal` where the answer does not fit the signature.
+/// `InvalidInput` if an output requested as JSON has no form there (BF16, BYTES that are not UTF-8); `Internal` if
+/// the response does not match the signature.
 pub fn encode_infer(
     model: (&str, u64),
     id: Option<&str>,
@@ -63,12 +62,12 @@ pub fn encode_infer(
     Ok(EncodedBody { body: out, header_length })
 }
 
-/// One output that is sent.
+/// One output to send.
 struct Pair<'a> {
     spec: &'a TensorSpec,
     tensor: &'a Tensor,
     binary: bool,
-    /// It is there, not in the answer.
+    /// Its location in shared memory, if it is there.
     placed: Option<&'a RegionSlice>,
 }
 
@@ -83,7 +82,7 @@ fn pair<'a>(
         let (Some(spec), Some(tensor)) =
             (signature.outputs.get(output.index), response.outputs.get(output.index))
         else {
-            return Err(Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"));
+            return Err(Error::new(ErrorKind::Internal, "the response lacks an output of the signature"));
         };
         let placed = options.placed.iter().find(|(index, _)| *index == output.index).map(|(_, slice)| slice);
         pairs.push(Pair { spec, tensor, binary: output.binary && placed.is_none(), placed });
@@ -91,7 +90,7 @@ fn pair<'a>(
     Ok(pairs)
 }
 
-/// About how many bytes a tensor takes, so that the buffer grows once at most.
+/// The approximate encoded size of a tensor, so that the buffer grows at most once.
 fn estimate(tensor: &Tensor, binary: bool) -> usize {
     let elements = tensor.datatype.size().map_or(tensor.data.len() / 4, |size| tensor.data.len() / size);
     let data = match tensor.datatype {
@@ -131,7 +130,7 @@ fn write_output(out: &mut Vec<u8>, pair: &Pair<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Says where in shared memory an output of `bytes` bytes was put.
+/// Writes the location of an output of `bytes` bytes in shared memory.
 fn write_place(out: &mut Vec<u8>, placed: &RegionSlice, bytes: usize) {
     out.extend_from_slice(b",\"parameters\":{\"shared_memory_region\":");
     write_string(out, &placed.region);
@@ -177,7 +176,7 @@ pub(super) fn write_data(out: &mut Vec<u8>, name: &str, tensor: &Tensor) -> Resu
     Ok(())
 }
 
-/// Writes every element of `N` bytes, with commas between.
+/// Writes every element of `N` bytes, separated by commas.
 #[inline]
 fn each<const N: usize>(out: &mut Vec<u8>, data: &[u8], write: impl Fn(&mut Vec<u8>, [u8; N])) {
     let (elements, _) = data.as_chunks::<N>();
@@ -190,7 +189,7 @@ fn each<const N: usize>(out: &mut Vec<u8>, data: &[u8], write: impl Fn(&mut Vec<
     }
 }
 
-/// Null stands for text that is missing, as it may be where a pipeline gives back one of its inputs.
+/// Null is a missing text, as in a pipeline that returns one of its inputs.
 fn write_texts(out: &mut Vec<u8>, name: &str, data: &[u8]) -> Result<()> {
     for (index, element) in texts(data).enumerate() {
         if index > 0 {
@@ -202,7 +201,7 @@ fn write_texts(out: &mut Vec<u8>, name: &str, data: &[u8]) -> Result<()> {
         };
         let text = std::str::from_utf8(element).map_err(|_| {
             invalid(format!(
-                "output '{name}': element {index} is not UTF-8, which JSON cannot carry; ask for it with \
+                "output '{name}': element {index} is not UTF-8, which JSON cannot carry; request it with \
                  parameter binary_data: true, or for all with binary_data_output: true"
             ))
         })?;

@@ -1,7 +1,7 @@
-//! The generate extension: a request as one flat JSON object, a response as another.
+//! The generate extension: requests and responses as flat JSON objects.
 //!
-//! Reads an entry for each input, hands on a [`Decoded`] request; every other entry is a parameter of the request.
-//! Writes a response with an entry for each output. Does not know whether it is the only response.
+//! Reads a member for each input, hands on a [`Decoded`] request; every other member is a parameter of the request.
+//! Encodes a response with a member for each output. Does not know whether it is the only response.
 
 use bytes::Bytes;
 use inferd_types::{Error, ErrorKind, InferResponse, Input, Result, Shape, Signature, element_count};
@@ -17,11 +17,11 @@ use crate::{Decoded, Limits};
 
 /// Decodes the body of `POST …/generate` and `…/generate_stream`.
 ///
-/// An input is a scalar, a flat list, or lists nested as deep as its shape is long. Of a scalar or flat list the last
-/// free dimension takes what there is, and every other free dimension is 1.
+/// An input is a scalar, a flat list, or lists nested as deep as its shape. The last free dimension takes the
+/// length of a scalar or flat list, and every other free dimension is 1.
 ///
 /// # Errors
-/// `InvalidInput` that says what was expected.
+/// `InvalidInput` with what was expected.
 pub fn decode_generate(body: &Bytes, signature: &Signature, limits: &Limits) -> Result<Decoded> {
     let mut inputs = Inputs::new(signature);
     let mut parameters = RequestParameters::default();
@@ -83,7 +83,7 @@ fn read_input(scanner: &mut Scanner<'_>, inputs: &mut Inputs<'_>, index: usize) 
     inputs.put(claim, shape, Bytes::from(data))
 }
 
-/// How long the arrays are that the next value is made of, the innermost first; the first of each level counts.
+/// The lengths of the nested arrays of the next value, innermost first; the first array of each level counts.
 fn measure(scanner: &mut Scanner<'_>, dims: &mut Shape) -> Result<()> {
     let (mut first, mut count) = (true, 0u64);
     scanner.open(b'[')?;
@@ -116,12 +116,12 @@ fn fitted(input: Input<'_>, count: u64) -> Result<Shape> {
     Ok(shape)
 }
 
-/// Encodes one response of `model` (name and version) to the request `id`: each output as a scalar where it has one
-/// element, else as a flat list.
+/// Encodes one response of `model` (name and version) to the request `id`: an output with one element as a scalar,
+/// others as flat lists.
 ///
 /// # Errors
-/// `InvalidInput` where an output has no form in JSON (BF16, BYTES that are not UTF-8); `Internal` where the response
-/// does not fit the signature.
+/// `InvalidInput` if an output has no form in JSON (BF16, BYTES that are not UTF-8); `Internal` if the response
+/// does not match the signature.
 pub fn encode_generate(
     model: (&str, u64),
     id: Option<&str>,
@@ -142,10 +142,9 @@ pub fn encode_generate(
     write_integer(&mut out, model.1);
     out.push(b'"');
     for (index, spec) in signature.outputs.iter().enumerate() {
-        let tensor = response
-            .outputs
-            .get(index)
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "the answer lacks an output of the signature"))?;
+        let tensor = response.outputs.get(index).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "the response lacks an output of the signature")
+        })?;
         out.push(b',');
         write_string(&mut out, &spec.name);
         out.push(b':');

@@ -1,8 +1,8 @@
 //! One element of `inputs` in the body of an inference request.
 //!
-//! Reads the members in whatever order they come; where name, type and shape come first, as clients write them,
-//! the numbers are parsed at once, else when the object has ended.
-//! Does not know of the inputs beside it, nor of raw tensors behind the JSON.
+//! Reads the members in any order, hands on an input; if name, type and shape come first, as clients write them,
+//! the data are parsed at once, else when the object has ended. Does not know of the other inputs, nor of raw
+//! tensors after the JSON.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::check::{Claim, Inputs};
 use crate::invalid::invalid;
 use crate::options::TensorParameters;
 
-/// One element of `inputs` while it is read.
+/// An element of `inputs` while it is read.
 #[derive(Default)]
 pub(super) struct InputObject<'a> {
     name: Option<Cow<'a, str>>,
@@ -24,13 +24,13 @@ pub(super) struct InputObject<'a> {
     pub(super) shape: Option<Shape>,
     pub(super) parameters: TensorParameters,
     pub(super) data: Option<Data>,
-    /// What it is, once name, type and shape are known and right.
+    /// Its claim, once name, type and shape are known and valid.
     claim: Option<Claim>,
 }
 
 pub(super) enum Data {
     Read(Vec<u8>),
-    /// It came before its type or shape; it begins here.
+    /// It precedes its type or shape; the place where it begins.
     Later((usize, usize)),
 }
 
@@ -79,7 +79,7 @@ impl<'a> InputObject<'a> {
         read_data(scanner, inputs, claim, shape).map(Data::Read)
     }
 
-    /// What the input is, found and checked once.
+    /// The input's claim, checked once.
     pub(super) fn claim(&mut self, inputs: &mut Inputs<'_>) -> Result<Claim> {
         if let Some(claim) = self.claim {
             return Ok(claim);
@@ -101,7 +101,7 @@ impl<'a> InputObject<'a> {
         Ok(claim)
     }
 
-    /// `input 'x': shape`, as messages say it.
+    /// `input 'x': shape`, for messages.
     fn place(&self, what: &str) -> String {
         match &self.name {
             Some(name) => format!("input '{}': {what}", shown(name)),

@@ -1,4 +1,4 @@
-//! Members of JSON objects: parameters, and those that come once.
+//! Members of JSON objects: parameters, and members that may occur once.
 
 use inferd_types::Result;
 
@@ -6,7 +6,7 @@ use super::scan::Scanner;
 use crate::invalid::invalid;
 use crate::options;
 
-/// Hands every member of a `parameters` object to `take`.
+/// Passes every member of a `parameters` object to `take`.
 pub(super) fn read_parameters<'a>(
     scanner: &mut Scanner<'a>,
     mut take: impl FnMut(&str, options::Value<'a>) -> Result<()>,
@@ -23,10 +23,10 @@ pub(super) fn read_parameters<'a>(
     Ok(())
 }
 
-/// Refuses a member that came before.
+/// Refuses a repeated member.
 pub(super) fn once(seen: &mut bool, name: &str) -> Result<()> {
     if std::mem::replace(seen, true) {
-        return Err(invalid(format!("'{name}' stands twice in one object; once is expected")));
+        return Err(invalid(format!("'{name}' occurs twice in one object; once is expected")));
     }
     Ok(())
 }

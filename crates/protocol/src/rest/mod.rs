@@ -1,7 +1,7 @@
-//! The Open Inference Protocol over HTTP: JSON, with raw tensors behind it where the client wishes.
+//! The Open Inference Protocol over HTTP: JSON, followed by raw tensors if the client requests them.
 //!
-//! Reads bodies, hands on [`crate::Decoded`] requests and encoded answers.
-//! Does not know of headers other than the two numbers that it is given and gives back.
+//! Reads bodies, hands on [`crate::Decoded`] requests and encoded responses. Does not know of headers but the two
+//! lengths that are its arguments and results.
 
 mod data;
 mod decode;

@@ -1,29 +1,29 @@
-//! Numbers of a JSON text.
+//! Numbers in JSON text.
 //!
-//! Reads a number by the grammar of RFC 8259, hands on its value, gathering the digits while it checks them.
-//! Does not know which datatype the number is for.
+//! Reads a number by the grammar of RFC 8259, hands on its value, collecting the digits while it checks them. Does
+//! not know which datatype the number is for.
 
 use inferd_types::Result;
 
 use super::scan::Scanner;
 
-/// Powers of ten that an f64 holds exactly.
+/// Powers of ten that an f64 represents exactly.
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Most significant digits that `Number::digits` holds for sure.
+/// Number of significant digits that `Number::digits` always holds.
 const DIGITS_MAX: usize = 19;
 
-/// A number as it was written.
+/// A number as written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number<'a> {
     text: &'a [u8],
     negative: bool,
-    /// Neither fraction nor exponent.
+    /// Whether it has neither fraction nor exponent.
     whole: bool,
-    /// All digits as one integer; holds only where `exact`.
+    /// All digits as one integer; valid only if `exact`.
     digits: u64,
     exact: bool,
     /// The power of ten that `digits` is multiplied by.
@@ -31,7 +31,7 @@ pub(crate) struct Number<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// A number that follows the grammar of RFC 8259.
+    /// Reads a number by the grammar of RFC 8259.
     #[inline]
     pub(crate) fn number(&mut self) -> Result<Number<'a>> {
         self.skip_space();
@@ -61,7 +61,7 @@ impl<'a> Scanner<'a> {
         Ok(number)
     }
 
-    /// What follows the integer part.
+    /// Reads what follows the integer part.
     #[inline]
     fn fraction(&mut self, number: &mut Number<'a>, significant: &mut usize) -> Result<()> {
         number.whole = false;
@@ -69,7 +69,7 @@ impl<'a> Scanner<'a> {
             self.at += 1;
             let start = self.at;
             if number.digits == 0 {
-                // Zeros before the first digit that counts.
+                // Zeros before the first significant digit.
                 while self.text.get(self.at) == Some(&b'0') {
                     self.at += 1;
                 }
@@ -91,14 +91,14 @@ impl<'a> Scanner<'a> {
             if self.at == start {
                 return Err(self.error("a digit"));
             }
-            // A power of more digits is wrong here, but then far beyond what the fast paths take.
+            // An exponent of more digits overflows here, but then it is far beyond what the fast paths take.
             let power = if self.at - start > 9 { i32::MAX } else { i32::try_from(power).unwrap_or(i32::MAX) };
             number.exponent = number.exponent.saturating_add(if down { -power } else { power });
         }
         Ok(())
     }
 
-    /// Takes digits and puts them behind those in `digits`, which wraps where they are too many.
+    /// Appends digits to `digits`, which wraps if there are too many.
     #[inline]
     fn gather(&mut self, digits: &mut u64) {
         while let Some(digit @ b'0'..=b'9') = self.text.get(self.at) {
@@ -109,7 +109,7 @@ impl<'a> Scanner<'a> {
 }
 
 impl Number<'_> {
-    /// The number as it was written.
+    /// The number as written.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(self.text).expect("digits, signs and letters are ASCII")
     }
@@ -119,7 +119,7 @@ impl Number<'_> {
         self.whole
     }
 
-    /// The value, where the number is whole and fits `T`.
+    /// The value, if the number is an integer that fits `T`.
     #[inline]
     pub(crate) fn integer<T: TryFrom<i128>>(&self) -> Option<T> {
         let wide = match self {
@@ -130,22 +130,22 @@ impl Number<'_> {
         T::try_from(wide).ok()
     }
 
-    /// The nearest f64; infinite where the number is beyond its range.
+    /// The nearest f64; infinite if the number is beyond its range.
     #[inline]
     pub(crate) fn to_f64(self) -> f64 {
-        // Both operands are exact, so the one rounding is that of the result (Clinger, PLDI 1990).
+        // Both operands are exact, so the only rounding is that of the result (Clinger, PLDI 1990).
         match self.scaled() {
             Some(value) if self.digits <= 1 << f64::MANTISSA_DIGITS => value,
             _ => self.text().parse().unwrap_or(f64::NAN),
         }
     }
 
-    /// The nearest f32; infinite where the number is beyond its range.
+    /// The nearest f32; infinite if the number is beyond its range.
     #[inline]
     pub(crate) fn to_f32(self) -> f32 {
         if let Some(value) = self.scaled() {
             // `value` is off by at most 2 units in its last place. Unless it is that close to the middle between
-            // two f32, both round to the same; the middle has the upper one of the 29 extra bits set alone.
+            // two f32, both round to the same; the middle has only the highest of the 29 extra bits set.
             const EXTRA: u64 = (1 << 29) - 1;
             const MIDDLE: u64 = 1 << 28;
             let clear = (value.to_bits() & EXTRA).abs_diff(MIDDLE) > 4;

@@ -1,6 +1,6 @@
-//! A body that is nothing but the raw elements of the only input, as `Inference-Header-Content-Length: 0` says.
+//! A body of nothing but the raw elements of the only input (`Inference-Header-Content-Length: 0`).
 //!
-//! Reads the body's size, hands on a [`Decoded`] request whose outputs are raw, too: there is no JSON to say otherwise.
+//! Reads the body's size, hands on a [`Decoded`] request whose outputs are raw, too, since no JSON says otherwise.
 //! Does not know of requests with JSON before their tensors.
 
 use bytes::Bytes;
@@ -12,11 +12,11 @@ use crate::check::{Inputs, Whole, names};
 use crate::invalid::invalid;
 use crate::options::{OutputSelection, RequestOptions};
 
-/// Decodes `body` as the only input (or the only one without a default): a BYTES element, else elements whose number says
-/// the shape.
+/// Decodes `body` as the only (or only required) input: a BYTES element, else elements whose number determines the
+/// shape.
 ///
 /// # Errors
-/// `InvalidInput` where the model takes several inputs, or the size does not tell the shape.
+/// `InvalidInput` if the model takes several inputs, or the size does not determine the shape.
 pub(super) fn decode(body: Bytes, signature: &Signature) -> Result<Decoded> {
     let mut inputs = Inputs::new(signature);
     let Some(only) = signature.lone_input() else {
@@ -39,8 +39,8 @@ pub(super) fn decode(body: Bytes, signature: &Signature) -> Result<Decoded> {
     Ok(Decoded { id: None, inputs, outside, widened_bytes, options })
 }
 
-/// The shape of `bytes` bytes, of which an element takes `size`. The only free dimension takes what there is; beside another,
-/// that of rows is one.
+/// The shape of `bytes` bytes, of which an element takes `size`. The only free dimension takes what there is; if
+/// there is another, the batch dimension is 1.
 fn shape_of(input: Input<'_>, batched: bool, bytes: u64, size: u64) -> Result<Shape> {
     let dims = &input.spec.shape;
     let mut shape: Shape = dims.iter().map(|dim| u64::try_from(*dim).unwrap_or(1)).collect();
@@ -102,7 +102,7 @@ mod tests {
         let signature = Signature {
             inputs: vec![spec.clone()],
             outputs: vec![spec],
-            batching: if batched { Batching::On } else { Batching::Off { reason: "told so".into() } },
+            batching: if batched { Batching::On } else { Batching::Off { reason: "a test".into() } },
             decoupled: false,
             extras: Default::default(),
         };

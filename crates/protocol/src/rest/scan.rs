@@ -1,8 +1,8 @@
 //! A strict reader of JSON text, one token at a time.
 //!
-//! Reads bytes, hands on strings, numbers and the borders of arrays and objects. Beyond RFC 8259 it takes the
-//! bare tokens `NaN`, `Infinity` and `-Infinity`, as Python's `json` writes them.
-//! Does not know what a request looks like.
+//! Reads bytes, hands on strings, numbers and the delimiters of arrays and objects. Beyond RFC 8259 it accepts the
+//! bare tokens `NaN`, `Infinity` and `-Infinity`, as Python's `json` writes them. Does not know what a request
+//! looks like.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use inferd_types::{Error, Result};
 use crate::invalid::invalid;
 use crate::options::Value;
 
-/// A place in a JSON text.
+/// A position in a JSON text.
 #[derive(Debug)]
 pub(crate) struct Scanner<'a> {
     pub(super) text: &'a [u8],
@@ -25,23 +25,23 @@ impl<'a> Scanner<'a> {
         Scanner { text, at: 0, depth: 0, depth_max }
     }
 
-    /// A scanner of the same text, one level inside an array or object, at a place that [`Self::mark`] gave.
+    /// A scanner of the same text, one level inside an array or object, at a position from [`Self::mark`].
     pub(crate) fn resume(&self, (at, depth): (usize, usize)) -> Self {
         Scanner { text: self.text, at, depth, depth_max: self.depth_max }
     }
 
-    /// Where the next value begins.
+    /// The beginning of the next value.
     pub(crate) fn mark(&mut self) -> (usize, usize) {
         self.skip_space();
         (self.at, self.depth)
     }
 
-    /// Bytes that are left: an upper bound for what can still come.
+    /// Remaining bytes: an upper bound of what can still come.
     pub(crate) fn left(&self) -> usize {
         self.text.len() - self.at
     }
 
-    /// The byte that the next token begins with, without taking it.
+    /// The first byte of the next token, without consuming it.
     #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
         self.skip_space();
@@ -55,7 +55,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// An error at this place.
+    /// An error at this position.
     #[cold]
     pub(crate) fn error(&self, expected: &str) -> Error {
         let found = match self.text.get(self.at) {
@@ -66,7 +66,7 @@ impl<'a> Scanner<'a> {
         invalid(format!("JSON at byte {}: {expected} is expected but {found} was found", self.at))
     }
 
-    /// Takes `byte` if it comes next.
+    /// Consumes `byte` if it is next.
     #[inline]
     pub(crate) fn eat(&mut self, byte: u8) -> bool {
         let next = self.peek() == Some(byte);
@@ -74,7 +74,7 @@ impl<'a> Scanner<'a> {
         next
     }
 
-    /// Takes the bracket that opens an array or object.
+    /// Consumes the bracket that opens an array or object.
     pub(crate) fn open(&mut self, bracket: u8) -> Result<()> {
         if !self.eat(bracket) {
             return Err(self.error(if bracket == b'[' { "an array" } else { "an object" }));
@@ -90,8 +90,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Whether another element follows in an open array (or member in an open object). `first` is true before
-    /// the first one; the closing bracket is taken where there is none.
+    /// Whether another element follows in an open array (or member in an open object). `first` is true before the
+    /// first one; consumes the closing bracket if there is none.
     #[inline]
     pub(crate) fn another(&mut self, first: &mut bool, closing: u8) -> Result<bool> {
         let was_first = std::mem::replace(first, false);
@@ -110,7 +110,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The next key of an open object with its colon; `None` where the object ends.
+    /// The next key of an open object with its colon; `None` at the object's end.
     pub(crate) fn key(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>> {
         if !self.another(first, b'}')? {
             return Ok(None);
@@ -122,7 +122,7 @@ impl<'a> Scanner<'a> {
         Ok(Some(key))
     }
 
-    /// Only space may follow.
+    /// Checks that only whitespace follows.
     pub(crate) fn end(&mut self) -> Result<()> {
         if self.peek().is_some() {
             return Err(self.error("the end"));
@@ -130,7 +130,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Takes `token` if it comes next and nothing is glued to it.
+    /// Consumes `token` if it is next and ends there.
     pub(crate) fn eat_word(&mut self, token: &[u8]) -> bool {
         self.skip_space();
         let Some(rest) = self.text[self.at..].strip_prefix(token) else { return false };
@@ -141,7 +141,7 @@ impl<'a> Scanner<'a> {
         true
     }
 
-    /// Takes one value of any kind and forgets it. Needs no stack: the text may nest as deep as the limit allows.
+    /// Skips one value of any kind. Needs no stack: the text may nest as deep as the limit allows.
     pub(crate) fn skip_value(&mut self) -> Result<()> {
         let mut open: Vec<u8> = Vec::new();
         loop {
@@ -165,7 +165,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Moves to the next value inside the innermost open bracket, closing those that end; false where all have.
+    /// Moves to the next value inside the innermost open bracket, closing those that end; false if all have.
     fn next_inside(&mut self, open: &mut Vec<u8>, mut first: bool) -> Result<bool> {
         while let Some(closing) = open.last().copied() {
             let more = if closing == b'}' {
@@ -187,7 +187,7 @@ impl<'a> Scanner<'a> {
         WORDS.into_iter().find(|word| self.eat_word(word))
     }
 
-    /// The value of a parameter. Arrays and objects are passed over.
+    /// The value of a parameter. Arrays and objects are skipped.
     pub(crate) fn value(&mut self) -> Result<Value<'a>> {
         match self.peek() {
             Some(b'"') => self.string().map(Value::Text),

@@ -1,7 +1,7 @@
-//! Strings of a JSON text: escapes, surrogate pairs, UTF-8.
+//! Strings in JSON text: escapes, surrogate pairs, UTF-8.
 //!
-//! Reads from the scanner, hands on text or its bytes.
-//! Does not know whether a string is a key, a parameter or an element of a tensor.
+//! Reads from the scanner, hands on text or its bytes. Does not know whether a string is a key, a parameter or an
+//! element of a tensor.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use inferd_types::Result;
 use super::scan::Scanner;
 
 impl<'a> Scanner<'a> {
-    /// A string, borrowed where it holds no escapes.
+    /// A string, borrowed if it has no escapes.
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>> {
         self.open_string()?;
         let plain = self.plain_run()?;
@@ -23,7 +23,7 @@ impl<'a> Scanner<'a> {
         String::from_utf8(text).map(Cow::Owned).map_err(|_| self.error("valid UTF-8"))
     }
 
-    /// A string, its bytes put behind `out`.
+    /// Appends the bytes of a string to `out`.
     pub(crate) fn string_into(&mut self, out: &mut Vec<u8>) -> Result<()> {
         self.open_string()?;
         self.rest_of_string(out)
@@ -42,13 +42,13 @@ impl<'a> Scanner<'a> {
                     return Ok(());
                 }
                 Some(b'\\') => self.escape(out)?,
-                Some(_) => return Err(self.error("a character that may stand in a string unescaped")),
+                Some(_) => return Err(self.error("a character that needs no escape")),
                 None => return Err(self.error("the end of a string")),
             }
         }
     }
 
-    /// What follows up to a quote, an escape, a control character or the end.
+    /// The text up to a quote, an escape, a control character or the end.
     fn plain_run(&mut self) -> Result<&'a str> {
         let rest = &self.text[self.at..];
         let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len());

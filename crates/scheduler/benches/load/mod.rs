@@ -1,26 +1,26 @@
-//! A scheduler under a steady load: as many requests wait as are asked for, one batch after the other runs.
+//! A scheduler under a steady load: a fixed queue depth, one batch after another.
 //!
-//! Used by the benchmark and by the program that counts instructions. Measures nothing itself.
+//! Used by the benchmark and by the instruction counter. Measures nothing itself.
 
 use std::time::Duration;
 
 use inferd_scheduler::{Action, Arrival, Config, Event, Objective, Room, Scheduler, ShapeKey, SizeBucket};
 use inferd_types::{BatchId, Due, Priority, ReplicaId, RequestId, Tenant, Time};
 
-/// What the requests are like.
+/// The kind of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// No deadline: they stand in the order in which they came.
+    /// No deadline, in order of arrival.
     Plain,
     /// The same, each in a batch of its own.
     Alone,
     /// An objective, which admission judges each arrival by.
     Objective,
-    /// Each with a timeout of its own, so that newcomers stand anywhere in the order.
+    /// Each with its own timeout, so that arrivals are inserted anywhere in the order.
     Timeouts,
-    /// The same, of sixteen tenants.
+    /// The same, from sixteen tenants.
     Tenants,
-    /// The same, of three classes and two sizes.
+    /// The same, in three classes and two sizes.
     Mixed,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Load {
     kind: Kind,
     scheduler: Scheduler,
     actions: Vec<Action>,
-    /// Batches that the replica holds.
+    /// Batches on the replica.
     staged: Vec<BatchId>,
     now: Time,
     next: u64,
@@ -48,7 +48,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// `depth` requests wait.
+    /// A load with `depth` queued requests.
     pub(crate) fn new(kind: Kind, depth: usize) -> Load {
         let objective = Objective { latency: Duration::from_secs(3600), quantile: 0.99 };
         let config = Config {
@@ -69,16 +69,16 @@ impl Load {
             next: 0,
             random: 0x9E37_79B9_7F4A_7C15,
         };
-        load.tell(Event::ReplicaReady(ReplicaId(0), Room::default()));
+        load.send(Event::ReplicaReady(ReplicaId(0), Room::default()));
         for _ in 0..depth + 64 {
             load.arrive();
         }
-        // Until the curve and the pace have settled.
+        // Until the latency curve and the plan have settled.
         (0..200).for_each(|_| load.cycle());
         load
     }
 
-    /// A batch of requests comes, each followed by a decision, and one of those that wait runs.
+    /// A batch of requests arrives, each followed by a decision, and one queued batch runs.
     pub(crate) fn cycle(&mut self) {
         for _ in 0..self.kind.batch() {
             self.now = self.now + EXECUTION / 32;
@@ -87,12 +87,12 @@ impl Load {
         }
         let batch = self.staged.remove(0);
         let replica = ReplicaId(0);
-        // Times stray, so that the curve is always learning.
+        // Varies execution times, so that the curve keeps learning.
         let stray = 0.8 + 0.4 * (self.random() % 1024) as f64 / 1024.0;
         let execution = (EXECUTION / 32 * self.kind.batch()).mul_f64(stray);
-        self.tell(Event::Finished { replica, batch, execution, ok: true });
+        self.send(Event::Finished { replica, batch, execution, ok: true });
         if let Some(batch) = self.staged.first().copied() {
-            self.tell(Event::Taken { replica, batch });
+            self.send(Event::Taken { replica, batch });
         }
         self.decide();
     }
@@ -128,10 +128,10 @@ impl Load {
             timeout: timed.then(|| self.now + Duration::from_secs(1000 + (random >> 20) % 1000)),
         };
         self.next += 1;
-        self.tell(Event::Arrived(arrival));
+        self.send(Event::Arrived(arrival));
     }
 
-    fn tell(&mut self, event: Event) {
+    fn send(&mut self, event: Event) {
         self.scheduler.on_event(self.now, event, &mut self.actions);
     }
 

@@ -1,6 +1,7 @@
-//! What a newcomer has to expect: the wait, and then the batch that it runs in.
+//! The expected queueing and execution time of a new request.
 //!
-//! Reads the queue, the replicas and the batch sizes of late. Knows nothing of the newcomer: its class, its deadline.
+//! Reads the queue, the replicas and recent batch sizes, hands on estimates. Does not know the request's class or
+//! deadline.
 
 use std::time::Duration;
 
@@ -10,27 +11,27 @@ use crate::pipeline::StepEstimate;
 use crate::replicas::Replica;
 use crate::scheduler::Scheduler;
 
-/// Replicas all of which run something.
+/// All replicas, while each of them runs something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occupied {
-    /// How many.
+    /// Number of replicas.
     pub replicas: usize,
-    /// When the first of the runs is expected to end.
+    /// Expected end of the first run.
     pub ends: Time,
-    /// How long the shortest of them is expected to take.
+    /// Expected duration of the shortest run.
     pub shortest: Duration,
 }
 
 impl Scheduler {
-    /// What a newcomer has to expect now; zero while nothing is known. Costs a few steps for each replica.
+    /// What a new request should expect now; zero while nothing is known. Costs a few steps per replica.
     pub fn estimate(&self, now: Time) -> StepEstimate {
         let open: u64 =
             self.servers().filter_map(Replica::open_batch).map(|batch| u64::from(batch.rows)).sum();
-        let waiting = self.queue.prompt_rows() + open;
+        let waiting = self.queue.undemoted_rows() + open;
         let rows = self.expected_rows(waiting);
         let latency = &self.sizes.usual().latency;
         let mean = latency.mean(rows).unwrap_or(0.0);
-        // Of one size, a backlog is worked off in such batches; of several, as planned for each.
+        // With one size, the backlog runs in such batches; with several, as planned for each.
         let mixed = (!self.sizes.is_one()).then(|| self.sizes.per_row(self.queue.by_size())).flatten();
         let work = match mixed {
             Some(each) => waiting as f64 * each,
@@ -39,9 +40,10 @@ impl Scheduler {
             }
         };
         let queueing = Duration::from_nanos(self.level(now, work) as u64);
-        // Beside a newcomer run those that are left over from whole batches, and those that come while it waits.
-        let beside = waiting % u64::from(rows) + self.inflow.within(queueing);
-        let joined = rows.min(u32::try_from(beside + 1).unwrap_or(u32::MAX));
+        // The new request runs with the remainder of the whole batches and with requests that arrive while it
+        // waits.
+        let others = waiting % u64::from(rows) + self.arrival_rate.within(queueing);
+        let joined = rows.min(u32::try_from(others + 1).unwrap_or(u32::MAX));
         StepEstimate {
             queueing,
             joined: Duration::from_nanos(latency.high(joined)),
@@ -54,8 +56,8 @@ impl Scheduler {
         }
     }
 
-    /// What is known of the runs under way while no replica could begin another; `None` while one could, or the length
-    /// of a run is not known.
+    /// The runs in progress while no replica could start another; `None` if one could, or if a run's duration is
+    /// unknown.
     pub fn occupied(&self) -> Option<Occupied> {
         let none = Occupied { replicas: 0, ends: Time::MAX, shortest: Duration::MAX };
         let all = self.servers().try_fold(none, |so_far, replica| {
@@ -69,14 +71,14 @@ impl Scheduler {
         all.filter(|occupied| occupied.replicas > 0)
     }
 
-    /// The size of the batch that a newcomer will be in: as lately, or more where more wait already.
+    /// The size of the new request's batch: the recent size, or more if more rows are queued already.
     fn expected_rows(&self, waiting: u64) -> u32 {
-        let planned = u64::from(self.sizes.usual().pace.rows).min(waiting + 1) as u32;
+        let planned = u64::from(self.sizes.usual().plan.rows).min(waiting + 1) as u32;
         (self.count.rows().round() as u32).max(planned).clamp(1, self.config.batch_rows_max)
     }
 
-    /// How long after `now` the replicas are done with what they run and `work` nanoseconds more, shared so that all
-    /// end together.
+    /// How long after `now` the replicas have finished what they run and another `work` nanoseconds, distributed so
+    /// that all finish together.
     fn level(&self, now: Time, work: f64) -> f64 {
         let free = || {
             self.servers().map(|replica| {
@@ -88,7 +90,7 @@ impl Scheduler {
                 ends.since(now).as_nanos() as f64
             })
         };
-        // Those that are free only after the level take no part in it; without them it falls, and again.
+        // Replicas that are free only after the level take no part; without them it falls. Repeat.
         let mut level = f64::INFINITY;
         loop {
             let (sum, count) = free()

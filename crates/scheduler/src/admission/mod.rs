@@ -1,37 +1,36 @@
-//! The door: whether an arrival is queued or refused at once.
+//! Admission: whether an arrival is queued or refused.
 //!
-//! Reads the queue, the replicas and the latency model. Forms no batch.
+//! Reads the queue, the replicas and the latency model, hands on queued entries or refusals. Forms no batch.
 
+pub(crate) mod arrival_rate;
 pub(crate) mod estimate;
-pub(crate) mod inflow;
 pub(crate) mod refusal;
 
 use std::time::Duration;
 
 use inferd_types::{Due, Time};
 
-use crate::latency::pace::{self, Pace};
+use crate::latency::plan::{self, Plan};
 use crate::latency::sizes::Size;
 use crate::message::{Action, Arrival, BatchRule, Refusal};
 use crate::queue::table::{Entry, Place};
 use crate::scheduler::Scheduler;
 
-/// How long a request without a deadline lets others pass. It is ordered as if it were due then, so that those with
-/// deadlines never starve those without.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A timeout that the model says can't be met is tried all the same if nothing ran for this long: a model that
-/// learned wrongly from a bad moment would refuse for ever.
+/// The deadline by which a request without one is ordered, so that requests with deadlines never starve it.
+const BEST_EFFORT_DUE: Duration = Duration::from_secs(10);
+/// A timeout that the latency model considers too short is tried all the same if nothing ran for this long: a model
+/// that learned from a slow moment would otherwise refuse forever.
 const PROBE_AFTER: Duration = Duration::from_millis(250);
-/// While no more comes than can be done, how far a newcomer's runs are judged from what they take on average towards what
-/// they take at the judged quantile. Of those whom that quantile itself keeps out, nearly all would have been in time.
+/// While the load is below capacity, runs are judged between their mean (0) and the judged quantile (1). Nearly all
+/// requests that the quantile alone refuses would be in time.
 const CAUTION: f64 = 0.5;
-/// Told to callers while the drain time can't be predicted.
+/// `Retry-After` while the drain time can't be predicted.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
-/// Shorter hints only make callers come back into the same queue.
+/// Shorter hints only make clients return to the same queue.
 const RETRY_MIN: Duration = Duration::from_millis(1);
 
 impl Scheduler {
-    /// Queues the parts of one request, or refuses them as one in the name of the first.
+    /// Queues the parts of one request, or refuses them all in the name of the first.
     pub(crate) fn admit(&mut self, now: Time, parts: &[Arrival], actions: &mut Vec<Action>) {
         self.count.arrivals += 1;
         parts.iter().for_each(|_| self.returning.arrived(now));
@@ -52,7 +51,7 @@ impl Scheduler {
             }
         }
         let rows = parts.iter().map(|part| u64::from(part.rows.max(1))).sum();
-        self.inflow.came(now, rows, self.horizon);
+        self.arrival_rate.record(now, rows, self.horizon);
         if let Some(reason) = self.is_full(first, rows, parts.iter().map(|part| part.bytes).sum()) {
             return self.refuse_full(now, first, reason, actions);
         }
@@ -76,7 +75,7 @@ impl Scheduler {
         }
     }
 
-    /// Within what time all parts are run if nothing else is, in nanoseconds; 0 while nothing is known.
+    /// The time in which all parts would run on idle replicas, in nanoseconds; 0 while nothing is known.
     fn takes_alone(&self, size: u8, parts: &[Arrival]) -> u64 {
         let largest = parts.iter().map(|part| part.rows.max(1)).max().unwrap_or(1);
         let each = self.sizes.of(size).latency.high(largest);
@@ -87,10 +86,11 @@ impl Scheduler {
         each.saturating_mul(parts.len().div_ceil(running) as u64)
     }
 
-    /// Why the queue has no room for so much, if it has none.
+    /// Why the queue has no room for this request, if it has none.
     ///
-    /// Where tenants share it, none may hold more than what is still free (the dynamic threshold of Choudhury and
-    /// Hahne 1998): a burst of one finds the queue full when half of it is, and leaves the rest to the others.
+    /// If tenants share it, none may hold more than what is still free (the dynamic threshold of Choudhury and
+    /// Hahne 1998): a burst of one tenant finds the queue full when half of it is, and leaves the rest to the
+    /// others.
     fn is_full(&self, arrival: &Arrival, rows: u64, bytes: usize) -> Option<Refusal> {
         // An empty queue takes anything: a request larger than the queue would otherwise never be served.
         if self.queue.is_empty() {
@@ -108,7 +108,7 @@ impl Scheduler {
 
     fn entry(&self, now: Time, arrival: &Arrival, size: u8, own: u64, probe: bool) -> Entry {
         let (promised, reachable) = match (arrival.due, self.config.objective) {
-            // An objective that can't be met even alone on an idle replica orders nothing and refuses nobody.
+            // An objective that can't be met even by a lone request affects neither order nor admission.
             (Due::Objective, Some(objective)) => {
                 (now + objective.latency, u128::from(own) <= objective.latency.as_nanos())
             }
@@ -144,28 +144,29 @@ impl Scheduler {
         self.queue.is_empty() && now.since(self.learned) >= PROBE_AFTER && self.idle_replicas() > 0
     }
 
-    /// By how much the backlog, and `before` rows of its own request, put a newcomer past its deadline; `None` where
-    /// it is in time or nothing is known.
+    /// By how much the backlog, and `before` rows of the same request, delay a new request past its deadline;
+    /// `None` if it is in time or nothing is known.
     fn predicted_lateness(&mut self, now: Time, entry: &Entry, before: u64) -> Option<Duration> {
-        let pace = self.sizes.of(entry.size).pace;
-        let planned = u64::from(pace.rows.max(1));
-        let batch = self.batch_of_backlog(pace)? * self.mean_pace();
+        let plan = self.sizes.of(entry.size).plan;
+        let planned = u64::from(plan.rows.max(1));
+        let batch = self.batch_of_backlog(plan)? * self.mean_pace();
         if self.queue.is_empty() && self.idle_replicas() > 0 {
             return None;
         }
-        // Demoted requests stand behind, but they will be run: whoever counted on their never running would soon
-        // find the queue full of them.
+        // Demoted requests are ordered behind it but will run: admission that ignored them would soon find the
+        // queue full of them.
         let ahead =
             before + self.queue.rows_ahead(entry.class, entry.tenant, entry.key) + self.look_at_replicas(now);
         let whole = ahead / planned;
         if self.joins_next_batch(now, entry, ahead) {
             return None;
         }
-        // What is left over runs together with the newcomer, but under a backlog its batch fills up behind it.
-        let beside = if whole > 0 { planned } else { ahead + u64::from(entry.rows) };
-        let size = u32::try_from(beside.min(planned)).unwrap_or(u32::MAX).max(entry.rows);
-        let start = pace::drained((whole as f64 * batch) as u64, &mut self.free)?;
-        // A burst ends, and whoever is let in at its end harms few; a load that lasts pays for each who is late.
+        // The remainder runs together with the new request, but under a backlog its batch fills up behind it.
+        let joined = if whole > 0 { planned } else { ahead + u64::from(entry.rows) };
+        let size = u32::try_from(joined.min(planned)).unwrap_or(u32::MAX).max(entry.rows);
+        let start = plan::drained((whole as f64 * batch) as u64, &mut self.free)?;
+        // A burst ends, and a request that is admitted at its end delays few; under a lasting load every late
+        // request costs another.
         let overloaded = self.is_overloaded(entry.size);
         let caution = if overloaded { 1.0 } else { CAUTION };
         let latency = &self.sizes.of(entry.size).latency;
@@ -179,9 +180,9 @@ impl Scheduler {
         Some(done.since(entry.limit()))
     }
 
-    /// Whether a newcomer that is late behind batches of the planned size is in time if these are somewhat larger, so
-    /// that there are no more of them. A burst has more time than the plan, which leaves room for a batch before; a load
-    /// that lasts and is more than can be done has not, and is not to be asked about.
+    /// Whether a new request that is late behind batches of the planned size is in time if these grow somewhat, so
+    /// that there are no more of them. A burst has more time than the plan, which leaves room for a preceding
+    /// batch. Not used under a lasting overload.
     fn fits_larger_batches(&mut self, now: Time, entry: &Entry, ahead: u64, whole: u64) -> bool {
         if !self.sizes.is_one() {
             return false;
@@ -203,28 +204,27 @@ impl Scheduler {
         let spread = (high as f64 - each).max(0.0);
         let run = each + CAUTION * spread * (1.0 + ((batches - 1) as f64).sqrt());
         let paused = each + self.sizes.pause().as_nanos() as f64;
-        let start = pace::drained((paused * (batches - 1) as f64) as u64, &mut self.free);
+        let start = plan::drained((paused * (batches - 1) as f64) as u64, &mut self.free);
         start.is_some_and(|start| start + Duration::from_nanos(run as u64) <= entry.limit())
     }
 
-    /// Whether more rows come, for longer than a burst, than the replicas work off.
+    /// Whether the arrival rate, averaged over more than a burst, exceeds the capacity of the replicas.
     fn is_overloaded(&self, size: u8) -> bool {
-        let Some(each) = self.sizes.of(size).pace.row_nanos() else { return false };
-        let work = self.inflow.within(self.horizon) as f64 * each * self.mean_pace();
+        let Some(each) = self.sizes.of(size).plan.row_nanos() else { return false };
+        let work = self.arrival_rate.within(self.horizon) as f64 * each * self.mean_pace();
         work > self.horizon.as_nanos() as f64 * self.servers().count() as f64
     }
 
-    /// For how long as many rows of those that wait as a batch has keep a replica on average, in nanoseconds: their sizes may
-    /// differ.
-    fn batch_of_backlog(&self, pace: Pace) -> Option<f64> {
+    /// Mean execution time of a batch of queued rows, in nanoseconds; their sizes may differ.
+    fn batch_of_backlog(&self, plan: Plan) -> Option<f64> {
         if self.sizes.is_one() {
-            return pace.batch_nanos;
+            return plan.batch_nanos;
         }
-        Some(self.sizes.per_row(self.queue.by_size())? * f64::from(pace.rows))
+        Some(self.sizes.per_row(self.queue.by_size())? * f64::from(plan.rows))
     }
 
-    /// Whether a newcomer and all that waits before it can run at once, in one batch on an idle replica, without
-    /// making the first in line late. The planned size may be smaller, since it leaves room for a batch before.
+    /// Whether a new request and all that is queued before it fit one batch on an idle replica now, without making
+    /// the queue's head late. The planned size may be smaller, since it leaves room for a preceding batch.
     fn joins_next_batch(&self, now: Time, entry: &Entry, ahead: u64) -> bool {
         let rows = ahead + u64::from(entry.rows);
         let idle = self.idle_replicas() > 0;
@@ -236,16 +236,16 @@ impl Scheduler {
             <= first.min(entry.limit())
     }
 
-    /// What `batches` of the planned size may take longer than their mean, in nanoseconds: independent spreads add up as
-    /// squares.
+    /// How much longer than their mean `batches` of the planned size may take, in nanoseconds: independent spreads
+    /// add up as squares.
     fn margin(&self, size: u8, batches: u64) -> f64 {
-        let Size { latency, pace, .. } = self.sizes.of(size);
-        let spread = latency.high(pace.rows) as f64 - latency.mean(pace.rows).unwrap_or(0.0);
+        let Size { latency, plan, .. } = self.sizes.of(size);
+        let spread = latency.high(plan.rows) as f64 - latency.mean(plan.rows).unwrap_or(0.0);
         spread.max(0.0) * (batches as f64).sqrt()
     }
 
-    /// Fills `free` with the times at which the replicas are done with what can no longer change, and returns the
-    /// rows of batches that are still open: a newcomer may join them, they count like queued ones.
+    /// Fills `free` with the times at which the replicas finish what can no longer change, and returns the rows of
+    /// open batches: a new request may join them, so they count as queued.
     fn look_at_replicas(&mut self, now: Time) -> u64 {
         let mut open = 0;
         self.free.clear();
@@ -264,16 +264,16 @@ impl Scheduler {
         open
     }
 
-    /// When everything that waits now will have run.
+    /// The time until everything that is queued now has run.
     pub(crate) fn drain_time(&mut self, now: Time) -> Duration {
         let rows = self.queue.rows() + self.look_at_replicas(now);
         let each = self.sizes.per_row(self.queue.by_size()).map(|each| each * self.mean_pace());
-        let drained = each.and_then(|each| pace::drained((rows as f64 * each) as u64, &mut self.free));
+        let drained = each.and_then(|each| plan::drained((rows as f64 * each) as u64, &mut self.free));
         drained.map_or(RETRY_UNKNOWN, |drained| drained.since(now).max(RETRY_MIN))
     }
 }
 
-/// The place in the order of what has no deadline, or has lost it.
+/// The order of requests without a deadline, and of demoted ones.
 pub(crate) fn best_effort_key(arrived: Time) -> u64 {
-    (arrived + PATIENCE).as_nanos()
+    (arrived + BEST_EFFORT_DUE).as_nanos()
 }

@@ -1,6 +1,6 @@
-//! What callers are told who are not served: what happened, and what would help.
+//! Errors for refused requests: what failed, and a remedy.
 //!
-//! Reads the queue and the limits, hands back answers. Decides nothing.
+//! Reads the queue and the limits, hands on errors. Decides nothing.
 
 use std::time::Duration;
 

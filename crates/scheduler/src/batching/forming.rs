@@ -1,26 +1,26 @@
-//! Batches: who runs now, with whom and where.
+//! Forms batches: which requests run next, on which replica.
 //!
-//! Reads the queue and the replicas, hands back what to stage and when to look again. Admits nobody.
+//! Reads the queue and the replicas, hands on what to stage and when to wake. Admits nothing.
 
 use std::time::Duration;
 
 use inferd_types::{BatchId, RequestId, Time};
 
-use crate::batching::waiting::HAND_OVER_NANOS;
+use super::waiting::HAND_OVER_NANOS;
 use crate::message::{Action, BatchRule};
 use crate::queue::table::{Entry, Place};
 use crate::replicas::{Batch, Replica};
 use crate::scheduler::Scheduler;
 
-/// A request that waited this long rises by one class, and again after as long.
+/// A request that waits this long rises by one class, and by another after as long again.
 const AGEING: Duration = Duration::from_secs(1);
-/// Of all rows that run, one in so many may have risen: ageing prevents starvation, it must not turn an overload of
-/// the low classes into one of the high.
+/// One of this many rows that run may have risen: ageing prevents starvation, it must not turn an overload of the
+/// low classes into one of the high.
 const AGEING_PART: u32 = 8;
-/// Most items that are looked at to fill one batch when shapes are mixed.
+/// Maximum number of items scanned to fill one batch when shapes are mixed.
 pub(crate) const SCAN_MAX: usize = 4096;
 
-/// What a batch holds so far.
+/// A batch while it is filled.
 #[derive(Clone, Copy)]
 pub(crate) struct Fill {
     pub(crate) rows: u32,
@@ -28,21 +28,29 @@ pub(crate) struct Fill {
     pub(crate) limit: Time,
     pub(crate) shape: u64,
     pub(crate) size: u8,
-    /// Most rows.
+    /// Maximum rows.
     pub(crate) cap: u32,
-    /// How many times as long as in the middle its replica takes.
+    /// The pace of its replica: its execution time relative to the median replica.
     pub(crate) pace: f64,
 }
 
+/// A batch to form: the index of its replica, its predicted start, the slot of its head, its maximum rows.
+struct Opening {
+    at: usize,
+    start: Time,
+    head: u32,
+    cap: u32,
+}
+
 impl Fill {
-    /// An empty one, for those that may run with `head`.
+    /// An empty batch for requests compatible with `head`.
     pub(crate) fn new(head: &Entry, cap: u32) -> Fill {
         Fill { rows: 0, bytes: 0, limit: Time::MAX, shape: head.shape, size: head.size, cap, pace: 1.0 }
     }
 }
 
 impl Scheduler {
-    /// Forms batches. Call it when there are no more events for this instant, and when a wake-up is due.
+    /// Forms batches. Call it after the last event of an instant, and when a wake-up is due.
     pub fn decide(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.returning.advance(now);
         self.readmit(now);
@@ -62,19 +70,19 @@ impl Scheduler {
             self.rebalance(now, actions);
             self.hedge(now, actions)
         } else {
-            self.next_back()
+            self.next_readmission()
         };
         if let Some(at) = [wake, self.next_expiry(), next].into_iter().flatten().min() {
             actions.push(Action::WakeAt(at));
         }
     }
 
-    /// Lets those who waited long rise, as far as credit goes.
+    /// Raises the class of requests that waited long, as far as the credit allows.
     fn age(&mut self, now: Time) {
         let mut risen = Vec::new();
-        // One of more rows than a batch has needs no more credit than there can be.
+        // A request larger than a batch needs no more credit than the maximum.
         let (table, credit, most) = (&self.table, self.ageing_credit, self.config.batch_rows_max);
-        self.queue.elders(table, |slot, above| {
+        self.queue.visit_oldest(table, |slot, above| {
             let entry = &table[slot];
             if entry.rows.min(most) <= credit && now.since(entry.arrived) >= AGEING * (entry.risen + 1) {
                 risen.push((slot, above));
@@ -90,41 +98,41 @@ impl Scheduler {
         }
     }
 
-    /// Gives work to idle replicas. `Some` is the time until which a batch is better held for returning callers.
+    /// Stages batches on idle replicas. `Some` is the time until which a batch lingers for returning callers.
     fn fill_idle(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Time> {
         loop {
             let at = self.idle_replica(now)?;
-            let head = self.settle_head(now, now, actions)?;
+            let head = self.next_head(now, now, actions)?;
             if let Some(until) = self.linger(now, head) {
                 self.count.lingers(until);
                 return Some(until);
             }
             let cap = self.cap(head).min(self.even_share(head));
-            self.stage(now, at, now, head, cap, actions);
+            self.stage(now, Opening { at, start: now, head, cap }, actions);
         }
     }
 
-    /// The replicas that work is shared among now: those that run, and of the idle ones as many as may.
+    /// The replicas that share the work now: the running ones, and as many idle ones as may run.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Replica> {
         let mut idle = self.idle_replicas();
         self.replicas.iter().filter(move |replica| {
             if replica.first.is_some() {
-                return !replica.is_out();
+                return !replica.is_excluded();
             }
-            let counted = idle > 0 && !replica.is_out();
+            let counted = idle > 0 && !replica.is_excluded();
             idle -= usize::from(counted);
             counted
         })
     }
 
-    /// How many replicas could run a batch at once.
+    /// How many replicas could start a batch now.
     pub(crate) fn idle_replicas(&self) -> usize {
         let idle = self.replicas.iter().filter(|replica| replica.is_idle()).count();
         let running = self.replicas.iter().filter(|replica| replica.first.is_some()).count();
         idle.min((self.config.running_max as usize).saturating_sub(running))
     }
 
-    /// Adds what came since to batches that their replica has not taken.
+    /// Appends new arrivals to staged batches that their replica has not taken.
     fn extend_open(&mut self, now: Time, actions: &mut Vec<Action>) {
         for at in 0..self.replicas.len() {
             let Some(open) = self.replicas[at].open_batch() else { continue };
@@ -146,7 +154,7 @@ impl Scheduler {
                 continue;
             }
             let replica = self.replicas[at].id;
-            let requests = self.hand_out(at, fill);
+            let requests = self.dequeue_picked(at, fill);
             let Some(open) = self.replicas[at].second.as_mut() else { continue };
             open.requests.extend_from_slice(&self.picked);
             (open.rows, open.bytes, open.limit) = (fill.rows, fill.bytes, fill.limit);
@@ -158,13 +166,13 @@ impl Scheduler {
         }
     }
 
-    /// Stages second batches where that hides the hand-over and spoils no batch. `Some` is the time at which one that
-    /// is better staged late is due.
+    /// Stages second batches where that hides the handover and makes no batch smaller. `Some` is the time at which
+    /// to stage one that is better staged late.
     fn fill_behind(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Time> {
         loop {
             let at = self.route(now, Replica::has_room_behind)?;
             let start = self.replicas[at].next_starts(now, &self.sizes);
-            let head = self.settle_head(now, start, actions)?;
+            let head = self.next_head(now, start, actions)?;
             if self.hold(at, start, head) {
                 return None;
             }
@@ -172,11 +180,11 @@ impl Scheduler {
                 return Some(until);
             }
             let cap = self.cap(head);
-            self.stage(now, at, start, head, cap, actions);
+            self.stage(now, Opening { at, start, head, cap }, actions);
         }
     }
 
-    /// Takes batches back from behind a busy replica while another is idle and nothing else waits.
+    /// Withdraws batches staged behind a busy replica while another is idle and the queue is empty.
     fn rebalance(&mut self, now: Time, actions: &mut Vec<Action>) {
         let mut idle = self.idle_replicas();
         for replica in &mut self.replicas {
@@ -195,17 +203,16 @@ impl Scheduler {
         }
     }
 
-    /// Most rows of a batch that `head` leads: what has no deadline must not hold up those who come meanwhile and
-    /// have one.
+    /// Maximum rows of a batch led by `head`: requests without a deadline must not delay arrivals that have one.
     fn cap(&self, head: u32) -> u32 {
         let entry = &self.table[head];
-        let pace = self.sizes.of(entry.size).pace;
-        let unbound = entry.soft == Time::MAX && !pace.unreachable;
+        let plan = self.sizes.of(entry.size).plan;
+        let unbound = entry.soft == Time::MAX && !plan.unreachable;
         let others_bound = self.config.objective.is_some() || self.steps;
-        if unbound && others_bound { pace.rows } else { self.config.batch_rows_max }
+        if unbound && others_bound { plan.rows } else { self.config.batch_rows_max }
     }
 
-    /// With several idle replicas: the rows for each, where running together saves little; else no limit.
+    /// With several idle replicas, the rows for each if one large batch saves little; otherwise no limit.
     fn even_share(&self, head: u32) -> u32 {
         let idle = self.idle_replicas() as u64;
         let waiting = self.queue.rows_of(self.table[head].shape).min(u64::from(u32::MAX)) as u32;
@@ -223,8 +230,9 @@ impl Scheduler {
         }
     }
 
-    /// Stages the largest batch led by `head` that is done in time if it starts at `start`.
-    fn stage(&mut self, now: Time, at: usize, start: Time, head: u32, cap: u32, actions: &mut Vec<Action>) {
+    /// Stages the largest batch led by `head` that is in time if it starts at `start`.
+    fn stage(&mut self, now: Time, opening: Opening, actions: &mut Vec<Action>) {
+        let Opening { at, start, head, cap } = opening;
         let pace = self.replicas[at].health.pace();
         let mut fill = Fill { pace, ..Fill::new(&self.table[head], cap) };
         self.gather(start, &mut fill);
@@ -232,28 +240,29 @@ impl Scheduler {
             fill = Fill { pace, ..Fill::new(&self.table[head], half) };
             self.gather(start, &mut fill);
         }
-        self.hand_over(now, at, fill, actions);
+        self.stage_picked(now, at, fill, actions);
     }
 
-    /// The rows of one of two batches, where a deadline left so few for the second that they would have to wait for a
-    /// batch nearly twice theirs, and no more come to fill it up: two halves end no later, and the first ends sooner.
+    /// The size of each of two equal batches, if a deadline leaves so few rows for the second that they would wait
+    /// for a batch nearly twice their size, and no more arrive to fill it: two halves end no later, and the first
+    /// ends sooner.
     fn half_of_two(&self, fill: &Fill) -> Option<u32> {
-        let all = self.queue.prompt_rows().min(self.queue.rows_of(fill.shape));
+        let all = self.queue.undemoted_rows().min(self.queue.rows_of(fill.shape));
         if fill.limit == Time::MAX || fill.rows >= fill.cap || all <= u64::from(fill.rows) {
             return None;
         }
         let takes = self.sizes.of(fill.size).latency.mean(fill.rows).unwrap_or(0.0);
-        let all = all + self.inflow.within(Duration::from_nanos(takes as u64));
+        let all = all + self.arrival_rate.within(Duration::from_nanos(takes as u64));
         (all < 2 * u64::from(fill.rows)).then_some(all.div_ceil(2) as u32)
     }
 
-    /// Stages what was picked.
-    pub(crate) fn hand_over(&mut self, now: Time, at: usize, fill: Fill, actions: &mut Vec<Action>) {
+    /// Stages the picked requests.
+    pub(crate) fn stage_picked(&mut self, now: Time, at: usize, fill: Fill, actions: &mut Vec<Action>) {
         debug_assert!(!self.picked.is_empty(), "the head always fits");
         let replica = self.replicas[at].id;
         let batch = BatchId(self.next_batch);
         self.next_batch += 1;
-        let requests = self.hand_out(at, fill);
+        let requests = self.dequeue_picked(at, fill);
         let mut slots = self.spare.pop().unwrap_or_default();
         slots.extend_from_slice(&self.picked);
         for slot in &slots {
@@ -275,7 +284,7 @@ impl Scheduler {
             twin: None,
             requests: slots,
         };
-        self.earn();
+        self.earn_tokens();
         let place = &mut self.replicas[at];
         if place.first.is_none() {
             place.first = Some(staged)
@@ -286,7 +295,7 @@ impl Scheduler {
         actions.push(Action::Stage { replica, batch, requests, deadline_hint });
     }
 
-    /// Picks from the queue what may join a batch that starts at `start`, in order, into `picked`.
+    /// Picks from the queue the requests that may join a batch that starts at `start`, in order, into `picked`.
     pub(crate) fn gather(&mut self, start: Time, fill: &mut Fill) {
         self.picked.clear();
         let mut left = self.queue.rows_of(fill.shape);
@@ -304,7 +313,7 @@ impl Scheduler {
             if !leads && (entry.alone || rows > fill.cap || bytes > self.config.batch_max_bytes) {
                 break;
             }
-            // What can't be met in the smallest batch does not keep the batch small for the others.
+            // A request that can't be met even in the smallest batch does not limit the batch for the others.
             let own = start + takes(item.rows);
             let limit = if own <= entry.limit() { fill.limit.min(entry.limit()) } else { fill.limit };
             if !leads && start + takes(rows) > limit {
@@ -319,8 +328,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes what was picked out of the queue.
-    fn hand_out(&mut self, at: usize, fill: Fill) -> Vec<RequestId> {
+    /// Removes the picked requests from the queue.
+    fn dequeue_picked(&mut self, at: usize, fill: Fill) -> Vec<RequestId> {
         debug_assert!(!self.replicas[at].draining);
         let mut requests = Vec::with_capacity(self.picked.len());
         for slot in &self.picked {
@@ -328,7 +337,7 @@ impl Scheduler {
             self.queue.serve(entry);
             requests.push(entry.id);
         }
-        // Credit grows with what runs; more than a batch of it would let a burst through.
+        // Credit grows with the rows that run; more than one batch of it would admit a burst.
         self.ageing_credit =
             (self.ageing_credit + fill.rows.div_ceil(AGEING_PART)).min(self.config.batch_rows_max);
         requests

@@ -1,25 +1,25 @@
-//! Who stands at the head of the line, after those who are past help have been passed over.
+//! Chooses the head of the queue: times out, refuses and demotes the requests before it that can't be met.
 //!
-//! Reads the queue and the latency model; answers timeouts and demotes what misses its objective. Stages nothing.
+//! Reads the queue and the latency model, hands on refusals and the head. Stages nothing.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use inferd_types::{Error, ErrorKind, RequestId, Time};
 
+use super::forming::{Fill, SCAN_MAX};
 use crate::admission::best_effort_key;
-use crate::batching::forming::{Fill, SCAN_MAX};
 use crate::latency::sizes::Size;
 use crate::message::{Action, BatchRule, Refusal};
 use crate::queue::table::Place;
 use crate::scheduler::Scheduler;
 
 impl Scheduler {
-    /// Answers what can't be run within its timeout any more, wherever it stands in the queue, and what was demoted
-    /// and has waited too long: under lasting overload there would never be room for it.
+    /// Times out queued requests that can no longer run within their timeout, and refuses demoted ones that waited
+    /// too long: under lasting overload they would never be served.
     pub(crate) fn expire(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.expire_timeouts(now, actions);
-        // Without a replica nothing runs, whoever waits: that is no overload.
+        // Without replicas nothing runs: that is no overload.
         while !self.replicas.is_empty()
             && let Some(Reverse((_, id))) =
                 self.overdue.peek().copied().filter(|Reverse((due, _))| *due <= now)
@@ -96,17 +96,17 @@ impl Scheduler {
         self.answer(request, Refusal::TimedOut, error, actions);
     }
 
-    /// The first in line, after those before it that are past help were answered (timeout) or sent back behind all
-    /// that can still be met (objective).
-    pub(crate) fn settle_head(&mut self, now: Time, start: Time, actions: &mut Vec<Action>) -> Option<u32> {
-        let ours = self.config.batch_rule == BatchRule::Slack;
+    /// The head of the queue, after requests before it were timed out, or demoted behind all that can still meet
+    /// their objective.
+    pub(crate) fn next_head(&mut self, now: Time, start: Time, actions: &mut Vec<Action>) -> Option<u32> {
+        let slack = self.config.batch_rule == BatchRule::Slack;
         loop {
             let slot = self.queue.first()?.slot;
             let entry = &self.table[slot];
             let takes = Duration::from_nanos(self.sizes.of(entry.size).latency.high(entry.rows));
             if entry.timeout <= now || (now + takes > entry.timeout && !entry.probe) {
                 self.time_out(slot, actions);
-            } else if ours && !entry.demoted && self.is_better_sent_back(start, slot) {
+            } else if slack && !entry.demoted && self.should_demote(start, slot) {
                 self.demote(now, slot);
             } else {
                 return Some(slot);
@@ -125,22 +125,22 @@ impl Scheduler {
         self.watch_overdue(now, slot);
     }
 
-    /// Whether the head stands in the way: its objective can't be met, or meeting it costs more than it is worth.
-    fn is_better_sent_back(&mut self, start: Time, head: u32) -> bool {
+    /// Whether to demote the head: its objective can't be met, or meeting it costs more than it gains.
+    fn should_demote(&mut self, start: Time, head: u32) -> bool {
         let entry = &self.table[head];
         let takes = Duration::from_nanos(self.sizes.of(entry.size).latency.high(entry.rows));
-        let hopeless = entry.soft < Time::MAX && start + takes > entry.soft;
-        hopeless || (entry.limit() < Time::MAX && self.spoils_more_than_it_gains(start, head))
+        let missed = entry.soft < Time::MAX && start + takes > entry.soft;
+        missed || (entry.limit() < Time::MAX && self.costs_more_than_it_gains(start, head))
     }
 
-    /// Whether more deadlines are met if the head is passed over, because it would force a small batch while many
-    /// wait that are due soon after it. Without this, one late batch makes the next ones small, which makes those
-    /// after them late: under overload the rate would fall to that of lone requests and never recover.
-    fn spoils_more_than_it_gains(&mut self, start: Time, head: u32) -> bool {
+    /// Whether more deadlines are met without the head, because it would force a small batch while many requests
+    /// are due soon after it. Otherwise one late batch makes the next ones small, which makes their successors
+    /// late: under overload, throughput would fall to that of single requests and never recover.
+    fn costs_more_than_it_gains(&mut self, start: Time, head: u32) -> bool {
         let entry = &self.table[head];
         let (shape, size) = (entry.shape, self.sizes.of(entry.size));
-        let pace = size.pace;
-        let planned = u64::from(pace.rows).min(self.queue.rows_of(shape)) as u32;
+        let plan = size.plan;
+        let planned = u64::from(plan.rows).min(self.queue.rows_of(shape)) as u32;
         if planned <= entry.rows || start + Duration::from_nanos(size.latency.high(planned)) <= entry.limit()
         {
             return false;
@@ -149,7 +149,7 @@ impl Scheduler {
         let mut fill = Fill::new(entry, self.config.batch_rows_max);
         self.gather(start, &mut fill);
         let small = self.picked.len();
-        let most = 3 * pace.rows as usize;
+        let most = 3 * plan.rows as usize;
         self.due.clear();
         let same = self.queue.iter().take(SCAN_MAX).filter(|item| item.shape == shape).take(most);
         self.due.extend(same.map(|item| (self.table[item.slot].limit(), item.rows)));
@@ -159,14 +159,14 @@ impl Scheduler {
         self.met(start, size, &self.due) > with
     }
 
-    /// How many of `due`, in this order, are met from `start` on in batches of the planned size that leave out who
-    /// can't be.
+    /// How many of `due`, in this order, are met in batches of the planned size from `start` on that skip requests
+    /// that can't be met.
     fn met(&self, start: Time, size: u8, due: &[(Time, u32)]) -> usize {
-        let Size { latency, pace, .. } = self.sizes.of(size);
+        let Size { latency, plan, .. } = self.sizes.of(size);
         let mut left: u64 = due.iter().map(|(_, rows)| u64::from(*rows)).sum();
         let (mut time, mut met, mut next) = (start, 0, 0);
         while next < due.len() {
-            let planned = u64::from(pace.rows).min(left) as u32;
+            let planned = u64::from(plan.rows).min(left) as u32;
             let end = time + Duration::from_nanos(latency.high(planned));
             let mut rows = 0;
             while let Some((limit, more)) =

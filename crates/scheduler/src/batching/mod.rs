@@ -1,7 +1,8 @@
-//! Batches: which requests run together, when and where.
+//! Batch forming: which requests run together, when and where.
 //!
-//! `forming` fills a batch from the heads of the queues (`heads`); `waiting` says what is better left waiting for a moment,
-//! `returning` whether callers come back at once; `rules` forms batches as other systems do, for comparison.
+//! `forming` fills a batch behind the queue's head (`heads`); `waiting` decides what waits for more rows,
+//! `returning` whether callers in closed loops are about to send them; `rules` forms batches by published rules,
+//! for comparison.
 
 pub(crate) mod forming;
 pub(crate) mod heads;

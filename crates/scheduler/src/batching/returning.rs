@@ -1,63 +1,62 @@
-//! Whether callers come back: after a batch of answers, how many new requests follow at once.
+//! Detects callers in closed loops: after a batch, how many new requests follow at once.
 //!
-//! Reads arrivals and finished batches, hands back how long a small batch should wait for more. Knows nothing of who
-//! the callers are.
+//! Reads arrivals and finished batches, hands on how long a small batch should linger. Does not identify callers.
 //!
-//! Callers in closed loops send their next request when they have their answer, so that after a batch of eight,
-//! eight come back within a fraction of the execution time. Arrivals that are independent of answers fall into that
-//! window by chance only: with a window of a fifth of the execution, at most a fifth of them do. The share that
-//! came back therefore tells the two apart, and there is no waiting for those who never did.
+//! Callers in closed loops send their next request when they have a response, so that after a batch of eight, eight
+//! requests arrive within a fraction of the execution time. Arrivals that are independent of responses fall into
+//! that window by chance only: with a window of a fifth of the execution time, at most a fifth of them do. The
+//! fraction that arrives within the window tells the two apart.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use inferd_types::Time;
 
-/// The share from which callers count as returning; independent arrivals stay near 0.2 and below.
+/// The fraction from which callers count as returning; that of independent arrivals stays near 0.2 or below.
 const SHARE_MIN: f64 = 0.5;
-/// How much one window moves the share.
+/// Weight of one window in the moving averages.
 const STEP: f64 = 0.15;
-/// The window, as a part of the execution time …
+/// The window, as a fraction of the execution time …
 const WINDOW_PART: f64 = 0.2;
-/// … and at most this.
+/// … and its maximum.
 const WINDOW_MAX: Duration = Duration::from_millis(1);
-/// A shorter window is over before a caller could be back.
+/// Minimum, below which no caller can be back in time.
 const WINDOW_MIN: Duration = Duration::from_micros(50);
-/// Windows that may be open at once; with more replicas than this some go unwatched.
+/// Maximum number of open windows; with more replicas than this some are not watched.
 const WINDOWS_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Window {
     ends: Time,
     answered: u32,
-    back: u32,
+    returned: u32,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Returning {
-    /// The part of those answered that were back within the window, lately.
+    /// Moving average of the fraction of callers that return within the window.
     share: f64,
-    /// Requests of a batch, lately.
+    /// Moving average of requests per batch.
     answered: f64,
     open: VecDeque<Window>,
 }
 
 impl Returning {
-    /// A request came.
+    /// Records the arrival of a request.
     pub(crate) fn arrived(&mut self, now: Time) {
         self.advance(now);
-        if let Some(window) = self.open.iter_mut().find(|window| window.back < window.answered) {
-            window.back += 1;
+        if let Some(window) = self.open.iter_mut().find(|window| window.returned < window.answered) {
+            window.returned += 1;
         }
     }
 
-    /// A batch was answered whose execution took `execution`.
+    /// Records a batch of `answered` requests that ran for `execution`.
     pub(crate) fn finished(&mut self, now: Time, answered: u32, execution: Duration) {
         self.advance(now);
         let length = execution.mul_f64(WINDOW_PART).min(WINDOW_MAX);
         if answered > 0 && length >= WINDOW_MIN && self.open.len() < WINDOWS_MAX {
-            self.open.push_back(Window { ends: now + length, answered, back: 0 });
+            self.open.push_back(Window { ends: now + length, answered, returned: 0 });
         }
     }
 
@@ -65,25 +64,25 @@ impl Returning {
     pub(crate) fn advance(&mut self, now: Time) {
         while let Some(window) = self.open.front().copied().filter(|window| window.ends <= now) {
             self.open.pop_front();
-            let share = f64::from(window.back) / f64::from(window.answered);
+            let share = f64::from(window.returned) / f64::from(window.answered);
             self.share += STEP * (share - self.share);
             self.answered += STEP * (f64::from(window.answered) - self.answered);
         }
     }
 
-    /// Until when callers of the batch answered first are expected, if some are, and how many still are.
+    /// When the callers of the oldest open window are expected, and how many are missing, if they return.
     pub(crate) fn expected(&self) -> Option<(Time, u32)> {
         let window = self.open.front().filter(|_| self.callers_return())?;
-        let missing = self.share * f64::from(window.answered) - f64::from(window.back);
+        let missing = self.share * f64::from(window.answered) - f64::from(window.returned);
         (missing > 0.25).then(|| (window.ends, missing.ceil() as u32))
     }
 
-    /// Of `answered` callers, how many will be back soon after their answer.
+    /// How many of `answered` callers will return soon after their response.
     pub(crate) fn will_return(&self, answered: usize) -> u32 {
         if self.callers_return() { (self.share * answered as f64).round() as u32 } else { 0 }
     }
 
-    /// The number of returning callers for `explain`.
+    /// The number of returning callers, for `explain`.
     pub(crate) fn callers(&self) -> f64 {
         if self.callers_return() { self.share * self.answered } else { 0.0 }
     }

@@ -1,32 +1,32 @@
-//! Batches as published systems form them, so that ours can be compared with theirs.
+//! Batch forming by the rules of published systems, for comparison.
 //!
-//! Reads the queue and the replicas, stages when a replica is idle. Predicts no lateness, sends nobody back, waits for
-//! nobody, stages nothing behind a running batch: the order is by deadline, the size by the rule alone.
+//! Reads the queue and the replicas, hands on what to stage on idle replicas: ordered by deadline, sized by the
+//! rule alone. Predicts no lateness, demotes nothing, does not linger, stages nothing behind a running batch.
 
 use inferd_types::Time;
 
-use crate::batching::forming::Fill;
+use super::forming::Fill;
 use crate::message::{Action, BatchRule};
 use crate::scheduler::Scheduler;
 
 impl Scheduler {
-    /// Gives work to idle replicas, by the rule.
+    /// Stages batches on idle replicas, by the rule.
     pub(crate) fn fill_by_rule(&mut self, now: Time, actions: &mut Vec<Action>) {
         while let Some(at) = self.idle_replica(now) {
-            let Some(head) = self.settle_head(now, now, actions) else { return };
+            let Some(head) = self.next_head(now, now, actions) else { return };
             let fill = self.gather_by_rule(head);
-            self.hand_over(now, at, fill, actions);
+            self.stage_picked(now, at, fill, actions);
         }
     }
 
-    /// Picks `head` and those of its shape that the rule runs with it, in order, into `picked`.
+    /// Picks `head` and the requests of its shape that the rule runs with it, in order, into `picked`.
     fn gather_by_rule(&mut self, head: u32) -> Fill {
         let most = match self.config.batch_rule {
             BatchRule::One => 1,
             BatchRule::Fixed(requests) => requests.max(1) as usize,
             BatchRule::LargestThatFits | BatchRule::Slack => usize::MAX,
         };
-        // As published: what the head was given when it came, whatever it has waited since; the mean, no quantile.
+        // As published: the time that the head had on arrival, whatever it has waited since; the mean, no quantile.
         let fits = self.config.batch_rule == BatchRule::LargestThatFits;
         let (due, arrived) = (self.table[head].promised, self.table[head].arrived);
         let left = if fits && due < Time::MAX { due.since(arrived).as_nanos() as f64 } else { f64::INFINITY };

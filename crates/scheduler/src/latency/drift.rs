@@ -1,30 +1,29 @@
-//! How fast the machine is at the moment: what all runs take lately, relative to the learned curve.
+//! The machine's present speed: recent execution times of all runs, relative to the learned curve.
 //!
-//! Reads ratios of single runs to the curve, hands back the level that the next ones are likely to have. Knows nothing of
-//! rows.
+//! Reads ratios of single runs to the curve, hands on the level expected of the next runs. Knows nothing of rows.
 //!
-//! A core that others use, or that is throttled, is slower for a second or a minute, and for batches of all sizes alike.
-//! Each size's own mean would follow only run by run of that size, and the difference would pass for a spread: plans would
-//! leave room for what is not going to happen now.
+//! A core that is shared or throttled is slower for seconds or minutes, and for batches of all sizes alike. Each
+//! size's own mean would follow only run by run of that size, and the difference would look like spread: plans
+//! would leave time for what is not going to happen.
 
-/// How much one run moves the mean.
+/// Weight of one run in the moving mean.
 const STEP: f64 = 0.2;
-/// The part (of its logarithm) that will be left of it, on average, when what waits now is run. With 0.5 to 0.7 most were
-/// answered in time by the runs of two machines, replayed at loads from a third to all that they can do; less refused too
-/// few in slow times, more too many.
+/// The fraction (of its logarithm) of the drift that remains, on average, when a queued request runs. Values of 0.5
+/// to 0.7 met most deadlines with the runs of two machines, replayed at loads from a third of capacity to all of
+/// it; smaller ones refused too few requests in slow times, larger ones too many.
 const LASTS: f64 = 0.6;
-/// A run that takes more than so many times the mean counts as so long: a stall is no level.
+/// Longer runs count as this many times the mean: a stall is no level.
 const CLIP: f64 = 1.5;
-/// Ratios that are kept, in order.
+/// Number of ratios kept, in order.
 const RECENT: usize = 2048;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Drift {
-    /// Of the ratios, lately.
+    /// Moving mean of the logarithm of ratios.
     mean: f64,
     level: f64,
-    /// The last ratios, as a ring that begins at `oldest` once it is full.
+    /// The last ratios, as a ring buffer that begins at `oldest` once it is full.
     recent: Vec<f32>,
     oldest: usize,
 }
@@ -34,19 +33,19 @@ impl Drift {
         Drift { mean: 1.0, level: 1.0, recent: Vec::new(), oldest: 0 }
     }
 
-    /// What runs take now, relative to the curve.
+    /// The expected ratio of a run now to the curve.
     pub(crate) fn level(&self) -> f64 {
         self.level
     }
 
-    /// A run took `ratio` times what the curve says.
+    /// Records a run that took `ratio` times what the curve predicts.
     pub(crate) fn record(&mut self, ratio: f64) {
         self.keep(ratio);
         self.mean += STEP * (ratio.min(CLIP * self.mean) - self.mean);
         self.level = self.mean.powf(LASTS);
     }
 
-    /// The last ratios to what the curve says now, oldest first.
+    /// The last ratios, oldest first.
     pub(crate) fn recent(&self) -> impl Iterator<Item = f64> {
         let (newer, older) = self.recent.split_at(self.oldest);
         older.iter().chain(newer).map(|ratio| f64::from(*ratio) / self.level)
@@ -66,7 +65,7 @@ impl Drift {
 mod tests {
     use super::*;
 
-    /// Numbers around 1 that stray by chance, by up to `by`.
+    /// Numbers around 1, with a deviation of up to `by`.
     fn noise(by: f64) -> impl Iterator<Item = f64> {
         let mut state = 7u64;
         std::iter::repeat_with(move || {

@@ -1,33 +1,33 @@
-//! What a batch takes: execution time as a function of its rows, learned from every run.
+//! Execution time of a batch as a function of its rows, learned from every run.
 //!
-//! Reads measured executions, hands back means and high quantiles. Knows nothing of queues or deadlines.
+//! Reads measured executions, hands on means and high quantiles. Knows nothing of queues or deadlines.
 //!
-//! The mean at a batch size that was run is that size's own moving mean; sizes between are interpolated and sizes
-//! beyond follow the line `α + β·rows` fitted through all of them, so that a curve that is no line (vector widths,
-//! caches) costs nothing and a size never tried still has an answer. All of them are multiplied by the level that the
-//! machine has at the moment (`drift`). The spread around that is one sketch for all sizes.
+//! The mean at a batch size that was run is that size's own moving mean. Sizes between are interpolated, sizes
+//! beyond follow the line `α + β·rows` fitted through all of them, so that a curve that is not a line (vector
+//! widths, caches) is represented exactly and a size that was never run has a prediction. All means are multiplied
+//! by the machine's present level (`drift`). The spread around the mean is one sketch for all sizes.
 
 pub(crate) mod drift;
-pub(crate) mod pace;
+pub(crate) mod plan;
 pub(crate) mod points;
 pub(crate) mod sizes;
 pub(crate) mod spread;
 
 use std::time::Duration;
 
-use crate::latency::drift::Drift;
-use crate::latency::points::{CLIP, Point, never_falling, slope};
-use crate::latency::spread::Spread;
+use self::drift::Drift;
+use self::points::{CLIP, Point, never_falling, slope};
+use self::spread::Spread;
 
-/// A size last seen this many runs ago is no longer believed, if two fresher ones are there.
+/// A size last run this many runs ago is ignored, if there are two fresher ones.
 const STALE_RUNS: u64 = 10_000;
-/// Runs that set the level of a borrowed curve.
+/// Number of runs that set the level of a borrowed curve.
 const BORROWED_RUNS: u32 = 3;
-/// Runs of a size from which it tells something of the machine.
+/// Number of runs of a size from which they say something about the machine.
 const FIRM_RUNS: u64 = 3;
-/// Sizes that get a mean of their own.
+/// Number of sizes with a mean of their own.
 const SIZES_MAX: u32 = 4096;
-/// Runs between two looks at the sketch (more often while it is young).
+/// Runs between two reads of the sketch (more often at first).
 const REFRESH_RUNS: u64 = 16;
 
 /// See the module.
@@ -35,22 +35,22 @@ const REFRESH_RUNS: u64 = 16;
 pub(crate) struct Latency {
     /// By rows - 1.
     points: Vec<Point>,
-    /// Mean by rows - 1, in nanoseconds, without gaps, at a level of 1; empty while nothing is known.
+    /// Means by rows - 1, in nanoseconds, without gaps, at a level of 1; empty while nothing is known.
     means: Vec<f64>,
-    /// The level of the machine.
+    /// The machine's level.
     drift: Drift,
-    /// The most rows that were run, or are in the profile.
+    /// The largest size that was run or is in the profile.
     largest: u32,
-    /// The most rows that were run more than a few times.
+    /// The largest size that was run more than a few times.
     firm: u32,
-    /// Nanoseconds that each further row takes.
+    /// Nanoseconds per additional row.
     slope: f64,
-    /// What runs larger than `means` take, relative to the line.
+    /// The ratio of runs larger than `means` to the line.
     beyond: f64,
     spread: Spread,
-    /// The objective's.
+    /// The ratio at the objective's quantile.
     quantile: f64,
-    /// The one that promises are judged at.
+    /// The ratio at the judged quantile.
     judged: f64,
     ratio: f64,
     runs: u64,
@@ -59,7 +59,7 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// A model that knows `profile`; promises are judged at `quantile`.
+    /// A model with the curve `profile`, judged at `quantile`.
     pub(crate) fn new(rows_max: u32, quantile: f64, profile: &[(u32, Duration)]) -> Self {
         let sizes = rows_max.clamp(1, SIZES_MAX) as usize;
         let spread = Spread::new();
@@ -90,8 +90,8 @@ impl Latency {
         latency
     }
 
-    /// A model that takes another's curve and spread until its own runs tell: the first few set the level of all sizes
-    /// of batches that it has not run itself.
+    /// A model with another's curve and spread until it has its own: its first runs set the level of all sizes that
+    /// it has not run itself.
     pub(crate) fn like(other: &Latency) -> Self {
         let borrow = |point: &Point| Point { samples: 0, seen: 0, ..*point };
         Latency {
@@ -106,7 +106,7 @@ impl Latency {
         }
     }
 
-    /// Whether what is known is its own, or was given.
+    /// Whether the curve was measured or given, not borrowed.
     pub(crate) fn is_measured(&self) -> bool {
         self.known() && (self.borrowed == 0 || self.runs > 0)
     }
@@ -116,7 +116,7 @@ impl Latency {
         !self.means.is_empty()
     }
 
-    /// Learns from one run; `true` where what is predicted may have changed.
+    /// Learns from one run; `true` if predictions may have changed.
     pub(crate) fn observe(&mut self, rows: u32, execution: Duration) -> bool {
         let rows = rows.max(1);
         let time = (execution.as_nanos() as f64).max(1.0);
@@ -139,7 +139,7 @@ impl Latency {
                 if point.samples > FIRM_RUNS {
                     self.firm = self.firm.max(rows);
                 }
-                // Between sizes that are known the curve is good enough, beyond them it is a guess.
+                // Between known sizes the curve is accurate, beyond them it is a guess.
                 if let Some(expected) = expected.filter(|_| rows <= self.firm) {
                     self.drift.record(time / expected * before);
                 }
@@ -175,8 +175,8 @@ impl Latency {
         Some(usual * self.drift.level())
     }
 
-    /// Execution time of `rows` at the quantile that promises are judged at, in nanoseconds; 0 while nothing is
-    /// known, which is the optimism that lets a new model start.
+    /// Execution time of `rows` at the judged quantile, in nanoseconds; 0 while nothing is known, so that a new
+    /// model starts optimistically.
     pub(crate) fn high(&self, rows: u32) -> u64 {
         self.mean(rows).map_or(0, |mean| (mean * self.ratio) as u64)
     }
@@ -186,7 +186,7 @@ impl Latency {
         self.quantile
     }
 
-    /// Judges promises at `quantile` from now on.
+    /// Sets the judged quantile.
     pub(crate) fn judge_at(&mut self, quantile: f64) {
         if self.judged != quantile {
             self.judged = quantile;
@@ -199,7 +199,7 @@ impl Latency {
         self.mean(rows).unwrap_or(0.0) * self.spread.quantile(quantile)
     }
 
-    /// How far runs stray: the ratio to the mean that a share `quantile` of them stays below.
+    /// The spread: the ratio of execution time to mean at `quantile`.
     pub(crate) fn ratio(&self, quantile: f64) -> f64 {
         self.spread.quantile(quantile)
     }
@@ -210,23 +210,23 @@ impl Latency {
         Some(Duration::from_nanos((mean * self.spread.quantile(quantile)) as u64))
     }
 
-    /// What the last runs took relative to the mean of their size, oldest first.
+    /// Ratios of the last runs to the mean of their size, oldest first.
     pub(crate) fn recent(&self) -> impl Iterator<Item = f64> {
         self.drift.recent()
     }
 
-    /// What each further row adds, in nanoseconds.
+    /// Time per additional row, in nanoseconds.
     pub(crate) fn per_row(&self) -> f64 {
         self.slope * self.drift.level()
     }
 
-    /// Runs of exactly `rows` that were measured.
+    /// Number of measured runs of exactly `rows`.
     pub(crate) fn samples(&self, rows: u32) -> u64 {
         self.points.get((rows as usize).wrapping_sub(1)).map_or(0, |point| point.samples)
     }
 
-    /// What running `first` and `second` rows together saves against one after the other, in nanoseconds. Where
-    /// nothing as large was ever run, everything: else it would never be tried, and so never be known.
+    /// Nanoseconds saved by running `first` and `second` rows together. Infinite if nothing as large was ever run:
+    /// otherwise it would never be tried.
     pub(crate) fn gain(&self, first: u32, second: u32) -> f64 {
         if self.known() && first.saturating_add(second) > self.largest {
             return self.mean(second).unwrap_or(0.0);
@@ -237,8 +237,8 @@ impl Latency {
         }
     }
 
-    /// Moves what was borrowed and not run since. The first run is believed, a shorter one after it too: first runs
-    /// often pay for allocations.
+    /// Sets the level of borrowed sizes that were not run since. The first run counts fully, and so does a shorter
+    /// one after it: first runs often include allocations.
     fn set_level(&mut self, ratio: f64) {
         let ratio = if self.runs == 1 || ratio < 1.0 { ratio } else { ratio.sqrt() };
         self.points.iter_mut().filter(|point| point.samples == 0).for_each(|point| point.mean *= ratio);
@@ -246,7 +246,7 @@ impl Latency {
 
     fn learn_beyond(&mut self, rows: u32, time: f64) {
         if self.means.is_empty() {
-            // Nothing smaller was ever run: take it as proportional until something is.
+            // Nothing smaller was ever run: assume proportional time.
             let share = time / f64::from(rows);
             let sizes = self.points.len();
             if let Some(point) = self.points.last_mut() {
@@ -259,11 +259,11 @@ impl Latency {
         }
     }
 
-    /// The curve from the points.
+    /// Rebuilds the curve from the points.
     fn rebuild(&mut self) {
         let fresh = |point: &Point| point.mean > 0.0 && self.runs - point.seen < STALE_RUNS;
-        // A single run says little: the first of a size often pays for allocations, and a size that looks slow is not
-        // planned with, so that it would never be known better.
+        // A single run says little: the first of a size often includes allocations, and a size that looks slow is
+        // not planned with, so that it would never be corrected.
         let fresh = |point: &Point| fresh(point) && point.is_firm();
         let enough = self.points.iter().filter(|point| fresh(point)).count() >= 2;
         let mut known: Vec<(f64, f64, f64)> = self
@@ -276,7 +276,8 @@ impl Latency {
         let (Some(first), Some(last)) = (known.first().copied(), known.last().copied()) else { return };
         never_falling(&mut known);
         self.slope = slope(&known);
-        // One point says nothing of a fixed part: above it assume none, below it a half, to err on the long side.
+        // One point says nothing about a fixed part: assume none above it and half below it, to err on the long
+        // side.
         let below = if known.len() == 1 { self.slope / 2.0 } else { self.slope };
         self.means.clear();
         let mut next = 0;
@@ -286,7 +287,7 @@ impl Latency {
                 next += 1;
             }
             let mean = if rows <= first.0 {
-                // Never less than its share, never more than the whole.
+                // At least its share, at most the whole.
                 (first.1 - below * (first.0 - rows)).max(first.1 * rows / first.0).min(first.1)
             } else if let Some(right) = known.get(next) {
                 let left = known[next - 1];
@@ -369,13 +370,13 @@ mod tests {
     }
 
     #[test]
-    fn one_wild_run_is_not_believed_but_a_lasting_change_is() {
+    fn one_outlier_changes_little_and_a_lasting_change_is_followed() {
         let mut latency = Latency::new(8, 0.99, &[]);
         for _ in 0..100 {
             latency.observe(1, micros(1000));
         }
         latency.observe(1, micros(100_000));
-        // A tenth longer in the long run, and a little for the moment.
+        // A tenth more in the long run, and a little for the present.
         near(latency.mean(1), 1170.0);
         for _ in 0..100 {
             latency.observe(1, micros(3000));
@@ -406,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_believed_beside_its_first_run() {
+    fn a_profile_counts_as_much_as_the_first_run() {
         let profile = [(1, micros(1000)), (16, micros(1200)), (32, micros(1400))];
         let mut latency = Latency::new(32, 0.99, &profile);
         latency.observe(16, micros(1400));
@@ -451,7 +452,7 @@ mod tests {
         latency.observe(1, micros(9000));
         assert!(latency.is_measured());
         near(latency.mean(32), 36_900.0);
-        // The first run had paid for allocations.
+        // The first run included allocations.
         latency.observe(1, micros(4000));
         near(latency.mean(1), 4000.0);
         near(latency.mean(32), 16_400.0);

@@ -1,39 +1,39 @@
-//! What was measured of each size of batches: a moving mean, and the line through all of them.
+//! Measurements of each batch size: a moving mean, and the line through all of them.
 //!
-//! Reads single runs. Knows nothing of sizes that were never run.
+//! Reads single runs, hands on means. Knows nothing of sizes that were never run.
 
-/// How much a new run moves its size's mean, at least.
+/// Minimum weight of a new run in its size's mean.
 const STEP_MIN: f64 = 0.05;
-/// A run longer than this many means counts as this many: one page fault storm must not be believed at once, while
-/// a lasting change still is, within a few runs.
+/// Longer runs count as this many means: a page fault storm must not change the mean at once, while a lasting
+/// change does within a few runs.
 pub(crate) const CLIP: f64 = 3.0;
 
-/// One size of batches.
+/// One batch size.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Point {
-    /// Nanoseconds; 0: not known.
+    /// Nanoseconds; 0: unknown.
     pub(crate) mean: f64,
-    /// Runs that were measured.
+    /// Number of measured runs.
     pub(crate) samples: u64,
-    /// It was in a profile.
+    /// Whether it comes from a profile.
     pub(crate) given: bool,
-    /// The run that it was last seen in.
+    /// The number of the run in which it was last measured.
     pub(crate) seen: u64,
 }
 
 impl Point {
-    /// Whether it says more than one run can.
+    /// Whether it rests on more than one run.
     pub(crate) fn is_firm(&self) -> bool {
         self.given || self.samples != 1
     }
 
-    /// Takes in a run, the `run`th of all.
+    /// Records a run, the `run`th of all.
     pub(crate) fn learn(&mut self, time: f64, run: u64) {
         self.seen = run;
         self.samples += 1;
         if self.samples == 1 || (self.samples == 2 && time < self.mean / 2.0) {
-            // The first run of a size often pays for allocations that no later one does. A profile counts as a
-            // first run that is believed.
+            // The first run of a size often includes allocations that later ones don't. A profile counts as a
+            // reliable first run.
             self.mean = if self.mean > 0.0 && self.samples == 1 { (self.mean + time) / 2.0 } else { time };
             return;
         }
@@ -43,9 +43,9 @@ impl Point {
     }
 }
 
-/// Makes the means of (rows, mean, weight) rise with the rows: neighbours that fall are given their common mean
-/// (isotonic regression by pooling adjacent violators, Ayer et al. 1955). A size that was seldom run and was lucky
-/// would else be taken for the best there is, and planned with.
+/// Makes the means of (rows, mean, weight) rise with the rows: neighbours that fall get their common mean (isotonic
+/// regression by pooling adjacent violators, Ayer et al. 1955). A size that was run rarely, with luck, would
+/// otherwise look like the best and be planned with.
 pub(crate) fn never_falling(known: &mut [(f64, f64, f64)]) {
     // (mean, weight, count) of runs of neighbours, whose means rise.
     let mut pools: Vec<(f64, f64, usize)> = Vec::with_capacity(known.len());
@@ -61,7 +61,7 @@ pub(crate) fn never_falling(known: &mut [(f64, f64, f64)]) {
     known.iter_mut().zip(means).for_each(|(point, mean)| point.1 = mean);
 }
 
-/// Weighted least squares through (rows, mean, weight), never falling; through the origin if there is one point.
+/// Weighted least squares through (rows, mean, weight), never negative; through the origin if there is one point.
 pub(crate) fn slope(known: &[(f64, f64, f64)]) -> f64 {
     if let [(rows, mean, _)] = known {
         return mean / rows;

@@ -1,27 +1,27 @@
-//! How far executions stray from their mean: a quantile sketch of the ratio of the two.
+//! A quantile sketch of the ratio of execution times to their mean.
 //!
-//! Reads ratios, hands back quantiles with an error of under 3 %. Knows nothing of rows or of time.
+//! Reads ratios, hands on quantiles with an error below 3 %. Knows nothing of rows or of time.
 
-/// Bins to an octave.
+/// Bins per octave.
 const PER_OCTAVE: f64 = 24.0;
-/// The ratio 2⁻² is the lowest bin's.
+/// The lowest bin is that of the ratio 2⁻².
 const LOWEST: f64 = -2.0;
-/// Eight octaves: ratios from 1/4 to 64; what lies outside counts at the edge.
+/// Eight octaves: ratios from 1/4 to 64; values outside count at the edges.
 const BINS: usize = 192;
-/// Each ratio weighs this much more than the one before: about five hundred count.
+/// Weight of each ratio relative to the one before: about five hundred count.
 const GROWTH: f64 = 1.002;
 
-/// See the module. Old ratios fade.
+/// See the module. Old ratios decay.
 #[derive(Clone, Debug)]
 pub(crate) struct Spread {
     bins: [f64; BINS],
     total: f64,
-    /// What the next ratio weighs.
+    /// Weight of the next ratio.
     weight: f64,
 }
 
 impl Spread {
-    /// Begins with a guess (mostly 1, rarely 1.4) worth ten ratios, so that the first few do not decide alone.
+    /// Begins with a prior (mostly 1, rarely 1.4) worth ten ratios, so that the first few do not decide alone.
     pub(crate) fn new() -> Self {
         let mut spread = Spread { bins: [0.0; BINS], total: 0.0, weight: 1.0 };
         for (ratio, weight) in [(1.0, 8.0), (1.15, 1.5), (1.4, 0.5)] {
@@ -44,7 +44,7 @@ impl Spread {
         }
     }
 
-    /// The ratio that a share `quantile` of all stays below.
+    /// The ratio that the fraction `quantile` of all ratios is below.
     pub(crate) fn quantile(&self, quantile: f64) -> f64 {
         let wanted = self.total * quantile.clamp(0.0, 1.0);
         let mut seen = 0.0;
@@ -59,7 +59,7 @@ impl Spread {
 }
 
 fn bin(ratio: f64) -> usize {
-    // A ratio of 0 or NaN becomes the lowest bin: `as` saturates.
+    // A ratio of 0 or NaN goes to the lowest bin: `as` saturates.
     let place = (ratio.log2() - LOWEST) * PER_OCTAVE + 0.5;
     (place.max(0.0) as usize).min(BINS - 1)
 }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_that_make_no_sense_count_at_the_edges() {
+    fn invalid_ratios_count_at_the_edges() {
         let mut spread = Spread::new();
         for ratio in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             spread.record(ratio);

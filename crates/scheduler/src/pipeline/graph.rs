@@ -1,20 +1,21 @@
-//! Which step of a pipeline follows which.
+//! The graph of a pipeline's steps.
 //!
-//! Reads the predecessors of each step, hands back orders and longest paths. Knows nothing of what a step is.
+//! Reads the predecessors of each step, hands on a topological order and longest paths. Does not know what a step
+//! is.
 
 use std::fmt;
 
-/// Why steps make no pipeline.
+/// Why steps form no pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GraphFault {
-    /// `step` names a predecessor that there is not.
+    /// `step` names a predecessor that does not exist.
     Unknown {
-        /// Who names it.
+        /// The step.
         step: usize,
-        /// What it names.
+        /// The predecessor.
         predecessor: usize,
     },
-    /// These steps wait for each other, each for one of the others.
+    /// These steps form a cycle.
     Cycle(Vec<usize>),
 }
 
@@ -22,7 +23,7 @@ impl fmt::Display for GraphFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             GraphFault::Unknown { step, predecessor } => {
-                write!(f, "step {step} follows step {predecessor}, which there is not")
+                write!(f, "step {step} follows step {predecessor}, which does not exist")
             }
             GraphFault::Cycle(steps) => write!(f, "steps {steps:?} wait for each other"),
         }
@@ -31,7 +32,7 @@ impl fmt::Display for GraphFault {
 
 impl std::error::Error for GraphFault {}
 
-/// Which step follows which: no cycles.
+/// The steps and their order: no cycles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
     predecessors: Vec<Vec<usize>>,
@@ -43,7 +44,7 @@ impl Graph {
     /// The graph in which each step follows its `predecessors`.
     ///
     /// # Errors
-    /// A predecessor that there is not, or a cycle with its steps.
+    /// A predecessor that does not exist, or the steps of a cycle.
     pub fn new(predecessors: Vec<Vec<usize>>) -> Result<Graph, GraphFault> {
         let count = predecessors.len();
         let mut successors = vec![Vec::new(); count];
@@ -76,7 +77,7 @@ impl Graph {
         Ok(Graph { predecessors, successors, order })
     }
 
-    /// One step after the other.
+    /// One step after another.
     pub fn chain(steps: usize) -> Graph {
         Graph {
             predecessors: (0..steps).map(|step| step.checked_sub(1).into_iter().collect()).collect(),
@@ -87,32 +88,32 @@ impl Graph {
         }
     }
 
-    /// Steps in it.
+    /// Number of steps.
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Whether there is no step.
+    /// Whether there are no steps.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// The steps, each after all that it follows.
+    /// The steps in topological order.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
 
-    /// What a step waits for.
+    /// The direct predecessors of a step.
     pub fn predecessors(&self, step: usize) -> &[usize] {
         &self.predecessors[step]
     }
 
-    /// What waits for a step.
+    /// The direct successors of a step.
     pub fn successors(&self, step: usize) -> &[usize] {
         &self.successors[step]
     }
 
-    /// For each step, the most that `weight` sums to over the steps that lead to it, itself left out.
+    /// For each step, the largest sum of `weight` over a path that leads to it, without itself.
     pub(crate) fn before(&self, weight: impl Fn(usize) -> f64) -> Vec<f64> {
         let mut before = vec![0.0f64; self.len()];
         for step in &self.order {
@@ -122,7 +123,7 @@ impl Graph {
         before
     }
 
-    /// For each step, the most that `weight` sums to over the steps that follow it, itself left out.
+    /// For each step, the largest sum of `weight` over a path that starts at it, without itself.
     pub(crate) fn after(&self, weight: impl Fn(usize) -> f64) -> Vec<f64> {
         let mut after = vec![0.0f64; self.len()];
         for step in self.order.iter().rev() {
@@ -133,7 +134,7 @@ impl Graph {
     }
 }
 
-/// Of the steps that were never free, those that stand on a cycle (not those that only follow one).
+/// Of the steps that were never ready, those on a cycle (not those that only follow one).
 fn on_a_cycle(missing: &[usize], successors: &[Vec<usize>]) -> Vec<usize> {
     let reaches_itself = |start: usize| {
         let (mut seen, mut open) = (vec![false; missing.len()], vec![start]);

@@ -1,7 +1,7 @@
-//! Deadlines of steps: how the one objective of a pipeline becomes a time for each of its queues.
+//! Deadlines of steps: divides a pipeline's objective among its queues.
 //!
-//! Reads the graph of steps and what each step's scheduler estimates now, hands back times. Knows nothing of models,
-//! tensors or of how a step is run. The server and the simulator ask the same functions.
+//! Reads the graph of steps and the present estimates of each step's scheduler, hands on deadlines. Knows nothing
+//! of models, tensors or of how a step runs. The server and the simulator call the same functions.
 
 mod graph;
 mod policy;
@@ -13,63 +13,63 @@ use inferd_types::Time;
 pub use graph::{Graph, GraphFault};
 pub use policy::{Policy, UnknownPolicy};
 
-/// The part of the objective that a newcomer's predicted completion may use up. Estimates know neither who comes next
-/// nor in which order; without room for that, a lasting overload makes nearly everyone late by a little.
-const DOOR_PART: f64 = 0.97;
+/// The fraction of the objective that a new request's predicted completion may take. Estimates know neither later
+/// arrivals nor their order; without room for them, a lasting overload makes nearly every response a little late.
+const ADMISSION_PART: f64 = 0.97;
 
-/// What a step's scheduler expects now of a request that would enter it.
+/// What a step's scheduler expects of a request that enters it now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepEstimate {
-    /// How long a newcomer waits until its batch begins, on average.
+    /// Mean time until its batch begins.
     pub queueing: Duration,
-    /// What the batch that a newcomer joins takes at most, with those who come until it begins.
+    /// Execution time of its batch at the judged quantile, including arrivals until it begins.
     pub joined: Duration,
-    /// What a batch as large as the recent ones takes at most (at the quantile of promises).
+    /// Execution time of a batch of the recent size at the judged quantile.
     pub high: Duration,
-    /// The same on average.
+    /// Its mean execution time.
     pub mean: Duration,
     /// Rows of the recent batches.
     pub rows: u32,
-    /// Rows that wait now.
+    /// Queued rows.
     pub waiting: u32,
-    /// What each further row of a batch adds, on average.
+    /// Mean execution time of each additional row.
     pub per_row: Duration,
-    /// Most rows of a batch.
+    /// Maximum rows per batch.
     pub rows_max: u32,
 }
 
 impl StepEstimate {
-    /// What a batch of one row takes at most.
+    /// Execution time of one row at the judged quantile.
     fn high_alone(&self) -> Duration {
         self.high.saturating_sub(self.high_per_row().saturating_mul(self.rows.saturating_sub(1)))
     }
 
-    /// What each further row adds at most.
+    /// Execution time of each additional row at the judged quantile.
     fn high_per_row(&self) -> Duration {
         let scale = if self.mean.is_zero() { 1.0 } else { self.high.as_secs_f64() / self.mean.as_secs_f64() };
         self.per_row.mul_f64(scale.max(1.0))
     }
 
-    /// What a batch of `rows` takes, or one of the recent size if that is larger.
+    /// Execution time of a batch of `rows`, or of the recent size if that is larger.
     fn high_with(&self, rows: u32) -> Duration {
         let more = rows.min(self.rows_max).saturating_sub(self.rows);
         self.high + self.high_per_row().saturating_mul(more)
     }
 }
 
-/// When each step of a pipeline should be done. One for each pipeline; holds nothing of single requests.
+/// The deadlines of a pipeline's steps. One per pipeline; holds no state of requests.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
     policy: Policy,
     graph: Graph,
     objective: Duration,
-    /// The part of the objective that is over when a step is done, by step: for the policies with shares.
+    /// The fraction of the objective that has passed when a step ends, by step: for policies with fixed shares.
     part: Vec<f64>,
 }
 
 impl Deadlines {
-    /// Deadlines of a pipeline over `graph` with an end-to-end `objective`. `weights`: what each step takes at a
-    /// realistic batch, in any unit; steps that are missing or not above zero count as equal shares of the mean.
+    /// Deadlines of a pipeline over `graph` with an end-to-end `objective`. `weights`: the execution time of each
+    /// step at a realistic batch, in any unit; missing or non-positive ones count as the mean.
     pub fn new(policy: Policy, graph: Graph, objective: Duration, weights: &[f64]) -> Deadlines {
         let known: Vec<f64> =
             weights.iter().copied().filter(|weight| *weight > 0.0 && weight.is_finite()).collect();
@@ -82,7 +82,7 @@ impl Deadlines {
         let (before, after) = (graph.before(weight), graph.after(weight));
         let part = |step: usize| {
             let through = before[step] + weight(step) + after[step];
-            // Nothing is forwarded where shares are equal: each step has its own part from when it is entered.
+            // Equal shares forward no time: each step has its own part from when it is entered.
             let used = if policy == Policy::EqualDivision { 0.0 } else { before[step] };
             (used + weight(step)) / through
         };
@@ -100,10 +100,10 @@ impl Deadlines {
         self.objective
     }
 
-    /// The time by which `step` should be done for a request that came to the pipeline at `arrived` and enters the
-    /// step at `now`. `estimates`: of every step, as its scheduler sees it now.
+    /// The deadline of `step` for a request that arrived at the pipeline at `arrived` and enters the step at `now`.
+    /// `estimates`: the present ones of every step.
     ///
-    /// What steps before it did not use is in it: only the arrival and what is still to come count.
+    /// Time that earlier steps did not use is included: only the arrival and the remaining steps count.
     pub fn due(&self, step: usize, arrived: Time, now: Time, estimates: &[StepEstimate]) -> Time {
         match self.policy {
             Policy::EqualDivision => now + self.objective.mul_f64(self.part[step]),
@@ -116,13 +116,13 @@ impl Deadlines {
         }
     }
 
-    /// What the steps after `step` take, from its end to that of the pipeline, if `left` remains for all.
+    /// The time of the steps after `step`, from its end to that of the pipeline, if `left` remains for all.
     fn rest(&self, step: usize, left: Duration, estimates: &[StepEstimate]) -> Duration {
         let Some(here) = estimates.get(step).filter(|_| !self.graph.successors(step).is_empty()) else {
             return Duration::ZERO;
         };
-        // Whoever waits here together goes on together: the next batches will be as large as the one here, whatever
-        // the recent ones were. But no batch here is larger than one that is still in time at the end.
+        // Requests that wait together here continue together: the next batches will be as large as the one here,
+        // whatever the recent ones were. But no batch here is larger than one that still ends in time.
         let (mut rows, mut most) = (here.rows, here.rows_max.min(here.waiting + 1));
         while rows < most {
             let middle = rows + (most - rows).div_ceil(2);
@@ -135,10 +135,10 @@ impl Deadlines {
         self.after(step, rows, estimates)
     }
 
-    /// The same for batches of `rows`, or of the recent size where that is larger.
+    /// The same for batches of `rows`, or of the recent size if that is larger.
     ///
-    /// What waits at a later step now has mostly run until the request is there: of its queueing no more counts than
-    /// one batch, which is what a busy replica makes a newcomer wait for.
+    /// The present queue of a later step has mostly run when the request gets there: its queueing counts as at most
+    /// one batch, which is how long a busy replica delays a new request.
     fn after(&self, step: usize, rows: u32, estimates: &[StepEstimate]) -> Duration {
         let takes = |step: usize| {
             estimates.get(step).map_or(0.0, |estimate| {
@@ -148,15 +148,15 @@ impl Deadlines {
         Duration::from_secs_f64(self.graph.after(takes)[step])
     }
 
-    /// By how much a request that came at `arrived` is predicted to be late from end to end; `None` where it is in
-    /// time, and where refusing it would help nobody: nothing waits, or the objective can't be met even alone. For
-    /// refusing it at the door. Published systems have none.
+    /// The predicted end-to-end lateness of a request that arrived at `arrived`; `None` if it is in time, or if
+    /// refusing it would help nothing: the queues are empty, or the objective can't be met even alone. For
+    /// admission; published systems have none.
     pub fn lateness(&self, arrived: Time, now: Time, estimates: &[StepEstimate]) -> Option<Duration> {
         let waits = estimates.iter().any(|estimate| !estimate.queueing.is_zero());
         if self.policy != Policy::Slack || !waits {
             return None;
         }
-        let promised = self.objective.mul_f64(DOOR_PART);
+        let promised = self.objective.mul_f64(ADMISSION_PART);
         if self.through(|estimate, _| estimate.high_alone(), estimates) > promised {
             return None;
         }
@@ -164,9 +164,9 @@ impl Deadlines {
         (!late.is_zero()).then_some(late)
     }
 
-    /// How long a request that comes now is predicted to take from end to end.
+    /// The predicted end-to-end time of a request that arrives now.
     ///
-    /// What waits at a later step drains while the request is on its way there.
+    /// The queues of later steps drain while the request is on its way.
     pub fn completion(&self, estimates: &[StepEstimate]) -> Duration {
         let takes = |estimate: &StepEstimate, before: Duration| {
             let own = if before.is_zero() { estimate.joined } else { estimate.high };
@@ -175,7 +175,7 @@ impl Deadlines {
         self.through(takes, estimates)
     }
 
-    /// When the last step ends, if each takes what `takes` says of it and of the time at which it is entered.
+    /// When the last step ends, if each takes `takes` of the step and the time at which it is entered.
     fn through(
         &self,
         takes: impl Fn(&StepEstimate, Duration) -> Duration,
@@ -261,14 +261,14 @@ mod tests {
         assert_eq!(deadlines.completion(&estimates), millis(58 + 40));
         assert_eq!(deadlines.lateness(at(0), at(0), &estimates), Some(millis(1)));
         assert_eq!(deadlines.lateness(at(0), at(4), &estimates), Some(millis(5)));
-        // A small batch to join is sooner done than one of the recent size.
+        // A small batch to join ends sooner than one of the recent size.
         estimates[0].joined = millis(3);
         estimates[3].queueing = Duration::ZERO;
         assert_eq!(deadlines.completion(&estimates), millis(5 + 3 + 20 + 1 + 40));
     }
 
     #[test]
-    fn the_door_refuses_nobody_where_that_would_help_nobody() {
+    fn admission_refuses_nothing_where_that_would_help_no_request() {
         let refuses = |policy, objective, estimates: &[StepEstimate]| {
             let deadlines = Deadlines::new(policy, Graph::chain(2), millis(objective), &[]);
             deadlines.lateness(at(0), at(0), estimates).is_some()
@@ -278,12 +278,12 @@ mod tests {
         assert!(!refuses(Policy::Grandslam, 100, &busy));
         // An objective that can't be met even alone: best effort.
         assert!(!refuses(Policy::Slack, 20, &busy));
-        // Nothing waits: run it, to learn whether the estimates are still right.
+        // The queues are empty: run it, to learn whether the estimates still hold.
         assert!(!refuses(Policy::Slack, 25, &[step(0, 10), step(0, 20)]));
     }
 
     #[test]
-    fn those_who_wait_together_are_expected_together_at_the_next_step() {
+    fn requests_that_wait_together_are_expected_together_at_the_next_step() {
         let deadlines = Deadlines::new(Policy::Slack, Graph::chain(2), millis(400), &[]);
         let mut estimates = [step(0, 10), step(0, 20)];
         estimates[0].waiting = 9;

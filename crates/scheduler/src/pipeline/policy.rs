@@ -1,35 +1,35 @@
-//! The policies by name: ours, and those of published systems to compare it with.
+//! Scheduling policies by name: the default, and those of published systems for comparison.
 //!
-//! Reads names, hands back how batches are formed. Knows nothing of steps and times.
+//! Reads names, hands on batch rules. Knows nothing of steps and times.
 //!
-//! The others: division into equal parts, static weights, TimeTrader (all that remains goes to the step at hand) and
-//! GrandSLAm (Kannan et al., EuroSys 2019).
+//! The others: equal division, static weights, TimeTrader (the step at hand gets all that remains) and GrandSLAm
+//! (Kannan et al., EuroSys 2019).
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::message::BatchRule;
 
-/// How a pipeline's objective is shared among its steps, and how each step forms batches.
+/// How a pipeline's objective is divided among its steps, and how each step forms batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// Each step may take an equal part, one request at a time.
+    /// Each step gets an equal part; batches of one.
     EqualDivision,
-    /// Each step may take its share of the time, and what those before it left; one request at a time.
+    /// Each step gets its share, and what earlier steps left; batches of one.
     StaticWeighted,
-    /// Each step may take all that remains; batches of a fixed size.
+    /// Each step gets all that remains; batches of a fixed size.
     TimetraderFixed(u32),
-    /// Each step may take all that remains; the largest batch that fits it.
+    /// Each step gets all that remains; the largest batch that fits it.
     TimetraderDynamic,
-    /// Shares as in `StaticWeighted`; the largest batch that fits what is left to the first in line.
+    /// Shares as in `StaticWeighted`; the largest batch that fits the time left to its head.
     Grandslam,
-    /// What remains when the steps after it have had what they take now, queueing counted in. The product's own.
+    /// Each step gets what remains after the present time of later steps, including queueing. The default.
     #[default]
     Slack,
 }
 
 impl Policy {
-    /// One of each, with the sizes of fixed batches that are compared.
+    /// One of each, with the fixed batch sizes that are compared.
     pub const ALL: [Policy; 9] = [
         Policy::EqualDivision,
         Policy::StaticWeighted,
@@ -66,7 +66,7 @@ impl fmt::Display for Policy {
     }
 }
 
-/// A name that no policy has.
+/// A name of no policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownPolicy(String);
 

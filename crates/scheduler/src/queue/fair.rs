@@ -1,34 +1,33 @@
-//! One class shared by its tenants: each has a line of its own, ordered by deadline, and the lines take turns by
-//! weight.
+//! Fair queueing of one class: each tenant has a queue ordered by deadline, and the queues take turns by weight.
 //!
-//! Reads items with their tenant, hands them back in the order of service. Knows nothing of deadlines or replicas.
+//! Reads items with their tenant, hands them on in the order of service. Knows nothing of deadlines or replicas.
 //!
 //! Start-time fair queueing (Goyal, Vin and Cheng, "Start-time Fair Queueing: A Scheduling Algorithm for Integrated
-//! Services Packet Switching Networks", SIGCOMM 1996, section 2): a line's first item has the start tag
-//! `max(v, finish tag of the line's last)`, its finish tag lies `rows / weight` after that, the smallest start tag is
-//! served next and the virtual time `v` is that tag. Tags belong to lines, not to items, so that who comes later but
-//! is due earlier runs first inside its line. While there is one line only, no tag is kept at all.
+//! Services Packet Switching Networks", SIGCOMM 1996, section 2): a queue's first item has the start tag `max(v,
+//! finish tag of the queue's last)`, its finish tag is `rows / weight` later, the smallest start tag is served next
+//! and the virtual time `v` is that tag. Tags belong to queues, not to items, so that a later arrival with an
+//! earlier deadline runs first within its queue. With a single queue, no tags are kept.
 
 use std::collections::BTreeSet;
 
 use inferd_types::Tenant;
 
-use crate::queue::line::{Line, ROW, tag};
-use crate::queue::octaves::Octaves;
-use crate::queue::order::{Item, Order};
-use crate::queue::table::IdMap;
-use crate::queue::turns::{Iter, Turns};
+use super::backlogs::Backlogs;
+use super::order::{Item, Order};
+use super::table::IdMap;
+use super::tenant::{ROW, TenantQueue, tag};
+use super::turns::{Iter, Turns};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Fair {
-    /// Tenants appear when they first come.
-    lines: Vec<Line>,
+pub(crate) struct FairQueue {
+    /// In order of first arrival.
+    queues: Vec<TenantQueue>,
     by_tenant: IdMap<u32, u32>,
-    /// (start tag, line) of the lines that are not empty; kept from the second line on.
+    /// (start tag, index) of the queues that are not empty; kept from the second queue on.
     turns: BTreeSet<(u64, u32)>,
-    /// How much waits in them.
-    backlogs: Octaves,
+    /// Their lengths in rows.
+    backlogs: Backlogs,
     /// The virtual time.
     clock: u64,
     /// The greatest finish tag.
@@ -37,163 +36,163 @@ pub(crate) struct Fair {
     len: usize,
 }
 
-/// Whose an item is, and what else counts.
+/// The tenant of an item, and what it adds to the tenant's totals.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Whose {
+pub(crate) struct Charge {
     pub(crate) tenant: Tenant,
     pub(crate) bytes: usize,
-    /// Its rows if it was demoted, else none.
-    pub(crate) late: u32,
+    /// Its rows if it was demoted, else 0.
+    pub(crate) demoted: u32,
 }
 
-/// What a tenant has waiting.
+/// What a tenant has queued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) rows: u64,
     pub(crate) bytes: usize,
 }
 
-impl Fair {
+impl FairQueue {
     /// Rows of all items.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Items in it.
+    /// Number of items.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether more than one tenant was ever seen.
     pub(crate) fn is_shared(&self) -> bool {
-        self.lines.len() > 1
+        self.queues.len() > 1
     }
 
-    /// What `tenant` has waiting.
+    /// What `tenant` has queued.
     pub(crate) fn held_by(&self, tenant: Tenant) -> Held {
-        let line = self.find(tenant).map(|at| &self.lines[at as usize]);
-        line.map_or(Held::default(), |line| Held { rows: line.order.rows(), bytes: line.bytes })
+        let queue = self.find(tenant).map(|at| &self.queues[at as usize]);
+        queue.map_or(Held::default(), |queue| Held { rows: queue.order.rows(), bytes: queue.bytes })
     }
 
-    /// Whoever is served next.
+    /// The item that is served next.
     pub(crate) fn first(&self) -> Option<&Item> {
-        let line = match self.turns.first() {
-            Some((_, line)) => self.lines.get(*line as usize),
-            None => self.lines.first(),
+        let queue = match self.turns.first() {
+            Some((_, queue)) => self.queues.get(*queue as usize),
+            None => self.queues.first(),
         };
-        line.and_then(|line| line.order.first())
+        queue.and_then(|queue| queue.order.first())
     }
 
-    /// All, in the order in which they would be served if nobody came any more.
+    /// All items, in the order in which they would be served without further arrivals.
     pub(crate) fn iter(&self) -> Iter<'_> {
-        match self.lines.as_slice() {
+        match self.queues.as_slice() {
             [] => Iter::None,
-            [line] => Iter::One(line.order.iter()),
-            lines => Iter::Several(Turns::new(lines, &self.turns)),
+            [queue] => Iter::One(queue.order.iter()),
+            queues => Iter::Several(Turns::new(queues, &self.turns)),
         }
     }
 
-    /// Rows that are served before a newcomer of `tenant` with `key`: its own that are due before it, and of the
-    /// others' no more than their shares of that time.
+    /// Rows that are served before a new request of `tenant` with `key`: the tenant's own that are due before it,
+    /// and the other tenants' shares in that time.
     ///
-    /// Its demoted stand behind it, but they will be run: whoever counted on their never running would soon find the
-    /// line full of them.
+    /// The tenant's demoted requests are ordered behind it but will run: admission that ignored them would soon
+    /// find the queue full of them.
     pub(crate) fn rows_before(&self, tenant: Tenant, key: u64) -> u64 {
-        let line = self.find(tenant).map(|at| &self.lines[at as usize]);
-        let (own, late) = line.map_or((0, 0), |line| (line.order.rows_until(key), line.late));
+        let queue = self.find(tenant).map(|at| &self.queues[at as usize]);
+        let (own, demoted) = queue.map_or((0, 0), |queue| (queue.order.rows_until(key), queue.demoted));
         if !self.is_shared() {
-            return own + late;
+            return own + demoted;
         }
-        let start = line.map_or(self.clock, |line| line.start.max(self.clock));
-        let wait = start + tag(own + late, tenant.weight) - self.clock;
-        let mine = line.filter(|line| !line.order.is_empty());
-        own + late + self.backlogs.served(wait, ROW, mine.map(|line| (line.order.rows(), line.tenant.weight)))
+        let start = queue.map_or(self.clock, |queue| queue.start.max(self.clock));
+        let wait = start + tag(own + demoted, tenant.weight) - self.clock;
+        let mine = queue.filter(|queue| !queue.order.is_empty());
+        own + demoted
+            + self.backlogs.served(wait, ROW, mine.map(|queue| (queue.order.rows(), queue.tenant.weight)))
     }
 
-    /// Puts an item in its tenant's line.
-    pub(crate) fn insert(&mut self, whose: Whose, item: Item) {
-        let at = self.line(whose.tenant);
+    /// Inserts an item into its tenant's queue.
+    pub(crate) fn insert(&mut self, charge: Charge, item: Item) {
+        let at = self.queue_of(charge.tenant);
         self.leave(at);
         let clock = self.clock;
-        let line = &mut self.lines[at as usize];
-        if line.order.is_empty() {
-            line.start = line.start.max(clock);
+        let queue = &mut self.queues[at as usize];
+        if queue.order.is_empty() {
+            queue.start = queue.start.max(clock);
         }
-        line.tenant.weight = whose.tenant.weight.clamp(1, 1 << ROW);
-        line.bytes += whose.bytes;
-        line.late += u64::from(whose.late);
+        queue.tenant.weight = charge.tenant.weight.clamp(1, 1 << ROW);
+        queue.bytes += charge.bytes;
+        queue.demoted += u64::from(charge.demoted);
         self.rows += u64::from(item.rows);
         self.len += 1;
-        line.order.insert(item);
+        queue.order.insert(item);
         self.join(at);
     }
 
-    /// Takes an item out; if to be `served`, its tenant's next turn comes after the others'. `false` where it is not
-    /// there.
-    pub(crate) fn take(&mut self, whose: Whose, key: u64, id: u64, served: bool) -> bool {
-        let Some(at) = self.find(whose.tenant) else { return false };
+    /// Removes an item; if `served`, it is charged to its tenant. `false` if it is not there.
+    pub(crate) fn take(&mut self, charge: Charge, key: u64, id: u64, served: bool) -> bool {
+        let Some(at) = self.find(charge.tenant) else { return false };
         self.leave(at);
         let shared = self.is_shared();
-        let line = &mut self.lines[at as usize];
-        let taken = line.order.remove(key, id);
+        let queue = &mut self.queues[at as usize];
+        let taken = queue.order.remove(key, id);
         if let Some(rows) = taken {
-            line.bytes -= whose.bytes;
-            line.late -= u64::from(whose.late);
+            queue.bytes -= charge.bytes;
+            queue.demoted -= u64::from(charge.demoted);
             self.rows -= u64::from(rows);
             self.len -= 1;
             if served && shared {
-                self.clock = self.clock.max(line.start);
-                line.start += tag(u64::from(rows), line.tenant.weight);
-                self.latest = self.latest.max(line.start);
+                self.clock = self.clock.max(queue.start);
+                queue.start += tag(u64::from(rows), queue.tenant.weight);
+                self.latest = self.latest.max(queue.start);
             }
         }
         self.join(at);
         if self.len == 0 {
-            // Who was served much while others had nothing waiting owes nobody anything.
+            // A tenant that was served much while the others' queues were empty is not charged for it.
             self.clock = self.latest;
         }
         taken.is_some()
     }
 
-    /// Takes a line out of the turns, for a change.
+    /// Removes a queue from the turns before it changes.
     fn leave(&mut self, at: u32) {
-        let line = &self.lines[at as usize];
-        if self.lines.len() > 1 && !line.order.is_empty() {
-            self.turns.remove(&(line.start, at));
-            self.backlogs.remove(line.order.rows(), line.tenant.weight);
+        let queue = &self.queues[at as usize];
+        if self.queues.len() > 1 && !queue.order.is_empty() {
+            self.turns.remove(&(queue.start, at));
+            self.backlogs.remove(queue.order.rows(), queue.tenant.weight);
         }
     }
 
     fn join(&mut self, at: u32) {
-        let line = &self.lines[at as usize];
-        if self.lines.len() > 1 && !line.order.is_empty() {
-            self.turns.insert((line.start, at));
-            self.backlogs.add(line.order.rows(), line.tenant.weight);
+        let queue = &self.queues[at as usize];
+        if self.queues.len() > 1 && !queue.order.is_empty() {
+            self.turns.insert((queue.start, at));
+            self.backlogs.add(queue.order.rows(), queue.tenant.weight);
         }
     }
 
     fn find(&self, tenant: Tenant) -> Option<u32> {
-        match self.lines.as_slice() {
+        match self.queues.as_slice() {
             [] => None,
-            [line, ..] if line.tenant.id == tenant.id => Some(0),
+            [queue, ..] if queue.tenant.id == tenant.id => Some(0),
             _ => self.by_tenant.get(&tenant.id).copied(),
         }
     }
 
-    fn line(&mut self, tenant: Tenant) -> u32 {
+    fn queue_of(&mut self, tenant: Tenant) -> u32 {
         if let Some(at) = self.find(tenant) {
             return at;
         }
-        let at = self.lines.len() as u32;
+        let at = self.queues.len() as u32;
         let weight = tenant.weight.clamp(1, 1 << ROW);
-        let line = Line {
+        let queue = TenantQueue {
             tenant: Tenant { weight, ..tenant },
             order: Order::default(),
             start: self.clock,
-            late: 0,
+            demoted: 0,
             bytes: 0,
         };
-        self.lines.push(line);
+        self.queues.push(queue);
         self.by_tenant.insert(tenant.id, at);
         if at == 1 {
             self.join(0);
@@ -212,19 +211,19 @@ mod tests {
         Tenant { id, weight: 1 + id % 4 }
     }
 
-    fn whose(id: u32) -> Whose {
-        Whose { tenant: tenant(id), bytes: 1, late: 0 }
+    fn charge(id: u32) -> Charge {
+        Charge { tenant: tenant(id), bytes: 1, demoted: 0 }
     }
 
     fn item(key: u64, id: u64, rows: u32) -> Item {
         Item { key, id, shape: 0, slot: 0, rows }
     }
 
-    /// Serves whoever is first until nobody is left.
-    fn served(fair: &mut Fair, of: &[(u32, u64, u32)]) -> Vec<u64> {
+    /// Serves the first item until none is left.
+    fn served(fair: &mut FairQueue, of: &[(u32, u64, u32)]) -> Vec<u64> {
         let mut ids = Vec::new();
         while let Some(first) = fair.first().copied() {
-            assert!(fair.take(whose(of[first.id as usize].0), first.key, first.id, true));
+            assert!(fair.take(charge(of[first.id as usize].0), first.key, first.id, true));
             ids.push(first.id);
         }
         ids
@@ -232,39 +231,39 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_order_that_is_foretold_is_the_order_of_service(
+        fn the_predicted_order_is_the_order_of_service(
             of in prop::collection::vec((0u32..6, 0u64..50, 1u32..5), 1..200),
             before in 0usize..40,
         ) {
-            let mut fair = Fair::default();
+            let mut fair = FairQueue::default();
             for (id, (of, key, rows)) in of.iter().enumerate() {
-                fair.insert(whose(*of), item(*key, id as u64, *rows));
+                fair.insert(charge(*of), item(*key, id as u64, *rows));
             }
             for _ in 0..before.min(of.len()) {
                 let first = *fair.first().expect("more are in it");
-                fair.take(whose(of[first.id as usize].0), first.key, first.id, true);
+                fair.take(charge(of[first.id as usize].0), first.key, first.id, true);
             }
             let rows: u32 = fair.iter().map(|item| item.rows).sum();
             prop_assert_eq!(u64::from(rows), fair.rows());
-            let foretold: Vec<_> = fair.iter().map(|item| item.id).collect();
-            prop_assert_eq!(foretold, served(&mut fair, &of));
+            let predicted: Vec<_> = fair.iter().map(|item| item.id).collect();
+            prop_assert_eq!(predicted, served(&mut fair, &of));
             prop_assert_eq!((fair.len(), fair.rows(), fair.held_by(tenant(0))), (0, 0, Held::default()));
         }
 
-        /// Theorem 1 of the paper: between tenants that always have something waiting, what they got by weight
-        /// differs by no more than one request of each.
+        /// Theorem 1 of the paper: service by weight of tenants whose queues are never empty differs by at most one
+        /// request of each.
         #[test]
         fn tenants_that_always_wait_get_their_shares(rows in prop::collection::vec(1u32..9, 400)) {
-            let mut fair = Fair::default();
+            let mut fair = FairQueue::default();
             let of: Vec<_> = rows.iter().enumerate().map(|(id, rows)| (id as u32 % 4, id as u64, *rows)).collect();
             for (id, (of, key, rows)) in of.iter().enumerate() {
-                fair.insert(whose(*of), item(*key, id as u64, *rows));
+                fair.insert(charge(*of), item(*key, id as u64, *rows));
             }
             let mut got = [0.0f64; 4];
             for _ in 0..100 {
                 let first = *fair.first().expect("a quarter is served");
                 let of_whom = of[first.id as usize].0;
-                fair.take(whose(of_whom), first.key, first.id, true);
+                fair.take(charge(of_whom), first.key, first.id, true);
                 got[of_whom as usize] += f64::from(first.rows) / f64::from(tenant(of_whom).weight);
                 for (one, other) in [(0, 1), (1, 2), (2, 3), (3, 0)] {
                     let most = 8.0 / f64::from(tenant(one).weight) + 8.0 / f64::from(tenant(other).weight);
@@ -274,50 +273,50 @@ mod tests {
         }
 
         #[test]
-        fn nobody_is_told_of_fewer_rows_before_it_than_are_served_before_it(
+        fn rows_before_is_never_less_than_the_rows_served_before(
             of in prop::collection::vec((0u32..6, 0u64..50, 1u32..2), 1..200),
-            newcomer in (0u32..7, 0u64..60),
+            new in (0u32..7, 0u64..60),
         ) {
-            let mut fair = Fair::default();
+            let mut fair = FairQueue::default();
             for (id, (of, key, rows)) in of.iter().enumerate() {
-                fair.insert(whose(*of), item(*key, id as u64, *rows));
+                fair.insert(charge(*of), item(*key, id as u64, *rows));
             }
-            let told = fair.rows_before(tenant(newcomer.0), newcomer.1);
-            fair.insert(whose(newcomer.0), item(newcomer.1, of.len() as u64, 1));
+            let before = fair.rows_before(tenant(new.0), new.1);
+            fair.insert(charge(new.0), item(new.1, of.len() as u64, 1));
             let place = fair.iter().position(|item| item.id == of.len() as u64).expect("just put in") as u64;
-            // A turn of each other tenant may come at the same tag.
-            prop_assert!(place <= told + 6, "{place} instead of {told}");
-            prop_assert!(told <= 2 * place + 6, "{place} instead of {told}");
+            // One turn of each other tenant may have the same tag.
+            prop_assert!(place <= before + 6, "{place} instead of {before}");
+            prop_assert!(before <= 2 * place + 6, "{place} instead of {before}");
         }
     }
 
     #[test]
-    fn who_comes_into_a_long_backlog_of_another_is_next() {
-        let mut fair = Fair::default();
-        (0..1000).for_each(|id| fair.insert(whose(0), item(id, id, 1)));
+    fn a_request_behind_the_long_backlog_of_another_tenant_is_next() {
+        let mut fair = FairQueue::default();
+        (0..1000).for_each(|id| fair.insert(charge(0), item(id, id, 1)));
         assert_eq!(fair.rows_before(tenant(4), 5000), 0);
         assert_eq!(fair.rows_before(tenant(0), 5000), 1000);
-        fair.insert(whose(4), item(5000, 1000, 1));
+        fair.insert(charge(4), item(5000, 1000, 1));
         assert!(fair.iter().take(2).any(|item| item.id == 1000));
         assert_eq!(fair.held_by(tenant(4)), Held { rows: 1, bytes: 1 });
     }
 
     #[test]
-    fn a_tenant_owes_nothing_for_what_it_got_while_nobody_else_waited() {
-        let mut fair = Fair::default();
+    fn a_tenant_is_not_charged_for_service_while_the_other_queues_were_empty() {
+        let mut fair = FairQueue::default();
         for id in 0..100 {
-            fair.insert(whose(4), item(id, id, 1));
-            fair.insert(whose(8), item(id, 1000 + id, 1));
+            fair.insert(charge(4), item(id, id, 1));
+            fair.insert(charge(8), item(id, 1000 + id, 1));
             if id > 0 {
-                assert!(fair.take(whose(8), id - 1, 999 + id, true));
+                assert!(fair.take(charge(8), id - 1, 999 + id, true));
             }
         }
         while let Some(first) = fair.first().copied() {
-            fair.take(whose(if first.id < 1000 { 4 } else { 8 }), first.key, first.id, true);
+            fair.take(charge(if first.id < 1000 { 4 } else { 8 }), first.key, first.id, true);
         }
-        fair.insert(whose(8), item(0, 0, 1));
-        fair.insert(whose(4), item(1, 1, 1));
-        fair.insert(whose(8), item(2, 2, 1));
+        fair.insert(charge(8), item(0, 0, 1));
+        fair.insert(charge(4), item(1, 1, 1));
+        fair.insert(charge(8), item(2, 2, 1));
         assert_eq!(fair.iter().map(|item| item.id).take(2).sum::<u64>(), 1);
     }
 }

@@ -1,13 +1,13 @@
-//! What waits: one queue for each priority class, shared by its tenants.
+//! The queue: one per priority class, shared by its tenants.
 //!
-//! Reads entries, hands them back class by class, in the order of service. Knows nothing of replicas or of the latency
-//! model.
+//! Reads entries, hands them on class by class, in the order of service. Knows nothing of replicas or of the
+//! latency model.
 
+pub(crate) mod backlogs;
 pub(crate) mod fair;
-pub(crate) mod line;
-pub(crate) mod octaves;
 pub(crate) mod order;
 pub(crate) mod table;
+pub(crate) mod tenant;
 pub(crate) mod turns;
 
 use std::cmp::Ordering;
@@ -15,29 +15,29 @@ use std::collections::VecDeque;
 
 use inferd_types::Tenant;
 
-use crate::queue::fair::{Fair, Held, Whose};
-use crate::queue::order::Item;
-use crate::queue::table::{Entry, IdMap, Place, Table};
+use self::fair::{Charge, FairQueue, Held};
+use self::order::Item;
+use self::table::{Entry, IdMap, Place, Table};
 
 #[derive(Debug)]
 struct Class {
     priority: u8,
-    fair: Fair,
-    /// (id, slot) in the order of arrival, to find who waits longest. Those who left are dropped when met.
-    elders: VecDeque<(u64, u32)>,
+    fair: FairQueue,
+    /// (id, slot) in the order of arrival, to find the oldest. Entries of requests that left are dropped when met.
+    by_arrival: VecDeque<(u64, u32)>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// Ascending by priority number: the class served first stands first. Classes appear when first used.
+    /// Ascending by priority number: the class served first is first. Created on first use.
     classes: Vec<Class>,
-    /// Rows that wait of each shape.
+    /// Queued rows by shape.
     shapes: IdMap<u64, u64>,
-    /// Rows that wait of each bucket, by its index.
+    /// Queued rows by bucket index.
     sizes: Vec<u64>,
     rows: u64,
-    /// Of these, those that were demoted.
+    /// Rows of demoted requests among them.
     demoted: u64,
     requests: usize,
     bytes: usize,
@@ -48,8 +48,8 @@ impl Queue {
         self.rows
     }
 
-    /// Rows of those that can still be met, as far as is known.
-    pub(crate) fn prompt_rows(&self) -> u64 {
+    /// Rows of requests that were not demoted.
+    pub(crate) fn undemoted_rows(&self) -> u64 {
         self.rows - self.demoted
     }
 
@@ -70,13 +70,12 @@ impl Queue {
         self.shapes.get(&shape).copied().unwrap_or(0)
     }
 
-    /// Rows of each bucket, by its index; those that follow have none.
+    /// Rows by bucket index; further buckets have none.
     pub(crate) fn by_size(&self) -> &[u64] {
         &self.sizes
     }
 
-    /// Rows that are served before a newcomer of this class, tenant and key.
-    ///
+    /// Rows that are served before a new request of this class, tenant and key.
     pub(crate) fn rows_ahead(&self, priority: u8, tenant: Tenant, key: u64) -> u64 {
         let mut rows = 0;
         for class in &self.classes {
@@ -89,7 +88,7 @@ impl Queue {
         rows
     }
 
-    /// Where tenants share the queue: what this one has waiting in this class.
+    /// What the tenant has queued in this class, if tenants share the queue.
     pub(crate) fn held_by(&self, priority: u8, tenant: Tenant) -> Option<Held> {
         let found = self.classes.binary_search_by_key(&priority, |class| class.priority);
         let class = found.ok().map(|at| &self.classes[at]);
@@ -97,28 +96,28 @@ impl Queue {
         shared.then(|| class.map_or(Held::default(), |class| class.fair.held_by(tenant)))
     }
 
-    /// Whether more than one tenant was seen in a class that something waits in.
+    /// Whether a class with queued requests has seen more than one tenant.
     pub(crate) fn is_shared(&self) -> bool {
         self.classes.iter().any(|class| class.fair.len() > 0 && class.fair.is_shared())
     }
 
-    /// The first in line.
+    /// The head.
     pub(crate) fn first(&self) -> Option<Item> {
         self.classes.iter().find_map(|class| class.fair.first().copied())
     }
 
-    /// All in line.
+    /// All items, in the order of service.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Item> {
         self.classes.iter().flat_map(|class| class.fair.iter())
     }
 
-    /// Puts a request in line, at the place that its class, tenant and key give it.
+    /// Inserts a request at the place that its class, tenant and key determine.
     pub(crate) fn insert(&mut self, slot: u32, entry: &Entry) {
         let at = self.class(entry.class);
         let class = &mut self.classes[at];
         let item = Item { key: entry.key, id: entry.id.0, shape: entry.shape, slot, rows: entry.rows };
         class.fair.insert(entry.into(), item);
-        // The first class can't rise; whoever is in it when a better one appears is listed then.
+        // The first class can't rise; its requests are listed once a better class appears.
         if at > 0 {
             class.remember(entry.id.0, slot);
         }
@@ -133,12 +132,12 @@ impl Queue {
         *self.shapes.entry(entry.shape).or_insert(0) += u64::from(entry.rows);
     }
 
-    /// Takes a request out of the line without its having been served.
+    /// Removes a request that was not served.
     pub(crate) fn remove(&mut self, entry: &Entry) {
         self.take(entry, false);
     }
 
-    /// Takes a request out of the line to be served.
+    /// Removes a request that is served.
     pub(crate) fn serve(&mut self, entry: &Entry) {
         self.take(entry, true);
     }
@@ -147,7 +146,7 @@ impl Queue {
         let at = self.class(entry.class);
         let class = &mut self.classes[at];
         let found = class.fair.take(entry.into(), entry.key, entry.id.0, served);
-        debug_assert!(found, "a queued request is in the line of its tenant");
+        debug_assert!(found, "a queued request is in its tenant's queue");
         self.rows -= u64::from(entry.rows);
         self.demoted -= if entry.demoted { u64::from(entry.rows) } else { 0 };
         self.sizes[usize::from(entry.size)] -= u64::from(entry.rows);
@@ -161,11 +160,11 @@ impl Queue {
         }
     }
 
-    /// Of each class but the first, the request that waits longest, and the class above it.
-    pub(crate) fn elders(&mut self, table: &Table, mut visit: impl FnMut(u32, u8)) {
+    /// For each class but the first, visits its oldest request and the class above it.
+    pub(crate) fn visit_oldest(&mut self, table: &Table, mut visit: impl FnMut(u32, u8)) {
         for at in 1..self.classes.len() {
             let above = self.classes[at - 1].priority;
-            if let Some(slot) = self.classes[at].eldest(table) {
+            if let Some(slot) = self.classes[at].oldest(table) {
                 visit(slot, above);
             }
         }
@@ -177,7 +176,7 @@ impl Queue {
             Err(at) => {
                 self.classes.insert(at, Class::new(priority));
                 if at == 0 && self.classes.len() > 1 {
-                    self.classes[1].list_elders();
+                    self.classes[1].list_by_arrival();
                 }
                 at
             }
@@ -185,43 +184,43 @@ impl Queue {
     }
 }
 
-impl From<&Entry> for Whose {
-    fn from(entry: &Entry) -> Whose {
-        let late = if entry.demoted { entry.rows } else { 0 };
-        Whose { tenant: entry.tenant, bytes: entry.bytes, late }
+impl From<&Entry> for Charge {
+    fn from(entry: &Entry) -> Charge {
+        let demoted = if entry.demoted { entry.rows } else { 0 };
+        Charge { tenant: entry.tenant, bytes: entry.bytes, demoted }
     }
 }
 
 impl Class {
     fn new(priority: u8) -> Class {
-        Class { priority, fair: Fair::default(), elders: VecDeque::new() }
+        Class { priority, fair: FairQueue::default(), by_arrival: VecDeque::new() }
     }
 
-    fn list_elders(&mut self) {
-        let mut elders: Vec<_> = self.fair.iter().map(|item| (item.id, item.slot)).collect();
-        elders.sort_unstable();
-        self.elders = elders.into();
+    fn list_by_arrival(&mut self) {
+        let mut by_arrival: Vec<_> = self.fair.iter().map(|item| (item.id, item.slot)).collect();
+        by_arrival.sort_unstable();
+        self.by_arrival = by_arrival.into();
     }
 
     fn remember(&mut self, id: u64, slot: u32) {
-        if self.elders.len() > 64 + 4 * self.fair.len() {
-            self.list_elders();
-        } else if self.elders.front().is_some_and(|front| id < front.0) {
-            self.elders.push_front((id, slot));
+        if self.by_arrival.len() > 64 + 4 * self.fair.len() {
+            self.list_by_arrival();
+        } else if self.by_arrival.front().is_some_and(|front| id < front.0) {
+            self.by_arrival.push_front((id, slot));
         } else {
-            self.elders.push_back((id, slot));
+            self.by_arrival.push_back((id, slot));
         }
     }
 
-    fn eldest(&mut self, table: &Table) -> Option<u32> {
-        while let Some((id, slot)) = self.elders.front().copied() {
+    fn oldest(&mut self, table: &Table) -> Option<u32> {
+        while let Some((id, slot)) = self.by_arrival.front().copied() {
             let here = table.find(inferd_types::RequestId(id)).is_some_and(|found| {
                 found == slot && table[slot].class == self.priority && table[slot].place == Place::Queued
             });
             if here {
                 return Some(slot);
             }
-            self.elders.pop_front();
+            self.by_arrival.pop_front();
         }
         None
     }

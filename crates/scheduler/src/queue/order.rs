@@ -1,31 +1,31 @@
-//! A sorted queue that also knows how many rows stand before any place in it.
+//! A sorted queue that also knows how many rows are before any place in it.
 //!
-//! Reads items with a key, hands them back in the order of (key, id). Knows nothing of deadlines or classes.
+//! Reads items with a key, hands them on in the order of (key, id). Knows nothing of deadlines or classes.
 //!
 //! Two levels: a list of chunks of at most [`CHUNK`] items, each with the sum of its rows. Appending at the end and
-//! taking from the front, which is nearly all that happens, touch one chunk; anywhere else costs a binary search
-//! and a short move. A balanced tree was the alternative: more steps and more cache misses for the same answers.
+//! taking from the front, by far the most frequent operations, touch one chunk; anywhere else costs a binary search
+//! and a short move. A balanced tree was the alternative: more steps and more cache misses.
 
 use std::collections::{VecDeque, vec_deque};
 use std::iter::Flatten;
 
-/// Most items of a chunk: a move within it stays in the first-level cache.
+/// Maximum items per chunk: a move within it stays in the first-level cache.
 const CHUNK: usize = 128;
-/// Emptied chunks that are kept for reuse: few, since each tenant of each class has an order.
+/// Emptied chunks kept for reuse: few, since each tenant of each class has an order.
 const SPARE: usize = 2;
 
-/// One queued request, as much as ordering and batch forming need of it.
+/// What ordering and batch forming need of a queued request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
     /// Smallest first.
     pub(crate) key: u64,
     /// Breaks ties.
     pub(crate) id: u64,
-    /// What it may share a batch with.
+    /// Which requests it may share a batch with.
     pub(crate) shape: u64,
-    /// Where the rest of the request is.
+    /// The slot of its entry in the table.
     pub(crate) slot: u32,
-    /// How much it counts.
+    /// Its rows.
     pub(crate) rows: u32,
 }
 
@@ -42,7 +42,7 @@ pub(crate) type Iter<'a> = Flatten<vec_deque::Iter<'a, VecDeque<Item>>>;
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     chunks: VecDeque<VecDeque<Item>>,
-    /// Rows of each chunk; apart from the chunks so that summing reads little memory.
+    /// Rows of each chunk; separate from the chunks so that summing reads little memory.
     sums: VecDeque<u64>,
     spare: Vec<VecDeque<Item>>,
     rows: u64,
@@ -50,7 +50,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// Whether there is none.
+    /// Whether it has no items.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -60,12 +60,12 @@ impl Order {
         self.rows
     }
 
-    /// The smallest.
+    /// The smallest item.
     pub(crate) fn first(&self) -> Option<&Item> {
         self.chunks.front().and_then(VecDeque::front)
     }
 
-    /// All, smallest first.
+    /// All items, smallest first.
     pub(crate) fn iter(&self) -> Iter<'_> {
         self.chunks.iter().flatten()
     }
@@ -76,7 +76,7 @@ impl Order {
         if at == self.chunks.len() {
             return self.rows;
         }
-        // From the nearer end.
+        // Sums from the nearer end.
         let whole: u64 = if at <= self.sums.len() / 2 {
             self.sums.range(..at).sum()
         } else {
@@ -87,7 +87,7 @@ impl Order {
         whole + part.range(..within).map(|item| u64::from(item.rows)).sum::<u64>()
     }
 
-    /// Puts an item in its place. (key, id) must not be in it yet.
+    /// Inserts an item in order. (key, id) must be new.
     pub(crate) fn insert(&mut self, item: Item) {
         self.rows += u64::from(item.rows);
         self.len += 1;
@@ -114,7 +114,7 @@ impl Order {
         }
     }
 
-    /// Takes an item out and hands back its rows; `None` where it is not there.
+    /// Removes an item and returns its rows; `None` if it is not there.
     pub(crate) fn remove(&mut self, key: u64, id: u64) -> Option<u32> {
         let rank = (key, id);
         let at = if self.first().is_some_and(|first| first.rank() == rank) { 0 } else { self.chunk_of(rank) };

@@ -1,6 +1,6 @@
-//! Every request that is held, by its id.
+//! All held requests, by id.
 //!
-//! Reads ids, hands out small dense slots that the other parts store instead of ids. Knows nothing of order.
+//! Reads ids, hands on small dense slots that other modules store instead of ids. Knows nothing of order.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -19,22 +19,22 @@ pub(crate) enum Place {
     Away,
 }
 
-/// What is known of one request.
+/// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) id: RequestId,
     pub(crate) arrived: Time,
-    /// What it is held to: arrival plus objective, or what the step of a pipeline may use; [`Time::MAX`] without one.
+    /// Its soft deadline: arrival plus objective, or the deadline of a pipeline's step; [`Time::MAX`] without one.
     pub(crate) promised: Time,
-    /// The same, as long as it steers anything: [`Time::MAX`] where it can't be met, or once it is demoted.
+    /// The same while it has an effect: [`Time::MAX`] if it can't be met, or once it is demoted.
     pub(crate) soft: Time,
-    /// The caller's limit; [`Time::MAX`] without one.
+    /// The caller's hard deadline; [`Time::MAX`] without one.
     pub(crate) timeout: Time,
-    /// Its place in the order of its class.
+    /// Its order within its class.
     pub(crate) key: u64,
     pub(crate) tenant: Tenant,
     pub(crate) shape: u64,
-    /// Its bucket's index.
+    /// Its bucket index.
     pub(crate) size: u8,
     pub(crate) rows: u32,
     pub(crate) bytes: usize,
@@ -43,16 +43,17 @@ pub(crate) struct Entry {
     /// How many classes it has risen by ageing.
     pub(crate) risen: u32,
     pub(crate) place: Place,
-    /// It was sent back behind all that can still be met.
+    /// Whether it was demoted behind all that can still meet their objective.
     pub(crate) demoted: bool,
-    /// It runs in a batch of its own, because a batch that held it could not be staged.
+    /// Whether it runs in a batch of its own, because a batch with it could not be staged.
     pub(crate) alone: bool,
-    /// Admitted against the latency model's advice, to learn whether the model is still right.
+    /// Whether it was admitted although its timeout looks too short, to learn whether the latency model still
+    /// holds.
     pub(crate) probe: bool,
 }
 
 impl Entry {
-    /// The first moment at which it is late in either sense.
+    /// The earlier of its deadlines.
     pub(crate) fn limit(&self) -> Time {
         self.soft.min(self.timeout)
     }
@@ -95,12 +96,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Requests that are held.
+    /// Number of held requests.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// The slot of a request that is held.
+    /// The slot of a held request.
     pub(crate) fn find(&self, id: RequestId) -> Option<u32> {
         self.slots.get(&id.0).copied()
     }
@@ -122,7 +123,7 @@ impl Table {
         slot
     }
 
-    /// Lets a request go. Its slot may belong to another from now on.
+    /// Releases a request. Its slot may be reused.
     pub(crate) fn release(&mut self, slot: u32) {
         let id = self.entries[slot as usize].id.0;
         if self.slots.remove(&id).is_some() {

@@ -1,53 +1,52 @@
-//! How a replica does beside the others: how much slower it is, and whether it is left out for a while (outlier
-//! detection as Envoy does it, by failures in a row, and by a pace far behind that of the rest).
+//! A replica's health relative to the others: its pace, and whether it is ejected (Envoy's outlier detection, by
+//! consecutive failures and by pace).
 //!
-//! Reads how runs ended and what they took relative to what was expected, hands back paces and who is out. Stages
-//! nothing.
+//! Reads results and relative durations of runs, hands on pace and ejection. Stages nothing.
 //!
-//! The latency model is that of the replica in the middle; a replica's pace is relative to it. Without this, a few slow
-//! replicas would show as a wide spread of all, and batches would be planned small for everyone.
+//! The latency model is that of the median replica; a replica's pace is relative to it. Otherwise a few slow
+//! replicas would show as a wide spread of all, and all batches would be planned small.
 
 use std::time::Duration;
 
 use inferd_types::Time;
 
-/// Failed runs in a row that put a replica out, if hardly any of another's fail: what fails everywhere is the requests'
-/// fault or the model's, and whoever sends bad requests must not be able to put replicas out.
+/// Consecutive failures that eject a replica, if another hardly fails: failures everywhere are the requests' fault
+/// or the model's, and clients that send bad requests must not be able to eject replicas.
 pub(crate) const FAILURES: u32 = 5;
-/// How much one run moves the share of those that fail.
+/// Weight of one run in the failure rate.
 const FAILING_STEP: f64 = 0.1;
-/// A pace nearer to what is usual than this, or its inverse, is chance.
+/// A pace between this and its inverse is taken for chance.
 const NOTABLE: f64 = 1.25;
-/// Runs before a pace is believed.
+/// Runs before a pace is used.
 pub(crate) const RUNS: u32 = 8;
-/// Runs that a replica is given to show that it is well again.
+/// Runs that a readmitted replica has to prove itself.
 const TRIAL: u32 = 2;
-/// How much one run moves the pace.
+/// Weight of one run in the pace.
 const STEP: f64 = 0.15;
-/// One run counts as at most so many times the usual: a stall is no slow replica.
+/// A run counts as at most this many times the usual: a stall is no slow replica.
 const STALL: f64 = 4.0;
-/// How long a replica is out the first time. The second time it is twice as long, and so on.
-const OUT: Duration = Duration::from_secs(5);
-const OUT_MAX: Duration = Duration::from_secs(60);
-/// Who was well for so long begins anew.
-const FORGIVEN: Duration = Duration::from_secs(60);
+/// Duration of the first ejection. It doubles each time.
+const EJECTION: Duration = Duration::from_secs(5);
+const EJECTION_MAX: Duration = Duration::from_secs(60);
+/// Time without an ejection after which the duration starts over.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Health {
-    /// Moving mean of what runs took, relative to what the latency model expected.
+    /// Moving mean of execution times relative to the latency model's.
     pub(crate) mean: f64,
-    /// The same, relative to that of the replica in the middle; exactly 1 where it may be chance.
+    /// The same, relative to the median replica; exactly 1 if it may be chance.
     pace: f64,
     pub(crate) runs: u32,
-    /// In a row.
+    /// Consecutive failures.
     pub(crate) failures: u32,
-    /// The share of runs that failed lately.
+    /// Moving average of the failure rate.
     pub(crate) failing: f64,
     ejections: u32,
-    /// Until when it is left out.
-    pub(crate) out: Option<Time>,
-    back: Time,
+    /// When the ejection ends.
+    pub(crate) ejected_until: Option<Time>,
+    readmitted: Time,
 }
 
 impl Default for Health {
@@ -59,29 +58,29 @@ impl Default for Health {
             failures: 0,
             failing: 0.0,
             ejections: 0,
-            out: None,
-            back: Time::ZERO,
+            ejected_until: None,
+            readmitted: Time::ZERO,
         }
     }
 }
 
 impl Health {
-    pub(crate) fn is_out(&self) -> bool {
-        self.out.is_some()
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.ejected_until.is_some()
     }
 
-    /// How many times as long as the replica in the middle it takes.
+    /// Its execution time relative to the median replica.
     pub(crate) fn pace(&self) -> f64 {
         self.pace
     }
 
-    pub(crate) fn compare(&mut self, middle: f64) {
-        let pace = self.mean / middle;
+    pub(crate) fn compare(&mut self, median: f64) {
+        let pace = self.mean / median;
         let chance = self.runs < RUNS || (1.0 / NOTABLE..NOTABLE).contains(&pace);
         self.pace = if chance { 1.0 } else { pace };
     }
 
-    /// A run went well and took `relative` times what was expected of it.
+    /// Records a successful run of `relative` times the expected duration.
     pub(crate) fn ran(&mut self, relative: f64) {
         self.failures = 0;
         self.failing *= 1.0 - FAILING_STEP;
@@ -97,17 +96,17 @@ impl Health {
     }
 
     pub(crate) fn eject(&mut self, now: Time) {
-        if now.since(self.back) > FORGIVEN {
+        if now.since(self.readmitted) > FORGIVEN_AFTER {
             self.ejections = 0;
         }
         self.ejections += 1;
-        self.out = Some(now + (OUT * self.ejections).min(OUT_MAX));
+        self.ejected_until = Some(now + (EJECTION * self.ejections).min(EJECTION_MAX));
     }
 
-    /// It is given work again, on trial: one failure or a few slow runs put it out again.
+    /// Readmits it on trial: one failure or a few slow runs eject it again.
     pub(crate) fn readmit(&mut self, now: Time) {
-        self.out = None;
-        self.back = now;
+        self.ejected_until = None;
+        self.readmitted = now;
         self.runs = RUNS - TRIAL;
         self.failures = FAILURES - 1;
     }

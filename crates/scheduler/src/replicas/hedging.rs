@@ -1,30 +1,30 @@
-//! Copies of batches that take too long where they run: on another replica that has nothing to do, whoever is done
-//! first answers (Dean and Barroso, "The tail at scale", 2013).
+//! Hedging: runs a copy of a slow batch on an idle replica; the first result counts (Dean and Barroso, "The tail at
+//! scale", 2013).
 //!
-//! Reads the replicas and the latency model, stages copies. Copies are paid for from a bucket of tokens that batches
-//! fill, so that they stay a share of all batches whatever happens.
+//! Reads the replicas and the latency model, hands on copies to run. Copies cost tokens that batches earn, so that
+//! they stay a bounded fraction of all batches.
 
 use std::time::Duration;
 
 use inferd_types::{BatchId, ReplicaId, Time};
 
+use super::Batch;
 use crate::message::{Action, Hedging};
 use crate::queue::table::Place;
-use crate::replicas::Batch;
 use crate::scheduler::Scheduler;
 
-/// Most copies that can be paid for at once.
+/// Maximum number of saved tokens.
 const TOKENS_MAX: f64 = 4.0;
 
 impl Scheduler {
-    /// A batch was handed out: so much of a copy is earned.
-    pub(crate) fn earn(&mut self) {
+    /// Earns a batch's fraction of a token.
+    pub(crate) fn earn_tokens(&mut self) {
         if let Some(hedging) = self.config.hedging {
             self.tokens = (self.tokens + hedging.budget).min(TOKENS_MAX);
         }
     }
 
-    /// Copies what takes too long, while replicas are idle and nothing waits. `Some`: when the next may be due.
+    /// Hedges slow batches while replicas are idle and the queue is empty. `Some`: when the next may be due.
     pub(crate) fn hedge(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<Time> {
         let hedging = self.config.hedging?;
         while self.tokens >= 1.0 {
@@ -38,8 +38,8 @@ impl Scheduler {
         None
     }
 
-    /// The batch without a copy that is overdue first, and since when. One that its replica has not even taken by
-    /// then counts: the replica may have stopped.
+    /// The batch without a copy that is overdue first, and since when. A batch that its replica did not even take
+    /// counts: the replica may have stopped.
     fn next_overdue(&self, hedging: Hedging) -> Option<(usize, Time)> {
         let running = self.replicas.iter().enumerate().filter_map(|(at, replica)| {
             let first = replica.first.as_ref()?;
@@ -77,17 +77,17 @@ impl Scheduler {
         actions.push(Action::Hedge { replica, batch, of, requests });
     }
 
-    /// The other of a pair, where it still runs; they are no pair from now on.
-    fn part(&mut self, batch: &mut Batch) -> Option<(ReplicaId, &mut Batch)> {
+    /// The other batch of a pair, if it still runs; dissolves the pair.
+    fn unpair(&mut self, batch: &mut Batch) -> Option<(ReplicaId, &mut Batch)> {
         let (replica, id) = batch.twin.take()?;
         let other = self.replica_mut(replica)?.batch_mut(id)?;
         other.twin = None;
         Some((replica, other))
     }
 
-    /// A batch was answered: its copy is for nobody, and need not run if it has not begun.
-    pub(crate) fn settle_twin(&mut self, batch: &mut Batch, actions: &mut Vec<Action>) {
-        if let Some((replica, other)) = self.part(batch) {
+    /// Cancels the copy of an answered batch: it has no requests left, and is withdrawn if it has not begun.
+    pub(crate) fn cancel_twin(&mut self, batch: &mut Batch, actions: &mut Vec<Action>) {
+        if let Some((replica, other)) = self.unpair(batch) {
             other.requests.clear();
             if other.is_open() {
                 other.withdrawing = true;
@@ -96,9 +96,9 @@ impl Scheduler {
         }
     }
 
-    /// A batch will not be answered: where a copy of it still runs, its requests are that one's.
-    pub(crate) fn leave_to_twin(&mut self, batch: &mut Batch) {
-        let Some((replica, other)) = self.part(batch) else { return };
+    /// Hands the requests of a failed batch to its copy, if that still runs.
+    pub(crate) fn hand_to_twin(&mut self, batch: &mut Batch) {
+        let Some((replica, other)) = self.unpair(batch) else { return };
         let home = Place::Batch(replica, other.id);
         for slot in batch.requests.drain(..) {
             self.table[slot].place = home;

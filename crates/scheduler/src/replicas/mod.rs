@@ -1,6 +1,6 @@
-//! The replicas: which batches each holds and when it is likely to be free.
+//! The replicas: the batches of each and when it is expected to be free.
 //!
-//! Reads what was staged, taken and finished. Knows nothing of the queue.
+//! Reads what was staged, taken and finished, hands on expected times. Knows nothing of the queue.
 
 pub(crate) mod ejection;
 pub(crate) mod health;
@@ -11,37 +11,37 @@ use std::time::Duration;
 
 use inferd_types::{BatchId, ReplicaId, Time};
 
+use self::health::Health;
 use crate::latency::sizes::Sizes;
 use crate::message::Room;
-use crate::replicas::health::Health;
 
-/// A batch that a replica holds.
+/// A batch on a replica.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) id: BatchId,
-    /// Slots in the table of those whose callers still wait.
+    /// Table slots of the requests that were not cancelled.
     pub(crate) requests: Vec<u32>,
-    /// Rows and bytes that were staged; those of cancelled requests stay in.
+    /// Staged rows and bytes, including cancelled requests.
     pub(crate) rows: u32,
     pub(crate) bytes: usize,
     pub(crate) shape: u64,
-    /// Its bucket's index.
+    /// Its bucket index.
     pub(crate) size: u8,
-    /// The earliest time at which one of its requests that could be met is late.
+    /// The earliest deadline of a request that could still be met.
     pub(crate) limit: Time,
-    /// Most rows that it may grow to.
+    /// Maximum rows that it may grow to.
     pub(crate) cap: u32,
-    /// When it began to run, as far as that is known.
+    /// When it began to run, as far as known.
     pub(crate) started: Time,
-    /// The replica said that it took it.
+    /// Whether the replica took it.
     pub(crate) taken: bool,
-    /// Nothing more may be appended.
+    /// Whether nothing more may be appended.
     pub(crate) closed: bool,
-    /// It was asked for back.
+    /// Whether its withdrawal was requested.
     pub(crate) withdrawing: bool,
-    /// When the batch before it was seen to end, if it was staged by then.
+    /// When the batch before it ended, if it was staged by then.
     pub(crate) followed: Option<Time>,
-    /// The batch that it is a copy of, or that is a copy of it.
+    /// The batch that it is a copy of, or its copy.
     pub(crate) twin: Option<(ReplicaId, BatchId)>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Replica {
     pub(crate) room: Room,
     /// Executing, or about to be taken by an idle replica.
     pub(crate) first: Option<Batch>,
-    /// Staged behind `first`, open to newcomers.
+    /// Staged behind `first`, open to more requests.
     pub(crate) second: Option<Batch>,
     pub(crate) health: Health,
 }
@@ -63,28 +63,28 @@ impl Replica {
         Replica { id, draining: false, room, first: None, second: None, health: Health::default() }
     }
 
-    /// Whether it is given nothing at the moment.
-    pub(crate) fn is_out(&self) -> bool {
-        self.draining || self.health.is_out()
+    /// Whether it gets no work now.
+    pub(crate) fn is_excluded(&self) -> bool {
+        self.draining || self.health.is_ejected()
     }
 
     /// Whether a batch that is staged now runs at once.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.is_out() && self.first.is_none()
+        !self.is_excluded() && self.first.is_none()
     }
 
     /// Whether a second batch may be staged.
     pub(crate) fn has_room_behind(&self) -> bool {
-        !self.is_out() && self.room.batches > 1 && self.first.is_some() && self.second.is_none()
+        !self.is_excluded() && self.room.batches > 1 && self.first.is_some() && self.second.is_none()
     }
 
-    /// The second batch, if newcomers may join it.
+    /// The second batch, if requests may join it.
     pub(crate) fn open_batch(&self) -> Option<&Batch> {
         let open = |batch: &&Batch| batch.is_open() && !batch.closed;
-        self.second.as_ref().filter(|_| !self.is_out() && self.room.appends).filter(open)
+        self.second.as_ref().filter(|_| !self.is_excluded() && self.room.appends).filter(open)
     }
 
-    /// When a batch behind what executes is likely to begin: after a pause.
+    /// When a batch behind the running one is expected to begin, including the pause.
     pub(crate) fn next_starts(&self, now: Time, sizes: &Sizes) -> Time {
         match &self.first {
             None => now,
@@ -92,8 +92,8 @@ impl Replica {
         }
     }
 
-    /// The predicted end of `first`, which executes: now where it is overdue by no more than chance explains, else as long from
-    /// now as it has run already. What stands behind a stalled run would else wait for it, beside replicas that are
+    /// The predicted end of the running batch `first`: now if it is overdue within the usual spread, else as long
+    /// from now as it has run already. Otherwise requests would wait behind a stalled run while other replicas are
     /// idle.
     fn ends(&self, first: &Batch, now: Time, sizes: &Sizes) -> Time {
         let after = |nanos: f64| Time::from_nanos(first.started.as_nanos().saturating_add(nanos as u64));
@@ -105,21 +105,21 @@ impl Replica {
         if now <= longest { now } else { now + now.since(first.started) }
     }
 
-    /// When what it executes began, and how long it is expected to take; `None` where that is not known.
+    /// When the running batch began, and its expected duration; `None` if unknown.
     pub(crate) fn running(&self, sizes: &Sizes) -> Option<(Time, Duration)> {
         let first = self.first.as_ref().filter(|first| first.taken)?;
         let nanos = self.takes(first, sizes);
         (nanos > 0.0).then(|| (first.started, Duration::from_nanos(nanos as u64)))
     }
 
-    /// When a batch behind all that it holds is likely to begin.
+    /// When a batch behind all that it holds is expected to begin.
     pub(crate) fn free_at(&self, now: Time, sizes: &Sizes) -> Time {
         let next = self.next_starts(now, sizes);
         let Some(second) = &self.second else { return next };
         next + Duration::from_nanos(self.takes(second, sizes) as u64) + sizes.pause()
     }
 
-    /// What `batch` takes here on average, in nanoseconds; 0 while nothing is known.
+    /// Mean execution time of `batch` on this replica, in nanoseconds; 0 while unknown.
     fn takes(&self, batch: &Batch, sizes: &Sizes) -> f64 {
         batch.mean(sizes) * self.health.pace()
     }
@@ -128,7 +128,7 @@ impl Replica {
         [self.first.as_mut(), self.second.as_mut()].into_iter().flatten().find(|batch| batch.id == id)
     }
 
-    /// Takes a batch out of its slot; what was staged behind it is next, and the replica takes it at once.
+    /// Removes a batch from its slot; the batch staged behind it is next, and the replica takes it at once.
     pub(crate) fn take_out(&mut self, now: Time, id: BatchId) -> Option<Batch> {
         if self.second.as_ref().is_some_and(|batch| batch.id == id) {
             return self.second.take();
@@ -146,12 +146,12 @@ impl Replica {
 }
 
 impl Batch {
-    /// What it takes on average, in nanoseconds; 0 while nothing is known.
+    /// Mean execution time in nanoseconds; 0 while unknown.
     fn mean(&self, sizes: &Sizes) -> f64 {
         sizes.of(self.size).latency.mean(self.rows).unwrap_or(0.0)
     }
 
-    /// Whether the replica has not taken it and nobody asked for it back.
+    /// Whether the replica has not taken it and its withdrawal was not requested.
     pub(crate) fn is_open(&self) -> bool {
         !self.taken && !self.withdrawing
     }

@@ -1,18 +1,18 @@
-//! Which of the replicas that could is given a batch.
+//! Chooses the replica of a batch.
 //!
-//! Reads when each is likely to be done, hands back one. Forms no batch.
+//! Reads when each is expected to finish, hands on one. Forms no batch.
 
 use inferd_types::Time;
 
-use crate::replicas::Replica;
+use super::Replica;
 use crate::scheduler::Scheduler;
 
-/// From so many replicas on, the better of two drawn at random is taken instead of the best of all: nearly as good,
-/// and a replica that looks free but is not draws no crowd (Mitzenmacher, "The power of two choices", 2001).
+/// From this many replicas on, the better of two random ones is taken instead of the best: nearly as good, and a
+/// replica that looks free but is not attracts no crowd (Mitzenmacher, "The power of two choices", 2001).
 const MANY: usize = 8;
 
 impl Scheduler {
-    /// Who runs the next batch at once, if anyone can.
+    /// The replica that runs the next batch at once, if any can.
     pub(crate) fn idle_replica(&mut self, now: Time) -> Option<usize> {
         if self.idle_replicas() == 0 {
             return None;
@@ -20,7 +20,7 @@ impl Scheduler {
         self.route(now, Replica::is_idle)
     }
 
-    /// Of those that `fits`, whoever would be done first.
+    /// Of the replicas for which `fits` is true, the one that is free first.
     pub(crate) fn route(&mut self, now: Time, fits: impl Fn(&Replica) -> bool) -> Option<usize> {
         let count = self.replicas.len();
         if count >= MANY {
@@ -41,7 +41,7 @@ impl Scheduler {
             .map(|best| best.1)
     }
 
-    /// A number below `end` (SplitMix64).
+    /// A random number below `end` (SplitMix64).
     fn draw(&mut self, end: usize) -> usize {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.random;

@@ -1,6 +1,6 @@
-//! What goes wrong: replicas that die, drain or turn slow, callers that go, clocks that jump.
+//! Injects faults: replicas that die, drain or become slow, cancellations, clock jumps.
 //!
-//! Reads the scenario's rates; each fault plans the next of its kind while requests come. Checks nothing.
+//! Reads the scenario's rates; each fault schedules the next of its kind while requests arrive. Checks nothing.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ impl World {
             (faults.losses, Happening::Lose),
             (faults.cancellations, Happening::Cancel),
             (faults.drains, Happening::Drain),
-            (faults.batching, Happening::Batching),
+            (faults.batching_changes, Happening::ToggleBatching),
             (faults.jumps, Happening::Jump),
-            (faults.moods, Happening::Mood),
+            (faults.speed_changes, Happening::ChangeSpeed),
         ];
         firsts.into_iter().for_each(|(mean, happening)| self.plan(mean, happening));
     }
@@ -33,19 +33,19 @@ impl World {
         }
     }
 
-    /// Any replica there is.
+    /// Any present replica.
     fn any_replica(&mut self) -> Option<ReplicaId> {
         let count = self.replicas.len();
         let at = self.scenario.random.below(count.max(1) as u64) as usize;
         self.replicas.keys().nth(at).copied()
     }
 
-    /// Ends a replica; the innocent come back at once, the suspects later but for one; a new replica starts.
+    /// Ends a replica; innocent requests return at once, all suspects but one later; a new replica starts.
     pub(crate) fn lose(&mut self) {
         self.plan(self.scenario.faults.losses, Happening::Lose);
         let Some(id) = self.any_replica() else { return };
         let lost = self.replicas.remove(&id).expect("just found");
-        self.told.push_back(Event::ReplicaLost(id));
+        self.reports.push_back(Event::ReplicaLost(id));
         let (mut innocent, mut suspects) = (Vec::new(), Vec::new());
         for batch in lost.slots.into_iter().chain(lost.done) {
             for request in batch.requests {
@@ -55,24 +55,24 @@ impl World {
                 }
             }
         }
-        self.told.push_back(Event::Returned { requests: innocent });
+        self.reports.push_back(Event::Returned { requests: innocent });
         if let Some(condemned) = suspects.pop() {
             self.ledger.end(self.now(), condemned, Fate::Failed);
             self.call_again(condemned);
-            self.told.push_back(Event::Removed(condemned));
+            self.reports.push_back(Event::Removed(condemned));
         }
         let later = Duration::from_micros(self.scenario.random.below(5000));
         self.after(later, Happening::GiveBack(suspects));
         self.after(Duration::from_millis(3), Happening::Start);
     }
 
-    /// Those whose callers still wait may run again.
+    /// Returns requests that were not cancelled.
     pub(crate) fn give_back(&mut self, mut requests: Vec<RequestId>) {
         requests.retain(|request| self.ledger.get(*request).fate == Fate::Away);
-        self.told.push_back(Event::Returned { requests });
+        self.reports.push_back(Event::Returned { requests });
     }
 
-    /// The caller of a recent request goes.
+    /// Cancels a recent request.
     pub(crate) fn cancel(&mut self) {
         self.plan(self.scenario.faults.cancellations, Happening::Cancel);
         let back = 1 + self.scenario.random.below(64);
@@ -82,23 +82,23 @@ impl World {
             self.ledger.end(self.now(), request, Fate::Cancelled);
             self.call_again(request);
         }
-        // Of those who have ended it changes nothing.
-        self.told.push_back(Event::Cancelled(request));
+        // For requests that have ended it has no effect.
+        self.reports.push_back(Event::Cancelled(request));
     }
 
-    /// A replica takes nothing new for a while.
+    /// Drains a replica for a while.
     pub(crate) fn drain(&mut self) {
         self.plan(self.scenario.faults.drains, Happening::Drain);
         let Some(id) = self.any_replica() else { return };
         self.replicas.get_mut(&id).expect("just found").draining = true;
-        self.told.push_back(Event::DrainReplica(id));
+        self.reports.push_back(Event::DrainReplica(id));
         let pause = self.scenario.between * (1 + self.scenario.random.below(500)) as u32;
         self.after(pause, Happening::Ready(id));
     }
 
-    /// Requests share runs no more, or again.
-    pub(crate) fn change_batching(&mut self) {
-        self.plan(self.scenario.faults.batching, Happening::Batching);
+    /// Turns batching of several requests off, or on again.
+    pub(crate) fn toggle_batching(&mut self) {
+        self.plan(self.scenario.faults.batching_changes, Happening::ToggleBatching);
         if self.scenario.config.batched {
             let mut actions = Vec::new();
             let batching = !self.scheduler.is_batching();
@@ -107,15 +107,15 @@ impl World {
         }
     }
 
-    /// It takes work again, if it has not been lost meanwhile.
+    /// Ends a drain, unless the replica was lost meanwhile.
     pub(crate) fn ready(&mut self, id: ReplicaId) {
         if let Some(replica) = self.replicas.get_mut(&id) {
             replica.draining = false;
-            self.told.push_back(Event::ReplicaReady(id, Room::default()));
+            self.reports.push_back(Event::ReplicaReady(id, Room::default()));
         }
     }
 
-    /// The machine was stopped: time has passed and nothing has happened.
+    /// Suspends the machine: time passes and nothing happens.
     pub(crate) fn jump(&mut self) {
         self.plan(self.scenario.faults.jumps, Happening::Jump);
         let stopped =
@@ -123,9 +123,9 @@ impl World {
         self.agenda.now = self.now() + stopped;
     }
 
-    /// A replica turns slow, or is its old self again.
-    pub(crate) fn change_mood(&mut self) {
-        self.plan(self.scenario.faults.moods, Happening::Mood);
+    /// Slows a replica down, or restores its speed.
+    pub(crate) fn change_speed(&mut self) {
+        self.plan(self.scenario.faults.speed_changes, Happening::ChangeSpeed);
         let Some(id) = self.any_replica() else { return };
         let slow = 2.0 + 18.0 * self.scenario.random.unit();
         let replica = self.replicas.get_mut(&id).expect("just found");

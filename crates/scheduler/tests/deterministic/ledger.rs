@@ -1,9 +1,9 @@
-//! Every request and what became of it, and the rules that hold at each step.
+//! Every request and its state, and the rules that hold at each step.
 //!
-//! Reads what the world does and what the scheduler asks for; fails where a rule is broken. Decides nothing.
+//! Reads the world's events and the scheduler's actions; fails where a rule is broken. Decides nothing.
 //!
-//! The order inside a class, tenant and shape is by deadline. The one exception is whoever the scheduler has sent back
-//! behind those that can still be met: it counts them, so as many may be passed over as it says, and not one more.
+//! The order within a class, tenant and shape is by deadline. The one exception are demoted requests: the scheduler
+//! counts them, so as many may be passed over as it says, and not one more.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -11,25 +11,25 @@ use std::time::Duration;
 use inferd_scheduler::{Arrival, Config, Refusal, Scheduler};
 use inferd_types::{BatchId, Due, ReplicaId, RequestId, Time};
 
-/// A batch, by the replica that holds it.
+/// A batch and its replica.
 pub(crate) type Home = (ReplicaId, BatchId);
 
 /// A request that waited this long may have risen to a better class.
 const AGEING: Duration = Duration::from_secs(1);
-/// As if due then are those without a deadline.
+/// The deadline by which requests without one are ordered.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Who waits longer than this while so many queues full were handed out before it starves.
+/// A request starves if it waits longer than this while so many full queues were served.
 const STARVING: Duration = Duration::from_secs(20);
 const STARVING_QUEUES: u64 = 64;
 
-/// Where a request is.
+/// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Not told to the scheduler yet.
+    /// Not sent to the scheduler yet.
     New,
     Queued,
     Held,
-    /// In a batch of a lost replica, until it is given back.
+    /// In a batch of a lost replica, until it is returned.
     Away,
     Done,
     Failed,
@@ -43,28 +43,28 @@ pub(crate) struct Known {
     pub(crate) arrival: Arrival,
     at: Time,
     pub(crate) fate: Fate,
-    /// The batch that it is in, and the copy of that batch.
+    /// Its batch, and the copy of that batch.
     pub(crate) home: Option<Home>,
     pub(crate) copy: Option<Home>,
-    /// It has to run in a batch of its own.
+    /// Whether it must run in a batch of its own.
     pub(crate) alone: bool,
     pub(crate) caller: Option<u64>,
-    /// It came to an empty queue, and may be there to try whether the model is as slow as it was.
+    /// Whether it arrived at an empty queue, and may be a probe of the latency model.
     first: bool,
-    /// It was passed over, so it must have been sent back.
+    /// Whether it was passed over, so that it must have been demoted.
     passed: bool,
-    /// Rows handed out before it came.
+    /// Rows handed out before it arrived.
     served: u64,
 }
 
-type Line = (u8, u32, u64);
+type QueueKey = (u8, u32, u64);
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Ledger {
     known: Vec<Known>,
-    /// Those in the queue whose place can be known from outside: by class, tenant and shape, (deadline, id).
-    lines: HashMap<Line, BTreeSet<(u64, u64)>>,
+    /// Queued requests whose place is known from outside: by class, tenant and shape, (deadline, id).
+    queues: HashMap<QueueKey, BTreeSet<(u64, u64)>>,
     objective: bool,
     most_rows: u64,
     queued: usize,
@@ -107,7 +107,7 @@ impl Ledger {
         requests.iter().map(|request| self.get(*request).arrival.rows.max(1)).sum()
     }
 
-    /// Whether its caller waits and the scheduler knows of it.
+    /// Whether it was not cancelled and the scheduler knows of it.
     pub(crate) fn waits(&self, request: RequestId) -> bool {
         matches!(self.get(request).fate, Fate::Queued | Fate::Held | Fate::Away)
     }
@@ -128,7 +128,7 @@ impl Ledger {
         });
     }
 
-    /// Those of `requests` that were not refused are in the queue now; the queue is not above its limit for them.
+    /// Queues those of `requests` that were not refused; the queue must not exceed its limit.
     pub(crate) fn admitted(&mut self, requests: &[RequestId]) {
         let before = self.rows;
         for request in requests {
@@ -141,19 +141,20 @@ impl Ledger {
 
     pub(crate) fn enqueue(&mut self, request: RequestId) {
         self.leave(request);
-        let line = self.line(request);
+        let place = self.place_of(request);
         let known = self.get_mut(request);
         (known.fate, known.home, known.copy) = (Fate::Queued, None, None);
         let (rows, bytes) = (u64::from(known.arrival.rows.max(1)), known.arrival.bytes);
         self.queued += 1;
         self.rows += rows;
         self.bytes += bytes;
-        if let Some((line, place)) = line {
-            self.lines.entry(line).or_default().insert(place);
+        if let Some((queue, place)) = place {
+            self.queues.entry(queue).or_default().insert(place);
         }
     }
 
-    /// A batch is handed out, or added to: they were queued, and nobody before them in their line is left there.
+    /// A batch is staged or appended to: its requests were queued, and none before them in their queue is left
+    /// there.
     pub(crate) fn hand_out(&mut self, now: Time, requests: &[RequestId], home: Home) {
         assert!(!requests.is_empty());
         for request in requests {
@@ -180,14 +181,14 @@ impl Ledger {
         }
     }
 
-    /// Marks those in the line of `chosen` that are due before it.
+    /// Marks queued requests before `chosen` as passed over.
     fn pass_over(&mut self, now: Time, chosen: RequestId) {
-        let Some((line, place)) = self.line(chosen) else { return };
+        let Some((queue, place)) = self.place_of(chosen) else { return };
         let known = self.get(chosen);
         if known.arrival.priority.0 > 0 && now.since(known.at) >= AGEING {
             return;
         }
-        let Some(waiting) = self.lines.get_mut(&line) else { return };
+        let Some(waiting) = self.queues.get_mut(&queue) else { return };
         while let Some(first) = waiting.first().copied().filter(|first| first.0 < place.0) {
             waiting.remove(&first);
             self.known[first.1 as usize].passed = true;
@@ -195,8 +196,8 @@ impl Ledger {
         }
     }
 
-    /// Its line and its place there; `None` where only the scheduler can know.
-    fn line(&self, request: RequestId) -> Option<(Line, (u64, u64))> {
+    /// Its queue and its place there; `None` if only the scheduler can know.
+    fn place_of(&self, request: RequestId) -> Option<(QueueKey, (u64, u64))> {
         let known = self.get(request);
         let arrival = &known.arrival;
         let due = match arrival.due {
@@ -209,8 +210,8 @@ impl Ledger {
         }
         let limit = due.min(arrival.timeout.unwrap_or(Time::MAX));
         let key = if limit == Time::MAX { known.at + PATIENCE } else { limit };
-        let line = (arrival.priority.0, arrival.tenant.id, arrival.shape.0);
-        Some((line, (key.as_nanos(), arrival.request.0)))
+        let queue = (arrival.priority.0, arrival.tenant.id, arrival.shape.0);
+        Some((queue, (key.as_nanos(), arrival.request.0)))
     }
 
     /// Whether `request` was held by this batch and by no copy that still runs.
@@ -237,7 +238,7 @@ impl Ledger {
         (known.fate, known.home, known.copy) = (Fate::Away, None, None);
     }
 
-    /// The scheduler answers it: it was queued, or stood at the door.
+    /// The scheduler answers it: it was queued, or at admission.
     pub(crate) fn refuse(&mut self, now: Time, request: RequestId, reason: Refusal) {
         let known = self.get(request);
         if reason == Refusal::TimedOut {
@@ -247,7 +248,7 @@ impl Ledger {
             assert_eq!(known.fate, Fate::Queued, "{request} was answered");
             assert!(self.objective && known.arrival.due == Due::Objective, "{request} has no objective");
         } else {
-            assert_eq!(known.fate, Fate::New, "{request} was refused ({reason:?}) after the door");
+            assert_eq!(known.fate, Fate::New, "{request} was refused ({reason:?}) after admission");
         }
         self.end(now, request, Fate::Refused);
     }
@@ -262,19 +263,19 @@ impl Ledger {
         }
     }
 
-    /// Takes it off the counts of where it is.
+    /// Removes it from the counts of its present state.
     fn leave(&mut self, request: RequestId) {
         let known = self.get(request);
         match known.fate {
             Fate::New => {}
             Fate::Queued => {
                 let (rows, bytes) = (u64::from(known.arrival.rows.max(1)), known.arrival.bytes);
-                let line = self.line(request);
+                let place = self.place_of(request);
                 self.queued -= 1;
                 self.rows -= rows;
                 self.bytes -= bytes;
-                if let Some((line, place)) = line {
-                    self.lines.get_mut(&line).expect("it stood there").remove(&place);
+                if let Some((queue, place)) = place {
+                    self.queues.get_mut(&queue).expect("it is queued").remove(&place);
                 }
             }
             Fate::Held | Fate::Away => self.held -= 1,
@@ -284,16 +285,20 @@ impl Ledger {
         }
     }
 
-    /// What the scheduler counts is what there is.
+    /// The scheduler's counts match the ledger's.
     pub(crate) fn check(&self, scheduler: &Scheduler, ready: usize) {
         let seen = scheduler.snapshot();
         let counted = (seen.queue_requests, seen.queue_rows as u64, seen.queue_bytes, seen.handed_out);
-        assert_eq!(counted, (self.queued, self.rows, self.bytes, self.held), "counted, and there");
+        assert_eq!(
+            counted,
+            (self.queued, self.rows, self.bytes, self.held),
+            "the scheduler's counts, and the ledger's"
+        );
         assert_eq!(seen.replicas_ready, ready);
         assert!(self.passed <= seen.demoted, "{} were passed over, {} demoted", self.passed, seen.demoted);
     }
 
-    /// Every request has an end, and the scheduler holds nothing.
+    /// Every request has ended, and the scheduler holds nothing.
     pub(crate) fn check_rest(&self, scheduler: &Scheduler, ready: usize) {
         self.check(scheduler, ready);
         for known in &self.known {

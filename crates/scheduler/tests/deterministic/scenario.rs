@@ -1,6 +1,6 @@
-//! What a seed stands for: a model, its limits, its load and what goes wrong.
+//! A seed's scenario: a model, its limits, its load and its faults.
 //!
-//! Reads a seed, hands back a life. Runs nothing.
+//! Reads a seed, hands on a scenario. Runs nothing.
 
 use std::time::Duration;
 
@@ -8,36 +8,36 @@ use inferd_scheduler::{Arrival, BatchRule, Config, Hedging, Objective, ShapeKey,
 use inferd_testkit::Random;
 use inferd_types::{Due, Priority, RequestId, Tenant, Time};
 
-/// Requests of one life: enough to learn and to be overloaded for long, few enough that many lives differ.
+/// Requests per run: enough to learn and for a long overload, few enough that many different runs fit a test.
 pub(crate) const REQUESTS: u64 = 20_000;
 
 /// See the module.
 pub(crate) struct Scenario {
     pub(crate) config: Config,
     pub(crate) replicas: u32,
-    /// Execution time: a fixed part and one for each row.
+    /// Execution time: a fixed part and one per row.
     pub(crate) fixed: Duration,
     pub(crate) each: Duration,
-    /// Open-loop arrivals: the mean time between them, and how likely one brings a crowd.
+    /// Open-loop arrivals: the mean time between them, and the probability of a burst.
     pub(crate) between: Duration,
     pub(crate) crowds: f64,
-    /// Callers that send their next request when they have their answer.
+    /// Closed-loop callers.
     pub(crate) callers: u64,
     pub(crate) faults: Faults,
     kinds: Kinds,
     pub(crate) random: Random,
 }
 
-/// What goes wrong. Times are means, none if zero; shares are of all there are.
+/// Faults. Times are means between two, none if zero; the rest are fractions.
 pub(crate) struct Faults {
     pub(crate) losses: Duration,
     pub(crate) cancellations: Duration,
     pub(crate) drains: Duration,
-    /// Whether requests share runs changes.
-    pub(crate) batching: Duration,
+    /// Batching of several requests is turned off or on.
+    pub(crate) batching_changes: Duration,
     pub(crate) jumps: Duration,
-    /// A replica becomes slow, or its old self again.
-    pub(crate) moods: Duration,
+    /// A replica becomes slow, or as fast as before.
+    pub(crate) speed_changes: Duration,
     pub(crate) append_fails: f64,
     pub(crate) stage_fails: f64,
     pub(crate) run_fails: f64,
@@ -45,7 +45,7 @@ pub(crate) struct Faults {
     pub(crate) stalls: f64,
 }
 
-/// How requests differ.
+/// The variety of requests.
 struct Kinds {
     shapes: u64,
     tenants: u64,
@@ -53,14 +53,14 @@ struct Kinds {
     rows: u64,
     in_parts: f64,
     timeouts: f64,
-    /// A time that is neither plenty nor too little for a request.
+    /// A deadline that is neither generous nor too short for a request.
     span: Duration,
 }
 
 impl Scenario {
-    /// The life that `seed` stands for.
+    /// The scenario of `seed`.
     pub(crate) fn of(seed: u64) -> Scenario {
-        // A few steps, since near seeds begin alike.
+        // A few steps, since close seeds begin alike.
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         for _ in 0..8 {
             random.next();
@@ -104,7 +104,7 @@ impl Scenario {
         }
     }
 
-    /// A request that comes at `now`.
+    /// A request that arrives at `now`.
     pub(crate) fn arrival(&mut self, now: Time, request: RequestId) -> Arrival {
         let (kinds, random) = (&self.kinds, &mut self.random);
         let shape = random.below(kinds.shapes);
@@ -169,15 +169,15 @@ fn faults(random: &mut Random, between: Duration) -> Faults {
         if often(random, 0.5) { between * requests } else { Duration::ZERO }
     };
     let (losses, cancellations, drains) = (every(400), every(10), every(900));
-    let (jumps, moods, batching) = (every(4000), every(1000), every(3000));
+    let (jumps, speed_changes, batching_changes) = (every(4000), every(1000), every(3000));
     let mut share = |most: f64| if often(random, 0.4) { most * random.unit() } else { 0.0 };
     Faults {
         losses,
         cancellations,
         drains,
-        batching,
+        batching_changes,
         jumps,
-        moods,
+        speed_changes,
         append_fails: share(0.4),
         stage_fails: share(0.02),
         run_fails: share(0.1),
@@ -189,7 +189,7 @@ pub(crate) fn often(random: &mut Random, share: f64) -> bool {
     random.unit() < share
 }
 
-/// Between `least` and `most`, each order of magnitude as likely.
+/// Between `least` and `most`, log-uniform.
 pub(crate) fn log_uniform(random: &mut Random, least: Duration, most: Duration) -> Duration {
     least.mul_f64((most.as_secs_f64() / least.as_secs_f64()).powf(random.unit()))
 }

@@ -1,7 +1,7 @@
-//! The machine around the scheduler, in virtual time: replicas, callers, doorbells.
+//! The environment of the scheduler in virtual time: replicas, callers, doorbells.
 //!
-//! Reads a scenario; tells the scheduler what happens, as a dispatcher would, late and in batches of events where the
-//! clock has jumped. Breaks nothing by itself: that is `faults`.
+//! Reads a scenario; reports events to the scheduler as a dispatcher would, late and several at once after a clock
+//! jump. Injects no faults itself: that is `faults`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use inferd_types::{BatchId, ReplicaId, RequestId, Time};
 use crate::ledger::{Fate, Home, Ledger};
 use crate::scenario::{REQUESTS, Scenario, often};
 
-/// From a batch being ready to the replica running it, and from its end to the dispatcher knowing.
+/// From a ready batch to its run, and from its end to the dispatcher's knowledge of it.
 pub(crate) const DOORBELL: Duration = Duration::from_micros(30);
-/// The longest that work may wait beside an idle replica, for callers that are about to return.
+/// Maximum time that work may wait while a replica is idle, for returning callers.
 const LINGER_MAX: Duration = Duration::from_millis(1);
-/// Moments between two looks at what the scheduler counts.
+/// Steps between two checks of the scheduler's counts.
 const LOOK_EVERY: u64 = 64;
-/// A life of [`REQUESTS`] is over long before.
+/// Far more steps than a run of [`REQUESTS`] takes.
 const MOMENTS_MAX: u64 = 5_000_000;
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) enum Happening {
     Arrive { caller: Option<u64> },
     Take(ReplicaId),
     End(ReplicaId, BatchId, Duration),
-    Tell(Event),
+    Report(Event),
     Wake(u64),
     Start,
     GiveBack(Vec<RequestId>),
@@ -35,9 +35,9 @@ pub(crate) enum Happening {
     Lose,
     Cancel,
     Drain,
-    Batching,
+    ToggleBatching,
     Jump,
-    Mood,
+    ChangeSpeed,
 }
 
 /// See the module.
@@ -48,7 +48,7 @@ pub(crate) struct World {
     pub(crate) agenda: Agenda<Happening>,
     pub(crate) replicas: BTreeMap<ReplicaId, VirtualReplica>,
     /// What the scheduler is told once the actions at hand are carried out.
-    pub(crate) told: VecDeque<Event>,
+    pub(crate) reports: VecDeque<Event>,
     /// When this round of decisions wants to be woken.
     pub(crate) wake: Option<Time>,
     pub(crate) batches: u64,
@@ -64,7 +64,7 @@ impl World {
             ledger: Ledger::new(&scenario.config),
             agenda: Agenda::default(),
             replicas: BTreeMap::new(),
-            told: VecDeque::new(),
+            reports: VecDeque::new(),
             wake: None,
             batches: 0,
             copies: 0,
@@ -81,7 +81,7 @@ impl World {
         world
     }
 
-    /// Runs until nothing happens any more; arrivals and faults end with the last request.
+    /// Runs until nothing is scheduled; arrivals and faults end with the last request.
     pub(crate) fn run(&mut self) {
         let mut moments = 0u64;
         // Where the clock has jumped, what was due meanwhile happens now.
@@ -114,12 +114,12 @@ impl World {
         self.agenda.after(wait, happening);
     }
 
-    /// Whether requests and faults still come.
+    /// Whether requests and faults still arrive.
     pub(crate) fn running(&self) -> bool {
         (self.ledger.len() as u64) < REQUESTS
     }
 
-    /// Asks for decisions until they lead to nothing that the scheduler must be told.
+    /// Decides until no decision leads to an event at once.
     fn decide(&mut self) {
         loop {
             let mut actions = Vec::new();
@@ -127,9 +127,9 @@ impl World {
             self.wake = None;
             self.scheduler.decide(self.now(), &mut actions);
             let refused = |action: &Action| matches!(action, Action::Answer { .. });
-            assert!(self.ledger.queued() > 0 || !actions.iter().any(refused), "nobody waits to be answered");
+            assert!(self.ledger.queued() > 0 || !actions.iter().any(refused), "a refusal of nothing");
             self.carry_out(actions);
-            if self.told.is_empty() {
+            if self.reports.is_empty() {
                 break;
             }
             self.settle();
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// No replica stands idle beside work, but for the moment in which callers return.
+    /// No replica is idle while work is queued, except while a batch lingers.
     fn check_work_conserved(&self) {
         let busy = self.replicas.values().filter(|replica| replica.is_busy()).count();
         let idle = self.replicas.values().filter(|replica| !replica.is_busy() && !replica.draining).count();
@@ -155,10 +155,10 @@ impl World {
         assert!(soon, "{} wait beside an idle replica until {:?}", self.ledger.queued(), self.wake);
     }
 
-    /// Tells the scheduler what carrying out its actions led to. What comes back is queued from then on, not before:
-    /// the actions at hand were decided without it.
+    /// Reports the consequences of the carried out actions. What returns is queued from then on, not before: the
+    /// present actions were decided without it.
     fn settle(&mut self) {
-        while let Some(event) = self.told.pop_front() {
+        while let Some(event) = self.reports.pop_front() {
             if let Event::Returned { requests } | Event::Withdrawn { requests, .. } = &event {
                 requests.iter().for_each(|request| self.ledger.enqueue(*request));
             }
@@ -173,7 +173,7 @@ impl World {
             Happening::Arrive { caller } => self.arrive(caller),
             Happening::Take(replica) => self.take(replica),
             Happening::End(replica, batch, execution) => self.end(replica, batch, execution),
-            Happening::Tell(event) => self.tell(event),
+            Happening::Report(event) => self.report(event),
             Happening::Wake(_) => {}
             Happening::Start => self.start(),
             Happening::GiveBack(requests) => self.give_back(requests),
@@ -181,9 +181,9 @@ impl World {
             Happening::Lose => self.lose(),
             Happening::Cancel => self.cancel(),
             Happening::Drain => self.drain(),
-            Happening::Batching => self.change_batching(),
+            Happening::ToggleBatching => self.toggle_batching(),
             Happening::Jump => self.jump(),
-            Happening::Mood => self.change_mood(),
+            Happening::ChangeSpeed => self.change_speed(),
         }
     }
 
@@ -191,7 +191,7 @@ impl World {
         let id = ReplicaId(self.next_replica);
         self.next_replica += 1;
         self.replicas.insert(id, VirtualReplica::default());
-        self.told.push_back(Event::ReplicaReady(id, Room::default()));
+        self.reports.push_back(Event::ReplicaReady(id, Room::default()));
     }
 
     fn arrive(&mut self, caller: Option<u64>) {
@@ -232,14 +232,14 @@ impl World {
         let random = &mut self.scenario.random;
         let crowd = if often(random, crowds) { random.below(100) } else { 0 };
         let next = random.exponential(self.scenario.between) + Duration::from_nanos(1);
-        // One of a crowd goes on as this one would have; the others end with themselves.
+        // One request of a burst schedules the next, the others don't.
         for one in 0..crowd {
             self.after(next, Happening::Arrive { caller: Some(u64::MAX - one) });
         }
         self.after(next, Happening::Arrive { caller: None });
     }
 
-    /// The idle worker takes what is staged first.
+    /// The idle worker takes the batch that is staged first.
     pub(crate) fn take(&mut self, id: ReplicaId) {
         let Some(replica) = self.replicas.get_mut(&id) else { return };
         let slowness = replica.slowness;
@@ -251,7 +251,7 @@ impl World {
         let strays = 0.7 + 0.6 * random.unit() * random.unit();
         let execution = (fixed + each * rows).mul_f64(slowness * stalled * strays);
         self.after(execution, Happening::End(id, batch, execution));
-        self.after(DOORBELL, Happening::Tell(Event::Taken { replica: id, batch }));
+        self.after(DOORBELL, Happening::Report(Event::Taken { replica: id, batch }));
     }
 
     fn end(&mut self, id: ReplicaId, batch: BatchId, execution: Duration) {
@@ -259,11 +259,11 @@ impl World {
         let Some(replica) = self.replicas.get_mut(&id) else { return };
         replica.end(batch);
         self.take(id);
-        self.after(DOORBELL, Happening::Tell(Event::Finished { replica: id, batch, execution, ok }));
+        self.after(DOORBELL, Happening::Report(Event::Finished { replica: id, batch, execution, ok }));
     }
 
-    /// Hands an event on, unless its replica has been lost meanwhile.
-    fn tell(&mut self, event: Event) {
+    /// Reports an event, unless its replica was lost meanwhile.
+    fn report(&mut self, event: Event) {
         match &event {
             Event::Finished { replica, batch, ok, .. } => {
                 let Some(place) = self.replicas.get_mut(replica) else { return };
@@ -276,10 +276,10 @@ impl World {
             }
             _ => {}
         }
-        self.told.push_back(event);
+        self.reports.push_back(event);
     }
 
-    /// Answers those who are still held by this batch; of two copies, the first that goes well finds them.
+    /// Answers the requests that are still held by this batch; of two copies, the first that succeeds finds them.
     fn answer(&mut self, requests: &[RequestId], home: Home, ok: bool) {
         for request in requests {
             let known = self.ledger.get(*request);
@@ -291,7 +291,7 @@ impl World {
         }
     }
 
-    /// A caller that has its answer soon sends its next request.
+    /// A closed-loop caller sends its next request soon after its response.
     pub(crate) fn call_again(&mut self, request: RequestId) {
         let callers = self.scenario.callers;
         if let Some(caller) = self.ledger.get(request).caller.filter(|caller| *caller < callers) {

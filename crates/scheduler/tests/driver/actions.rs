@@ -1,4 +1,4 @@
-//! Carries out what the scheduler asks for, and checks that it may be asked.
+//! Carries out the scheduler's actions, and checks that they are allowed.
 
 use inferd_scheduler::{Action, Event};
 use inferd_types::{BatchId, ReplicaId, RequestId};
@@ -82,9 +82,9 @@ impl World {
             Some(mut requests) => {
                 requests.retain(|request| self.requests[request.0 as usize].fate == Fate::Staged(id, batch));
                 requests.iter().for_each(|request| self.requests[request.0 as usize].fate = Fate::Queued);
-                self.tell(Event::Withdrawn { replica: id, batch, requests });
+                self.send(Event::Withdrawn { replica: id, batch, requests });
             }
-            None => self.told(Event::Taken { replica: id, batch }),
+            None => self.report(Event::Taken { replica: id, batch }),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes wrong: replicas that are lost, callers that go.
+//! Injects faults: lost replicas, cancellations.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use inferd_types::RequestId;
 use super::{Fate, Happening, World};
 
 impl World {
-    /// Ends a replica; the innocent and (after a while) the suspects come back, a new one starts.
+    /// Ends a replica; the innocent and (after a while) the suspects return, a new one starts.
     pub(super) fn lose(&mut self) {
         if !self.running() {
             return;
@@ -17,7 +17,7 @@ impl World {
         if !ids.is_empty() {
             let id = ids[self.random.below(ids.len() as u64) as usize];
             let lost = self.replicas.remove(&id).expect("just listed");
-            self.tell(Event::ReplicaLost(id));
+            self.send(Event::ReplicaLost(id));
             let (mut innocent, mut suspects) = (Vec::new(), Vec::new());
             for batch in lost.slots.into_iter().chain(lost.done) {
                 for request in batch.requests {
@@ -32,7 +32,7 @@ impl World {
             // One suspect is condemned, the others may run again.
             if let Some(condemned) = suspects.pop() {
                 self.requests[condemned.0 as usize].fate = Fate::Done(self.now());
-                self.tell(Event::Removed(condemned));
+                self.send(Event::Removed(condemned));
                 self.call_again(condemned);
             }
             self.give_back(&suspects);
@@ -44,7 +44,7 @@ impl World {
 
     pub(super) fn give_back(&mut self, requests: &[RequestId]) {
         requests.iter().for_each(|request| self.requests[request.0 as usize].fate = Fate::Queued);
-        self.tell(Event::Returned { requests: requests.to_vec() });
+        self.send(Event::Returned { requests: requests.to_vec() });
     }
 
     pub(super) fn cancel(&mut self) {
@@ -57,7 +57,7 @@ impl World {
             let held = matches!(self.requests[at].fate, Fate::Queued | Fate::Staged(..) | Fate::Away);
             if held {
                 self.requests[at].fate = Fate::Cancelled;
-                self.tell(Event::Cancelled(request));
+                self.send(Event::Cancelled(request));
                 self.call_again(request);
             }
         }

@@ -1,4 +1,4 @@
-//! A machine in virtual time around the scheduler: replicas, callers, faults, and the rules that always hold.
+//! The environment of the scheduler in virtual time: replicas, callers, faults, and the rules that always hold.
 //!
 //! Carries out actions as a dispatcher does, with the delays of doorbells and threads, and checks every one.
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -15,15 +15,15 @@ use inferd_scheduler::{Arrival, Config, Event, Refusal, Room, Scheduler, ShapeKe
 use inferd_testkit::{Agenda, VirtualReplica};
 use inferd_types::{BatchId, Due, Priority, ReplicaId, RequestId, Tenant, Time};
 
-/// From a batch being ready to the replica running it, and from its end to the dispatcher knowing.
+/// From a ready batch to its run, and from its end to the dispatcher's knowledge of it.
 pub(crate) const DOORBELL: Duration = Duration::from_micros(30);
 
-/// What the caller of a request lived to see.
+/// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fate {
     Queued,
     Staged(ReplicaId, BatchId),
-    /// In a batch of a lost replica, until the driver gives it back.
+    /// In a batch of a lost replica, until the driver returns it.
     Away,
     Done(Time),
     Answered(Refusal, Time),
@@ -35,7 +35,7 @@ pub(crate) struct Request {
     pub(crate) arrival: Arrival,
     pub(crate) at: Time,
     pub(crate) fate: Fate,
-    /// Which closed-loop caller sent it.
+    /// The closed-loop caller that sent it.
     pub(crate) caller: Option<usize>,
 }
 
@@ -44,42 +44,42 @@ enum Happening {
     Arrive { caller: Option<usize> },
     Take(ReplicaId),
     End(ReplicaId, BatchId, Duration),
-    Tell(Event),
+    Report(Event),
     Wake,
     Lose,
     Start,
     Cancel,
 }
 
-/// What a batch of so many rows takes.
+/// Execution time of a batch of this many rows.
 pub(crate) type Execution = Box<dyn Fn(u32, &mut Random) -> Duration>;
-/// Makes of a plain arrival what the case needs.
+/// Turns a plain arrival into what the case needs.
 pub(crate) type ShapeRequest = Box<dyn Fn(&mut Random, Time, &mut Arrival)>;
-/// Looks at a batch that is staged and at all requests.
+/// Checks a staged batch against all requests.
 pub(crate) type CheckStage = fn(&[RequestId], &[Request]);
 
-/// How the world behaves.
+/// The behaviour of the world.
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) replicas: u32,
     pub(crate) seed: u64,
-    /// Closed-loop callers, and the time from their answer to their next request.
+    /// Closed-loop callers, and the time from a response to the next request.
     pub(crate) callers: usize,
     pub(crate) think: Duration,
     /// Mean time between open-loop arrivals.
     pub(crate) open_loop: Option<Duration>,
-    /// Whether open-loop arrivals come in bursts (hyperexponential, coefficient of variation 4).
+    /// Whether open-loop arrivals are bursty (hyperexponential, coefficient of variation 4).
     pub(crate) bursty: bool,
     pub(crate) execution: Execution,
-    /// How many times as long a batch of requests of this shape takes.
+    /// Relative execution time of a batch of requests of this shape.
     pub(crate) slowdown: fn(ShapeKey) -> f64,
     pub(crate) shape_request: ShapeRequest,
-    /// Mean time between losses of a replica, cancellations; none if zero.
+    /// Mean time between losses of a replica, between cancellations; none if zero.
     pub(crate) losses: Duration,
     pub(crate) cancellations: Duration,
-    /// The share of appends that find no room.
+    /// The fraction of appends that find no room.
     pub(crate) append_fails: f64,
-    /// The share of requests that come in three parts.
+    /// The fraction of requests that come in three parts.
     pub(crate) in_parts: f64,
     pub(crate) stop_at: Time,
 }
@@ -114,9 +114,9 @@ pub(crate) struct World {
     replicas: BTreeMap<ReplicaId, VirtualReplica>,
     next_replica: u32,
     pub(crate) requests: Vec<Request>,
-    /// (when it ended, rows) of every batch.
+    /// (end, rows) of every batch.
     pub(crate) batches: Vec<(Time, u32)>,
-    /// Called with every batch that is staged and all requests, before fates change.
+    /// Called with every staged batch and all requests, before states change.
     pub(crate) check_stage: Option<CheckStage>,
 }
 
@@ -150,14 +150,14 @@ impl World {
         world
     }
 
-    /// Runs until nothing happens any more; arrivals and faults end at `stop_at`.
+    /// Runs until nothing is scheduled; arrivals and faults end at `stop_at`.
     pub(crate) fn run(&mut self) {
         let mut steps = 0u64;
         while let Some(happening) = self.agenda.next() {
             steps += 1;
             assert!(steps < 50_000_000, "the world does not come to rest");
             self.happen(happening);
-            // All that happens at one instant is told before a decision is asked for.
+            // All events of an instant are reported before a decision.
             if !self.agenda.has_more_now() {
                 let mut actions = Vec::new();
                 self.scheduler.decide(self.now(), &mut actions);
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// Every request has an end, and the scheduler holds nothing.
+    /// Every request has ended, and the scheduler holds nothing.
     pub(crate) fn check_rest(&self) {
         for request in &self.requests {
             let ended = matches!(request.fate, Fate::Done(_) | Fate::Answered(..) | Fate::Cancelled);
@@ -183,7 +183,7 @@ impl World {
         f64::from(rows.iter().sum::<u32>()) / rows.len() as f64
     }
 
-    /// Times from arrival to answer of what was done and came after `from`, ascending, in microseconds.
+    /// Ascending latencies of answered requests that arrived after `from`, in microseconds.
     pub(crate) fn latencies(&self, from: Time) -> Vec<u64> {
         let mut latencies: Vec<u64> = self
             .requests
@@ -206,7 +206,7 @@ impl World {
         self.agenda.after(wait, happening);
     }
 
-    fn tell(&mut self, event: Event) {
+    fn send(&mut self, event: Event) {
         let mut actions = Vec::new();
         self.scheduler.on_event(self.now(), event, &mut actions);
         self.carry_out(actions);
@@ -221,14 +221,14 @@ impl World {
             Happening::Arrive { caller } => self.arrive(caller),
             Happening::Take(replica) => self.take(replica),
             Happening::End(replica, batch, execution) => self.end(replica, batch, execution),
-            Happening::Tell(event) => self.told(event),
+            Happening::Report(event) => self.report(event),
             Happening::Wake => {}
             Happening::Lose => self.lose(),
             Happening::Start => {
                 let id = ReplicaId(self.next_replica);
                 self.next_replica += 1;
                 self.replicas.insert(id, VirtualReplica::default());
-                self.tell(Event::ReplicaReady(id, Room::default()));
+                self.send(Event::ReplicaReady(id, Room::default()));
             }
             Happening::Cancel => self.cancel(),
         }
@@ -257,7 +257,7 @@ impl World {
         if self.setup.in_parts > 0.0 && self.random.unit() < self.setup.in_parts {
             self.arrive_in_parts(one);
         } else {
-            self.tell(Event::Arrived(arrival));
+            self.send(Event::Arrived(arrival));
         }
         if let Some(mean) = self.setup.open_loop.filter(|_| caller.is_none()) {
             // Two exponentials, balanced so that the mean stays and the coefficient of variation is 4.
@@ -272,7 +272,7 @@ impl World {
         }
     }
 
-    /// Two more like the one that was just put down; a refusal of the first is one of all.
+    /// Adds two more like the last request; a refusal of the first is one of all.
     fn arrive_in_parts(&mut self, first: Request) {
         let mut parts = vec![first.arrival];
         for _ in 0..2 {
@@ -282,7 +282,7 @@ impl World {
             self.requests.push(Request { arrival, caller: None, ..first.clone() });
         }
         let first = first.arrival.request.0 as usize;
-        self.tell(Event::ArrivedInParts(parts));
+        self.send(Event::ArrivedInParts(parts));
         if let Fate::Answered(..) = self.requests[first].fate {
             for part in 1..=2 {
                 assert_eq!(self.requests[first + part].fate, Fate::Queued);
@@ -298,7 +298,7 @@ impl World {
         let shape = self.requests[self.replicas[&id].slots[0].requests[0].0 as usize].arrival.shape;
         let execution = (self.setup.execution)(rows, &mut self.random).mul_f64((self.setup.slowdown)(shape));
         self.after(execution, Happening::End(id, batch, execution));
-        self.after(DOORBELL, Happening::Tell(Event::Taken { replica: id, batch }));
+        self.after(DOORBELL, Happening::Report(Event::Taken { replica: id, batch }));
     }
 
     fn end(&mut self, id: ReplicaId, batch: BatchId, execution: Duration) {
@@ -306,11 +306,11 @@ impl World {
         let Some(replica) = self.replicas.get_mut(&id) else { return };
         self.batches.push((now, rows(&self.requests, &replica.end(batch).requests)));
         self.take(id);
-        self.after(DOORBELL, Happening::Tell(Event::Finished { replica: id, batch, execution, ok: true }));
+        self.after(DOORBELL, Happening::Report(Event::Finished { replica: id, batch, execution, ok: true }));
     }
 
-    /// Hands an event on, unless its replica has been lost meanwhile.
-    fn told(&mut self, event: Event) {
+    /// Reports an event, unless its replica was lost meanwhile.
+    fn report(&mut self, event: Event) {
         match &event {
             Event::Finished { replica, batch, .. } => {
                 let Some(place) = self.replicas.get_mut(replica) else { return };
@@ -329,7 +329,7 @@ impl World {
             }
             _ => {}
         }
-        self.tell(event);
+        self.send(event);
     }
 
     fn call_again(&mut self, request: RequestId) {

@@ -1,4 +1,4 @@
-//! Batches that go well.
+//! Batches that succeed.
 
 use bytes::Bytes;
 use inferd_types::{BatchId, DataType, Tensor};
@@ -41,7 +41,7 @@ async fn a_batch_stays_open_behind_the_one_that_runs_and_takes_more_rows() {
 
     gate.open().await;
     assert_eq!(bench.done(running).await.rows, 1);
-    // With the ring of the first one, the second is taken: what it has is sealed.
+    // With the ring of the first one, the second is taken: it can't grow any more.
     assert!(matches!(bench.worker.poll(open), SlotState::Taken));
     assert_eq!(bench.worker.append(open, &[&pair(&[9.0, 9.0])]), AppendOutcome::TakenAlready);
     gate.open().await;
@@ -78,7 +78,7 @@ async fn the_race_for_an_open_batch_has_one_winner_and_no_row_is_lost_or_doubled
     for batch in 0..3000u64 {
         let slot = bench.stage(batch, &[pair(&[batch as f32, 0.0])]);
         let mut rows = vec![1u32];
-        // The worker wakes meanwhile; sooner or later it is faster.
+        // The worker runs meanwhile; sooner or later it is faster.
         for extra in 1..(batch % 7) {
             match bench.worker.append(slot, &[&pair(&[extra as f32, 1.0])]) {
                 AppendOutcome::Appended => rows.push(1),
@@ -121,7 +121,7 @@ async fn two_batches_run_in_the_order_they_were_opened() {
 #[tokio::test]
 async fn a_request_larger_than_a_batch_and_tensors_larger_than_the_arena_run_as_well() {
     let mut bench = Bench::pairs("double").await;
-    // Larger and smaller by turns: segments are made, kept, replaced.
+    // Larger and smaller by turns: segments are created, kept, replaced.
     for (batch, rows) in [100usize, 400_000, 1, 900_000, 33, 900_000].into_iter().enumerate() {
         let data: Vec<f32> = (0..2 * rows).map(|value| (value % 1000) as f32).collect();
         let result = bench.run(batch as u64, &[pair(&data)]).await;

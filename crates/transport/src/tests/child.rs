@@ -38,10 +38,10 @@ fn process_entry() {
     }
     channel.loaded(&LoadedModel::new(signature, facts)).unwrap();
     let stopped = std::sync::Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
-    let told = stopped.clone();
+    let stop = stopped.clone();
     channel.on_terminate(Box::new(move || {
-        *told.0.lock().unwrap() = true;
-        told.1.notify_all();
+        *stop.0.lock().unwrap() = true;
+        stop.1.notify_all();
     }));
     while let Some(batch) = channel.next().unwrap() {
         match mode.as_str() {
@@ -81,15 +81,15 @@ fn process_entry() {
     std::process::exit(0);
 }
 
-/// How nice this process is.
+/// The niceness of this process.
 pub(super) fn nice() -> String {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // The fields begin after the name, which is in parentheses and may hold spaces; niceness is the 19th of all.
+    // The fields begin after the name, which is in parentheses and may contain spaces; niceness is the 19th of all.
     let (_, fields) = stat.rsplit_once(')').unwrap();
     fields.split_whitespace().nth(16).unwrap().to_owned()
 }
 
-/// What the process finds around itself.
+/// Facts about the process's environment.
 fn facts() -> std::collections::BTreeMap<String, String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let field = |name: &str| {
@@ -126,7 +126,7 @@ fn write(to: *mut u8, bytes: &[u8]) {
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
 }
 
-/// Every input as an output: numbers doubled, bytes as they came. The time that it says it took is its rows.
+/// Every input as an output: numbers doubled, bytes unchanged. The reported execution time is its number of rows.
 fn double(mut batch: Batch) {
     for index in 0..batch.inputs().len() {
         let (datatype, shape) = (batch.inputs()[index].datatype, batch.inputs()[index].shape.clone());

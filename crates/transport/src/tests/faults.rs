@@ -1,4 +1,4 @@
-//! Batches that fail while the worker lives.
+//! Batches that fail while the worker stays alive.
 
 use inferd_types::ErrorKind;
 
@@ -35,7 +35,7 @@ async fn an_output_of_another_type_or_none_at_all_fails_the_batch() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_dropped_without_an_answer_has_failed() {
+async fn a_batch_that_is_dropped_unfinished_has_failed() {
     let mut bench = Bench::pairs("drop").await;
     let failure = bench.run(1, &[pair(&[1.0, 2.0])]).await.outcome.unwrap_err();
     assert_eq!(failure.kind, ErrorKind::ModelFailed);

@@ -1,4 +1,4 @@
-//! Workers that do what no worker should. The gateway must neither panic nor believe them.
+//! Workers that break the protocol. The gateway must neither panic nor trust them.
 
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::socket::{self, Fds, PACKET_MAX};
 use crate::word::{State, Word};
 use crate::{Doorbell, Exit, SlotId, SlotState, Spawner, Waiting, doorbell};
 
-/// The settings, where they are for a hostile worker; they stay in the socket.
+/// The settings, if they are for a hostile worker; they stay in the socket.
 pub(super) fn peek(socket: BorrowedFd<'_>) -> Option<Value> {
     let mut buffer = vec![0u8; PACKET_MAX];
     let (length, _) = rustix::net::recv(socket, buffer.as_mut_slice(), RecvFlags::PEEK).ok()?;
@@ -29,7 +29,7 @@ pub(super) fn peek(socket: BorrowedFd<'_>) -> Option<Value> {
 
 /// A worker without any of the worker's own code.
 pub(super) fn run(fd: i32, load: &Value) -> ! {
-    // SAFETY: the channel of this process, which nobody else uses.
+    // SAFETY: the channel of this process, which has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut buffer = vec![0; PACKET_MAX];
     socket::receive(&socket, &mut buffer, None).unwrap();
@@ -58,7 +58,7 @@ pub(super) fn run(fd: i32, load: &Value) -> ! {
     match hostile {
         "frame_garbage" => say(&[0xff; 100]),
         "frame_too_long" => say(&vec![b' '; PACKET_MAX + 1]),
-        "room_for_nobody" => say(br#"{"room":{"slot":1,"generation":77,"bytes":1000}}"#),
+        "room_for_no_batch" => say(br#"{"room":{"slot":1,"generation":77,"bytes":1000}}"#),
         "descriptors_sent" => {
             let frame = WorkerFrame::Room { slot: 0, generation: 9, bytes: 1 };
             socket::send(&socket, &frame, &[socket.as_fd(), socket.as_fd()]).unwrap();
@@ -75,7 +75,7 @@ pub(super) fn run(fd: i32, load: &Value) -> ! {
     park()
 }
 
-/// Waits for the end of the process, which the gateway brings.
+/// Waits until the gateway kills the process.
 fn park() -> ! {
     loop {
         std::thread::park();
@@ -89,7 +89,7 @@ struct Arena {
 }
 
 impl Arena {
-    /// Waits for a batch in slot 0. Burns a core, for a moment: this is a bad worker.
+    /// Waits for a batch in slot 0. A busy loop, briefly.
     fn open(&self) -> Word {
         loop {
             let word = self.mapping.u64(self.layout.slots[0].head + head::WORD).load(Ordering::Acquire);
@@ -121,7 +121,7 @@ impl Arena {
         });
     }
 
-    /// Gives an output that lies elsewhere.
+    /// Describes an output that is elsewhere.
     fn descriptor(&self, load: &Value) {
         let word = self.open();
         let number = |name: &str| load[name].as_u64().unwrap();
@@ -133,7 +133,7 @@ impl Arena {
         self.set(Word { state: State::Done, ..word }.pack());
     }
 
-    /// Writes all over the arena, in bursts between which the gateway works.
+    /// Overwrites the arena, in bursts between which the gateway works.
     fn scribble(&self, seed: u64) -> ! {
         let mut state = seed;
         let mut random = move || {
@@ -149,7 +149,7 @@ impl Arena {
                 let value = if random() % 2 == 0 { random() } else { random() % 64 };
                 self.mapping.write(at, &value.to_le_bytes()[..1 + random() as usize % 8]);
             }
-            // Now and then a batch that seems to be done.
+            // Occasionally a batch that seems to be done.
             let word = self.mapping.u64(self.layout.slots[0].head + head::WORD).load(Ordering::Relaxed);
             if let Some(word) = Word::unpack(word) {
                 self.set(Word { state: State::Done, ..word }.pack());
@@ -197,7 +197,7 @@ async fn a_worker_that_begins_with_garbage_is_refused() {
     let settings = model(&pairs(), json!({ "hostile": "load_garbage" }));
     let (spawner, bell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
     let error = start(&spawner, &settings, &bell).await.unwrap_err();
-    assert!(error.message().contains("makes no sense"), "{error}");
+    assert!(error.message().contains("sent an invalid frame"), "{error}");
 }
 
 #[tokio::test]
@@ -206,20 +206,20 @@ async fn a_worker_whose_first_words_have_no_end_is_not_listened_to() {
         let settings = model(&pairs(), json!({ "hostile": name }));
         let (spawner, bell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
         let error = start(&spawner, &settings, &bell).await.unwrap_err();
-        assert!(error.message().contains("could not be heard"), "{name}: {error}");
+        assert!(error.message().contains("the control channel"), "{name}: {error}");
     }
 }
 
 #[tokio::test]
 async fn a_worker_whose_frames_make_no_sense_is_killed() {
-    for name in ["frame_garbage", "frame_too_long", "room_for_nobody", "descriptors_sent", "shrink"] {
+    for name in ["frame_garbage", "frame_too_long", "room_for_no_batch", "descriptors_sent", "shrink"] {
         let bench = hostile(json!({ "hostile": name })).await;
         assert_eq!(bench.exited().await, Exit::Signal(9), "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_worker_whose_slot_word_lies_is_killed_and_its_batch_is_not_answered() {
+async fn a_worker_with_an_invalid_slot_word_is_killed_and_its_batch_is_not_answered() {
     for state in 0..5 {
         let mut bench = hostile(json!({ "hostile": "word", "state": state })).await;
         let slot = bench.stage(1, &[pair(&[1.0, 2.0])]);
@@ -238,7 +238,7 @@ async fn a_worker_whose_slot_word_lies_is_killed_and_its_batch_is_not_answered()
 }
 
 #[tokio::test]
-async fn a_worker_whose_output_lies_outside_is_killed_and_nothing_is_read_there() {
+async fn a_worker_whose_output_is_outside_is_killed_and_nothing_is_read_there() {
     for (segment, offset, len) in
         [(0, 0, 16), (0, 1 << 40, 16), (0, u64::MAX - 63, 16), (5, 0, 16), (0, 640, u64::MAX), (0, 641, 16)]
     {

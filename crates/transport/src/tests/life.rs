@@ -54,7 +54,7 @@ async fn ten_thousand_columns_and_a_thousand_inputs_have_names() {
     let specs = || named((0..1024).map(|_| spec(DataType::Fp32, &[-1])).collect());
     let many = signature(specs(), specs(), true);
     for signature in [wide, many] {
-        // The signature is in the settings too: both ways are long.
+        // The signature is in the settings too: both directions are long.
         let mut bench = Bench::new(&model(&signature, json!({ "mode": "double" }))).await;
         let width = if signature.inputs.len() == 1 { 10_000 } else { 1 };
         let values = vec![1.5; width];
@@ -80,7 +80,7 @@ async fn a_killed_worker_is_noticed_and_reaped_and_its_batch_stays_taken() {
     assert_eq!(bench.exited().await, Exit::Signal(9));
     assert!(!alive(bench.worker.pid()), "it is reaped");
     assert!(matches!(bench.worker.poll(slot), SlotState::Taken));
-    assert_eq!(bench.exited().await, Exit::Signal(9), "who asks later is told as well");
+    assert_eq!(bench.exited().await, Exit::Signal(9), "later calls return it as well");
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn a_start_that_is_given_up_leaves_no_process() {
     let (spawner, bell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
     let gate = Gate::new("given-up");
     let mut settings = model(&pairs(), json!({ "mode": "load_hangs" }));
-    // A shell that tells its number before it becomes the worker, and opens the gate for reading to do so.
+    // A shell that prints its pid, opening the gate for reading, before it becomes the worker.
     let Launch::Exec { command } = &settings.launch else { panic!() };
     let script = format!("echo $$ > {}; exec \"$@\"", gate.path.display());
     let shell = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned);
@@ -213,7 +213,7 @@ fn counting_entry() {
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let mapped = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("inferd-").count();
     runtime.block_on(async {
-        // One round first: what is made once stays.
+        // One round first: what is created once stays.
         round().await;
         let (before, maps) = (open(), mapped());
         for _ in 0..5 {
@@ -249,7 +249,7 @@ fn no_descriptor_no_mapping_and_no_child_is_left_behind() {
     assert!(text.contains("nothing is left"), "{text}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A gateway that starts a worker, tells its number, and waits to be killed.
+/// A gateway that starts a worker, prints its pid, and waits to be killed.
 #[test]
 #[ignore = "the body of a process, not a test"]
 fn gateway_entry() {

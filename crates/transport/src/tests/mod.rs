@@ -1,6 +1,6 @@
-//! Whole workers, for real: this test program starts itself again as a worker process.
+//! Tests with real worker processes: this test program starts itself as a worker.
 //!
-//! `process_entry` is what the child runs; `load` says how it behaves.
+//! `process_entry` is what the child runs; `load` determines how it behaves.
 
 mod batches;
 mod child;

@@ -13,7 +13,7 @@ async fn bench(responses: u64) -> Bench {
     Bench::new(&model(&signature, json!({ "mode": "count", "responses": responses }))).await
 }
 
-/// Waits until a response is there; false: the batch is done, which `then` is told.
+/// Waits until a response is ready; false: the batch is done, with its result in `then`.
 async fn partial(bench: &mut Bench, slot: SlotId) -> bool {
     let waiting = async {
         loop {
@@ -43,7 +43,7 @@ async fn responses_come_one_by_one_whatever_room_they_need() {
         let slot = bench.stage(batch, &[vec![floats(&[1.0], 1)]]);
         for number in 0..22u8 {
             assert!(partial(&mut bench, slot).await);
-            // Looked at again, it is still there.
+            // A second poll still finds it.
             assert!(matches!(bench.worker.poll(slot), SlotState::Partial));
             let outputs = bench.worker.take_partial(slot).unwrap().unwrap();
             assert_eq!(first_byte(&outputs), (number, 4 << number.min(18)));
@@ -78,7 +78,7 @@ async fn a_worker_that_streams_for_a_model_that_does_not_is_ended() {
         while !bench.worker.slots.broken() {
             bench.worker.set_waiting(Waiting::Done);
             if !matches!(bench.worker.poll(slot), SlotState::Open | SlotState::Taken) {
-                panic!("it is not believed");
+                panic!("a rejected result");
             }
             tokio::task::yield_now().await;
         }

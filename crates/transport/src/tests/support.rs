@@ -1,4 +1,4 @@
-//! What the tests share: settings for a worker of a given behaviour, tensors, waiting for a result.
+//! Shared test code: settings for a worker of a given behaviour, tensors, waiting for a result.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::{BatchResult, Doorbell, SlotId, SlotState, Spawner, Waiting, Worker};
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A worker, and what is needed around it.
+/// A worker and its environment.
 pub(super) struct Bench {
     pub(super) spawner: Spawner,
     pub(super) bell: Doorbell,
@@ -152,7 +152,7 @@ impl Gate {
         model(&pairs(), json!({ "mode": "gate", "gate": self.path }))
     }
 
-    /// Lets one batch through. Waits for the worker to be there.
+    /// Lets one batch through. Waits until the worker has opened it.
     pub(super) async fn open(&self) {
         let path = self.path.clone();
         tokio::task::spawn_blocking(move || std::fs::write(path, "go").unwrap()).await.unwrap();

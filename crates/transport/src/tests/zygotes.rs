@@ -18,7 +18,7 @@ use crate::{Doorbell, Exit, Spawner, Worker};
 #[ignore = "the body of a process, not a test"]
 fn zygote_entry() {
     let fd = std::env::args().next_back().unwrap().parse().unwrap();
-    // SAFETY: the channel of this process, which nobody else uses.
+    // SAFETY: the channel of this process, which has no other owner.
     let socket = Arc::new(unsafe { OwnedFd::from_raw_fd(fd) });
     let mut buffer = vec![0; PACKET_MAX];
     loop {
@@ -70,7 +70,7 @@ pub(super) fn parent(worker: &Worker) -> Pid {
 }
 
 #[tokio::test]
-async fn a_forked_worker_runs_batches_and_its_end_is_told_with_its_status() {
+async fn a_forked_worker_runs_batches_and_its_exit_is_reported_with_its_status() {
     let mut bench = Bench::new(&forked("double")).await;
     let answers = bench.run(1, &[pair(&[1.0, 2.0])]).await.outcome.unwrap().split(&[1]).unwrap();
     assert_eq!(values(&answers[0][0]), [2.0, 4.0]);
@@ -86,7 +86,7 @@ async fn equal_commands_share_a_zygote_and_a_dead_one_is_replaced() {
     let zygote = parent(&one);
     assert_eq!(parent(&other), zygote);
     pidfd_send_signal(pidfd_open(zygote, PidfdFlags::empty()).unwrap(), Signal::KILL).unwrap();
-    // Its children end with it, and nobody is left to tell how.
+    // Its children end with it, and their exit status is lost.
     for worker in [&one, &other] {
         let exit = tokio::time::timeout(PATIENCE, worker.exited()).await.unwrap();
         assert!(matches!(exit, Exit::Unknown | Exit::Signal(9)), "{exit:?}");
@@ -96,7 +96,7 @@ async fn equal_commands_share_a_zygote_and_a_dead_one_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_fork_that_fails_is_told_and_the_zygote_lives_on() {
+async fn a_failed_fork_is_reported_and_the_zygote_lives_on() {
     let (spawner, bell) = (Spawner::new().unwrap(), Doorbell::new().unwrap());
     let mut refused = forked("double");
     refused.env.insert("REFUSE".into(), "1".into());

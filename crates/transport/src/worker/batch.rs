@@ -1,7 +1,7 @@
-//! One batch in a worker's hands.
+//! One batch in a worker.
 //!
-//! Reads the descriptors that the gateway wrote, hands out addresses in the arena for inputs and outputs.
-//! Knows nothing of what is computed between the two.
+//! Reads the descriptors that the gateway wrote, hands on addresses in the arena for inputs and outputs. Knows
+//! nothing of what is computed between the two.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -34,25 +34,25 @@ pub struct View {
 // SAFETY: the address belongs to a mapping that the batch holds, which no thread owns; nothing is read through it
 // here.
 unsafe impl Send for View {}
-// SAFETY: as above: sharing the address alone touches nothing.
+// SAFETY: as above: sharing the address alone accesses nothing.
 unsafe impl Sync for View {}
 
-/// A batch that this worker has taken. `Send`. Dropping it without an answer fails it.
+/// A batch that this worker has taken. `Send`. Dropping it unfinished fails it.
 #[derive(Debug)]
 pub struct Batch {
     shared: Arc<Shared>,
     taken: Taken,
     inputs: SmallVec<[View; 2]>,
-    /// Keep mapped what the addresses point into, even if the gateway gives it up meanwhile.
+    /// Keep mapped what the addresses point into, even if the gateway releases it meanwhile.
     held: SmallVec<[Arc<Mapping>; 1]>,
-    /// Where the next output without a place of its own goes: the memory, its id, the room left in it.
+    /// Room for outputs without a fixed place.
     free: Vec<Free>,
-    /// Whether the slot's segments for outputs have been looked for.
+    /// Whether the slot's output segments have been added to `free`.
     looked: bool,
     answered: bool,
 }
 
-/// A stretch that outputs may still be put into.
+/// Free memory for outputs.
 #[derive(Debug)]
 struct Free {
     segment: u32,
@@ -62,7 +62,7 @@ struct Free {
 }
 
 impl Free {
-    /// The next `len` bytes, if they are there.
+    /// The next `len` bytes, if there is room.
     fn claim(&mut self, len: usize) -> Option<(u32, usize, *mut u8)> {
         let end = self.at.checked_add(len).filter(|end| *end <= self.end)?;
         let at = self.at;
@@ -120,7 +120,7 @@ impl Batch {
         Ok(())
     }
 
-    /// No output is given yet, and all room is free.
+    /// Resets the outputs, and frees all their room.
     fn clear_outputs(&mut self) {
         let shared = self.shared.clone();
         let Ok(arena) = shared.arena() else { return };
@@ -144,8 +144,7 @@ impl Batch {
         }
     }
 
-    /// Which of the arena's two slots it is in: together with `rows` and the addresses of inputs and outputs a key
-    /// under which bindings may be cached.
+    /// The batch's slot: together with `rows` and the addresses of inputs and outputs a cache key for bindings.
     pub fn slot(&self) -> usize {
         self.taken.slot
     }
@@ -160,15 +159,15 @@ impl Batch {
         &self.inputs
     }
 
-    /// Room for output `index` (the signature's order), aligned to 64, valid until the batch ends: fill all of it.
-    /// Where the output's shape is fixed this is the same address for every batch in this slot. May ask the
-    /// gateway for more room and wait for it.
+    /// Memory for output `index` (the signature's order), aligned to 64, valid until the batch ends: fill all of
+    /// it. An output of fixed shape has the same address for every batch in this slot. May ask the gateway for more
+    /// memory and wait for it.
     ///
     /// # Errors
-    /// When the output would not fit into `arena_max_bytes`, there is no such output, or `datatype` is DESCRIPTOR_BYTES.
+    /// If the output does not fit into `arena_max_bytes`, there is no such output, or `datatype` is BYTES.
     pub fn output(&mut self, index: usize, datatype: DataType, shape: &[u64]) -> Result<*mut u8> {
         let size = datatype.size().ok_or_else(|| {
-            Error::new(ErrorKind::ModelFailed, format!("output {index} is BYTES; its length must be told"))
+            Error::new(ErrorKind::ModelFailed, format!("output {index} is BYTES; use output_bytes"))
         })?;
         let bytes =
             element_count(shape)?.checked_mul(size as u64).and_then(|bytes| usize::try_from(bytes).ok());
@@ -177,7 +176,7 @@ impl Batch {
         self.claim(index, datatype, shape, bytes)
     }
 
-    /// The same for a BYTES output: `len` bytes for elements that are each behind their length.
+    /// The same for a BYTES output: `len` bytes for length-prefixed elements.
     ///
     /// # Errors
     /// As [`Batch::output`].
@@ -213,7 +212,7 @@ impl Batch {
         Ok(ptr)
     }
 
-    /// Room outside of the fixed places: what is left in the arena, then segments, then a segment asked for.
+    /// Room outside of the fixed places: the rest of the arena, then segments, then a new segment.
     fn claim_free(&mut self, index: usize, len: usize) -> Result<(u32, usize, *mut u8)> {
         if let Some(found) = self.free.iter_mut().find_map(|free| free.claim(len)) {
             return Ok(found);
@@ -240,7 +239,7 @@ impl Batch {
         })?;
         let mut given = given.map_err(|max| {
             let message = format!(
-                "output {index} of {len} bytes does not fit beside the rest of the batch; raise arena_max_bytes ({max}) \
+                "output {index} of {len} bytes does not fit with the rest of the batch; raise arena_max_bytes ({max}) \
                  or lower batch_rows_max"
             );
             Error::new(ErrorKind::ModelFailed, message)
@@ -258,11 +257,12 @@ impl Batch {
         Arc::new(mappings)
     }
 
-    /// Hands the outputs over as one of several responses and waits until the gateway has taken them. True: go on,
-    /// with outputs anew; false: nobody wants more, so finish. Only for models whose signature is `decoupled`.
+    /// Hands the outputs over as one of several responses and waits until the gateway has taken them. True:
+    /// continue, with new outputs; false: no further response is wanted, so finish. Only for models whose signature
+    /// is `decoupled`.
     ///
     /// # Errors
-    /// When the gateway gave something that makes no sense; end the process then.
+    /// If the gateway sent something invalid; exit then.
     pub fn respond(&mut self) -> Result<bool> {
         let shared = self.shared.clone();
         let arena = shared.arena()?;
@@ -273,13 +273,13 @@ impl Batch {
         Ok(go_on)
     }
 
-    /// Hands the outputs over. `execution` is what the run itself took.
+    /// Hands the outputs over. `execution` is the duration of the run itself.
     pub fn finish(mut self, execution: Duration) {
         self.answer(0, execution, "", "");
     }
 
-    /// Says that the batch failed: `InvalidInput` or `ModelFailed` (which every other kind becomes), `message` for
-    /// clients (its first 2 KiB), `detail` for the log (its last 14 KiB).
+    /// Fails the batch: `InvalidInput` or `ModelFailed` (which every other kind becomes), `message` for clients
+    /// (its first 2 KiB), `detail` for the log (its last 14 KiB).
     pub fn fail(mut self, kind: ErrorKind, message: &str, detail: &str) {
         let outcome = if kind == ErrorKind::InvalidInput { 1 } else { 2 };
         self.answer(outcome, Duration::ZERO, message, detail);
@@ -287,7 +287,7 @@ impl Batch {
 
     fn answer(&mut self, outcome: u32, execution: Duration, message: &str, detail: &str) {
         self.answered = true;
-        // Before DONE: the next call of `next` may come at once.
+        // Before DONE: `next` may be called right after.
         self.shared.busy.store(false, Ordering::Release);
         let Ok(arena) = self.shared.arena() else { return };
         let place = &arena.layout.slots[self.taken.slot];

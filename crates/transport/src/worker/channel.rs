@@ -1,7 +1,6 @@
-//! A worker's life: settings, loading, batch after batch, end.
+//! A worker's channel: settings, loading, batch after batch, end.
 //!
-//! Reads what the gateway sends, hands back whether the model is loaded, and the batches to run.
-//! Knows nothing of how a batch is run.
+//! Reads the gateway's messages, hands on the batches to run. Knows nothing of how a batch is run.
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
@@ -17,8 +16,8 @@ use super::{Batch, listen};
 use crate::frames::{GatewayFrame, PROTOCOL, WorkerFrame, check_signature};
 use crate::socket::{self, PACKET_MAX};
 
-/// Longest message and longest detail of a failure to load: together they fit into a packet however they are
-/// escaped.
+/// Maximum length of message and detail of a failure to load, in bytes: together they fit into a packet however
+/// they are escaped.
 const TEXT_MAX: usize = 8 << 10;
 
 /// The channel to the gateway. `Send`, not meant to be shared.
@@ -29,24 +28,25 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Takes over the descriptor whose number stood last on the command line, waits for the settings and starts
-    /// the thread that listens to the gateway. When the gateway goes away that thread ends the process.
+    /// Takes the descriptor whose number is the last argument of the command line, waits for the settings and
+    /// starts the thread that listens to the gateway. When the gateway is gone, that thread ends the process.
     ///
     /// # Errors
-    /// When `fd` is not a channel, or the gateway is gone.
+    /// If `fd` is not a channel, or the gateway is gone.
     pub fn from_fd(fd: RawFd) -> Result<Channel> {
-        let wrong =
-            |what: &str| Error::new(ErrorKind::Internal, format!("descriptor {fd} is no channel: {what}"));
+        let wrong = |what: &str| {
+            Error::new(ErrorKind::Internal, format!("descriptor {fd} is not a worker channel: {what}"))
+        };
         if fd < 3 {
             return Err(wrong("it is a standard stream; let inferd start the worker"));
         }
-        // SAFETY: only looked at here, to find out whether it is open at all.
+        // SAFETY: only checks here whether it is open at all.
         let open = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
         fcntl_getfd(open).map_err(|error| wrong(&error.to_string()))?;
-        // SAFETY: it is open, and the caller says that it is the channel this process was started with, which
-        // nobody else here uses.
+        // SAFETY: it is open, and the caller says that it is the channel this process was started with, which has
+        // no other owner here.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        // It came without this flag, so that it would survive the start of this program; no child gets it.
+        // It was passed without this flag, to survive exec; no child gets it.
         fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(|error| wrong(&error.to_string()))?;
         let (mut buffer, mut message) = (vec![0; PACKET_MAX], Vec::new());
         let failed = |error: std::io::Error| wrong(&error.to_string());
@@ -63,7 +63,7 @@ impl Channel {
             Ok(GatewayFrame::Load { protocol: PROTOCOL, settings }) => settings,
             Ok(GatewayFrame::Load { protocol, .. }) => {
                 let message = format!(
-                    "the gateway speaks version {protocol} of the worker protocol, this worker {PROTOCOL}; install \
+                    "the gateway has version {protocol} of the worker protocol, this worker {PROTOCOL}; install \
                      the same release of inferd for both"
                 );
                 return Err(Error::new(ErrorKind::Internal, message));
@@ -81,40 +81,40 @@ impl Channel {
         &self.load
     }
 
-    /// Says that the model is loaded and waits for the arena that fits it.
+    /// Reports that the model is loaded and waits for the arena.
     ///
     /// # Errors
-    /// When the signature is beyond the limits (1,024 inputs, 1,024 outputs, 8 dimensions).
+    /// If the signature exceeds the limits (1,024 inputs, 1,024 outputs, 8 dimensions).
     pub fn loaded(&mut self, model: &LoadedModel) -> Result<()> {
         check_signature(&model.signature).map_err(|problem| Error::new(ErrorKind::InvalidInput, problem))?;
         self.shared.send(&WorkerFrame::Loaded(Box::new(model.clone())))?;
         self.shared.wait_for(|_| self.shared.arena.get().map(|_| ()))
     }
 
-    /// Says that loading failed: `message` for clients, `detail` (a traceback) for the log; each is cut at 8 KiB.
-    /// The process should end then.
+    /// Reports that loading failed: `message` for clients, `detail` (a traceback) for the log; each is cut at 8
+    /// KiB. The process should exit then.
     pub fn failed(self, message: &str, detail: &str) {
         let (message, detail) = (cut(message, TEXT_MAX).to_owned(), cut_front(detail, TEXT_MAX).to_owned());
-        // Where the gateway is gone, the listening thread ends the process.
+        // If the gateway is gone, the listening thread ends the process.
         let _ = self.shared.send(&WorkerFrame::Failed { message, detail });
     }
 
-    /// What to do when the gateway wants the current run stopped. Called on the listening thread.
+    /// Sets what stops the current run on the gateway's request. Called on the listening thread.
     pub fn on_terminate(&self, stop: Box<dyn Fn() + Send>) {
         *self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
     }
 
-    /// Waits for the next batch and takes it. `None`: end the process. The batch before must be finished.
+    /// Waits for the next batch and takes it. `None`: exit. The previous batch must be finished.
     ///
     /// # Errors
-    /// When the gateway gave something that makes no sense; end the process then.
+    /// If the gateway sent something invalid; exit then.
     #[expect(
         clippy::should_implement_trait,
         reason = "it can fail, and None means an end that was asked for"
     )]
     pub fn next(&mut self) -> Result<Option<Batch>> {
         if self.shared.busy.load(Ordering::Acquire) {
-            let message = "the batch before is not finished; call finish or fail on it first";
+            let message = "the previous batch is not finished; call finish or fail on it first";
             return Err(Error::new(ErrorKind::Internal, message));
         }
         match self.shared.next()? {
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_channel_is_refused() {
+    fn a_descriptor_that_is_not_a_channel_is_refused() {
         assert!(Channel::from_fd(0).is_err());
         assert!(Channel::from_fd(-1).is_err());
         assert!(Channel::from_fd(1 << 20).is_err());

@@ -1,4 +1,4 @@
-//! Texts cut to what there is room for.
+//! Truncates texts between characters.
 
 /// At most the first `max` bytes of `text`, whole characters.
 pub(super) fn cut(text: &str, max: usize) -> &str {
@@ -6,7 +6,7 @@ pub(super) fn cut(text: &str, max: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-/// At most the last `max` bytes of `text`, whole characters: the end of a traceback says what went wrong.
+/// At most the last `max` bytes of `text`, whole characters: the end of a traceback names the error.
 pub(super) fn cut_front(text: &str, max: usize) -> &str {
     let start = (text.len().saturating_sub(max)..=text.len()).find(|start| text.is_char_boundary(*start));
     &text[start.unwrap_or(text.len())..]

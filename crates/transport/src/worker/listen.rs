@@ -1,8 +1,7 @@
-//! The thread that reads what the gateway sends beside the batches.
+//! The thread that reads control messages in a worker.
 //!
-//! Reads the control socket, puts segments and wishes where the other thread finds them, ends the process when
-//! the gateway is gone.
-//! Knows nothing of batches.
+//! Reads the control socket, hands on segments and requests to the thread that runs batches, ends the process when
+//! the gateway is gone. Knows nothing of batches.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -17,15 +16,15 @@ use crate::socket::{self, Fds, PACKET_MAX};
 
 /// Starts the thread.
 pub(super) fn start(shared: Arc<Shared>) -> io::Result<()> {
-    // The thread inherits a mask that blocks everything: signals are for the threads of the runtime, which may
-    // have a handler that must run there (Python's must).
+    // The thread inherits a mask that blocks everything: signals are for the threads of the runtime, which may have
+    // a handler that must run there (Python's must).
     let unblock = block_signals()?;
     let started = std::thread::Builder::new().name("inferd-channel".into()).spawn(move || listen(&shared));
     unblock()?;
     started.map(drop)
 }
 
-/// Blocks all signals in this thread; what it returns restores the mask.
+/// Blocks all signals in this thread; the result restores the mask.
 fn block_signals() -> io::Result<impl FnOnce() -> io::Result<()>> {
     let check = |result: libc::c_int| match result {
         0 => Ok(()),
@@ -49,11 +48,10 @@ fn listen(shared: &Shared) {
     loop {
         let mut fds = Fds::new();
         match socket::receive(&shared.socket, &mut buffer, Some(&mut fds)) {
-            // The gateway is gone: nobody wants an answer. Without destructors, which would run beside a model
-            // that still computes.
+            // The gateway is gone. Exit without destructors, which would run while the model still computes.
             Ok(0) | Err(_) => end(),
             Ok(length) => {
-                if let Err(problem) = hear(shared, &buffer[..length], fds) {
+                if let Err(problem) = handle(shared, &buffer[..length], fds) {
                     shared.arrive(false, |inbox| inbox.problem = Some(problem));
                     shared.closing.store(true, Ordering::Release);
                     shared.wake();
@@ -68,7 +66,7 @@ fn end() -> ! {
     unsafe { libc::_exit(0) }
 }
 
-fn hear(shared: &Shared, packet: &[u8], fds: Fds) -> Result<(), String> {
+fn handle(shared: &Shared, packet: &[u8], fds: Fds) -> Result<(), String> {
     let frame: GatewayFrame = serde_json::from_slice(packet).map_err(|error| error.to_string())?;
     let mut fds = fds.into_iter();
     let map = |file: Option<std::os::fd::OwnedFd>, bytes: usize| {

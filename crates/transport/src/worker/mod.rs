@@ -1,7 +1,7 @@
 //! The worker's end of the channel. Blocking; used inside worker processes only.
 //!
-//! Reads batches from the arena, hands back outputs or a failure.
-//! Knows nothing of runtimes, and nothing of the requests that a batch is made of.
+//! Reads batches from the arena, hands on outputs or a failure. Knows nothing of runtimes, nor of the requests of a
+//! batch.
 
 mod batch;
 mod channel;

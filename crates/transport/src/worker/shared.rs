@@ -1,7 +1,6 @@
-//! What the worker's threads share: the arena, the segments, the wishes of the gateway.
+//! State shared by the worker's threads: the arena, the segments, the gateway's requests.
 //!
-//! Takes batches out of the slots and says when they are done.
-//! Knows nothing of tensors.
+//! Reads slots and control messages, hands on taken batches. Knows nothing of tensors.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -18,7 +17,7 @@ use crate::slots::Waiting;
 use crate::socket;
 use crate::word::{State, Word};
 
-/// The memory that the gateway gave.
+/// The memory from the gateway.
 #[derive(Debug)]
 pub(super) struct Arena {
     pub(super) mapping: Arc<Mapping>,
@@ -26,7 +25,7 @@ pub(super) struct Arena {
     pub(super) doorbell: OwnedFd,
 }
 
-/// A segment that the gateway gave.
+/// A segment from the gateway.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
     pub(super) slot: usize,
@@ -34,13 +33,13 @@ pub(super) struct Segment {
     pub(super) mapping: Arc<Mapping>,
 }
 
-/// What has come over the socket.
+/// What has arrived on the socket.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     pub(super) segments: HashMap<u32, Segment>,
-    /// The answer to the last wish for room: a segment, or the limit that stands against it.
+    /// The answer to the last request for memory: a segment, or the limit that it exceeds.
     pub(super) room: Option<Result<u32, usize>>,
-    /// A message could not be understood.
+    /// Why a message was invalid.
     pub(super) problem: Option<String>,
 }
 
@@ -58,13 +57,13 @@ pub(super) struct Shared {
     pub(super) arena: OnceLock<Arena>,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
-    /// Messages read behind the arena.
+    /// Messages read after the arena.
     read: AtomicU64,
     pub(super) closing: AtomicBool,
     pub(super) stop: Mutex<Option<Stop>>,
-    /// The batch that was taken when the one before was finished.
+    /// The batch that was taken when the previous one was finished.
     ahead: Mutex<Option<Taken>>,
-    /// A batch is in somebody's hands.
+    /// Whether a batch is being run.
     pub(super) busy: AtomicBool,
 }
 
@@ -89,25 +88,25 @@ impl Shared {
         }
     }
 
-    /// The arena; there is one once the model is loaded.
+    /// The arena; set once the model is loaded.
     pub(super) fn arena(&self) -> Result<&Arena> {
         self.arena
             .get()
             .ok_or_else(|| Error::new(ErrorKind::Internal, "the worker has no arena yet; call loaded first"))
     }
 
-    /// Changes what has come, counts a message where `counted`, and tells who waits.
+    /// Applies a change, counts a message if `counted`, and notifies waiting threads.
     pub(super) fn arrive(&self, counted: bool, change: impl FnOnce(&mut Inbox)) {
         let mut inbox = self.inbox();
         change(&mut inbox);
         if counted {
             self.read.fetch_add(1, Ordering::Release);
         }
-        // Under the lock, or a waiter could look, then miss this, then sleep.
+        // Under the lock: otherwise a thread could check, then miss this, then sleep.
         self.arrived.notify_all();
     }
 
-    /// Waits until `ready` finds what it looks for.
+    /// Waits until `ready` returns a value.
     pub(super) fn wait_for<T>(&self, mut ready: impl FnMut(&mut Inbox) -> Option<T>) -> Result<T> {
         let mut inbox = self.inbox();
         loop {
@@ -135,18 +134,18 @@ impl Shared {
 
     pub(super) fn send(&self, frame: &WorkerFrame) -> Result<()> {
         socket::send(&self.socket, frame, &[]).map_err(|error| {
-            Error::new(ErrorKind::Internal, "the gateway could not be told").with_detail(error.to_string())
+            Error::new(ErrorKind::Internal, "sending to the gateway failed").with_detail(error.to_string())
         })
     }
 
-    /// Ends the sleep of the thread that waits for batches.
+    /// Wakes the thread that waits for batches.
     pub(super) fn wake(&self) {
         if let Some(arena) = self.arena.get() {
             doorbell::wake(arena.mapping.u32(WORKER_SLEEPING));
         }
     }
 
-    /// Takes the oldest open batch; waits for one. `None`: the gateway wants an end.
+    /// Takes the oldest open batch; waits for one. `None`: the gateway asked the worker to exit.
     pub(super) fn next(&self) -> Result<Option<Taken>> {
         let arena = self.arena()?;
         if let Some(taken) = self.ahead().take() {
@@ -165,21 +164,21 @@ impl Shared {
         }
     }
 
-    /// Says that a batch is done, and takes the one behind it before the gateway is woken: one ring tells both.
+    /// Publishes the end of a batch, and takes the next one before the gateway is woken: one ring reports both.
     pub(super) fn done(&self, arena: &Arena, taken: Taken) {
         let word = Word { state: State::Done, ..taken.word };
         let at = arena.layout.slots[taken.slot].head + head::WORD;
-        // Outputs and descriptors come before the word: whoever sees it DONE sees them.
+        // Outputs and descriptors are written before the word: a gateway that sees DONE sees them.
         arena.mapping.u64(at).store(word.pack(), Ordering::Release);
         *self.ahead() = take(arena);
         ring(arena, Waiting::Done);
     }
 
-    /// Says that a response is there and waits for the word that it was taken. False: no other is wanted.
+    /// Publishes a response and waits until it was taken. False: no further response is wanted.
     pub(super) fn respond(&self, arena: &Arena, taken: Taken) -> Result<bool> {
         let word = arena.mapping.u64(arena.layout.slots[taken.slot].head + head::WORD);
         let partial = Word { state: State::Partial, ..taken.word }.pack();
-        // Outputs and descriptors come before the word, as in `done`.
+        // Outputs and descriptors are written before the word, as in `done`.
         word.store(partial, Ordering::Release);
         ring(arena, Waiting::Done);
         while word.load(Ordering::Acquire) == partial {
@@ -188,7 +187,9 @@ impl Shared {
         match Word::unpack(word.load(Ordering::Acquire)) {
             Some(Word { state: State::Taken, .. }) => Ok(true),
             Some(Word { state: State::Stopped, .. }) => Ok(false),
-            _ => Err(Error::new(ErrorKind::Internal, "the gateway answered a response with nonsense")),
+            _ => {
+                Err(Error::new(ErrorKind::Internal, "the gateway set an invalid slot state after a response"))
+            }
         }
     }
 
@@ -205,15 +206,16 @@ fn oldest_open(arena: &Arena) -> Option<Taken> {
         (word.state == State::Open).then_some(Taken { slot, word })
     };
     let (one, other) = (open(0), open(1));
-    // Both may have been opened between the two looks, the first one first: it shows to whoever has seen the second.
+    // Both may have been opened between the two loads, the first one first: it is visible after the second was
+    // seen.
     match (one.or_else(|| open(0)), other) {
         (Some(one), Some(other)) => Some(if other.word.older_than(one.word) { other } else { one }),
         (one, other) => one.or(other),
     }
 }
 
-/// Takes the oldest open batch, if there is one. Appended rows and a withdrawal change the word and make it look
-/// again, so what is taken is what the gateway last published.
+/// Takes the oldest open batch, if there is one. Appended rows and a withdrawal change the word and cause a retry,
+/// so what is taken is what the gateway last published.
 fn take(arena: &Arena) -> Option<Taken> {
     loop {
         let Taken { slot, word } = oldest_open(arena)?;
@@ -231,10 +233,10 @@ fn take(arena: &Arena) -> Option<Taken> {
     }
 }
 
-/// Rings the gateway if it sleeps and wants to hear of `event`.
+/// Rings the gateway if it sleeps and waits for `event`.
 fn ring(arena: &Arena, event: Waiting) {
     let waiting = arena.mapping.u32(GATEWAY_WAITING);
-    // Pairs with the gateway's fence between its wish and its last look at the slots.
+    // Pairs with the gateway's fence between its announcement and its last check of the slots.
     fence(Ordering::SeqCst);
     if waiting.load(Ordering::Relaxed) >= event as u32 && waiting.swap(0, Ordering::Relaxed) != 0 {
         doorbell::ring(&arena.doorbell);

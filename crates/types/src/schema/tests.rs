@@ -1,4 +1,4 @@
-//! What schemas take and refuse, and how it is said.
+//! What schemas accept and refuse, and the messages.
 
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ fn fp64(values: &[f64]) -> Bytes {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// What a matrix of two columns is refused with.
+/// The message with which a matrix of two columns is refused.
 fn refusal(schema: InputSchema, values: &[f64]) -> Option<String> {
     let signature = signature(DataType::Fp64, &[-1, 2], Some(schema));
     let shape = Shape::from_slice(&[values.len() as u64 / 2, 2]);
@@ -112,7 +112,7 @@ fn null_says_what_may_be_sent_instead() {
     let (whole, float, text) = (DataType::Int64, DataType::Fp64, DataType::Bytes);
     assert!(
         null(whole, whole, Some(schema(&["a", "b"], true, None)))
-            .starts_with("row 1, column 0 ('a') of input 'x' is null, which is no INT64; fill")
+            .starts_with("row 1, column 0 ('a') of input 'x' is null, which is not a valid INT64; fill")
     );
     assert!(null(float, whole, None).contains("send the input as FP64, whose null is NaN"));
     assert!(null(text, text, None).contains("write \"null\" in quotes"));
@@ -120,7 +120,7 @@ fn null_says_what_may_be_sent_instead() {
 }
 
 #[test]
-fn a_place_is_said_as_far_as_the_shape_goes() {
+fn a_place_is_named_as_far_as_the_shape_goes() {
     let signature = signature(DataType::Fp32, &[], None);
     let place = |shape: &[u64], element| signature.input(0).place(shape, element);
     assert_eq!(place(&[], 0), "input 'x'");

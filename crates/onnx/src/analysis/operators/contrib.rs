@@ -1,4 +1,4 @@
-//! Operators of transformers, of ONNX and of the runtime's own: those that optimised models have.
+//! Operators of transformers, of ONNX and of the runtime's own domain, as in optimized models.
 
 use super::elementwise::broadcast;
 use super::{Family, MICROSOFT, ONNX};
@@ -66,15 +66,15 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
 ];
 
-/// What the inputs of an attention are; the others are parameters.
+/// The inputs of an attention operator; the others are parameters.
 struct Inputs {
     /// With rows along the first axis.
     rows: &'static [usize],
-    /// The same, and they may be left out.
+    /// The same, optional.
     masks: &'static [usize],
-    /// Keys and values before, with rows along another axis.
+    /// Earlier keys and values, with rows along another axis.
     past: Option<(usize, usize)>,
-    /// Added to the products, and repeated along axes where it has one element.
+    /// Added to the products, and broadcast.
     bias: Option<usize>,
 }
 
@@ -83,7 +83,7 @@ fn foreign(call: &Call<'_, '_>) -> Blame {
 }
 
 /// # Errors
-/// Where `value` is not of `rows` along `axis`.
+/// If `value` does not have `rows` along `axis`.
 fn has_rows<'a>(call: &Call<'_, 'a>, value: &Value<'a>, axis: usize, rows: &Product) -> Result<(), Blame> {
     let fits = value.row_axis() == Some(axis) && call.dims(value)?.get(axis) == Some(rows);
     if fits { Ok(()) } else { Err(foreign(call)) }
@@ -97,7 +97,7 @@ fn attention<'a>(call: &Call<'_, 'a>, inputs: Inputs) -> Outcome<'a> {
     let x = call.input(0)?;
     let dims = call.dims(x)?;
     let rows = dims.first().ok_or_else(|| call.malformed())?;
-    // Only whole rows: lists of several numbers for each row have them one after the other.
+    // Only whole rows: with several numbers per row, they would be consecutive.
     if x.row_axis() != Some(0) || *rows != Product::rows() {
         return Err(foreign(call));
     }
@@ -119,7 +119,7 @@ fn attention<'a>(call: &Call<'_, 'a>, inputs: Inputs) -> Outcome<'a> {
         }
     }
     let fresh = |rank: usize| (1..rank).map(|_| call.fresh());
-    // Of four dimensions where the queries are apart by heads, else of three.
+    // Four dimensions if the queries are split by heads, else three.
     let by_heads = dims.len() == 4 && call.node.domain.is_empty();
     let made = match by_heads {
         true => call.row_wise(rows, dims[1..3].iter().cloned().chain([call.fresh()])),
@@ -136,7 +136,7 @@ fn attention<'a>(call: &Call<'_, 'a>, inputs: Inputs) -> Outcome<'a> {
     Ok([made].into_iter().chain(vec![state; count.saturating_sub(1)]).collect())
 }
 
-/// Embeddings of words, positions and segments, added and normalised.
+/// Embeddings of words, positions and segments, added and normalized.
 fn embed<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     let ids = call.input(0)?;
     if call.given().iter().all(|value| value.is_same()) {
@@ -160,7 +160,7 @@ fn embed<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(vec![made.clone(), call.row_wise(rows, []), made])
 }
 
-/// The first input, turned by tables of cosines and sines.
+/// The first input, rotated by tables of cosines and sines.
 fn rotary<'a>(call: &Call<'_, 'a>, tables: [usize; 2], positions: usize) -> Outcome<'a> {
     let x = call.input(0)?;
     let made = Value { numbers: None, constant: None, ..x.clone() };
@@ -171,13 +171,13 @@ fn rotary<'a>(call: &Call<'_, 'a>, tables: [usize; 2], positions: usize) -> Outc
     let positions = call.optional(positions);
     for table in tables {
         let table = call.input(table)?;
-        // Without positions there is a table for each row.
+        // Without positions there is a table per row.
         if positions.is_none() || !table.is_same() {
             has_rows(call, table, 0, rows)?;
         }
     }
     match positions {
-        // One number is where all of them begin.
+        // A single number is the first position of all.
         Some(start)
             if start.is_same()
                 && call.dims(start)?.iter().all(|dim| dim.is(1))

@@ -1,4 +1,4 @@
-//! Graphs inside nodes: what is run under a condition, and what is run again and again.
+//! Nested graphs: branches and loops.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Dims, Product, Spread, Value};
 use crate::file::onnx::{Graph, Node};
 
-/// Most passes over the body of a loop until what is known of its state stays as it is.
+/// Maximum number of passes over a loop's body until its state is stable.
 const PASSES_MAX: usize = 8;
 
 pub(super) const FAMILIES: &[Family] = &[
@@ -29,7 +29,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
 ];
 
-/// What the outputs of `graph` are where its inputs are `values`.
+/// The outputs of `graph` for the inputs `values`.
 fn run<'a>(
     call: &Call<'_, 'a>,
     graph: &Graph<'a>,
@@ -62,7 +62,7 @@ fn branch<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(joined.map(|(then, other)| join(call, &then, &other, &mut Vec::new())).collect())
 }
 
-/// What is known of a value that is `a` or `b`. Sizes in which they differ are those of `wide`, by axis.
+/// The least upper bound of `a` and `b`. Sizes in which they differ are those of `wide`, by axis.
 fn join<'a>(call: &Call<'_, 'a>, a: &Value<'a>, b: &Value<'a>, wide: &mut Vec<Product>) -> Value<'a> {
     let lost = |why: &str| Value::mixed(Rc::new(call.unknown(why)));
     let rows = match (&a.spread, &b.spread) {
@@ -108,8 +108,7 @@ fn alike(a: &Value<'_>, b: &Value<'_>) -> bool {
     spread && a.dims == b.dims && a.numbers == b.numbers
 }
 
-/// Looks at a body until what is known of its state is true before and after it. Hands on the state and the last pass's
-/// outputs.
+/// Analyses a body until its state is the same before and after it. Returns the state and the last pass's outputs.
 fn settle<'a>(
     call: &Call<'_, 'a>,
     state: Vec<Value<'a>>,
@@ -150,7 +149,7 @@ fn repeat<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
         .collect::<Result<_, _>>()?;
     let count = initial.len();
     let round = Value::same(Some(Dims::new()));
-    // Why the body would not run as often for the lone run as for the joint one.
+    // Why the body would not run equally often in the lone run and the joint run.
     let mut uneven = None;
     let (state, outputs) = settle(call, initial, &mut |state| {
         let given: Vec<_> = [round.clone(), round.clone()].into_iter().chain(state.iter().cloned()).collect();
@@ -230,12 +229,12 @@ struct Scanned<'v, 'a> {
     initial: &'v [Value<'a>],
     elements: Vec<Value<'a>>,
     rounds: Product,
-    /// Every sequence is scanned along its rows.
+    /// Whether every sequence is scanned along its rows.
     all: bool,
 }
 
-/// A scan along the rows: each round sees one row, and what it makes is that row's, as long as no state goes from round
-/// to round and no other row is looked at.
+/// A scan along the rows: each round sees one row, and its outputs are that row's, as long as no state is passed
+/// from round to round and no other row is read.
 fn scan_rows<'a>(call: &Call<'_, 'a>, body: &Graph<'a>, scanned: Scanned<'_, 'a>) -> Outcome<'a> {
     let states = scanned.initial.len();
     let kept = (0..states).all(|index| {
@@ -255,7 +254,7 @@ fn scan_rows<'a>(call: &Call<'_, 'a>, body: &Graph<'a>, scanned: Scanned<'_, 'a>
     let hides_rows = Some(Rc::new(call.unknown("looks at all rows for each")));
     let outputs = run(call, body, &given, hides_rows)?;
     let stacked = stacked(call, outputs.get(states..).unwrap_or_default(), &scanned.rounds)?;
-    // What is the same in each round becomes the rows', who are one after the other along the new axis.
+    // What is the same in each round becomes the rows', which are consecutive along the new axis.
     let by_row = stacked.into_iter().map(|value| match (&value.spread, &value.dims) {
         (Spread::Same, Some(dims)) => match dims.iter().position(Product::has_rows) {
             Some(axis) => Value::rows(dims.clone(), axis),
@@ -267,7 +266,7 @@ fn scan_rows<'a>(call: &Call<'_, 'a>, body: &Graph<'a>, scanned: Scanned<'_, 'a>
     Ok(scanned.initial.iter().cloned().chain(by_row).collect())
 }
 
-/// Whether `output` is `input`, as it is.
+/// Whether `output` is `input`, unchanged.
 fn is_handed_on(nodes: &[Node<'_>], input: &str, output: &str) -> bool {
     let mut name = output;
     for node in nodes.iter().rev() {

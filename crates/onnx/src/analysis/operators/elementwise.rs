@@ -1,4 +1,4 @@
-//! Operators that make each element of the elements at its place: rows stay where they are.
+//! Elementwise operators: rows stay where they are.
 
 use std::rc::Rc;
 
@@ -115,7 +115,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::new(ONNX, &["Where"], &[], choice).counting(),
     Family::new(ONNX, &["Neg"], &[], negative).counting(),
     Family::new(ONNX, &["Identity"], &[], identity).counting(),
-    // What is served is a tensor, never nothing.
+    // A served value is a tensor, never empty.
     Family::new(ONNX, &["Optional", "OptionalGetElement"], &["type"], identity).counting(),
     Family::new(ONNX, &["OptionalHasElement"], &[], |call| {
         Ok(vec![Value::scalar(call.optional(0).map(|_| Product::of(1)))])
@@ -142,7 +142,7 @@ fn clip<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     unary(call)
 }
 
-/// While it serves, it hands its input on.
+/// In inference, the identity.
 fn dropout<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     if call.version < 7 {
         return Err(call.unknown("is of a version that isn't known"));
@@ -184,7 +184,7 @@ fn cast<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     }
 }
 
-/// What is left of it in 32 bits: sizes are smaller, constants may not be.
+/// Its value in 32 bits: sizes are smaller, constants may not be.
 fn narrow(number: Option<&Product>) -> Option<Product> {
     let number = number?;
     number.constant().is_none_or(|constant| i32::try_from(constant).is_ok()).then(|| number.clone())
@@ -209,8 +209,7 @@ pub(super) fn broadcasting<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(vec![broadcast(call, &call.given())?])
 }
 
-/// What is known of an element by element combination of `values`, each of which may be repeated along axes where it
-/// has one element.
+/// The elementwise combination of `values`, with broadcasting.
 pub(super) fn broadcast<'a>(call: &Call<'_, 'a>, values: &[&Value<'a>]) -> Result<Value<'a>, Blame> {
     if values.iter().any(|value| value.dims.is_none()) {
         return match values.iter().all(|value| value.is_same()) {
@@ -233,10 +232,10 @@ pub(super) fn broadcast<'a>(call: &Call<'_, 'a>, values: &[&Value<'a>]) -> Resul
     let mut dims = Dims::new();
     for axis in 0..rank {
         let sizes = all.iter().filter_map(|dims| dims.get((axis + dims.len()).checked_sub(rank)?));
-        // A size of 1 takes that of the others.
+        // A size of 1 is broadcast.
         let sizes: SmallVec<[&Product; 4]> = sizes.filter(|size| !size.is(1)).collect();
         if let Some((_, size)) = rows.filter(|(row_axis, _)| *row_axis == axis) {
-            // Another size would fit the joint run by chance, and the lone run always.
+            // Another size would match the joint run by chance, and the lone run always.
             if sizes.iter().any(|other| *other != size) {
                 return Err(call.unknown("combines rows with a tensor that has others of its own"));
             }
@@ -275,10 +274,10 @@ fn arithmetic<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     broadcasting(call)
 }
 
-/// What is computed has the number of rows in it in a way that can't be followed.
+/// The result contains the number of rows in a way that can't be followed.
 struct Lost;
 
-/// The numbers of `values` element by element, where all are known: those that are one are repeated.
+/// The elements of `values` side by side, if all are known: single ones are repeated.
 fn columns<'v>(values: &[&'v Value<'_>]) -> Option<(Dims, Vec<Vec<Option<&'v Product>>>)> {
     let shaped = values.iter().filter(|value| value.numbers.as_ref().is_some_and(|all| all.len() != 1));
     let widest = values.iter().max_by_key(|value| value.rank())?;
@@ -314,7 +313,7 @@ fn fold(
     }
 }
 
-/// `a` and `b` under an operator of integers or truths; `None` where that is not known.
+/// `a` and `b` under an operator of integers or booleans; `None` if unknown.
 fn combine(operator: &str, a: &Product, b: &Product) -> Option<Product> {
     let constants = a.constant().zip(b.constant());
     let truth = |truth: bool| Some(Product::of(i64::from(truth)));
@@ -346,7 +345,7 @@ fn combine(operator: &str, a: &Product, b: &Product) -> Option<Product> {
     }
 }
 
-/// Whether they are different numbers in every run.
+/// Whether they differ in every run.
 fn differ(a: &Product, b: &Product) -> bool {
     let apart = |size: &Product, other: &Product| {
         other.constant().is_some_and(|other| other < 0 && size.is_size() || other <= 0 && size.is_positive())

@@ -1,4 +1,4 @@
-//! Operators that take elements by their place, and that put tensors together or apart.
+//! Operators that take elements by index, concatenate and split.
 
 use smallvec::smallvec;
 
@@ -215,7 +215,7 @@ fn scatter_nd<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     let lost = || call.unknown("writes to rows what can't be followed");
     let (dims, by) = (call.dims(data)?, call.dims(places)?);
     let depth = by.last().and_then(|depth| usize::try_from(depth.constant()?).ok()).ok_or_else(lost)?;
-    // Whole rows' worth of updates, at the same places in each.
+    // Updates for whole rows, at the same places in each.
     let there = (by.len() - 1 + rows).checked_sub(depth);
     let fits = rows >= depth
         && places.is_same()
@@ -234,7 +234,7 @@ fn compress<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
             if x.row_axis() == Some(axis) {
                 return Err(by_number(call));
             }
-            // The runtime reads past the end where there are more conditions than elements.
+            // The runtime reads past the end if there are more conditions than elements.
             let count = condition.dims.as_ref().and_then(|dims| dims.first()?.constant());
             if !x.is_same() && count.zip(dims[axis].constant()).is_none_or(|(count, size)| count > size) {
                 return Err(call.unknown("takes from rows by what can't be followed"));
@@ -249,7 +249,7 @@ fn compress<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     }
 }
 
-/// Finds as much as there is, over all rows.
+/// Lists indices over all rows.
 fn non_zero<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     match call.given().iter().all(|value| value.is_same()) {
         true => Ok(vec![Value::same(Some(smallvec![call.fresh(), call.fresh()]))]),

@@ -1,4 +1,4 @@
-//! Operators of classical learning: each row of a matrix is a sample.
+//! Operators of classical machine learning: each row of a matrix is a sample.
 
 use smallvec::smallvec;
 
@@ -139,11 +139,11 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
 ];
 
-/// The dimensions of the first input, of which each row is a sample. `None` where it is the same in every run and they
-/// are not known.
+/// The dimensions of the first input, of which each row is a sample. `None` if it is the same in every run and they
+/// are unknown.
 ///
 /// # Errors
-/// Where rows are not samples: a list is taken for a single one.
+/// If rows are not samples: a list counts as a single one.
 fn samples<'v, 'a>(call: &'v Call<'_, 'a>) -> Result<Option<&'v Dims>, Blame> {
     let x = call.input(0)?;
     match (x.row_axis(), &x.dims) {
@@ -154,7 +154,7 @@ fn samples<'v, 'a>(call: &'v Call<'_, 'a>) -> Result<Option<&'v Dims>, Blame> {
     }
 }
 
-/// A label and scores for each sample.
+/// A label and scores per sample.
 fn classifier<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     let Some(dims) = samples(call)? else { return Ok(vec![Value::same(None); 2]) };
     let count =
@@ -163,7 +163,7 @@ fn classifier<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(vec![call.row_wise(&count, []), call.row_wise(&count, [width])])
 }
 
-/// How many scores there are for each sample, where that is as many as there are labels.
+/// The number of scores per sample, if that is the number of labels.
 fn classes(call: &Call<'_, '_>) -> Result<Option<usize>, Blame> {
     let labels = |names: [&str; 2]| {
         let counts = names.map(|name| length(call, name));
@@ -181,10 +181,10 @@ fn classes(call: &Call<'_, '_>) -> Result<Option<usize>, Blame> {
                 Some(attribute) => attribute.floats().map_err(|Malformed| call.malformed())?.len(),
                 None => 0,
             };
-            // Of one score the second class has what is left.
+            // A single score belongs to the second class; the first has the rest.
             Ok(Some(labels).filter(|labels| intercepts == *labels || (intercepts, *labels) == (1, 2)))
         }
-        // It has a score for each class, or for each pair of them.
+        // It has a score per class, or per pair of classes.
         _ => Ok(None),
     }
 }
@@ -198,7 +198,7 @@ fn length(call: &Call<'_, '_>, name: &str) -> Result<Option<usize>, Blame> {
     }
 }
 
-/// As many numbers as `targets` says for each sample.
+/// As many numbers per sample as `targets` says.
 fn regressor<'a>(call: &Call<'_, 'a>, targets: Option<&str>) -> Outcome<'a> {
     let Some(dims) = samples(call)? else { return Ok(vec![Value::same(None)]) };
     let targets = match targets {
@@ -207,7 +207,7 @@ fn regressor<'a>(call: &Call<'_, 'a>, targets: Option<&str>) -> Outcome<'a> {
     };
     let width = targets.map_or_else(|| call.fresh(), Product::of);
     match dims.len() {
-        // Some kinds give a list for a list.
+        // Some kinds return a list for a list.
         0 | 1 => Ok(vec![Value::same(None)]),
         _ => Ok(vec![call.row_wise(&dims[0], [width])]),
     }
@@ -217,7 +217,7 @@ fn element<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(vec![Value { numbers: None, constant: None, ..call.input(0)?.clone() }])
 }
 
-/// Of the same shape, by samples.
+/// The same shape, by samples.
 fn sample<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     // One number for all features is one for all elements.
     let mut longest = if call.node.operator == "Normalizer" { usize::MAX } else { 0 };
@@ -254,7 +254,7 @@ fn features<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(vec![call.row_wise(&rows, [call.fresh()])])
 }
 
-/// Elements along the last axis, by their places.
+/// Elements along the last axis, by index.
 fn extract<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     let (x, places) = (call.input(0)?, call.input(1)?);
     if x.is_same() && places.is_same() {
@@ -269,7 +269,7 @@ fn extract<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
             Ok(vec![call.like_rows(Some(rows), made)])
         }
         (Some(_), None) => Err(call.dependent("takes rows by their number")),
-        // The places, however they are arranged, are a list that is read from its beginning.
+        // The indices, in any shape, are read as a list.
         (None, Some(rows)) if rest.is_empty() && by[..rows].iter().all(|dim| dim.is(1)) => {
             Ok(vec![Value::rows(smallvec![Product::of(1), count], 1)])
         }

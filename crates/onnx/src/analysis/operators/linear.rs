@@ -1,4 +1,4 @@
-//! Sums of products: matrices and Einstein's notation.
+//! Sums of products: matrix products and einsum.
 
 use super::elementwise::broadcast;
 use super::{Family, MICROSOFT, ONNX};
@@ -46,7 +46,7 @@ pub(super) fn product<'a>(call: &Call<'_, 'a>, a: &Value<'a>, b: &Value<'a>) -> 
     if left.is_empty() || right.is_empty() {
         return Err(call.malformed());
     }
-    // A list stands for a row on the left and for a column on the right, and that dimension goes afterwards.
+    // A list is a row on the left and a column on the right, and that dimension is dropped from the result.
     let (rows_of, columns_of) = (left.len() > 1, right.len() > 1);
     let summed = [a.row_axis() == Some(left.len() - 1), b.row_axis() == Some(right.len().saturating_sub(2))];
     if summed.contains(&true) {
@@ -118,7 +118,7 @@ fn fused<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     gemm(call)
 }
 
-/// Distances of each row on the left from each row on the right.
+/// Distances of each row on the left to each row on the right.
 fn distances<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     let right = transposed(call, call.input(1)?)?;
     Ok(vec![product(call, call.input(0)?, &right)?])
@@ -173,7 +173,7 @@ fn einsum<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
             };
             match *size != dims[axis] {
                 false => {}
-                // One element would be repeated, for the lone run and the joint run in different ways.
+                // A single element would be broadcast differently in the lone run and the joint run.
                 true if size.has_rows() || dims[axis].has_rows() => {
                     return Err(call.unknown("pairs rows of unlike sizes"));
                 }
@@ -182,7 +182,7 @@ fn einsum<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
         }
     }
     if let Some(rows) = rows {
-        // A tensor that is the same in every run must not know of rows, nor may one look at its diagonal.
+        // A tensor that is the same in every run must not have the rows' index, and an index must not repeat.
         for (term, value) in terms.iter().zip(&values) {
             let times = term.chars().filter(|label| *label == rows).count();
             if times > 1 || (times == 1) != matches!(value.spread, Spread::Rows { .. }) {

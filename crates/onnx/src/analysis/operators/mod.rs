@@ -1,8 +1,7 @@
-//! What operators do with rows, in families.
+//! The effect of operators on rows, in families.
 //!
-//! Reads a node and what is known of its inputs, hands on what is known of its outputs. An operator, an attribute or a
-//! version that isn't listed here is not known, and nothing is known of what it makes.
-//! Knows nothing of graphs.
+//! Reads a node and the values of its inputs, hands on the values of its outputs. The outputs of an operator,
+//! attribute or version that isn't listed here are unknown. Knows nothing of graphs.
 
 mod contrib;
 mod control;
@@ -27,7 +26,7 @@ use super::call::{Call, Outcome};
 use super::lattice::{Product, Spread, Value};
 use super::scope::OPSET_MAX;
 
-/// The newest version of the operators of learning.
+/// The newest known version of `ai.onnx.ml`.
 const LEARNING_MAX: i64 = 5;
 
 const ONNX: &str = "";
@@ -36,13 +35,13 @@ const MICROSOFT: &str = "com.microsoft";
 
 type Apply = for<'c, 'a> fn(&Call<'c, 'a>) -> Outcome<'a>;
 
-/// Operators that do the same with rows.
+/// Operators with the same effect on rows.
 struct Family {
     domain: &'static str,
     operators: &'static [&'static str],
-    /// Those that change nothing about rows, or that `apply` reads. A node with another one is not known.
+    /// Attributes without effect on rows, or that `apply` reads. A node with another one is unknown.
     attributes: &'static [&'static str],
-    /// Whether its inputs may be numbers in which is the number of rows.
+    /// Whether its inputs may contain the number of rows.
     counts: bool,
     apply: Apply,
 }
@@ -62,7 +61,7 @@ impl Family {
     }
 }
 
-/// Every operator that is known.
+/// Every known operator.
 pub(super) struct Operators(HashMap<(&'static str, &'static str), &'static Family>);
 
 /// The table of operators.
@@ -96,10 +95,10 @@ pub(super) fn table() -> Operators {
 }
 
 impl Operators {
-    /// What the node of `call` makes.
+    /// The outputs of the node of `call`.
     ///
     /// # Errors
-    /// Why nothing is known of it.
+    /// Why they are unknown.
     pub(super) fn apply<'a>(&self, call: &Call<'_, 'a>) -> Outcome<'a> {
         let node = call.node;
         let Some(family) = self.0.get(&(node.domain, node.operator)) else {
@@ -129,7 +128,7 @@ impl Operators {
     }
 }
 
-/// Whether the dimensions and numbers of `value` are as its spread says.
+/// Whether the dimensions and numbers of `value` are consistent with its spread.
 fn is_sound(value: &Value<'_>) -> bool {
     let rowless = |dims: &[Product]| !dims.iter().any(Product::has_rows);
     let dims = value.dims.as_deref().unwrap_or_default();

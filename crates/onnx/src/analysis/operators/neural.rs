@@ -1,4 +1,5 @@
-//! Convolutions, pools, and what else works on images and signals: rows are along the first axis, or not followed.
+//! Convolutions, pooling, and other operators on images and signals: rows are along the first axis, or not
+//! followed.
 
 use std::rc::Rc;
 
@@ -62,7 +63,7 @@ pub(super) const FAMILIES: &[Family] = &[
 /// The dimensions of the first input, whose rows, if it has any, are along the first axis.
 ///
 /// # Errors
-/// Where they are along another, or not known of a tensor with rows.
+/// If they are along another, or a tensor with rows has unknown dimensions.
 pub(super) fn images<'a>(call: &Call<'_, 'a>) -> Result<Option<Dims>, Blame> {
     let x = call.input(0)?;
     match x.row_axis() {
@@ -72,7 +73,7 @@ pub(super) fn images<'a>(call: &Call<'_, 'a>) -> Result<Option<Dims>, Blame> {
     }
 }
 
-/// What has the first dimension of `dims`, and these others.
+/// A value with the first dimension of `dims`, and these others.
 pub(super) fn with_first<'a>(call: &Call<'_, 'a>, dims: &Dims, rest: Dims) -> Outcome<'a> {
     let first = dims.first().ok_or_else(|| call.malformed())?;
     Ok(vec![call.row_wise(first, rest)])
@@ -99,7 +100,7 @@ fn convolution<'a>(call: &Call<'_, 'a>, filters: usize) -> Outcome<'a> {
     with_first(call, &dims, rest)
 }
 
-/// A convolution, to which a fourth input is added.
+/// A convolution to which a fourth input is added.
 fn fused<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     let (x, added) = (call.input(0)?, call.optional(3));
     if call.input(1)?.is_same() && call.optional(2).is_none_or(Value::is_same) {
@@ -119,7 +120,7 @@ fn fused<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Err(call.unknown("has parameters that depend on rows"))
 }
 
-/// How often a window fits into each of `sizes`.
+/// How many windows fit into each of `sizes`.
 fn windows<'a>(call: &Call<'_, 'a>, sizes: &[Product], kernel: &[Option<i64>]) -> Result<Dims, Blame> {
     let list = |name| Ok::<_, Blame>(call.integers(name)?.unwrap_or_default());
     let (strides, pads, dilations) = (list("strides")?, list("pads")?, list("dilations")?);
@@ -153,7 +154,7 @@ fn pool<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     let mut rest: Dims = dims.get(1..2).unwrap_or_default().iter().cloned().collect();
     rest.extend(windows(call, dims.get(2..).unwrap_or_default(), &kernel)?);
     let mut made = with_first(call, &dims, rest)?;
-    // Places are counted over all rows.
+    // Indices count over all rows.
     made.push(Value::mixed(Rc::new(call.unknown("counts places over all rows"))));
     Ok(made)
 }
@@ -184,7 +185,7 @@ fn blocks<'a>(call: &Call<'_, 'a>, to_space: bool) -> Outcome<'a> {
     with_first(call, &dims, rest.collect())
 }
 
-/// Whether every input has rows along its first axis, and as many; `None` where none has rows.
+/// The number of rows if every input has them along its first axis; `None` if none has rows.
 pub(super) fn all_by_rows<'a>(call: &Call<'_, 'a>) -> Result<Option<Product>, Blame> {
     let values = call.given();
     if values.iter().all(|value| value.is_same()) {

@@ -1,4 +1,4 @@
-//! Operators that scale elements by what is beside them.
+//! Normalization.
 
 use super::elementwise::broadcast;
 use super::{Family, MICROSOFT, ONNX};
@@ -47,7 +47,7 @@ fn along<'a>(call: &Call<'_, 'a>, axes: impl Fn(usize) -> bool) -> Outcome<'a> {
 fn softmax<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     let x = call.input(0)?;
     let Some(rank) = x.rank() else { return along(call, |_| true) };
-    // Until version 13 all dimensions from the axis on are taken together.
+    // Before version 13 all dimensions from the axis on are normalized together.
     let flattens = call.version < 13;
     let axis = call.integer("axis")?.unwrap_or(if flattens { 1 } else { -1 });
     if flattens && axis == rank as i64 {
@@ -76,7 +76,7 @@ fn layer<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(vec![Value { numbers: None, constant: None, ..x.clone() }, means.clone(), means])
 }
 
-/// The sum of two inputs and a bias, normalised along the last axis.
+/// The sum of two inputs and a bias, normalized along the last axis.
 fn skip_layer<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     call.same_from(2)?;
     let sum = broadcast(call, &call.given())?;

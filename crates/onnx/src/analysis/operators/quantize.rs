@@ -1,4 +1,4 @@
-//! Quantised tensors: scales that are in the file are parameters, those that a run works out are of all rows.
+//! Quantization: scales in the file are parameters, scales computed in a run depend on all rows.
 
 use super::elementwise::{broadcast, unary};
 use super::linear::product;
@@ -41,7 +41,7 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 /// # Errors
-/// Where an input that is not one of `tensors` depends on rows.
+/// If an input that is not one of `tensors` depends on rows.
 fn parameters(call: &Call<'_, '_>, tensors: &[usize]) -> Result<(), Blame> {
     let others = call.inputs.iter().enumerate().filter(|(index, _)| !tensors.contains(index));
     match others.filter_map(|(_, value)| value.as_ref()).all(Value::is_same) {
@@ -60,7 +60,7 @@ fn linear<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     if let (Some(rows), Some(rank)) = (x.row_axis(), x.rank())
         && !is_single(scale)
     {
-        // A scale for each place along an axis, or for each block.
+        // A scale per index along an axis, or per block.
         if scale.rank() != Some(1) || call.axis(call.integer("axis")?.unwrap_or(1), rank)? == rows {
             return Err(call.unknown("has scales that can't be followed"));
         }
@@ -75,7 +75,7 @@ fn dynamic<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     }
 }
 
-/// A product of quantised matrices. `single` are parameters that could be one for each row on the left.
+/// A product of quantized matrices. `single` are parameters that could be one per row on the left.
 fn matrices<'a>(call: &Call<'_, 'a>, [a, b]: [usize; 2], single: &[usize]) -> Outcome<'a> {
     parameters(call, &[a, b])?;
     let (left, right) = (call.input(a)?, call.input(b)?);

@@ -1,4 +1,4 @@
-//! Operators that draw: no run is like another, and a row draws after those before it.
+//! Random operators: runs differ, and a row's numbers depend on the rows before it.
 
 use super::{Family, ONNX};
 use crate::analysis::call::Call;

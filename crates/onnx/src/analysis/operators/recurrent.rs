@@ -1,4 +1,4 @@
-//! Recurrent layers. Where `layout` is 0, as it is unless said otherwise, the first axis is time and the second the batch.
+//! Recurrent layers. With `layout` 0, the default, the first axis is time and the second the batch.
 
 use super::{Family, MICROSOFT, ONNX};
 use crate::analysis::call::{Call, Outcome};
@@ -19,7 +19,7 @@ const ATTRIBUTES: &[&str] = &[
 
 pub(super) const FAMILIES: &[Family] = &[
     Family::new(ONNX, &["RNN", "GRU", "LSTM"], ATTRIBUTES, layer),
-    // Its scales are of all rows.
+    // Its scales depend on all rows.
     Family::new(MICROSOFT, &["DynamicQuantizeLSTM"], ATTRIBUTES, |call: &Call<'_, '_>| {
         Err(call.dependent("takes its scale from all rows"))
     }),

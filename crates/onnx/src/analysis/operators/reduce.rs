@@ -1,4 +1,4 @@
-//! Operators that make one element of many along axes, and those that run along one.
+//! Reductions along axes, and operators that run along one.
 
 use smallvec::smallvec;
 

@@ -17,7 +17,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::new(ONNX, &["Tile"], &[], tile).counting(),
 ];
 
-/// `x` in other dimensions, whose rows are along `axis` now.
+/// `x` with other dimensions, and rows along `axis`.
 fn placed<'a>(call: &Call<'_, 'a>, x: &Value<'a>, dims: Dims, axis: usize) -> Outcome<'a> {
     match (&x.spread, &x.numbers) {
         (Spread::Rows { .. }, _) if dims.get(axis).is_some_and(Product::has_rows) => {
@@ -29,7 +29,7 @@ fn placed<'a>(call: &Call<'_, 'a>, x: &Value<'a>, dims: Dims, axis: usize) -> Ou
     }
 }
 
-/// `x`, row-major, in other dimensions. Rows stay one after the other where as many elements stand before them.
+/// `x`, row-major, with other dimensions. Rows stay consecutive if as many elements precede them.
 pub(super) fn reflowed<'a>(call: &Call<'_, 'a>, x: &Value<'a>, dims: Dims) -> Outcome<'a> {
     let Some(old) = x.row_axis() else { return placed(call, x, dims, 0) };
     let lost = || call.unknown("reshapes rows into what can't be followed");
@@ -53,7 +53,7 @@ fn reshape<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     };
     let lost = || call.unknown("reshapes rows into what can't be followed");
     let Some(target_numbers) = &target.numbers else {
-        // Of a constant only the dimensions are lost.
+        // For a constant only the dimensions are lost.
         let rank = target.dims.as_ref().and_then(|dims| usize::try_from(dims.first()?.constant()?).ok());
         let dims = rank.map(|rank| (0..rank).map(|_| call.fresh()).collect());
         return if x.is_same() && target.is_same() { Ok(vec![Value::same(dims)]) } else { Err(lost()) };
@@ -79,7 +79,7 @@ fn reshape<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
             }
             Some(size) if size.is_size() => size.clone(),
             Some(_) => return Err(lost()),
-            // It may be a size, 0 or -1: no harm where it can't be that of the rows.
+            // It may be a size, 0 or -1: harmless if it can't be that of the rows.
             None if own.get(axis).is_some_and(Product::has_rows) => return Err(lost()),
             None => {
                 guessed = true;
@@ -95,7 +95,7 @@ fn reshape<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
         let all = Product::of_all(own).filter(|_| !guessed);
         let rest = Product::of_all(&dims);
         let whole = all.zip(rest).and_then(|(all, rest)| all.divided_by(&rest));
-        // In the lone run it is whole, else that fails; in the joint run it is as many times that as there are rows.
+        // In the lone run it must be an integer; in the joint run it is that times the number of rows.
         let times = if x.row_axis().is_some() && !counted { Product::rows() } else { Product::of(1) };
         let guess = call.fresh().times(&times);
         dims[axis] = whole.or(guess).ok_or_else(lost)?;
@@ -216,7 +216,7 @@ fn expand<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
             (Some(old), None) => old.clone(),
             (old, Some(Some(new))) if old.is_none_or(|old| old.is(1) || old == new) => new.clone(),
             (Some(old), Some(Some(new))) if new.is(1) => old.clone(),
-            // Another size fits the rows of the joint run by chance, and that of the lone run always.
+            // Another size matches the rows of the joint run by chance, and that of the lone run always.
             (Some(old), Some(new)) if old.has_rows() || new.is_some_and(Product::has_rows) => {
                 return Err(call.unknown("has a shape with other rows than its input"));
             }

@@ -1,4 +1,4 @@
-//! Resampling: along the axis of the rows nothing may be scaled.
+//! Resampling, which must not scale the rows' axis.
 
 use super::{Family, ONNX};
 use crate::analysis::call::{Call, Outcome};
@@ -82,7 +82,7 @@ fn is_empty(value: &Value<'_>) -> bool {
     value.dims.as_ref().is_some_and(|dims| dims.iter().any(|dim| dim.is(0)))
 }
 
-/// `x` with other sizes, but of the axis of the rows, of which `kept` tells whether nothing happens to it.
+/// `x` with other sizes, except along the rows' axis, of which `kept` says whether it is unchanged.
 fn scaled<'a>(
     call: &Call<'_, 'a>,
     x: &Value<'a>,

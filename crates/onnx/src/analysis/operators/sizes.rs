@@ -1,4 +1,4 @@
-//! Constants, and tensors that are made of sizes.
+//! Constants, and tensors made of sizes.
 
 use smallvec::smallvec;
 
@@ -82,7 +82,7 @@ fn size<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(vec![Value::scalar(product)])
 }
 
-/// The dimensions that the numbers of `shape` say. `None` where their number is not known.
+/// The dimensions in the elements of `shape`. `None` if their number is unknown.
 pub(super) fn dims_of<'a>(call: &Call<'_, 'a>, shape: &Value<'a>) -> Option<Dims> {
     if let Some(numbers) = &shape.numbers {
         return Some(numbers.iter().map(|number| number.clone().unwrap_or_else(|| call.fresh())).collect());
@@ -92,10 +92,10 @@ pub(super) fn dims_of<'a>(call: &Call<'_, 'a>, shape: &Value<'a>) -> Option<Dims
     Some((0..count).map(|_| call.fresh()).collect())
 }
 
-/// A tensor of these dimensions in which all rows are alike.
+/// A tensor of these dimensions in which all rows are equal.
 ///
 /// # Errors
-/// Where the number of rows is in more than one of them.
+/// If more than one of them contains the number of rows.
 pub(super) fn alike<'a>(call: &Call<'_, 'a>, dims: Dims) -> Outcome<'a> {
     let counted: Vec<usize> = (0..dims.len()).filter(|axis| dims[*axis].has_rows()).collect();
     match counted[..] {
@@ -159,7 +159,7 @@ fn eye_like<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(vec![Value::same(x.dims.clone())])
 }
 
-/// What only parameters decide.
+/// Depends on parameters alone.
 fn of_parameters<'a>(call: &Call<'_, 'a>, rank: usize) -> Outcome<'a> {
     call.same_from(0)?;
     Ok(vec![Value::same(Some((0..rank).map(|_| call.fresh()).collect()))])

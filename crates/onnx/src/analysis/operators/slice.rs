@@ -1,4 +1,4 @@
-//! Operators that cut tensors, or add to their ends.
+//! Slicing and padding.
 
 use super::{Family, ONNX};
 use crate::analysis::call::{Call, Outcome};
@@ -13,7 +13,7 @@ pub(super) const FAMILIES: &[Family] = &[
 /// Past the end of any dimension: exporters write such numbers for "all".
 const END: i64 = 1_000_000_000;
 
-/// What is cut of one axis.
+/// The slice of one axis.
 #[derive(Clone, Debug)]
 struct Cut {
     axis: usize,
@@ -23,7 +23,7 @@ struct Cut {
 }
 
 impl Cut {
-    /// Whether it leaves `size` as it is.
+    /// Whether it leaves `size` unchanged.
     fn keeps(&self, size: &Product) -> bool {
         let all = |end: &Product| end == size || end.constant().is_some_and(|end| end >= END);
         self.step == Some(1)
@@ -31,12 +31,13 @@ impl Cut {
             && self.end.as_ref().is_some_and(all)
     }
 
-    /// The first place, the number of places that it leaves of `size`, and how far they are apart.
+    /// The first index, the number of indices that remain of `size`, and the step.
     fn range(&self, size: &Product) -> Option<(i64, i64, i64)> {
         let (size, step) = (size.constant()?, self.step?);
         let (start, end) = (self.start.as_ref()?.constant()?, self.end.as_ref()?.constant()?);
         if step < 0 && end >= END {
-            // Backwards, the standard clamps the largest integers to the last place; ONNX Runtime goes to the first.
+            // Backwards, the standard clamps the largest integers to the last index; ONNX Runtime goes to the
+            // first.
             return None;
         }
         let place = |place: i64| if place < 0 { place + size } else { place };
@@ -132,7 +133,7 @@ fn slice<'a>(call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(vec![call.like(x, made)?])
 }
 
-/// What is left of the elements, where those are known.
+/// The remaining elements, if they are known.
 fn cut_numbers<'a>(x: &Value<'a>, dims: &Dims, cuts: &[Cut]) -> Option<Value<'a>> {
     x.numbers.as_ref()?;
     let mut sizes: Vec<i64> = dims.iter().map(Product::constant).collect::<Option<_>>()?;

@@ -1,20 +1,20 @@
-//! What the analysis says of small graphs, family by family: proofs, and traps next to them.
+//! The analysis of small graphs, by family: proofs, and counterexamples.
 
 mod model;
 
 use super::{Verdict, verdict};
 use model::{model, with_function};
 
-/// What is said of a model of version 17.
-fn said(text: &str) -> String {
-    said_of(17, text)
+/// The verdict on a model of version 17.
+fn outcome(text: &str) -> String {
+    outcome_at(17, text)
 }
 
-fn said_of(opset: i64, text: &str) -> String {
-    told(&model(opset, text))
+fn outcome_at(opset: i64, text: &str) -> String {
+    outcome_of(&model(opset, text))
 }
 
-fn told(file: &[u8]) -> String {
+fn outcome_of(file: &[u8]) -> String {
     match verdict(file) {
         Verdict::Independent => "independent".into(),
         Verdict::Dependent(how) => format!("dependent: {how}"),
@@ -25,16 +25,16 @@ fn told(file: &[u8]) -> String {
 #[track_caller]
 fn independent(texts: &[&str]) {
     for text in texts {
-        assert_eq!(said(text), "independent", "{text}");
+        assert_eq!(outcome(text), "independent", "{text}");
     }
 }
 
-/// Each text is followed by the words that are said of it.
+/// Each text is followed by a part of its verdict.
 #[track_caller]
 fn not_independent(texts: &[(&str, &str)]) {
     for (text, words) in texts {
-        let said = said(text);
-        assert!(said.contains(words) && said != "independent", "{text}\n{said}");
+        let found = outcome(text);
+        assert!(found.contains(words) && found != "independent", "{text}\n{found}");
     }
 }
 
@@ -72,8 +72,8 @@ fn elements_stay_in_their_rows() {
             "unknown: Relu 'y' has an attribute 'sideways' that isn't known",
         ),
     ]);
-    assert!(said_of(99, "x[n] -> y; y = Relu(x)").contains("of version 99"));
-    assert!(said_of(6, "x[n] -> y; y = Dropout(x)").contains("version"));
+    assert!(outcome_at(99, "x[n] -> y; y = Relu(x)").contains("of version 99"));
+    assert!(outcome_at(6, "x[n] -> y; y = Dropout(x)").contains("version"));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn sums_over_rows_are_found_and_others_are_not() {
         "x[n,4] -> y; y = ArgMax(x) axis=1 keepdims=0",
         "x[n,4] -> y, z; k: int64 2; y, z = TopK(x, k)",
         "x[n,4] -> y; a: int64 scalar 1; y = CumSum(x, a)",
-        // Sums of the columns of the transposed are sums of rows.
+        // Sums over the columns of the transposed matrix are sums over rows.
         "x[n,4] -> y; t = Transpose(x); y = ReduceSum(t, a) keepdims=0; a: int64 0",
     ]);
     not_independent(&[
@@ -101,9 +101,9 @@ fn sums_over_rows_are_found_and_others_are_not() {
         ("x[n,4] -> y; a: int64 scalar -2; y = CumSum(x, a)", "dependent: CumSum 'y' runs along the rows"),
         ("x[n,4] a[n] -> y; y = ReduceSum(x, a)", "unknown: ReduceSum 'y' has axes that aren't constant"),
     ]);
-    // Axes are an input of later versions: as an attribute they are not known there.
-    assert!(said_of(18, "x[n,4] -> y; y = ReduceMax(x) axes=1,").starts_with("dependent"));
-    assert_eq!(said_of(18, "x[n,4] -> y; a: int64 1; y = ReduceMax(x, a)"), "independent");
+    // Axes are an input in later versions: as an attribute they are unknown there.
+    assert!(outcome_at(18, "x[n,4] -> y; y = ReduceMax(x) axes=1,").starts_with("dependent"));
+    assert_eq!(outcome_at(18, "x[n,4] -> y; a: int64 1; y = ReduceMax(x, a)"), "independent");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn normalisation_is_along_axes_that_changed_with_the_version() {
         "x[n,4,5,6] -> y; y = MeanVarianceNormalization(x) axes=2,3",
         "x[n,4,5,6] -> y; y = LRN(x) size=3",
         "x[n,4,5] z[n,4,5] -> y; s: float[5]; y = ms.SkipLayerNormalization(x, z, s, s)",
-        // The commonest classifier: its scores are normalised sample by sample.
+        // The commonest classifier: its scores are normalized sample by sample.
         "x[n,4] -> y, p; y, s = ml.LinearClassifier(x) classlabels_ints=0,1,2 intercepts=f1,2,3; p = ml.Normalizer(s) norm=\"L1\"",
     ]);
     not_independent(&[
@@ -135,15 +135,15 @@ fn normalisation_is_along_axes_that_changed_with_the_version() {
         ),
         ("x[n,4,5] -> y; s: float[3,1,5]; y = LayerNormalization(x, s)", "combines rows with"),
     ]);
-    // Before version 13 all dimensions from axis 1 on are taken together, and axis 1 is the one by default.
-    assert_eq!(said_of(11, "x[n,4,5] -> y; y = Softmax(x)"), "independent");
-    assert_eq!(said_of(11, "x[n,4,5] -> y; y = Softmax(x) axis=2"), "independent");
+    // Before version 13 all dimensions from axis 1 on are normalized together, and axis 1 is the default.
+    assert_eq!(outcome_at(11, "x[n,4,5] -> y; y = Softmax(x)"), "independent");
+    assert_eq!(outcome_at(11, "x[n,4,5] -> y; y = Softmax(x) axis=2"), "independent");
     assert!(
-        said_of(11, "x[n,4,5] -> y; t = Transpose(x) perm=1,2,0; y = Softmax(t)")
+        outcome_at(11, "x[n,4,5] -> y; t = Transpose(x) perm=1,2,0; y = Softmax(t)")
             .contains("normalises over the rows")
     );
     let training = "x[n,4,5] -> y; s: float[4]; y, m, v = BatchNormalization(x, s, s, s, s)";
-    assert!(said_of(9, training).contains("as in training"));
+    assert!(outcome_at(9, training).contains("as in training"));
 }
 
 #[test]
@@ -229,9 +229,9 @@ fn reshapes_keep_rows_where_as_many_elements_stand_before_them() {
         ("x[n,4] -> y; s: int64 3,4; y = Expand(x, s)", "has a shape with other rows than its input"),
         ("x[n,4] -> y; y = Transpose(x)", "has no row for each row"),
     ]);
-    // 0 is a size of its own where it is said so.
-    assert!(said("x[n,4] -> y; s: int64 0,4; y = Reshape(x, s) allowzero=1").contains("reshapes rows"));
-    assert_eq!(said_of(13, "x[n,4] -> y; s: int64 0,4; y = Reshape(x, s)"), "independent");
+    // With allowzero, 0 is a size of its own.
+    assert!(outcome("x[n,4] -> y; s: int64 0,4; y = Reshape(x, s) allowzero=1").contains("reshapes rows"));
+    assert_eq!(outcome_at(13, "x[n,4] -> y; s: int64 0,4; y = Reshape(x, s)"), "independent");
 }
 
 #[test]
@@ -255,12 +255,12 @@ fn the_number_of_rows_may_be_a_size_and_nothing_else() {
         ("e = EyeLike(x); y = Add(x, e)", "dependent: EyeLike 'e' numbers the rows"),
     ] {
         let text = format!("x[n,4] -> y; {read} {rest}");
-        let said = said(&text);
-        assert!(said.contains(words), "{text}\n{said}");
+        let found = outcome(&text);
+        assert!(found.contains(words), "{text}\n{found}");
     }
     // A comparison that is always false decides.
     let never = "m: int64 scalar -1; c = Equal(b, m); y = If(c) then_branch={-> t: t = ReduceMax(x)} else_branch={-> u: u = Neg(x)}";
-    assert_eq!(said(&format!("x[n,4] -> y; {read} {never}")), "independent");
+    assert_eq!(outcome(&format!("x[n,4] -> y; {read} {never}")), "independent");
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn places_are_within_rows_or_of_them() {
             "x[n,4] -> y; s: int64 -1; e: int64 -9999; a: int64 0; d: int64 -1; y = Slice(x, s, e, a, d)",
             "Slice 'y'",
         ),
-        // ONNX Runtime leaves one place, where the standard leaves none: as many elements as there are rows.
+        // ONNX Runtime leaves one index, where the standard leaves none: as many elements as there are rows.
         (
             "x[n,4] -> y; s: int64 0; e: int64 2147483647; a: int64 1; d: int64 -1; t = Slice(x, s, e, a, d); \
              c = Size(t); f = Cast(c) to=1; y = Mul(x, f)",
@@ -339,7 +339,7 @@ fn images_have_rows_along_the_first_axis() {
         "x[n,3,8,8] -> y; s: int64 2,2; a: int64 2,3; h = Shape(x) end=2; k: int64 4,4; d = Concat(h, k) axis=0; y = Resize(x, , , d)",
         "x[n,8,2,2] -> y; y = DepthToSpace(x) blocksize=2",
         "x[n,3,8,8] g[n,4,4,2] -> y; y = GridSample(x, g)",
-        // What a convolution leaves is known where sizes are.
+        // The output size of a convolution is known if its input's is.
         "x[n,3,8,8] -> y; w: float[5,3,3,3]; s: int64 -1,45; c = Conv(x, w) strides=2,2; y = Reshape(c, s)",
     ]);
     not_independent(&[
@@ -356,18 +356,18 @@ fn images_have_rows_along_the_first_axis() {
 }
 
 #[test]
-fn recurrent_layers_have_the_batch_on_the_second_axis_unless_told_otherwise() {
+fn recurrent_layers_have_the_batch_on_the_second_axis_by_default() {
     let weights = "w: float[1,8,4]; r: float[1,8,2];";
     let turned = format!(
         "x[n,t,4] -> y; {weights} u = Transpose(x) perm=1,0,2; s, h = LSTM(u, w, r) hidden_size=2; \
                           a: int64 0; y = Squeeze(h, a)"
     );
-    assert_eq!(said(&turned), "independent");
+    assert_eq!(outcome(&turned), "independent");
     assert_eq!(
-        said(&format!("x[n,t,4] -> y; {weights} y, h = LSTM(x, w, r) hidden_size=2 layout=1")),
+        outcome(&format!("x[n,t,4] -> y; {weights} y, h = LSTM(x, w, r) hidden_size=2 layout=1")),
         "independent"
     );
-    let along = said(&format!("x[n,t,4] -> y; {weights} y, h = LSTM(x, w, r) hidden_size=2"));
+    let along = outcome(&format!("x[n,t,4] -> y; {weights} y, h = LSTM(x, w, r) hidden_size=2"));
     assert_eq!(along, "dependent: LSTM 'y' runs along the rows");
     let state = "i: int64 scalar 0; s = Shape(x); b = Gather(s, i) axis=0; o: int64 1; k: int64 2; a: int64 0; \
                  c = Unsqueeze(b, a); d = Concat(o, c, k) axis=0; z = ConstantOfShape(d);";
@@ -375,12 +375,12 @@ fn recurrent_layers_have_the_batch_on_the_second_axis_unless_told_otherwise() {
         "x[n,t,4] -> y; {weights} {state} u = Transpose(x) perm=1,0,2; \
                          q, h = LSTM(u, w, r, , , z, z) hidden_size=2; y = Squeeze(h, a)"
     );
-    assert_eq!(said(&begun), "independent");
+    assert_eq!(outcome(&begun), "independent");
     let fixed = format!(
         "x[n,t,4] -> y; {weights} z: float[1,3,2]; u = Transpose(x) perm=1,0,2; \
                          q, h = LSTM(u, w, r, , , z, z) hidden_size=2; a: int64 0; y = Squeeze(h, a)"
     );
-    assert!(said(&fixed).contains("combines rows with a tensor that has others of its own"));
+    assert!(outcome(&fixed).contains("combines rows with a tensor that has others of its own"));
 }
 
 #[test]
@@ -418,9 +418,9 @@ fn samples_are_rows_of_a_matrix() {
         "x[n,4] z[n,2] -> y; y = ml.FeatureVectorizer(x, z) inputdimensions=4,2",
         "x[n,4] -> y; i: int64 0,2; y = ml.ArrayFeatureExtractor(x, i)",
         "x[n] -> y; t = ml.LabelEncoder(x) keys_strings=\"a\"|\"b\"; y = ml.Binarizer(t)",
-        // Labels by the place of the greatest score, as converters of scikit-learn write it.
+        // Labels by the index of the highest score, as converters of scikit-learn write it.
         "x[n,3] -> y; c: int64 7,8,9; m: int64 -1; a = ArgMax(x) axis=1; b = ml.ArrayFeatureExtractor(c, a); y = Reshape(b, m)",
-        // The scores of a tree are as many as there are labels.
+        // A tree has as many scores as labels.
         "x[n,4] -> y; l, p = ml.TreeEnsembleClassifier(x) classlabels_int64s=0,1,2; s: int64 1,-1,3; t = Reshape(p, s); \
          u = Concat(t, t) axis=0; a: int64 0; y = ReduceSum(u, a) keepdims=0",
     ]);
@@ -442,7 +442,7 @@ fn graphs_inside_nodes_are_followed() {
         "x[n,4] f[1] -> y; y = Loop(k, , x) body={i, c, s -> d, t: d = Identity(c); t = Mul(s, x)}; k: int64 scalar 3",
         "x[n,t,4] -> y; z: float[1]; f, y = Scan(z, x) body={s, e -> t, m: t = Identity(s); m = Relu(e)} num_scan_inputs=1 \
          scan_input_axes=1, scan_output_axes=1,",
-        // Along the rows, without a state that goes from one to the next: distances, as converters of scikit-learn write it.
+        // Along the rows, without a state: distances, as converters of scikit-learn write it.
         "x[n,4] -> y; w: float[9,4]; f, y = Scan(w, x) num_scan_inputs=1 body={s, e -> t, m: t = Identity(s); \
          d = Sub(s, e); m = ReduceSumSquare(d) axes=1, keepdims=0}",
     ]);
@@ -485,45 +485,46 @@ fn graphs_inside_nodes_are_followed() {
 fn functions_of_the_model_are_followed_with_the_attributes_of_each_call() {
     let text = "x[n,4] -> y; y = own.Scale(x) along=ALONG";
     let function = "Scale(a) -> b: b = Softmax(a) axis=@along";
-    let with = |along: &str| told(&with_function(&model(17, &text.replace("ALONG", along)), 17, function));
+    let with =
+        |along: &str| outcome_of(&with_function(&model(17, &text.replace("ALONG", along)), 17, function));
     assert_eq!(with("1"), "independent");
     assert_eq!(with("0"), "dependent: Softmax 'b' normalises over the rows");
     // It has versions of its own.
     let old =
         with_function(&model(17, "x[n,4,5] -> y; y = own.Scale(x)"), 11, "Scale(a) -> b: b = Softmax(a)");
-    assert_eq!(told(&old), "independent");
+    assert_eq!(outcome_of(&old), "independent");
     let endless =
         with_function(&model(17, "x[n] -> y; y = own.Scale(x)"), 17, "Scale(a) -> b: b = own.Scale(a)");
-    assert!(told(&endless).contains("calls itself"));
+    assert!(outcome_of(&endless).contains("calls itself"));
 }
 
 #[test]
 fn transformers_of_the_runtimes_own_operators_are_followed() {
     let weights = "w: float[8,24]; b: float[24];";
     assert_eq!(
-        said(&format!("x[n,t,8] m[n,t] -> y; {weights} y = ms.Attention(x, w, b, m) num_heads=2")),
+        outcome(&format!("x[n,t,8] m[n,t] -> y; {weights} y = ms.Attention(x, w, b, m) num_heads=2")),
         "independent"
     );
     let foreign =
-        said(&format!("x[n,t,8] -> y; {weights} m: float[3,5]; y = ms.Attention(x, w, b, m) num_heads=2"));
+        outcome(&format!("x[n,t,8] -> y; {weights} m: float[3,5]; y = ms.Attention(x, w, b, m) num_heads=2"));
     assert!(foreign.contains("combines rows with a tensor that has others of its own"), "{foreign}");
     independent(&[
         "q[n,s,8] k[n,t,8] v[n,t,8] -> y; y = ms.MultiHeadAttention(q, k, v) num_heads=2",
         "i[n,t] -> y; w: float[9,8]; g: float[8]; y, m = ms.EmbedLayerNormalization(i, , w, w, , g, g)",
     ]);
     let own = "q[n,2,s,8] k[n,2,t,8] v[n,2,t,8] -> y; y = Attention(q, k, v)";
-    assert_eq!(said_of(23, own), "independent");
+    assert_eq!(outcome_at(23, own), "independent");
 }
 
 #[test]
 fn a_node_that_only_the_joint_run_may_fail_at_is_no_proof() {
-    let said = said("x[n,4] -> y; w: float[3,4]; t = Add(x, w); y = Relu(x)");
-    assert!(said.starts_with("unknown: Add 't' combines rows"), "{said}");
+    let found = outcome("x[n,4] -> y; w: float[3,4]; t = Add(x, w); y = Relu(x)");
+    assert!(found.starts_with("unknown: Add 't' combines rows"), "{found}");
 }
 
 #[test]
 fn inputs_without_rows_and_files_that_are_none_are_not_known() {
-    assert!(said("x[] -> y; y = Relu(x)").contains("input 'x' has no rows"));
-    assert!(said("x -> y; y = Relu(x)").contains("the dimensions of input 'x' aren't known"));
-    assert!(told(b"\xff").contains("can't be read"));
+    assert!(outcome("x[] -> y; y = Relu(x)").contains("input 'x' has no rows"));
+    assert!(outcome("x -> y; y = Relu(x)").contains("the dimensions of input 'x' aren't known"));
+    assert!(outcome_of(b"\xff").contains("can't be read"));
 }

@@ -14,7 +14,7 @@ fn number(field: u32, value: i64, out: &mut Vec<u8>) {
     put_varint(value as u64, out);
 }
 
-/// The parts of `text` between `separator`, where it is in no bracket.
+/// The parts of `text` between `separator`, outside of brackets.
 fn parts(text: &str, separator: &[char]) -> Vec<String> {
     let (mut parts, mut depth) = (vec![String::new()], 0);
     for letter in text.chars() {
@@ -180,7 +180,7 @@ fn opsets(field: u32, opset: i64, message: &mut Vec<u8>) {
     }
 }
 
-/// A model of `text`, whose first line that says something are its ends.
+/// A model of `text`, whose first line that is not empty has its inputs and outputs.
 pub(super) fn model(opset: i64, text: &str) -> Vec<u8> {
     let (ends, body) = text.trim().split_once(['\n', ';']).unwrap();
     let mut message = Vec::new();

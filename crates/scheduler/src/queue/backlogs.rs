@@ -1,14 +1,14 @@
-//! How much of many backlogs is served within a time, without looking at each of them.
+//! How many rows of many backlogs are served within a time, without a loop over them.
 //!
-//! Reads the rows and weight of each backlog as they change, hands back a sum. Knows nothing of whose they are.
+//! Reads the rows and weight of each backlog as they change, hands on a sum. Knows nothing of tenants.
 //!
-//! Backlogs that take about as long (within a factor of two, by rows over weight) are counted together. Asked for a
-//! time, those that end before it count whole and those that end after it count by weight; only in the one group that
-//! the time falls into is the answer not exact, and there it is at most twice the truth.
+//! Backlogs of about equal duration (within a factor of two, by rows over weight) are counted together. For a given
+//! time, those that end before it count fully and those that end after it count by weight; only in the one group
+//! that the time falls into is the sum inexact, by at most a factor of two.
 
 /// Groups by powers of two.
 const GROUPS: usize = 48;
-/// The shortest backlog that is told apart from none is `2^-LOWEST` rows over weight.
+/// The shortest backlog that is distinguished from none is `2^-LOWEST` rows over weight.
 const LOWEST: u32 = 16;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,20 +19,20 @@ struct Group {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Octaves {
+pub(crate) struct Backlogs {
     groups: [Group; GROUPS],
-    /// Which groups hold something, as bits.
+    /// Bit set of the groups that are not empty.
     used: u64,
 }
 
-impl Default for Octaves {
+impl Default for Backlogs {
     fn default() -> Self {
-        Octaves { groups: [Group::default(); GROUPS], used: 0 }
+        Backlogs { groups: [Group::default(); GROUPS], used: 0 }
     }
 }
 
-impl Octaves {
-    /// Counts a backlog.
+impl Backlogs {
+    /// Adds a backlog.
     pub(crate) fn add(&mut self, rows: u64, weight: u32) {
         let at = group(rows, weight);
         self.groups[at].rows += rows;
@@ -40,7 +40,7 @@ impl Octaves {
         self.used |= 1 << at;
     }
 
-    /// Takes one off that was added with the same numbers.
+    /// Removes a backlog that was added with the same numbers.
     pub(crate) fn remove(&mut self, rows: u64, weight: u32) {
         let at = group(rows, weight);
         self.groups[at].rows -= rows;
@@ -50,7 +50,8 @@ impl Octaves {
         }
     }
 
-    /// The rows served in a time in which a backlog of weight 1 is served `wait / 2^unit` rows; `but` is left out.
+    /// The rows served in the time in which a backlog of weight 1 is served `wait / 2^unit` rows; `but` is
+    /// excluded.
     pub(crate) fn served(&self, wait: u64, unit: u32, but: Option<(u64, u32)>) -> u64 {
         let without = but.map(|(rows, weight)| (group(rows, weight), rows, u64::from(weight)));
         let (mut left, mut sum) = (self.used, 0);
@@ -85,17 +86,17 @@ mod tests {
             backlogs in prop::collection::vec((1u64..5000, 1u32..20), 1..60),
             wait in 0u64..6000,
         ) {
-            let mut octaves = Octaves::default();
-            backlogs.iter().for_each(|(rows, weight)| octaves.add(*rows, *weight));
+            let mut sum = Backlogs::default();
+            backlogs.iter().for_each(|(rows, weight)| sum.add(*rows, *weight));
             let truth = |backlogs: &[(u64, u32)]| -> u64 {
                 backlogs.iter().map(|(rows, weight)| *rows.min(&(wait * u64::from(*weight)))).sum()
             };
-            let found = octaves.served(wait << 16, 16, None);
+            let found = sum.served(wait << 16, 16, None);
             prop_assert!(found >= truth(&backlogs) && found <= 2 * truth(&backlogs), "{found}");
-            let found = octaves.served(wait << 16, 16, Some(backlogs[0]));
+            let found = sum.served(wait << 16, 16, Some(backlogs[0]));
             prop_assert!(found >= truth(&backlogs[1..]) && found <= 2 * truth(&backlogs[1..]), "{found}");
-            backlogs.iter().for_each(|(rows, weight)| octaves.remove(*rows, *weight));
-            prop_assert_eq!(octaves.served(u64::MAX, 16, None), 0);
+            backlogs.iter().for_each(|(rows, weight)| sum.remove(*rows, *weight));
+            prop_assert_eq!(sum.served(u64::MAX, 16, None), 0);
         }
     }
 }

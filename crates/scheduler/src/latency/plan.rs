@@ -1,44 +1,44 @@
-//! How fast a replica works off a backlog without breaking the objective.
+//! The plan: the batch size and rate at which a replica works off a backlog within the objective.
 //!
-//! Reads the latency curve, hands back the batch size and the rate to plan with. Knows nothing of the queue.
+//! Reads the latency curve, hands on size and rate. Knows nothing of the queue.
 
 use std::time::Duration;
 
 use inferd_types::Time;
 
-use crate::latency::Latency;
+use super::Latency;
 use crate::message::Objective;
 
-/// A request that comes just after a batch was taken waits for that batch, which takes what batches take on average, and
-/// runs in the next; a quarter of a batch is room for hand-overs, without which every head of the queue is nearly late and
-/// forces a small batch. Counting the wait at the high quantile too would, where runs stray far, plan batches so small that
-/// nearly all is refused.
+/// A request that arrives just after a batch was taken waits for that batch, of mean duration, and runs in the
+/// next; a quarter of a batch is room for handovers, without which every head of the queue is nearly late and
+/// forces a small batch. Counting the wait at the high quantile too would, with a wide spread, plan batches so
+/// small that nearly everything is refused.
 const BATCHES_BEFORE: f64 = 1.25;
 
-/// Quantiles at which runs may be judged instead of the objective's own. Where runs stray far, that one leaves time for
-/// batches so small that most requests are refused, to keep the promise to the few that are left.
+/// Quantiles to judge runs at instead of the objective's. With a wide spread, the objective's leaves time only for
+/// batches so small that most requests are refused.
 const JUDGED: [f64; 3] = [0.95, 0.9, 0.75];
 
-/// The plan that admission counts with.
+/// The plan that admission uses.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    /// Rows of the batches that a backlog is worked off in.
+pub(crate) struct Plan {
+    /// Rows per batch while there is a backlog.
     pub(crate) rows: u32,
-    /// What one of them keeps a replica on average, the pause before it counted, in nanoseconds; `None` while nothing is
-    /// known.
+    /// Mean time that one such batch occupies a replica, including the pause before it, in nanoseconds; `None`
+    /// while nothing is known.
     pub(crate) batch_nanos: Option<f64>,
-    /// The objective is shorter than one row takes.
+    /// Whether the objective is shorter than the execution time of one row.
     pub(crate) unreachable: bool,
-    /// The quantile at which it is judged whether a run is in time.
+    /// The quantile at which runs are judged to be in time.
     pub(crate) judged: f64,
 }
 
-impl Pace {
-    /// The plan for batches of at most `rows_max` and requests that are due `horizon` after they come.
+impl Plan {
+    /// The plan for batches of at most `rows_max` and requests that are due `horizon` after arrival.
     ///
-    /// Of the sizes that fit the horizon behind [`BATCHES_BEFORE`] others, the one by which most are answered in time, a
-    /// late answer taking away what one in time gives. The objective's own quantile decides what fits, or a lower one
-    /// where that gives more.
+    /// Of the sizes that fit the horizon after [`BATCHES_BEFORE`] batches, it takes the one with the highest rate
+    /// in time, counting a late response as minus one. The objective's quantile decides what fits, or a lower one
+    /// if that gives a higher rate.
     pub(crate) fn new(
         latency: &Latency,
         rows_max: u32,
@@ -52,11 +52,11 @@ impl Pace {
         let unreachable = latency.known() && latency.longest(1, own) > objective as f64;
         let pause = pause.max(0.0);
         let batch_nanos = latency.mean(rows_max).map(|mean| mean + pause);
-        let mut pace = Pace { rows: rows_max, batch_nanos, unreachable, judged: own };
+        let mut pace = Plan { rows: rows_max, batch_nanos, unreachable, judged: own };
         let mut best = 0.0;
         for judged in JUDGED.into_iter().filter(|judged| *judged < own && !unreachable).chain([own]) {
             let batches = BATCHES_BEFORE + latency.ratio(judged);
-            // What is late counts against what is in time.
+            // A late response cancels one in time.
             let worth = (2.0 * judged - 1.0).max(0.1);
             for rows in 1..=rows_max {
                 let fits = |mean: &f64| {
@@ -66,7 +66,7 @@ impl Pace {
                     let rate = worth * f64::from(rows) / (mean + pause);
                     if rate > best {
                         best = rate;
-                        pace = Pace { rows, batch_nanos: Some(mean + pause), unreachable, judged };
+                        pace = Plan { rows, batch_nanos: Some(mean + pause), unreachable, judged };
                     }
                 }
             }
@@ -74,19 +74,19 @@ impl Pace {
         pace
     }
 
-    /// Rows a second of one replica.
+    /// Rows per second of one replica.
     pub(crate) fn rate(&self) -> Option<f64> {
         self.row_nanos().map(|nanos| 1e9 / nanos)
     }
 
-    /// What each row of a backlog takes, in nanoseconds.
+    /// Time per row of a backlog, in nanoseconds.
     pub(crate) fn row_nanos(&self) -> Option<f64> {
         self.batch_nanos.map(|nanos| nanos / f64::from(self.rows))
     }
 }
 
-/// When work of `work` nanoseconds is done by replicas that are free at `free`, shared so that all end together.
-/// `free` is used up. `None` where there is no replica.
+/// When `work` nanoseconds are done by replicas that are free at `free`, distributed so that all finish together.
+/// Empties `free`. `None` if there is no replica.
 pub(crate) fn drained(work: u64, free: &mut Vec<Time>) -> Option<Time> {
     free.sort_unstable();
     let mut sum = 0u128;
@@ -130,21 +130,21 @@ mod tests {
         let pace = |millis| {
             let latency_max = Duration::from_millis(millis);
             let objective = Objective { latency: latency_max, quantile: 0.5 };
-            Pace::new(&latency, 32, Some(objective), latency_max, 0.0)
+            Plan::new(&latency, 32, Some(objective), latency_max, 0.0)
         };
         assert_eq!((pace(100).rows, pace(100).unreachable), (32, false));
         assert!((7..=9).contains(&pace(4).rows), "{:?}", pace(4));
         assert_eq!((pace(1).rows, pace(1).unreachable), (1, false));
-        assert_eq!((Pace::new(&latency, 32, None, Duration::MAX, 0.0).rows), 32);
-        // One run in twenty takes twice as long: to count with that for every batch would halve the batches.
+        assert_eq!((Plan::new(&latency, 32, None, Duration::MAX, 0.0).rows), 32);
+        // One run in twenty takes twice as long: reserving that for every batch would halve the batches.
         let mut wide = Latency::new(32, 0.99, &profile);
         for run in 0..2000u64 {
             wide.observe(1, Duration::from_micros(if run % 20 == 0 { 2000 } else { 950 }));
         }
         let objective = Objective { latency: Duration::from_millis(6), quantile: 0.99 };
-        let pace = Pace::new(&wide, 32, Some(objective), objective.latency, 0.0);
+        let pace = Plan::new(&wide, 32, Some(objective), objective.latency, 0.0);
         assert!((16..=19).contains(&pace.rows) && pace.judged < 0.99, "{pace:?}");
         let none = Objective { latency: Duration::from_micros(10), quantile: 0.5 };
-        assert!(Pace::new(&latency, 32, Some(none), none.latency, 0.0).unreachable);
+        assert!(Plan::new(&latency, 32, Some(none), none.latency, 0.0).unreachable);
     }
 }

@@ -1,6 +1,6 @@
-//! Carries out what the scheduler asks for, and checks that it may be asked.
+//! Carries out the scheduler's actions, and checks that they are allowed.
 //!
-//! Reads actions; what they lead to is told once all of them are carried out. Answers nobody by itself.
+//! Reads actions; their consequences are reported once all of them are carried out. Answers nothing by itself.
 
 use inferd_scheduler::{Action, Event};
 use inferd_testkit::VirtualBatch;
@@ -10,7 +10,7 @@ use crate::ledger::Fate;
 use crate::scenario::often;
 use crate::world::{DOORBELL, Happening, World};
 
-/// Copies that may be saved up for.
+/// Maximum number of saved tokens for copies.
 const COPIES_AT_ONCE: f64 = 4.0;
 
 impl World {
@@ -47,7 +47,10 @@ impl World {
         assert!(bytes <= config.batch_max_bytes, "{bytes} bytes, {} may run", config.batch_max_bytes);
         assert!(requests.iter().all(|request| of(request).arrival.shape == first.shape), "shapes are mixed");
         assert!(requests.iter().all(|request| of(request).arrival.size == first.size), "sizes are mixed");
-        assert!(!requests.iter().any(|request| of(request).alone), "one that runs alone shares a run");
+        assert!(
+            !requests.iter().any(|request| of(request).alone),
+            "a request that runs alone is batched with others"
+        );
     }
 
     fn stage(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
@@ -77,16 +80,16 @@ impl World {
         }
     }
 
-    /// It does not fit the arena: alone they may; one that is alone already is answered.
+    /// It does not fit the arena: its requests may run alone; a request that is alone already is answered.
     fn fail_stage(&mut self, replica: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         if let [request] = requests[..] {
             self.ledger.end(self.now(), request, Fate::Failed);
             self.call_again(request);
-            self.told.push_back(Event::Removed(request));
+            self.reports.push_back(Event::Removed(request));
             return;
         }
         requests.iter().for_each(|request| self.ledger.get_mut(*request).alone = true);
-        self.told.push_back(Event::Withdrawn { replica, batch, requests });
+        self.reports.push_back(Event::Withdrawn { replica, batch, requests });
     }
 
     fn append(&mut self, id: ReplicaId, batch: BatchId, requests: &[RequestId]) {
@@ -95,7 +98,7 @@ impl World {
         let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
         assert!(!replica.draining, "a draining replica gets nothing");
         match replica.append(batch, requests, full).map(<[RequestId]>::to_vec) {
-            None => self.told.push_back(Event::Returned { requests: requests.to_vec() }),
+            None => self.reports.push_back(Event::Returned { requests: requests.to_vec() }),
             Some(all) => self.check_batch(&all),
         }
     }
@@ -104,20 +107,20 @@ impl World {
         let replica = self.replicas.get_mut(&id).expect("no action on a lost replica");
         let Some(mut requests) = replica.withdraw(batch) else {
             // Too late. Its slot may hold it still, or its end be on the way.
-            return self.told.push_back(Event::Taken { replica: id, batch });
+            return self.reports.push_back(Event::Taken { replica: id, batch });
         };
         requests.retain(|request| self.ledger.lost_its_last((id, batch), *request));
-        self.told.push_back(Event::Withdrawn { replica: id, batch, requests });
+        self.reports.push_back(Event::Withdrawn { replica: id, batch, requests });
     }
 
-    /// A copy: of what runs elsewhere, on a replica that has nothing else to do.
+    /// A copy of a running batch, on an idle replica.
     fn hedge(&mut self, id: ReplicaId, batch: BatchId, requests: Vec<RequestId>) {
         let hedging = self.scenario.config.hedging.expect("hedging is off");
         self.copies += 1;
         let most = hedging.budget * self.batches as f64 + COPIES_AT_ONCE;
         assert!(self.copies as f64 <= most, "{} copies of {} batches", self.copies, self.batches);
         self.check_slot(id);
-        assert!(!self.replicas[&id].is_busy(), "a copy stands in nobody's way");
+        assert!(!self.replicas[&id].is_busy(), "a copy on a busy replica");
         for request in &requests {
             let known = self.ledger.get_mut(*request);
             assert_eq!((known.fate, known.copy), (Fate::Held, None), "{request} was copied");
@@ -129,7 +132,7 @@ impl World {
         }
         if often(&mut self.scenario.random, self.scenario.faults.stage_fails) {
             requests.iter().for_each(|request| self.ledger.get_mut(*request).copy = None);
-            return self.told.push_back(Event::Withdrawn { replica: id, batch, requests: Vec::new() });
+            return self.reports.push_back(Event::Withdrawn { replica: id, batch, requests: Vec::new() });
         }
         self.occupy(id, batch, requests);
     }

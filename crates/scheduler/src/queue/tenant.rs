@@ -1,21 +1,21 @@
-//! What one tenant has waiting in a class, and how far its turn is.
+//! One tenant's queue in a class, and the tag of its next turn.
 
 use inferd_types::Tenant;
 
-use crate::queue::order::Order;
+use super::order::Order;
 
-/// A tag's unit: a row of a tenant of weight 1 is this many. Weights may differ by as much.
+/// Units of a tag per row of a tenant of weight 1, which is the largest ratio of weights.
 pub(crate) const ROW: u32 = 16;
 
-/// One tenant's.
+/// One tenant's queue.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct TenantQueue {
     pub(crate) tenant: Tenant,
     pub(crate) order: Order,
     /// The start tag of its first item; its last finish tag while it is empty.
     pub(crate) start: u64,
-    /// Rows of those that were demoted.
-    pub(crate) late: u64,
+    /// Rows of demoted requests.
+    pub(crate) demoted: u64,
     pub(crate) bytes: usize,
 }
 

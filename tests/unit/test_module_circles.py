@@ -12,8 +12,9 @@ import pytest
 
 CRATES = Path(__file__).parents[2] / "crates"
 
-# Files that are in a circle. The list only ever shrinks: a number is lowered when a circle is broken.
-ALLOWED = {"dispatcher": 16, "onnx": 21, "protocol": 11, "scheduler": 7, "transport": 8, "types": 5}
+# Files that are in a circle. A pipeline is found under a name as a model is, and its steps are names, of pipelines too: the
+# data is recursive, and so are handle, pipeline and route (ADR 35).
+ALLOWED = {"dispatcher": 6}
 
 TESTS = re.compile(r"#\[cfg\(test\)\]\s*(pub\(crate\) )?mod \w+ \{.*", re.DOTALL)
 COMMENTS = re.compile(r"//[^\n]*")

@@ -10,9 +10,10 @@ use std::time::Duration;
 use inferd_types::{DataType, Error, Result, Sequence, SequenceId, Signature, shown};
 use smallvec::SmallVec;
 
+use crate::check;
 use crate::invalid::invalid;
+use crate::limits::Limits;
 use crate::region::{self, RegionSlice};
-use crate::{Limits, check};
 
 /// A request's options. Unknown parameters are kept for the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

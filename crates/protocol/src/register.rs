@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use inferd_types::Result;
 use serde_json::{Value, json};
 
-use crate::Limits;
 use crate::invalid::invalid;
+use crate::limits::Limits;
 use crate::options;
 use crate::pb::inference as pb;
 use crate::region::Region;

@@ -23,6 +23,7 @@ mod session;
 mod slots;
 mod socket;
 mod spawn;
+mod spawner;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ pub use outputs::Outputs;
 pub use process::Exit;
 pub use session::Worker;
 pub use slots::{AppendOutcome, BatchResult, SlotId, SlotState, StageError, Waiting, WorkerFailure};
-pub use spawn::Spawner;
+pub use spawner::Spawner;
 
 /// The parsers of a worker's bytes, as functions of bytes: for fuzz targets.
 pub mod untrusted {

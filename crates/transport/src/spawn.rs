@@ -3,13 +3,12 @@
 //! Takes a program and what it may have, hands back its pid and pidfd.
 //! Knows nothing of models and of what the processes say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
@@ -18,17 +17,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::descendants::{Mark, end_descendants};
 use crate::process::{Process, Reaper, is_unreaped};
-use crate::zygote::Zygote;
 
 /// Starts that wait for the thread at most; a start takes about a millisecond, so waiting is right.
 const WAITING_MAX: usize = 64;
 
-/// Owns the thread that starts worker processes, and the zygotes. Clones share them. Workers end with the thread,
-/// which ends with the last clone; every [`crate::Worker`] keeps one.
+/// Owns the thread that starts processes. Clones share it. What it started ends with the thread, which ends with the last
+/// clone.
 #[derive(Clone, Debug)]
-pub struct Spawner {
+pub(crate) struct SpawnThread {
     orders: mpsc::Sender<Order>,
-    pub(crate) zygotes: Arc<tokio::sync::Mutex<HashMap<Vec<String>, Zygote>>>,
 }
 
 #[derive(Debug)]
@@ -99,12 +96,12 @@ pub(crate) struct Program {
 /// does nothing. Ignored ones would stay ignored in whatever a model starts, and its children could not be terminated.
 const ENDING: [libc::c_int; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 
-impl Spawner {
+impl SpawnThread {
     /// Starts the thread.
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub fn new() -> io::Result<Spawner> {
+    pub(crate) fn new() -> io::Result<SpawnThread> {
         let (orders, mut waiting) = mpsc::channel::<Order>(WAITING_MAX);
         std::thread::Builder::new().name("inferd-spawner".into()).spawn(move || {
             // Parent-death signals follow the thread that forked: this one must outlive what it starts.
@@ -113,15 +110,7 @@ impl Spawner {
                 let _ = order.reply.send(start(order.program));
             }
         })?;
-        Ok(Spawner { orders, zygotes: Arc::default() })
-    }
-
-    /// Ends the zygotes and waits until they are gone. Later starts begin new ones.
-    pub async fn close(&self) {
-        let zygotes = std::mem::take(&mut *self.zygotes.lock().await);
-        for zygote in zygotes.into_values() {
-            zygote.close().await;
-        }
+        Ok(SpawnThread { orders })
     }
 
     pub(crate) async fn start(&self, program: Program) -> io::Result<Started> {
@@ -182,7 +171,7 @@ fn cpu_set(cpus: &[usize]) -> io::Result<Option<libc::cpu_set_t>> {
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     for cpu in cpus {
         if *cpu >= libc::CPU_SETSIZE as usize {
-            let text = format!("there is no core {cpu}; correct pin_cpus");
+            let text = format!("there is no core {cpu}; correct pin");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         // SAFETY: the bit is inside the set, as was just checked.

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::descendants::Mark;
 use crate::log::{Source, follow};
 use crate::socket::{self, Fds, PACKET_MAX};
-use crate::spawn::{Program, Spawner};
+use crate::spawn::{Program, SpawnThread};
 
 /// Forks that wait at most; waiting is right, a fork takes a millisecond once the zygote is up.
 const WAITING_MAX: usize = 64;
@@ -79,37 +79,9 @@ struct Exited {
     status: i32,
 }
 
-impl Spawner {
-    /// Has the zygote of the program's command fork a worker; starts the zygote where it does not run.
-    pub(crate) async fn fork(&self, program: Program) -> io::Result<Forked> {
-        let Program { command, env, directory, cpus, nice, channel, output, mark } = program;
-        let orders = {
-            let mut zygotes = self.zygotes.lock().await;
-            match zygotes.get(&command).filter(|zygote| !zygote.orders.is_closed()) {
-                Some(zygote) => zygote.orders.clone(),
-                None => {
-                    // It has the environment of the model that needs it first; each fork gets its own model's.
-                    let zygote = Zygote::start(self, command.clone(), env.clone()).await?;
-                    let orders = zygote.orders.clone();
-                    zygotes.insert(command, zygote);
-                    orders
-                }
-            }
-        };
-        let died = || io::Error::other("the zygote ended; what it wrote is in the log");
-        let (reply, forked) = oneshot::channel();
-        let fork = Fork { env, directory, cpus, nice, mark };
-        let order = Order { fork, channel, output, reply };
-        orders.send(order).await.map_err(|_| died())?;
-        // The map holds the sender that keeps the zygote alive.
-        drop(orders);
-        forked.await.map_err(|_| died())?
-    }
-}
-
 impl Zygote {
-    async fn start(
-        spawner: &Spawner,
+    pub(crate) async fn start(
+        thread: &SpawnThread,
         command: Vec<String>,
         env: BTreeMap<String, String>,
     ) -> io::Result<Zygote> {
@@ -117,7 +89,7 @@ impl Zygote {
         let (log, output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let program =
             Program { command, env, directory: None, cpus: vec![], nice: 0, channel, output, mark: None };
-        let process = spawner.start(program).await?.watch()?;
+        let process = thread.start(program).await?.watch()?;
         let socket = socket::readable(socket)?;
         let source = Source { model: "zygote".into(), version: 0, replica: 0 };
         tokio::spawn(follow(log, source, process.exited()));
@@ -133,10 +105,37 @@ impl Zygote {
         Ok(Zygote { orders, task })
     }
 
+    pub(crate) fn is_running(&self) -> bool {
+        !self.orders.is_closed()
+    }
+
+    /// Where requests to fork go in. Holding it keeps the zygote alive.
+    pub(crate) fn forks(&self) -> Forks {
+        Forks(self.orders.clone())
+    }
+
     /// Ends it and waits until it is gone.
     pub(crate) async fn close(self) {
         drop(self.orders);
         let _ = self.task.await;
+    }
+}
+
+/// The way to a zygote for requests to fork.
+pub(crate) struct Forks(mpsc::Sender<Order>);
+
+impl Forks {
+    /// Has it fork a worker of the program.
+    pub(crate) async fn fork(self, program: Program) -> io::Result<Forked> {
+        let Program { command: _, env, directory, cpus, nice, channel, output, mark } = program;
+        let ended = || io::Error::other("the zygote exited; see its log output");
+        let (reply, forked) = oneshot::channel();
+        let fork = Fork { env, directory, cpus, nice, mark };
+        let order = Order { fork, channel, output, reply };
+        self.0.send(order).await.map_err(|_| ended())?;
+        // What keeps the zygote alive is its owner's.
+        drop(self);
+        forked.await.map_err(|_| ended())?
     }
 }
 
@@ -168,7 +167,7 @@ impl Client {
                         Ok(length) => {
                             drop(ready);
                             if let Err(problem) = self.hear(&buffer[..length], fds) {
-                                tracing::error!("a zygote said something that makes no sense, it is ended: {problem}");
+                                tracing::error!("a zygote sent an invalid frame and is ended: {problem}");
                                 return;
                             }
                         }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use inferd_types::{Error, ErrorKind, InferResponse, Result, Signature};
 
 use super::decode::Parameters;
+use crate::options::RequestOptions;
 use crate::pb::inference::infer_parameter::ParameterChoice;
 use crate::pb::inference::model_infer_response::InferOutputTensor;
 use crate::pb::inference::{InferParameter, ModelInferResponse, ModelStreamInferResponse};
-use crate::{RegionSlice, RequestOptions};
+use crate::region::RegionSlice;
 
 /// Marks the last response of a request in a stream.
 const FINAL: &str = "triton_final_response";

@@ -5,13 +5,23 @@
 
 use bytes::Bytes;
 use inferd_types::values::{Kind, Unfit, measure, push_all, push_bytes};
-use inferd_types::{DataType, Input, Result, Shape, Signature, TensorSpec, shown};
+use inferd_types::{DataType, Input, Result, Shape, Signature, Tensor, TensorSpec, shown};
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
-use super::{Plain, records};
-use crate::Limits;
+use super::records;
 use crate::check::{Inputs, names};
 use crate::invalid::invalid;
+use crate::limits::Limits;
+
+/// A request that matches the signature it was decoded for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// Every input of the signature, in its order.
+    pub inputs: SmallVec<[Tensor; 2]>,
+    /// Whether it was one row, written without the batch dimension: so is its response.
+    pub one_row: bool,
+}
 
 /// One part of a form.
 #[derive(Clone, Debug)]

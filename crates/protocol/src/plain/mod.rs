@@ -7,17 +7,5 @@ mod decode;
 mod encode;
 mod records;
 
-use inferd_types::Tensor;
-use smallvec::SmallVec;
-
-pub use decode::{Part, decode, decode_element, decode_instances, decode_parts};
+pub use decode::{Part, Plain, decode, decode_element, decode_instances, decode_parts};
 pub use encode::{encode, encode_predictions};
-
-/// A request that matches the signature it was decoded for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plain {
-    /// Every input of the signature, in its order.
-    pub inputs: SmallVec<[Tensor; 2]>,
-    /// Whether it was one row, written without the batch dimension: so is its response.
-    pub one_row: bool,
-}

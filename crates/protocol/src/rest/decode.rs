@@ -15,10 +15,11 @@ use super::members::{once, read_parameters};
 use super::raw;
 use super::scan::Scanner;
 use crate::check::{Claim, Inputs, Whole};
+use crate::decoded::Decoded;
 use crate::invalid::invalid;
+use crate::limits::Limits;
 use crate::options::{self, OutputSelection, RequestParameters, RequestedOutput, TensorParameters};
 use crate::region::RegionSlice;
-use crate::{Decoded, Limits};
 
 /// Decodes the body of an inference request.
 ///

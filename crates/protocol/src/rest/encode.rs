@@ -8,8 +8,8 @@ use inferd_types::{DataType, Error, ErrorKind, InferResponse, Result, Signature,
 use smallvec::SmallVec;
 
 use crate::invalid::invalid;
-use crate::options::{RequestedOutput, bf16_in_json};
-use crate::{RegionSlice, RequestOptions};
+use crate::options::{RequestOptions, RequestedOutput, bf16_in_json};
+use crate::region::RegionSlice;
 
 /// The body of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,9 +11,10 @@ use super::input::read_data;
 use super::members::{once, read_parameters};
 use super::scan::Scanner;
 use crate::check::{Inputs, Whole};
+use crate::decoded::Decoded;
 use crate::invalid::invalid;
+use crate::limits::Limits;
 use crate::options::{self, RequestParameters};
-use crate::{Decoded, Limits};
 
 /// Decodes the body of `POST …/generate` and `…/generate_stream`.
 ///

@@ -153,14 +153,15 @@ fn on_a_cycle(missing: &[usize], successors: &[Vec<usize>]) -> Vec<usize> {
     (0..missing.len()).filter(|step| missing[*step] > 0 && reaches_itself(*step)).collect()
 }
 
+/// 0 → {1, 2} → 3, and 2 → 4 → 3.
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
+pub(super) fn diamond() -> Graph {
+    Graph::new(vec![vec![], vec![0], vec![0], vec![1, 4], vec![2]]).expect("no cycle")
+}
 
-    /// 0 → {1, 2} → 3, and 2 → 4 → 3.
-    pub(in crate::pipeline) fn diamond() -> Graph {
-        Graph::new(vec![vec![], vec![0], vec![0], vec![1, 4], vec![2]]).expect("no cycle")
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn steps_stand_after_all_that_they_follow() {

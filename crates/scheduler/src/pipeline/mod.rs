@@ -194,7 +194,7 @@ impl Deadlines {
 
 #[cfg(test)]
 mod tests {
-    use super::graph::tests::diamond;
+    use super::graph::diamond;
     use super::*;
 
     fn millis(millis: u64) -> Duration {

@@ -1,7 +1,7 @@
 //! Operators of transformers, of ONNX and of the runtime's own domain, as in optimized models.
 
 use super::elementwise::broadcast;
-use super::{Family, MICROSOFT, ONNX};
+use super::family::{Family, MICROSOFT, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Dims, Product, Value};
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Family, ONNX};
+use super::family::{Family, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Dims, Product, Spread, Value};
 use crate::file::onnx::{Graph, Node};

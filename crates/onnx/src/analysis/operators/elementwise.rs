@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::{Family, MICROSOFT, ONNX};
+use super::family::{Family, MICROSOFT, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Dims, NUMBERS_MAX, Numbers, Product, Spread, Value};
 use crate::file::onnx::types;

@@ -2,7 +2,7 @@
 
 use smallvec::smallvec;
 
-use super::{Family, ONNX};
+use super::family::{Family, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Dims, NUMBERS_MAX, Product, Spread, Value};
 

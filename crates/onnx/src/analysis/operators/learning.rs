@@ -2,8 +2,8 @@
 
 use smallvec::smallvec;
 
+use super::family::{Family, LEARNING, ONNX};
 use super::neural::all_by_rows;
-use super::{Family, LEARNING, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Dims, Product, Value};
 use crate::file::wire::Malformed;

@@ -1,7 +1,7 @@
 //! Sums of products: matrix products and einsum.
 
 use super::elementwise::broadcast;
-use super::{Family, MICROSOFT, ONNX};
+use super::family::{Family, MICROSOFT, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Dims, Product, Spread, Value};
 

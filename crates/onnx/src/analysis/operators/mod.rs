@@ -6,6 +6,7 @@
 mod contrib;
 mod control;
 mod elementwise;
+mod family;
 mod index;
 mod learning;
 mod linear;
@@ -22,44 +23,13 @@ mod slice;
 
 use std::collections::HashMap;
 
+use self::family::{Family, LEARNING, ONNX};
 use super::call::{Call, Outcome};
 use super::lattice::{Product, Spread, Value};
 use super::scope::OPSET_MAX;
 
 /// The newest known version of `ai.onnx.ml`.
 const LEARNING_MAX: i64 = 5;
-
-const ONNX: &str = "";
-const LEARNING: &str = "ai.onnx.ml";
-const MICROSOFT: &str = "com.microsoft";
-
-type Apply = for<'c, 'a> fn(&Call<'c, 'a>) -> Outcome<'a>;
-
-/// Operators with the same effect on rows.
-struct Family {
-    domain: &'static str,
-    operators: &'static [&'static str],
-    /// Attributes without effect on rows, or that `apply` reads. A node with another one is unknown.
-    attributes: &'static [&'static str],
-    /// Whether its inputs may contain the number of rows.
-    counts: bool,
-    apply: Apply,
-}
-
-impl Family {
-    const fn new(
-        domain: &'static str,
-        operators: &'static [&'static str],
-        attributes: &'static [&'static str],
-        apply: Apply,
-    ) -> Family {
-        Family { domain, operators, attributes, counts: false, apply }
-    }
-
-    const fn counting(self) -> Family {
-        Family { counts: true, ..self }
-    }
-}
 
 /// Every known operator.
 pub(super) struct Operators(HashMap<(&'static str, &'static str), &'static Family>);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use smallvec::smallvec;
 
-use super::{Family, MICROSOFT, ONNX};
+use super::family::{Family, MICROSOFT, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Dims, Product, Value};
 

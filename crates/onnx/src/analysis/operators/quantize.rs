@@ -1,9 +1,9 @@
 //! Quantization: scales in the file are parameters, scales computed in a run depend on all rows.
 
 use super::elementwise::{broadcast, unary};
+use super::family::{Family, MICROSOFT, ONNX};
 use super::linear::product;
 use super::neural::{images, with_first};
-use super::{Family, MICROSOFT, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Product, Value};
 

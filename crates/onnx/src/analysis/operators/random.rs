@@ -1,6 +1,6 @@
 //! Random operators: runs differ, and a row's numbers depend on the rows before it.
 
-use super::{Family, ONNX};
+use super::family::{Family, ONNX};
 use crate::analysis::call::Call;
 
 pub(super) const FAMILIES: &[Family] = &[Family::new(

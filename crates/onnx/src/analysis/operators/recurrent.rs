@@ -1,6 +1,6 @@
 //! Recurrent layers. With `layout` 0, the default, the first axis is time and the second the batch.
 
-use super::{Family, MICROSOFT, ONNX};
+use super::family::{Family, MICROSOFT, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Dims, Product, Value};
 

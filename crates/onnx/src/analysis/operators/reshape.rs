@@ -2,8 +2,8 @@
 
 use smallvec::smallvec;
 
+use super::family::{Family, ONNX};
 use super::sizes::alike;
-use super::{Family, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Dims, NUMBERS_MAX, Product, Spread, Value};
 

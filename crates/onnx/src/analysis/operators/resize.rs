@@ -1,6 +1,6 @@
 //! Resampling, which must not scale the rows' axis.
 
-use super::{Family, ONNX};
+use super::family::{Family, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Value};
 use crate::file::onnx::types;

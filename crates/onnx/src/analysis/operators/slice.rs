@@ -1,6 +1,6 @@
 //! Slicing and padding.
 
-use super::{Family, ONNX};
+use super::family::{Family, ONNX};
 use crate::analysis::call::{Call, Outcome};
 use crate::analysis::lattice::{Blame, Dims, Product, Spread, Value};
 

@@ -29,10 +29,10 @@ const ENSEMBLE: &str = "ensemble";
 /// One generation, that is one load of one model version, or a pipeline. Cheap to clone; every clone is the same load.
 /// A generation that is replaced serves whoever holds a handle on it.
 #[derive(Clone)]
-pub struct ModelHandle(Arc<Held>);
+pub struct ModelHandle(Arc<SharedByClones>);
 
 /// What the clones of a handle share.
-struct Held {
+struct SharedByClones {
     kind: Kind,
     holders: TaskTracker,
     /// Given back with the last clone.
@@ -47,7 +47,7 @@ pub(crate) enum Kind {
 impl ModelHandle {
     pub(crate) fn new(kind: Kind) -> ModelHandle {
         let holders = TaskTracker::new();
-        ModelHandle(Arc::new(Held { kind, _token: holders.token(), holders }))
+        ModelHandle(Arc::new(SharedByClones { kind, _token: holders.token(), holders }))
     }
 
     /// The name in every path.

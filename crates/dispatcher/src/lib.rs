@@ -26,7 +26,7 @@ pub use handle::ModelHandle;
 pub use inferd_transport::Spawner;
 pub use intake::stream::Responses;
 pub use intake::ticket::Ticket;
-pub use observe::events::{Event, EventKind, Events, GenerationState, Received};
+pub use observe::events::{EventKind, Events, GenerationState, ModelEvent, Received};
 pub use observe::observer::{LossReason, ModelObserver, Observer, ReplicaCounts};
 pub use route::{Drained, Registry, Rules};
 pub use task::moderation::Moderation;

@@ -2,7 +2,7 @@
 //!
 //! Reads what the dispatcher's channel holds, hands back JSON. Knows nothing of what is done about an event.
 
-use inferd_dispatcher::{Event, EventKind, Received, ReplicaState};
+use inferd_dispatcher::{EventKind, ModelEvent, Received, ReplicaState};
 use serde_json::{Value, json};
 
 /// A list of objects tagged by `event`. One that says how many were dropped comes first: what follows is incomplete.
@@ -11,7 +11,7 @@ pub(crate) fn to_json(received: &Received) -> String {
     dropped.into_iter().chain(received.events.iter().map(of_one)).collect::<Value>().to_string()
 }
 
-fn of_one(event: &Event) -> Value {
+fn of_one(event: &ModelEvent) -> Value {
     let mut value = match &event.kind {
         EventKind::Generation { state, reason } => {
             json!({ "event": "generation", "state": state.label(), "reason": reason })

@@ -12,25 +12,25 @@ use crate::api::{Api, Failure, Owned};
 
 /// Stops the current run, if there is one. Cheap to clone; usable from any thread.
 #[derive(Clone)]
-pub struct Terminator(Arc<Shared>);
+pub struct Terminator(Arc<RunControl>);
 
-struct Shared {
+struct RunControl {
     api: Api,
     options: Owned<OrtRunOptions>,
-    state: Mutex<State>,
+    state: Mutex<RunState>,
 }
 
 #[derive(Default)]
-struct State {
+struct RunState {
     running: bool,
     asked: bool,
 }
 
 // SAFETY: the run options are only changed under the mutex (`stop`, `begin`, `end`); the runtime reads its flag
 // during a run, for which it is documented that another thread may set it. The API's table is immutable.
-unsafe impl Send for Shared {}
+unsafe impl Send for RunControl {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for RunControl {}
 
 impl Terminator {
     pub(crate) fn new(api: Api) -> Result<Terminator, Failure> {
@@ -43,7 +43,7 @@ impl Terminator {
         const FATAL: i32 = ort_sys::OrtLoggingLevel::ORT_LOGGING_LEVEL_FATAL as i32;
         // SAFETY: the options are alive and not shared yet.
         api.check(unsafe { (table.RunOptionsSetRunLogSeverityLevel)(options.as_ptr(), FATAL) })?;
-        Ok(Terminator(Arc::new(Shared { api, options, state: Mutex::default() })))
+        Ok(Terminator(Arc::new(RunControl { api, options, state: Mutex::default() })))
     }
 
     /// Stops the current run. Without one it has no effect, so that a late call does not hit the next run.
@@ -64,7 +64,7 @@ impl Terminator {
             let status = unsafe { (self.0.api.table().RunOptionsUnsetTerminate)(self.options().as_ptr()) };
             self.0.api.check(status)?;
         }
-        *state = State { running: true, asked: false };
+        *state = RunState { running: true, asked: false };
         Ok(())
     }
 
@@ -80,7 +80,7 @@ impl Terminator {
         NonNull::new(self.0.options.as_ptr()).expect("an owner holds no null")
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RunState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

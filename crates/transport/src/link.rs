@@ -26,11 +26,11 @@ pub(crate) struct Link {
     /// Maximum total size of one slot's segments, in bytes.
     slot_max: usize,
     arena_max: usize,
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LinkState {
     /// Messages sent after the arena.
     sent: u64,
     next_id: u32,
@@ -163,13 +163,13 @@ impl Link {
         self.lock().slots[slot].outputs.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
         // Nothing panics while it is held; and if it did, every field would still be valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl LinkState {
     fn send(&mut self, socket: &AsyncFd<OwnedFd>, frame: &GatewayFrame, fds: &[BorrowedFd<'_>]) -> bool {
         // Messages are rare and the socket buffers dozens: it is full only if the worker does not read.
         if !self.broken && socket::send(socket.get_ref(), frame, fds).is_err() {

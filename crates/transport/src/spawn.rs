@@ -25,11 +25,11 @@ const WAITING_MAX: usize = 64;
 /// clone.
 #[derive(Clone, Debug)]
 pub(crate) struct SpawnThread {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<StartRequest>,
 }
 
 #[derive(Debug)]
-struct Order {
+struct StartRequest {
     program: Program,
     reply: oneshot::Sender<io::Result<Started>>,
 }
@@ -102,7 +102,7 @@ impl SpawnThread {
     /// # Errors
     /// When the system has no thread left.
     pub(crate) fn new() -> io::Result<SpawnThread> {
-        let (orders, mut waiting) = mpsc::channel::<Order>(WAITING_MAX);
+        let (orders, mut waiting) = mpsc::channel::<StartRequest>(WAITING_MAX);
         std::thread::Builder::new().name("inferd-spawner".into()).spawn(move || {
             // Parent-death signals follow the thread that forked: this one must outlive what it starts.
             while let Some(order) = waiting.blocking_recv() {
@@ -116,7 +116,7 @@ impl SpawnThread {
     pub(crate) async fn start(&self, program: Program) -> io::Result<Started> {
         let gone = || io::Error::other("the thread that starts processes is gone");
         let (reply, started) = oneshot::channel();
-        self.orders.send(Order { program, reply }).await.map_err(|_| gone())?;
+        self.orders.send(StartRequest { program, reply }).await.map_err(|_| gone())?;
         started.await.map_err(|_| gone())?
     }
 }

@@ -28,7 +28,7 @@ const END_MAX: Duration = Duration::from_secs(5);
 /// A zygote that runs.
 #[derive(Debug)]
 pub(crate) struct Zygote {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<ForkRequest>,
     task: JoinHandle<()>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Forked {
 type Reply = oneshot::Sender<io::Result<Forked>>;
 
 #[derive(Debug)]
-struct Order {
+struct ForkRequest {
     fork: Fork,
     channel: OwnedFd,
     output: OwnedFd,
@@ -67,7 +67,7 @@ enum Ask<'a> {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Answer {
+enum ZygoteMessage {
     Forked { pid: u32 },
     Exited { exited: Exited },
     Failed { error: String },
@@ -122,7 +122,7 @@ impl Zygote {
 }
 
 /// The way to a zygote for requests to fork.
-pub(crate) struct Forks(mpsc::Sender<Order>);
+pub(crate) struct Forks(mpsc::Sender<ForkRequest>);
 
 impl Forks {
     /// Has it fork a worker of the program.
@@ -131,7 +131,7 @@ impl Forks {
         let ended = || io::Error::other("the zygote exited; see its log output");
         let (reply, forked) = oneshot::channel();
         let fork = Fork { env, directory, cpus, nice, mark };
-        let order = Order { fork, channel, output, reply };
+        let order = ForkRequest { fork, channel, output, reply };
         self.0.send(order).await.map_err(|_| ended())?;
         // What keeps the zygote alive is its owner's.
         drop(self);
@@ -149,7 +149,7 @@ struct Client {
 }
 
 impl Client {
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut orders: mpsc::Receiver<ForkRequest>) {
         let mut buffer = vec![0; PACKET_MAX];
         loop {
             tokio::select! {
@@ -177,7 +177,7 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, order: Order) {
+    fn ask(&mut self, order: ForkRequest) {
         let fds = [order.channel.as_fd(), order.output.as_fd()];
         match socket::send(self.socket.get_ref(), &Ask::Fork(&order.fork), &fds) {
             Ok(()) => self.replies.push_back(order.reply),
@@ -188,7 +188,7 @@ impl Client {
 
     fn hear(&mut self, packet: &[u8], fds: Fds) -> Result<(), String> {
         match serde_json::from_slice(packet).map_err(|error| error.to_string())? {
-            Answer::Forked { pid } => {
+            ZygoteMessage::Forked { pid } => {
                 let reply = self.replies.pop_front().ok_or("an answer nobody asked for")?;
                 let pidfd = fds.into_iter().next().ok_or("a child without a pidfd")?;
                 let (sender, status) = oneshot::channel();
@@ -196,11 +196,11 @@ impl Client {
                 // Where nobody waits any more, the child's channel is closed and it ends by itself.
                 let _ = reply.send(Ok(Forked { pid, pidfd, status }));
             }
-            Answer::Failed { error } => {
+            ZygoteMessage::Failed { error } => {
                 let reply = self.replies.pop_front().ok_or("an answer nobody asked for")?;
                 let _ = reply.send(Err(io::Error::other(error)));
             }
-            Answer::Exited { exited } => {
+            ZygoteMessage::Exited { exited } => {
                 if let Some(waiter) = self.children.remove(&exited.pid) {
                     let _ = waiter.send(exited.status);
                 }

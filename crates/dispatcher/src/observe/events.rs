@@ -19,7 +19,7 @@ const CAPACITY: usize = 4096;
 
 /// One thing that happened to a load of a model version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct ModelEvent {
     /// The model's name.
     pub model: Arc<str>,
     /// Its version.
@@ -32,7 +32,7 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What an [`Event`] tells.
+/// What an [`ModelEvent`] tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// The generation has this state now.
@@ -102,7 +102,7 @@ enum Key {
     Replica(u64, usize),
 }
 
-impl Event {
+impl ModelEvent {
     /// `None`: it happened once, and no other event stands for it.
     fn key(&self) -> Option<Key> {
         match &self.kind {
@@ -117,7 +117,7 @@ impl Event {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// In the order in which they happened.
-    pub events: Vec<Event>,
+    pub events: Vec<ModelEvent>,
     /// Events that the channel had no room for since the reader last looked. Of states the latest is kept, so long as
     /// there are fewer of them than the channel holds.
     pub dropped: u64,
@@ -137,14 +137,14 @@ struct Inner {
 
 #[derive(Debug)]
 struct Queue {
-    events: VecDeque<Event>,
+    events: VecDeque<ModelEvent>,
     capacity: usize,
     dropped: u64,
     closed: bool,
 }
 
 impl Queue {
-    fn push(&mut self, event: Event) {
+    fn push(&mut self, event: ModelEvent) {
         self.events.push_back(event);
         if self.events.len() > self.capacity {
             self.coalesce();
@@ -160,7 +160,7 @@ impl Queue {
     fn coalesce(&mut self) {
         let before = self.events.len();
         let mut later = HashSet::new();
-        let mut kept: VecDeque<Event> = VecDeque::with_capacity(before);
+        let mut kept: VecDeque<ModelEvent> = VecDeque::with_capacity(before);
         for event in self.events.drain(..).rev() {
             if event.key().is_none_or(|key| later.insert(key)) {
                 kept.push_front(event);
@@ -222,7 +222,7 @@ impl Events {
         }
     }
 
-    fn push(&self, event: Event) {
+    fn push(&self, event: ModelEvent) {
         let mut queue = self.queue();
         if !queue.closed {
             queue.push(event);
@@ -307,7 +307,7 @@ impl GenerationEvents {
 
     fn send(&self, kind: EventKind) {
         let (model, version, generation) = (self.model.clone(), self.version, self.generation);
-        self.events.push(Event { model, version, generation, at: self.now(), kind });
+        self.events.push(ModelEvent { model, version, generation, at: self.now(), kind });
     }
 }
 
@@ -324,7 +324,7 @@ mod tests {
     }
 
     fn labels(received: &Received) -> Vec<String> {
-        let label = |event: &Event| match &event.kind {
+        let label = |event: &ModelEvent| match &event.kind {
             EventKind::Generation { state, reason } => {
                 [state.label(), reason.as_deref().unwrap_or_default()].concat()
             }

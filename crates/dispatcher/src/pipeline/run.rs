@@ -28,7 +28,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, routes: Arc<Routes>, request: I
     let arrived = request.arrived;
     let answer = match pipeline.refusal(&routes, &request) {
         Some(error) => Err(error),
-        None => Run::new(&pipeline, &routes, request).finish().await,
+        None => PipelineRun::new(&pipeline, &routes, request).finish().await,
     };
     let now = pipeline.clock.now();
     let mut statistics = pipeline.statistics();
@@ -96,7 +96,7 @@ impl Pipeline {
 }
 
 /// How far a step is.
-enum State {
+enum StepState {
     Waiting,
     UnderWay,
     Done(SmallVec<[Tensor; 2]>),
@@ -104,23 +104,23 @@ enum State {
     Skipped,
 }
 
-struct Run<'a> {
+struct PipelineRun<'a> {
     pipeline: &'a Pipeline,
     /// As they were when the request came.
     routes: &'a Routes,
     request: InferRequest,
-    states: Vec<State>,
+    states: Vec<StepState>,
     /// The steps under way. Few: looked through at every wake-up.
     tickets: Vec<(usize, Time, Ticket)>,
     timings: Vec<StepTiming>,
     replica: ReplicaId,
 }
 
-impl<'a> Run<'a> {
-    fn new(pipeline: &'a Pipeline, routes: &'a Routes, request: InferRequest) -> Run<'a> {
-        let states = pipeline.steps.iter().map(|_| State::Waiting).collect();
+impl<'a> PipelineRun<'a> {
+    fn new(pipeline: &'a Pipeline, routes: &'a Routes, request: InferRequest) -> PipelineRun<'a> {
+        let states = pipeline.steps.iter().map(|_| StepState::Waiting).collect();
         let (tickets, timings) = (Vec::new(), Vec::new());
-        Run { pipeline, routes, request, states, tickets, timings, replica: ReplicaId(0) }
+        PipelineRun { pipeline, routes, request, states, tickets, timings, replica: ReplicaId(0) }
     }
 
     async fn finish(mut self) -> InferResult {
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
             let (step, entered, answer) = self.next().await;
             match answer {
                 Ok(response) => self.done(step, entered, response),
-                Err(_) if self.pipeline.steps[step].optional => self.states[step] = State::Skipped,
+                Err(_) if self.pipeline.steps[step].optional => self.states[step] = StepState::Skipped,
                 Err(error) => return Err(self.pipeline.at_step(step, error)),
             }
             self.begin_all()?;
@@ -158,15 +158,16 @@ impl<'a> Run<'a> {
             entered,
             timing: response.timing,
         });
-        self.states[step] = State::Done(response.outputs);
+        self.states[step] = StepState::Done(response.outputs);
     }
 
     /// Begins every step whose needs are settled; skipping one may settle others, which come after it in the order.
     fn begin_all(&mut self) -> Result<()> {
         let pipeline = self.pipeline;
         for step in pipeline.deadlines.graph().order() {
-            let settled = |before: &usize| matches!(self.states[*before], State::Done(_) | State::Skipped);
-            let waits = matches!(self.states[*step], State::Waiting);
+            let settled =
+                |before: &usize| matches!(self.states[*before], StepState::Done(_) | StepState::Skipped);
+            let waits = matches!(self.states[*step], StepState::Waiting);
             if waits && pipeline.deadlines.graph().predecessors(*step).iter().all(settled) {
                 self.begin(*step).map_err(|error| pipeline.at_step(*step, error))?;
             }
@@ -184,13 +185,13 @@ impl<'a> Run<'a> {
             None => true,
         };
         if !runs {
-            self.states[index] = State::Skipped;
+            self.states[index] = StepState::Skipped;
             return Ok(());
         }
         let model = match self.routes.find(step.model(), None, None) {
             Ok(model) => model,
             Err(_) if step.optional => {
-                self.states[index] = State::Skipped;
+                self.states[index] = StepState::Skipped;
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -206,12 +207,12 @@ impl<'a> Run<'a> {
         }
         let inputs: Option<SmallVec<[Tensor; 2]>> = inputs.into_iter().collect();
         let Some(mut inputs) = inputs else {
-            self.states[index] = State::Skipped;
+            self.states[index] = StepState::Skipped;
             return Ok(());
         };
         if let Err(error) = fit(&signature, &mut inputs) {
             if step.optional {
-                self.states[index] = State::Skipped;
+                self.states[index] = StepState::Skipped;
                 return Ok(());
             }
             return Err(error);
@@ -226,7 +227,7 @@ impl<'a> Run<'a> {
         };
         let sequence = self.request.sequence.clone().filter(|_| model.has_sequences());
         let request = InferRequest { inputs, arrived: now, due, sequence, ..self.like() };
-        self.states[index] = State::UnderWay;
+        self.states[index] = StepState::UnderWay;
         self.tickets.push((index, now, model.submit_step(request)));
         Ok(())
     }
@@ -241,7 +242,7 @@ impl<'a> Run<'a> {
         match source {
             Source::Input(position) => self.request.inputs.get(position),
             Source::Output { step, output } => match &self.states[step] {
-                State::Done(outputs) => outputs.get(output),
+                StepState::Done(outputs) => outputs.get(output),
                 _ => None,
             },
         }

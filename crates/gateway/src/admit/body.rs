@@ -1,6 +1,6 @@
 //! Reads request bodies within the limits, and discards those that nobody reads.
 //!
-//! Reads frames from hyper, hands on one buffer; counts every byte in [`Held`] before it is kept.
+//! Reads frames from hyper, hands on one buffer; counts every byte in [`HeldBytes`] before it is kept.
 //! Knows nothing of what a body means.
 
 use std::future::poll_fn;
@@ -16,7 +16,7 @@ use inferd_types::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
-use super::inflight::Held;
+use super::inflight::HeldBytes;
 
 /// How much of a body that nobody reads is received and thrown away, and for how long: a client that still sends
 /// would otherwise meet a closed socket and never see the answer.
@@ -51,7 +51,7 @@ impl RequestBody {
     /// # Errors
     /// `TooLarge` over `body_max_bytes`, `Overloaded` over `inflight_max_bytes`, `InvalidInput` where it is cut short
     /// or takes longer than `body_timeout_s`.
-    pub(crate) async fn read(self, held: &Held, settings: &GatewaySettings) -> Result<Bytes> {
+    pub(crate) async fn read(self, held: &HeldBytes, settings: &GatewaySettings) -> Result<Bytes> {
         let hint = self.incoming.as_ref().and_then(|incoming| incoming.size_hint().exact());
         let exact = hint.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let mut reader = Reader { body: self, pending: 0, slow: None, settings };

@@ -1,6 +1,6 @@
 //! Counts the bytes of requests that are being read, queued or run, over all models and connections.
 //!
-//! Reads lengths, hands out [`Held`] guards that give the bytes back when they are dropped.
+//! Reads lengths, hands out [`HeldBytes`] guards that give the bytes back when they are dropped.
 //! Knows nothing of what the bytes are. It refuses and never waits.
 
 use std::sync::Arc;
@@ -71,16 +71,16 @@ impl Inflight {
 
 /// Bytes that one request holds; dropping it gives them back.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldBytes {
     inflight: Arc<Inflight>,
     tenant: Tenant,
     bytes: AtomicUsize,
 }
 
-impl Held {
+impl HeldBytes {
     /// Holds nothing yet.
-    pub(crate) fn none(inflight: &Arc<Inflight>, tenant: Tenant) -> Held {
-        Held { inflight: inflight.clone(), tenant, bytes: AtomicUsize::new(0) }
+    pub(crate) fn none(inflight: &Arc<Inflight>, tenant: Tenant) -> HeldBytes {
+        HeldBytes { inflight: inflight.clone(), tenant, bytes: AtomicUsize::new(0) }
     }
 
     /// Holds at least `bytes` in all from now on.
@@ -109,13 +109,13 @@ impl Held {
     }
 
     /// Moves everything that is held into a guard of its own.
-    pub(crate) fn split(&self) -> Held {
+    pub(crate) fn split(&self) -> HeldBytes {
         let bytes = AtomicUsize::new(self.bytes.swap(0, Relaxed));
-        Held { inflight: self.inflight.clone(), tenant: self.tenant, bytes }
+        HeldBytes { inflight: self.inflight.clone(), tenant: self.tenant, bytes }
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldBytes {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
         if bytes > 0 {
@@ -131,10 +131,10 @@ mod tests {
     #[test]
     fn bytes_come_back_on_drop_and_a_refusal_takes_none() {
         let inflight = Inflight::new(100, 0);
-        let held = Held::none(&inflight, Tenant::default());
+        let held = HeldBytes::none(&inflight, Tenant::default());
         held.at_least(60).unwrap();
         held.at_least(50).unwrap();
-        let other = Held::none(&inflight, Tenant::default());
+        let other = HeldBytes::none(&inflight, Tenant::default());
         let error = other.add(41).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Overloaded);
         assert!(error.message().contains("inflight_max_bytes") && error.retry_after().is_some());
@@ -152,7 +152,7 @@ mod tests {
         let inflight = Inflight::new(100, 3);
         let tenant = |id| Tenant { id, weight: 1 };
         let used = |id| inflight.used_by(tenant(id)).unwrap().load(Relaxed);
-        let (gold, tin) = (Held::none(&inflight, tenant(1)), Held::none(&inflight, tenant(2)));
+        let (gold, tin) = (HeldBytes::none(&inflight, tenant(1)), HeldBytes::none(&inflight, tenant(2)));
         gold.add(70).unwrap();
         tin.add(20).unwrap();
         assert_eq!((used(0), used(1), used(2), inflight.used()), (0, 70, 20, 90));

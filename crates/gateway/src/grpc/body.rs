@@ -16,7 +16,7 @@ use tonic::Status;
 
 use super::status;
 use crate::admit::body::{too_large, too_slow};
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::infer::record::count_refusal;
 use crate::state::ServerState;
 
@@ -27,7 +27,7 @@ const PREFIX_BYTES: usize = 5;
 pub(super) struct CallBody {
     inner: Incoming,
     server: ServerRef,
-    held: Arc<Held>,
+    held: Arc<HeldBytes>,
     framing: Framing,
     /// Whether the stream may rest between messages (a unary call may not).
     lasting: bool,
@@ -87,7 +87,7 @@ impl CallBody {
     pub(super) fn new(
         inner: Incoming,
         server: &Arc<ServerState>,
-        held: Arc<Held>,
+        held: Arc<HeldBytes>,
         lasting: bool,
     ) -> CallBody {
         CallBody {

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::message::{MessageForm, non_empty};
 use super::{status, stream};
 use crate::admit::caller::Caller;
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::describe;
 use crate::infer::inference::Inference;
 use crate::infer::record::find_or_record;
@@ -26,7 +26,7 @@ pub(super) struct InferenceService {
     pub(super) server: Arc<ServerState>,
     pub(super) caller: Caller,
     /// What the call's body holds.
-    pub(super) held: Arc<Held>,
+    pub(super) held: Arc<HeldBytes>,
 }
 
 type RpcResult<T> = std::result::Result<Response<T>, Status>;

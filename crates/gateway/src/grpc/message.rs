@@ -9,7 +9,7 @@ use inferd_protocol::{Decoded, Limits, grpc as protocol};
 use inferd_types::{InferResponse, Result, Signature};
 use prost::Message;
 
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::infer::wire::{Reply, Wire};
 use crate::offload::LARGE_BYTES;
 use crate::state::ServerState;
@@ -27,7 +27,7 @@ impl Wire for MessageForm {
         &self,
         _: &ServerState,
         message: ModelInferRequest,
-        _: &Held,
+        _: &HeldBytes,
     ) -> impl Future<Output = Result<ModelInferRequest>> + Send {
         ready(Ok(message))
     }

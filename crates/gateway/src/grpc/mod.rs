@@ -25,7 +25,7 @@ use self::body::CallBody;
 use self::inference::InferenceService;
 use crate::admit::caller::{Caller, Rejected};
 use crate::admit::head::RequestHead;
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::observe::failures::LogSubject;
 use crate::state::{Connected, ServerState};
 
@@ -45,8 +45,8 @@ pub(crate) async fn answer(connected: &Connected, request: Request<Incoming>, ar
         Err(rejected) => return reject(server, *rejected),
     };
     let ids = caller.ids.clone();
-    // Held until the call is answered; a stream's messages take theirs with them.
-    let held = Arc::new(Held::none(&server.inflight, caller.tenant));
+    // HeldBytes until the call is answered; a stream's messages take theirs with them.
+    let held = Arc::new(HeldBytes::none(&server.inflight, caller.tenant));
     let lasting = request.uri().path() == STREAM;
     let request = request.map(|body| CallBody::new(body, server, held.clone(), lasting));
     let mut response = call(server, request, caller, held).await;
@@ -72,7 +72,7 @@ async fn call(
     server: &Arc<ServerState>,
     request: Request<CallBody>,
     caller: Caller,
-    held: Arc<Held>,
+    held: Arc<HeldBytes>,
 ) -> GrpcResponse {
     let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
     let answered = match service {

@@ -21,7 +21,7 @@ use tonic::{Status, Streaming};
 use super::message::{MessageForm, non_empty};
 use super::status;
 use crate::admit::caller::{Caller, Rejected};
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::infer::inference::Inference;
 use crate::infer::record::{find_or_record, record};
 use crate::infer::stream::InferenceStream;
@@ -47,7 +47,7 @@ pub(super) struct StreamCall {
     /// The call's metadata.
     pub(super) headers: Arc<HeaderMap>,
     /// What the body has counted and no message has taken yet.
-    pub(super) held: Arc<Held>,
+    pub(super) held: Arc<HeldBytes>,
 }
 
 /// What one message gets.
@@ -81,7 +81,7 @@ impl StreamCall {
         Box::pin(answers)
     }
 
-    async fn run(&self, message: pb::ModelInferRequest, held: Held) -> MessageAnswer {
+    async fn run(&self, message: pb::ModelInferRequest, held: HeldBytes) -> MessageAnswer {
         let id = message.id.clone();
         match self.answer(message, held).await {
             Ok(answer) => answer,
@@ -89,7 +89,7 @@ impl StreamCall {
         }
     }
 
-    async fn answer(&self, message: pb::ModelInferRequest, held: Held) -> Result<MessageAnswer> {
+    async fn answer(&self, message: pb::ModelInferRequest, held: HeldBytes) -> Result<MessageAnswer> {
         let server = &self.server;
         let (name, version) = (&message.model_name, non_empty(&message.model_version));
         let caller = match server.admission.admit_message(&self.caller, server.clock.now()) {
@@ -113,7 +113,7 @@ impl StreamCall {
 }
 
 /// A request of a decoupled model that runs, with the bytes of its message.
-type Running = (InferenceStream<MessageForm>, Held);
+type Running = (InferenceStream<MessageForm>, HeldBytes);
 
 async fn next(running: Option<Running>) -> Option<(Item, Option<Running>)> {
     let (mut running, held) = running?;

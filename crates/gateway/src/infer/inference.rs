@@ -15,7 +15,7 @@ use super::record::record;
 use super::target::Target;
 use super::wire::{Reply, Wire};
 use crate::admit::caller::Caller;
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::observe::spans::RequestTiming;
 use crate::offload::off_reactor;
 use crate::regions::table::OutputRegions;
@@ -91,12 +91,17 @@ impl Inference<'_> {
     }
 
     /// A guard for the bytes of this request.
-    pub(super) fn held(&self) -> Held {
-        Held::none(&self.server.inflight, self.caller.tenant)
+    pub(super) fn held(&self) -> HeldBytes {
+        HeldBytes::none(&self.server.inflight, self.caller.tenant)
     }
 
     /// Reads the body and turns it into tensors.
-    pub(super) async fn decode<W: Wire>(&self, wire: &mut W, body: W::Body, held: &Held) -> Result<Decoded> {
+    pub(super) async fn decode<W: Wire>(
+        &self,
+        wire: &mut W,
+        body: W::Body,
+        held: &HeldBytes,
+    ) -> Result<Decoded> {
         let message = wire.read(self.server, body, held).await?;
         let decoded = if W::is_large(&message) {
             Box::pin(self.decode_off_reactor(wire, message)).await?

@@ -14,7 +14,7 @@ use super::record::record;
 use super::target::Target;
 use super::wire::{Reply, Wire};
 use crate::admit::caller::Caller;
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::observe::spans::RequestTiming;
 use crate::regions::table::OutputRegions;
 use crate::state::ServerState;
@@ -32,7 +32,7 @@ pub(crate) struct InferenceStream<W> {
     deadline: Option<Instant>,
     /// Of the latest response.
     last: Option<RequestTiming>,
-    _held: Held,
+    _held: HeldBytes,
     _inputs: Option<Box<OutputRegions>>,
 }
 

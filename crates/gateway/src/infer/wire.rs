@@ -5,7 +5,7 @@
 use inferd_protocol::{Decoded, Limits, RequestOptions};
 use inferd_types::{InferResponse, Result, Signature};
 
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::offload::LARGE_BYTES;
 use crate::state::ServerState;
 
@@ -24,7 +24,7 @@ pub(crate) trait Wire: Clone + Send + Sync + 'static {
         &self,
         server: &ServerState,
         body: Self::Body,
-        held: &Held,
+        held: &HeldBytes,
     ) -> impl Future<Output = Result<Self::Message>> + Send;
 
     /// Whether decoding `message` may take long.

@@ -10,7 +10,7 @@ use inferd_protocol::{Decoded, OutsideInput, Region, RegionSlice};
 use inferd_types::{Error, ErrorKind, InferResponse, Result, Signature, Tenant};
 
 use super::registered::{Registered, invalid};
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::offload::{LARGE_BYTES, off_reactor};
 
 /// Most regions of all tenants: each holds a descriptor, of which a process has 1,024 by default.
@@ -98,7 +98,7 @@ impl Regions {
     pub(crate) async fn prepare(
         &self,
         tenant: Tenant,
-        held: Held,
+        held: HeldBytes,
         signature: &Signature,
         decoded: &mut Decoded,
     ) -> Result<OutputRegions> {
@@ -166,7 +166,7 @@ impl Regions {
 /// The regions of one request's outputs. Holds the bytes of its inputs in flight.
 #[derive(Debug)]
 pub(crate) struct OutputRegions {
-    _held: Held,
+    _held: HeldBytes,
     outputs: Vec<(usize, Arc<Registered>, RegionSlice)>,
 }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::form;
 use super::infer::RestRequest;
 use crate::admit::body::RequestBody;
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::answer::response::{self, HttpResponse};
 use crate::describe;
 use crate::route::endpoint::{Endpoint, ModelAction, ModelPath};
@@ -65,7 +65,7 @@ pub(super) async fn answer(
 async fn read(request: &RestRequest<'_>, body: RequestBody) -> Result<Bytes> {
     let (server, head) = (&**request.server, request.head);
     head.check_content_type()?;
-    let held = Held::none(&server.inflight, request.caller.tenant);
+    let held = HeldBytes::none(&server.inflight, request.caller.tenant);
     form::read(server, body, head.content_coding()?, &held).await
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use inferd_types::Result;
 
 use crate::admit::body::RequestBody;
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::answer::compression::{COMPRESS_MIN_BYTES, ContentCoding};
 use crate::answer::response::{self, HttpResponse};
 use crate::infer::record::count_refusal;
@@ -21,7 +21,7 @@ pub(super) async fn read(
     server: &ServerState,
     body: RequestBody,
     coding: Option<ContentCoding>,
-    held: &Held,
+    held: &HeldBytes,
 ) -> Result<Bytes> {
     let body = body.read(held, &server.settings).await.inspect_err(|error| count_refusal(server, error))?;
     match coding {
@@ -30,7 +30,12 @@ pub(super) async fn read(
     }
 }
 
-async fn decompress(server: &ServerState, body: Bytes, coding: ContentCoding, held: &Held) -> Result<Bytes> {
+async fn decompress(
+    server: &ServerState,
+    body: Bytes,
+    coding: ContentCoding,
+    held: &HeldBytes,
+) -> Result<Bytes> {
     let max = server.settings.body_max_bytes;
     // The decompressed size is not known before; a small body may grow a thousandfold.
     let decompressed = if body.len() > LARGE_BYTES / 64 {

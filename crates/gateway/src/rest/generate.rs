@@ -15,7 +15,7 @@ use super::form;
 use super::infer::RestRequest;
 use crate::admit::body::RequestBody;
 use crate::admit::head::RequestHead;
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::answer::compression::ContentCoding;
 use crate::answer::response::{self, HttpResponse};
 use crate::infer::stream::InferenceStream;
@@ -46,7 +46,7 @@ impl Wire for GenerateForm {
         &self,
         server: &ServerState,
         body: RequestBody,
-        held: &Held,
+        held: &HeldBytes,
     ) -> impl Future<Output = Result<Bytes>> + Send {
         form::read(server, body, self.coding, held)
     }

@@ -14,7 +14,7 @@ use inferd_types::{Error, ErrorKind, Result, Signature};
 use super::form;
 use crate::admit::body::RequestBody;
 use crate::admit::head::RequestHead;
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::answer::compression::ContentCoding;
 use crate::answer::response::HttpResponse;
 use crate::infer::wire::{Reply, Wire};
@@ -97,7 +97,7 @@ impl Wire for PlainForm {
     type Message = PlainBody;
     type Answer = HttpResponse;
 
-    async fn read(&self, server: &ServerState, body: RequestBody, held: &Held) -> Result<PlainBody> {
+    async fn read(&self, server: &ServerState, body: RequestBody, held: &HeldBytes) -> Result<PlainBody> {
         let body = form::read(server, body, self.coding, held).await?;
         match &self.boundary {
             Some(boundary) => parts(body, boundary.clone()).await.map(PlainBody::Parts),

@@ -12,7 +12,7 @@ use inferd_types::{Result, Signature};
 use super::form;
 use crate::admit::body::RequestBody;
 use crate::admit::head::RequestHead;
-use crate::admit::inflight::Held;
+use crate::admit::inflight::HeldBytes;
 use crate::answer::compression::ContentCoding;
 use crate::answer::response::HttpResponse;
 use crate::infer::wire::{Reply, Wire};
@@ -53,7 +53,7 @@ impl Wire for TensorForm {
         &self,
         server: &ServerState,
         body: RequestBody,
-        held: &Held,
+        held: &HeldBytes,
     ) -> impl Future<Output = Result<Bytes>> + Send {
         form::read(server, body, self.coding, held)
     }

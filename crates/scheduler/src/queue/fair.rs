@@ -47,7 +47,7 @@ pub(crate) struct Charge {
 
 /// What a tenant has queued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct TenantBacklog {
     pub(crate) rows: u64,
     pub(crate) bytes: usize,
 }
@@ -69,9 +69,12 @@ impl FairQueue {
     }
 
     /// What `tenant` has queued.
-    pub(crate) fn held_by(&self, tenant: Tenant) -> Held {
+    pub(crate) fn held_by(&self, tenant: Tenant) -> TenantBacklog {
         let queue = self.find(tenant).map(|at| &self.queues[at as usize]);
-        queue.map_or(Held::default(), |queue| Held { rows: queue.order.rows(), bytes: queue.bytes })
+        queue.map_or(TenantBacklog::default(), |queue| TenantBacklog {
+            rows: queue.order.rows(),
+            bytes: queue.bytes,
+        })
     }
 
     /// The item that is served next.
@@ -247,7 +250,7 @@ mod tests {
             prop_assert_eq!(u64::from(rows), fair.rows());
             let predicted: Vec<_> = fair.iter().map(|item| item.id).collect();
             prop_assert_eq!(predicted, served(&mut fair, &of));
-            prop_assert_eq!((fair.len(), fair.rows(), fair.held_by(tenant(0))), (0, 0, Held::default()));
+            prop_assert_eq!((fair.len(), fair.rows(), fair.held_by(tenant(0))), (0, 0, TenantBacklog::default()));
         }
 
         /// Theorem 1 of the paper: service by weight of tenants whose queues are never empty differs by at most one
@@ -298,7 +301,7 @@ mod tests {
         assert_eq!(fair.rows_before(tenant(0), 5000), 1000);
         fair.insert(charge(4), item(5000, 1000, 1));
         assert!(fair.iter().take(2).any(|item| item.id == 1000));
-        assert_eq!(fair.held_by(tenant(4)), Held { rows: 1, bytes: 1 });
+        assert_eq!(fair.held_by(tenant(4)), TenantBacklog { rows: 1, bytes: 1 });
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 use inferd_types::Tenant;
 
-use self::fair::{Charge, FairQueue, Held};
+use self::fair::{Charge, FairQueue, TenantBacklog};
 use self::order::Item;
 use self::table::{Entry, IdMap, Place, Table};
 
@@ -89,11 +89,11 @@ impl Queue {
     }
 
     /// What the tenant has queued in this class, if tenants share the queue.
-    pub(crate) fn held_by(&self, priority: u8, tenant: Tenant) -> Option<Held> {
+    pub(crate) fn held_by(&self, priority: u8, tenant: Tenant) -> Option<TenantBacklog> {
         let found = self.classes.binary_search_by_key(&priority, |class| class.priority);
         let class = found.ok().map(|at| &self.classes[at]);
         let shared = tenant.id != 0 || class.is_some_and(|class| class.fair.is_shared());
-        shared.then(|| class.map_or(Held::default(), |class| class.fair.held_by(tenant)))
+        shared.then(|| class.map_or(TenantBacklog::default(), |class| class.fair.held_by(tenant)))
     }
 
     /// Whether a class with queued requests has seen more than one tenant.

@@ -29,7 +29,7 @@ type Models = HashMap<String, Vec<(u64, Weak<ModelSeries>)>>;
 pub(super) struct SeriesTable {
     pub(super) families: Families,
     models: ArcSwap<Models>,
-    /// Held while series are added or removed.
+    /// HeldBytes while series are added or removed.
     changing: Mutex<()>,
 }
 

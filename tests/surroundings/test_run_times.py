@@ -36,7 +36,6 @@ COMPUTES = SLEEPS.replace(
 )
 MODELS = {"sleeps": SLEEPS, "awaits": AWAITS, "computes": COMPUTES}
 SHORTEST_S = 1e-6
-TOO_SHORT = "the timeout is shorter than the model takes"
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "objective": {"slo": "20ms"},
@@ -79,10 +78,6 @@ def all_are_answered(folder: Path, count: int, longest_s: float) -> None:
                 answer = httpx.post(
                     f"{server.url}/models/{model}", content=json.dumps(seconds), headers=headers, timeout=600
                 )
-                if headers and TOO_SHORT in answer.text:
-                    # Nothing ran, and nothing was ended. What is predicted of such times may exceed the longest of them.
-                    assert answer.status_code == 504, answer.text
-                    continue
                 assert answer.status_code == 200, f"{model}, {seconds} s: {answer.text}\n{server.log()}"
                 assert answer.json() == seconds
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use inferd_types::{Due, Time};
 
+use crate::latency::Latency;
 use crate::latency::plan::{self, Plan};
 use crate::latency::sizes::Size;
 use crate::message::{Action, Arrival, BatchRule, Refusal};
@@ -40,14 +41,15 @@ impl Scheduler {
         }
         let size = self.sizes.index(first.size, &self.config, self.horizon);
         self.sizes.arrived(size);
-        let own = self.takes_alone(size, parts);
+        let own = self.takes_alone(size, parts, Latency::high);
         let mut probe = false;
-        if let Some(timeout) = first.timeout
-            && (timeout <= now || own > timeout.since(now).as_nanos() as u64)
-        {
-            probe = timeout > now && self.may_probe(now);
-            if !probe {
-                return self.refuse_short_timeout(first, own, actions);
+        if let Some(timeout) = first.timeout {
+            let needed = self.takes_alone(size, parts, Latency::needed);
+            if timeout <= now || needed > timeout.since(now).as_nanos() as u64 {
+                probe = timeout > now && self.may_probe(now);
+                if !probe {
+                    return self.refuse_short_timeout(first, needed, actions);
+                }
             }
         }
         let rows = parts.iter().map(|part| u64::from(part.rows.max(1))).sum();
@@ -76,9 +78,9 @@ impl Scheduler {
     }
 
     /// The time in which all parts would run on idle replicas, in nanoseconds; 0 while nothing is known.
-    fn takes_alone(&self, size: u8, parts: &[Arrival]) -> u64 {
+    fn takes_alone(&self, size: u8, parts: &[Arrival], of: fn(&Latency, u32) -> u64) -> u64 {
         let largest = parts.iter().map(|part| part.rows.max(1)).max().unwrap_or(1);
-        let each = self.sizes.of(size).latency.high(largest);
+        let each = of(&self.sizes.of(size).latency, largest);
         if parts.len() == 1 {
             return each;
         }

@@ -103,7 +103,7 @@ impl Scheduler {
         loop {
             let slot = self.queue.first()?.slot;
             let entry = &self.table[slot];
-            let takes = Duration::from_nanos(self.sizes.of(entry.size).latency.high(entry.rows));
+            let takes = Duration::from_nanos(self.sizes.of(entry.size).latency.needed(entry.rows));
             if entry.timeout <= now || (now + takes > entry.timeout && !entry.probe) {
                 self.time_out(slot, actions);
             } else if slack && !entry.demoted && self.should_demote(start, slot) {
@@ -128,7 +128,7 @@ impl Scheduler {
     /// Whether to demote the head: its objective can't be met, or meeting it costs more than it gains.
     fn should_demote(&mut self, start: Time, head: u32) -> bool {
         let entry = &self.table[head];
-        let takes = Duration::from_nanos(self.sizes.of(entry.size).latency.high(entry.rows));
+        let takes = Duration::from_nanos(self.sizes.of(entry.size).latency.needed(entry.rows));
         let missed = entry.soft < Time::MAX && start + takes > entry.soft;
         missed || (entry.limit() < Time::MAX && self.costs_more_than_it_gains(start, head))
     }

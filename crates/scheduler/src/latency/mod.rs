@@ -19,6 +19,8 @@ use self::drift::Drift;
 use self::points::{CLIP, Point, never_falling, slope};
 use self::spread::Spread;
 
+/// How much longer than the longest run so far a caller's timeout may have to be.
+const BEYOND_SEEN: f64 = 1.5;
 /// A size last run this many runs ago is ignored, if there are two fresher ones.
 const STALE_RUNS: u64 = 10_000;
 /// Number of runs that set the level of a borrowed curve.
@@ -56,6 +58,8 @@ pub(crate) struct Latency {
     runs: u64,
     /// Runs that still set the level of a borrowed curve.
     borrowed: u32,
+    /// Rows and nanoseconds of the longest run so far.
+    longest_run: (u32, f64),
 }
 
 impl Latency {
@@ -77,6 +81,7 @@ impl Latency {
             judged: quantile,
             runs: 0,
             borrowed: 0,
+            longest_run: (1, 0.0),
         };
         for (rows, time) in profile {
             let known = (*rows as usize).checked_sub(1).and_then(|index| latency.points.get_mut(index));
@@ -102,6 +107,7 @@ impl Latency {
             runs: 0,
             firm: 0,
             borrowed: BORROWED_RUNS,
+            longest_run: (1, 0.0),
             ..*other
         }
     }
@@ -123,6 +129,9 @@ impl Latency {
         let expected = self.mean(rows);
         self.runs += 1;
         self.largest = self.largest.max(rows);
+        if time > self.longest_run.1 {
+            self.longest_run = (rows, time);
+        }
         if let Some(expected) = expected {
             let ratio = time / expected;
             if self.borrowed > 0 {
@@ -179,6 +188,21 @@ impl Latency {
     /// model starts optimistically.
     pub(crate) fn high(&self, rows: u32) -> u64 {
         self.mean(rows).map_or(0, |mean| (mean * self.ratio) as u64)
+    }
+
+    /// As [`Latency::high`], for callers' timeouts: at most `BEYOND_SEEN` times the longest run so far, in proportion
+    /// for more rows than it had. The spread holds ratios to means of the moment: where times depend on the input, a long run
+    /// raises the mean, and its ratio to the mean before it no longer applies. A plan may err on the long side; a
+    /// request that can be answered in time must not be refused for it.
+    pub(crate) fn needed(&self, rows: u32) -> u64 {
+        let (rows_seen, time) = self.longest_run;
+        let seen = time * (f64::from(rows) / f64::from(rows_seen)).max(1.0);
+        let high = self.high(rows);
+        if time > 0.0 {
+            high.min(self.mean(rows).unwrap_or(0.0).max(seen * BEYOND_SEEN) as u64)
+        } else {
+            high
+        }
     }
 
     /// The objective's quantile.
@@ -311,6 +335,21 @@ mod tests {
 
     fn micros(micros: u64) -> Duration {
         Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn no_timeout_has_to_be_far_longer_than_any_run_was() {
+        let mut latency = Latency::new(1, 0.99, &[]);
+        for _ in 0..50 {
+            latency.observe(1, micros(300));
+        }
+        for _ in 0..50 {
+            latency.observe(1, Duration::from_secs(90));
+        }
+        latency.judge_at(0.999);
+        assert!(latency.high(1) > 135_000_000_000 && latency.needed(1) <= 135_000_000_000);
+        let usual = Latency::new(8, 0.99, &[(8, micros(800))]);
+        assert_eq!(usual.needed(8), usual.high(8), "nothing ran so far");
     }
 
     fn near(found: Option<f64>, micros: f64) {

@@ -129,7 +129,7 @@ impl Sizes {
 
     /// Shortest execution time of any request, in nanoseconds.
     pub(crate) fn shortest(&self) -> u64 {
-        self.all.iter().map(|size| size.latency.high(1)).min().unwrap_or(0)
+        self.all.iter().map(|size| size.latency.needed(1)).min().unwrap_or(0)
     }
 
     /// Time per row of a backlog at the planned batch sizes, in nanoseconds; `rows` is the backlog by bucket.

@@ -7,7 +7,7 @@ use inferd_protocol::describe::{self as wire, IndexEntry, IndexState, Model, Ser
 use inferd_types::{Error, ErrorKind, Result};
 
 use crate::infer::target::Target;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// The server's own description.
 pub(crate) fn server(server: &ServerState) -> Server<'static> {

@@ -26,7 +26,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::scrape;
 use crate::observe::spans::Spans;
 use crate::regions::table::Regions;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// How long connections have to write their answers after the time for draining is over.
 const FINAL_WRITES_MAX: Duration = Duration::from_millis(500);

@@ -29,7 +29,7 @@ mod offload;
 mod regions;
 mod rest;
 mod route;
-mod state;
+mod server_state;
 
 pub use gateway::{Gateway, serve};
 pub use inferd_dispatcher::Drained;

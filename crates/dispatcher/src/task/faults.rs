@@ -1,7 +1,7 @@
 //! What happens when a replica dies or hangs, or a caller's time runs out while its request runs.
 //!
 //! Reads ends of replicas and the clock, hands innocent requests back to the scheduler and suspects to the quarantine.
-//! Knows nothing of when a replica is started again.
+//! Sets when a lost replica may start again; `lifecycle` starts it.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 mod actions;
 mod alarm;
 mod comparing;
-mod ending;
+mod draining;
 mod errors;
 mod faults;
 mod lifecycle;

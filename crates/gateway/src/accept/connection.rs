@@ -19,7 +19,7 @@ use super::io::Detected;
 use super::wake::{WakeFlag, when_woken};
 use crate::lifecycle::{Lifecycle, reached};
 use crate::route::dispatch;
-use crate::state::Connected;
+use crate::server_state::Connected;
 
 /// HTTP/1.1 connections without a request for this long are closed. Longer than clients keep them in their pools
 /// (nginx 60 s, most libraries 15–90 s), so that the client is the one to close and no request meets a closing

@@ -16,7 +16,7 @@ use super::socket::after_accept_error;
 use crate::admit::caller::Peer;
 use crate::lifecycle::{Lifecycle, reached};
 use crate::observe::failures::LogSubject;
-use crate::state::{Connected, ServerState};
+use crate::server_state::{Connected, ServerState};
 
 /// How long a refused connection may take to read the refusal.
 const REFUSAL_MAX: Duration = Duration::from_millis(200);

@@ -18,7 +18,7 @@ use super::status;
 use crate::admit::body::{too_large, too_slow};
 use crate::admit::inflight::HeldBytes;
 use crate::infer::record::count_refusal;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// A flag and four bytes of length stand before each message.
 const PREFIX_BYTES: usize = 5;

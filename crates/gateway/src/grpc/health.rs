@@ -16,7 +16,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_server};
 
 use crate::describe;
 use crate::lifecycle::{Lifecycle, reached};
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// How often a watched status is checked: soon enough for a load balancer, negligible for a CPU.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);

@@ -19,7 +19,7 @@ use crate::describe;
 use crate::infer::inference::Inference;
 use crate::infer::record::find_or_record;
 use crate::route::endpoint::CUDA_SHARED_MEMORY;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// One call.
 pub(super) struct InferenceService {

@@ -12,7 +12,7 @@ use prost::Message;
 use crate::admit::inflight::HeldBytes;
 use crate::infer::wire::{Reply, Wire};
 use crate::offload::LARGE_BYTES;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// The form. Its headers say nothing of messages.
 #[derive(Clone, Copy)]

@@ -27,7 +27,7 @@ use crate::admit::caller::{Caller, Rejected};
 use crate::admit::head::RequestHead;
 use crate::admit::inflight::HeldBytes;
 use crate::observe::failures::LogSubject;
-use crate::state::{Connected, ServerState};
+use crate::server_state::{Connected, ServerState};
 
 type GrpcResponse = Response<tonic::body::Body>;
 

@@ -27,7 +27,7 @@ use crate::infer::record::{find_or_record, record};
 use crate::infer::stream::InferenceStream;
 use crate::infer::target::Target;
 use crate::lifecycle::{Lifecycle, reached};
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// Requests of one stream that run at once; the next is read when the oldest is answered. Twice the largest usual
 /// batch: one stream can keep a model busy, and none can fill its queue.

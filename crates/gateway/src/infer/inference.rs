@@ -19,7 +19,7 @@ use crate::admit::inflight::HeldBytes;
 use crate::observe::spans::RequestTiming;
 use crate::offload::off_reactor;
 use crate::regions::table::OutputRegions;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// Headers with credentials: a model could log them.
 const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];

@@ -8,7 +8,7 @@ use super::target::Target;
 use crate::admit::caller::Caller;
 use crate::observe::failures::LogSubject;
 use crate::observe::spans::{FinishedInference, RequestTiming};
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// Counts, traces and logs one inference that ended. `target` is `None` where no model was found.
 pub(crate) fn record(

@@ -17,7 +17,7 @@ use crate::admit::caller::Caller;
 use crate::admit::inflight::HeldBytes;
 use crate::observe::spans::RequestTiming;
 use crate::regions::table::OutputRegions;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// A request that runs. Dropped before the end, it is cancelled.
 pub(crate) struct InferenceStream<W> {

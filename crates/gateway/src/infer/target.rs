@@ -8,7 +8,7 @@ use inferd_dispatcher::ModelHandle;
 use inferd_types::{Error, ErrorKind, Result, Signature};
 
 use crate::observe::metrics::ModelSeries;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// A model, with what is looked up once for each request.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use inferd_types::{InferResponse, Result, Signature};
 
 use crate::admit::inflight::HeldBytes;
 use crate::offload::LARGE_BYTES;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// One form of the protocol: turns the body of a request into tensors, and a response into an answer. The value holds
 /// what the headers said, so that it can move to another thread with a large body.

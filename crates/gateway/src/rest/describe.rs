@@ -12,14 +12,14 @@ use inferd_protocol::{decode_register, regions_json};
 use inferd_types::{Error, ErrorKind, Result, Tenant};
 use serde_json::json;
 
-use super::form;
+use super::bodies;
 use super::infer::RestRequest;
 use crate::admit::body::RequestBody;
 use crate::admit::inflight::HeldBytes;
 use crate::answer::response::{self, HttpResponse};
 use crate::describe;
 use crate::route::endpoint::{Endpoint, ModelAction, ModelPath};
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// Answers everything that runs no model.
 ///
@@ -66,7 +66,7 @@ async fn read(request: &RestRequest<'_>, body: RequestBody) -> Result<Bytes> {
     let (server, head) = (&**request.server, request.head);
     head.check_content_type()?;
     let held = HeldBytes::none(&server.inflight, request.caller.tenant);
-    form::read(server, body, head.content_coding()?, &held).await
+    bodies::read(server, body, head.content_coding()?, &held).await
 }
 
 fn ok(body: Vec<u8>) -> HttpResponse {

@@ -11,7 +11,7 @@ use inferd_protocol::rest as protocol;
 use inferd_protocol::{Decoded, Limits, error_event};
 use inferd_types::{Result, Signature};
 
-use super::form;
+use super::bodies;
 use super::infer::RestRequest;
 use crate::admit::body::RequestBody;
 use crate::admit::head::RequestHead;
@@ -22,7 +22,7 @@ use crate::infer::stream::InferenceStream;
 use crate::infer::wire::{Reply, Wire};
 use crate::offload::LARGE_BYTES;
 use crate::route::endpoint::ModelPath;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// What the headers say of the body.
 #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ impl Wire for GenerateForm {
         body: RequestBody,
         held: &HeldBytes,
     ) -> impl Future<Output = Result<Bytes>> + Send {
-        form::read(server, body, self.coding, held)
+        bodies::read(server, body, self.coding, held)
     }
 
     fn is_large(body: &Bytes) -> bool {

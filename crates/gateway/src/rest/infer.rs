@@ -15,7 +15,7 @@ use crate::infer::record::find_or_record;
 use crate::infer::target::Target;
 use crate::infer::wire::Wire;
 use crate::route::endpoint::ModelPath;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// A request that was admitted.
 pub(super) struct RestRequest<'a> {

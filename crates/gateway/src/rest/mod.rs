@@ -2,9 +2,9 @@
 //!
 //! Reads requests with their endpoints, hands back whole answers. Knows nothing of connections.
 
+mod bodies;
 mod describe;
 mod docs;
-mod form;
 mod generate;
 mod infer;
 mod plain;
@@ -24,7 +24,7 @@ use crate::infer::record::record;
 use crate::infer::target::Target;
 use crate::observe::failures::LogSubject;
 use crate::route::endpoint::{Endpoint, ModelAction};
-use crate::state::{Connected, ServerState};
+use crate::server_state::{Connected, ServerState};
 
 /// Answers one request.
 pub(crate) async fn answer(

@@ -11,7 +11,7 @@ use inferd_protocol::plain::{self as protocol, Part, Plain};
 use inferd_protocol::{Decoded, Limits, RequestOptions};
 use inferd_types::{Error, ErrorKind, Result, Signature};
 
-use super::form;
+use super::bodies;
 use crate::admit::body::RequestBody;
 use crate::admit::head::RequestHead;
 use crate::admit::inflight::HeldBytes;
@@ -19,7 +19,7 @@ use crate::answer::compression::ContentCoding;
 use crate::answer::response::HttpResponse;
 use crate::infer::wire::{Reply, Wire};
 use crate::offload::LARGE_BYTES;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// What the headers say of body and answer.
 #[derive(Clone)]
@@ -98,7 +98,7 @@ impl Wire for PlainForm {
     type Answer = HttpResponse;
 
     async fn read(&self, server: &ServerState, body: RequestBody, held: &HeldBytes) -> Result<PlainBody> {
-        let body = form::read(server, body, self.coding, held).await?;
+        let body = bodies::read(server, body, self.coding, held).await?;
         match &self.boundary {
             Some(boundary) => parts(body, boundary.clone()).await.map(PlainBody::Parts),
             None => Ok(PlainBody::Whole(body)),
@@ -124,7 +124,7 @@ impl Wire for PlainForm {
             true => protocol::encode_predictions(reply.signature, reply.response)?,
             false => protocol::encode(reply.signature, reply.response, self.one_row)?,
         };
-        Ok(form::respond(body, self.accepted, |_| {}))
+        Ok(bodies::respond(body, self.accepted, |_| {}))
     }
 }
 

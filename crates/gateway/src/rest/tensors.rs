@@ -9,7 +9,7 @@ use inferd_protocol::rest::{self as protocol, EncodedBody};
 use inferd_protocol::{Decoded, Limits};
 use inferd_types::{Result, Signature};
 
-use super::form;
+use super::bodies;
 use crate::admit::body::RequestBody;
 use crate::admit::head::RequestHead;
 use crate::admit::inflight::HeldBytes;
@@ -17,7 +17,7 @@ use crate::answer::compression::ContentCoding;
 use crate::answer::response::HttpResponse;
 use crate::infer::wire::{Reply, Wire};
 use crate::offload::LARGE_BYTES;
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -55,7 +55,7 @@ impl Wire for TensorForm {
         body: RequestBody,
         held: &HeldBytes,
     ) -> impl Future<Output = Result<Bytes>> + Send {
-        form::read(server, body, self.coding, held)
+        bodies::read(server, body, self.coding, held)
     }
 
     fn is_large(body: &Bytes) -> bool {
@@ -70,7 +70,7 @@ impl Wire for TensorForm {
         let Reply { model, id, signature, options, response } = *reply;
         let EncodedBody { body, header_length } =
             protocol::encode_infer(model, id, signature, options, response)?;
-        Ok(form::respond(body, self.accepted, |headers| {
+        Ok(bodies::respond(body, self.accepted, |headers| {
             if let Some(length) = header_length {
                 headers.insert(CONTENT_TYPE, BINARY);
                 headers.insert(JSON_LENGTH, number(length));

@@ -12,7 +12,7 @@ use crate::accept::activity::ActiveRequest;
 use crate::admit::body::{Delivery, RequestBody};
 use crate::admit::head::is_grpc;
 use crate::answer::response::{self, ResponseBody, Served};
-use crate::state::Connected;
+use crate::server_state::Connected;
 use crate::{grpc, rest};
 
 /// Answers a request of HTTP/1.1.

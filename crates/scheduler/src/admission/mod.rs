@@ -4,7 +4,7 @@
 
 pub(crate) mod arrival_rate;
 pub(crate) mod estimate;
-pub(crate) mod refusal;
+pub(crate) mod refusal_errors;
 
 use std::time::Duration;
 

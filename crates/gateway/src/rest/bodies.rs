@@ -14,7 +14,7 @@ use crate::answer::compression::{COMPRESS_MIN_BYTES, ContentCoding};
 use crate::answer::response::{self, HttpResponse};
 use crate::infer::record::count_refusal;
 use crate::offload::{LARGE_BYTES, off_reactor};
-use crate::state::ServerState;
+use crate::server_state::ServerState;
 
 /// Reads `body` whole and decompresses it.
 pub(super) async fn read(

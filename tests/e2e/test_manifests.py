@@ -24,9 +24,10 @@ ALLOWED = {
     "dispatcher": {"types", "scheduler", "transport"},
     "gateway": {"types", "protocol", "dispatcher"},
     "native": {"types", "protocol", "simulator", "transport", "onnx", "dispatcher", "gateway"},
+    "testkit": {"types", "dispatcher"},
 }
-# Tests may reach one level further: the gateway's run real workers.
-ALLOWED_IN_TESTS = {"gateway": {"transport"}}
+# Tests may reach further: all use the kit of fakes and full settings, and the gateway's run real workers.
+ALLOWED_IN_TESTS = {crate: {"testkit"} for crate in ALLOWED} | {"gateway": {"testkit", "transport"}}
 # What would break the purity of the scheduler and of the protocol.
 FOREIGN = {
     "types": {"tokio", "hyper", "tonic", "rustix", "libc"},

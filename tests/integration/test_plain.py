@@ -150,7 +150,7 @@ def test_kserves_first_protocol(server):
         ("/models/sizes", {"content": b"x", "headers": {"Content-Type": "image/png"}}, 400, "not an image"),
         ("/models/sizes", {"files": {"other": b"x"}}, 400, "unknown input"),
         ("/models/sizes", {"content": b"\x89PNG"}, 400, "Content-Type, such as image/png"),
-        ("/models/sizes", {"json": {"b64": "?"}}, 400, "no base64"),
+        ("/models/sizes", {"json": {"b64": "?"}}, 400, "not valid base64"),
         ("/v1/models/four:predict", {"content": b"x", "headers": {"Content-Type": "image/png"}}, 400, "send JSON"),
         ("/models/absent", {"json": 1}, 404, "absent"),
         ("/models/moody", {"json": [5, 0]}, 400, "rows that order a refusal"),

@@ -492,7 +492,7 @@ def test_a_file_of_xgboost_that_is_laid_out_anew_is_the_same_model(tmp_path, ran
 def documented():
     """The table of what boosters take: the cells of each library, by what its line is about."""
     text = (Path(__file__).parents[2] / "docs" / "how-to" / "serve-any-model.md").read_text()
-    section = text.split("## What boosters take and give\n")[1].split("\n## ")[0]
+    section = text.split("## Inputs and outputs of boosters\n")[1].split("\n## ")[0]
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", section, re.MULTILINE)
     ]
@@ -514,14 +514,14 @@ def test_the_document_says_what_the_library_takes(tmp_path, random, library, tra
     schemas = {schema.input: schema for schema in served.schemas}
     for line, name in {
         "numbers, booleans": "u",
-        "categories that are texts": "city",
-        "categories that are integers": "k",
-        "answers": "prediction",
+        "text categories": "city",
+        "integer categories": "k",
+        "outputs": "prediction",
     }.items():
         assert told[line].startswith(types[name]), line
-    assert told["a missing number"].startswith("taken" if schemas["u"].missing else "refused")
-    assert told["infinity"].startswith("taken" if schemas["u"].largest is None else "refused")
-    assert told["a missing category"].startswith("missing" if schemas["city"].missing else "refused")
+    assert told["a missing number"].startswith("accepted" if schemas["u"].missing else "rejected")
+    assert told["infinity"].startswith("accepted" if schemas["u"].largest is None else "rejected")
+    assert told["a missing category"].startswith("missing" if schemas["city"].missing else "rejected")
 
     def ask(city):
         k = texts("10") if train is of_catboost else np.array([10.0])

@@ -435,7 +435,7 @@ def section(title: str) -> str:
 def test_the_document_names_the_modules_modes_and_activations_that_are_done():
     from inferd.runtimes import huggingface_modules as modules
 
-    text = " ".join(section("What a Hugging Face folder gives").split())
+    text = " ".join(section("Inputs and outputs of Hugging Face folders").split())
     assert f"`Pooling` ({', '.join(modules._POOLINGS)}, and several" in text
     assert f"`Dense` ({', '.join(modules._ACTIVATIONS)})" in text
     assert set(modules._KINDS) == {
@@ -454,7 +454,7 @@ def test_the_document_names_the_modules_modes_and_activations_that_are_done():
     ],
 )
 def test_the_document_says_what_becomes_of_logits(head, config, classes, tmp_path):
-    rows = [line.strip("| ").split(" | ") for line in section("What a Hugging Face folder gives").splitlines()]
+    rows = [line.strip("| ").split(" | ") for line in section("Inputs and outputs of Hugging Face folders").splitlines()]
     texts.write(tmp_path, {"config.json": config})
     found = Folder(tmp_path).head(classes)
     assert found is not None
@@ -462,7 +462,7 @@ def test_the_document_says_what_becomes_of_logits(head, config, classes, tmp_pat
 
 
 def test_the_document_names_the_parameters_that_a_folder_takes():
-    text = section("What a Hugging Face folder gives")
+    text = section("Inputs and outputs of Hugging Face folders")
     known = huggingface.TAKES.parameters
     assert [name for name in known if f"  {name}: " in text or f"or {name}," in text] == list(known)
 
@@ -471,5 +471,5 @@ def test_the_document_names_the_tokens_that_are_refused_where_no_file_says():
     from inferd.runtimes import huggingface_text
 
     said = f"more than {huggingface_text._UNLIMITED_MAX} tokens"
-    assert said in section("What a Hugging Face folder gives")
+    assert said in section("Inputs and outputs of Hugging Face folders")
     assert said in huggingface.TAKES.types.replace("  ", " ")

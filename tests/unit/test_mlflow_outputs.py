@@ -177,7 +177,7 @@ def test_the_document_says_what_becomes_of_every_type_of_a_column():
     from inferd.runtimes.mlflow_columns import Columns
     from inferd.runtimes.mlflow_folder import _IN_JSON, _SCALARS, Column
 
-    section = DOCUMENT.read_text().partition("## What an MLflow folder gives\n")[2].partition("\n## ")[0]
+    section = DOCUMENT.read_text().partition("## Inputs and outputs of MLflow folders\n")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
     listed = {name.strip("`"): (type_, missing) for names, type_, _, missing in rows for name in names.split(", ")}
     assert set(listed) == {*_SCALARS, *_IN_JSON, "array"}
@@ -186,4 +186,4 @@ def test_the_document_says_what_becomes_of_every_type_of_a_column():
         rows_of = Columns([Column("a", kind, True, depth, {}), Column("b", "string", True, 0, {})], None)
         spec, schema = rows_of.inputs[0], rows_of.schemas[0]
         assert type_.startswith(spec.datatype) or (name == "array" and len(spec.shape) == 2)
-        assert (missing != "refused") == schema.missing
+        assert (missing != "rejected") == schema.missing

@@ -105,15 +105,18 @@ impl Registry {
         let (registry, loading) = (self.clone(), handle.clone());
         let task = self.0.tasks.runtime.spawn(async move {
             let since = model.published.events.now();
-            let result = match registry.0.tasks.run(model.clone()).await {
-                Ok(()) => registry.put_behind(&loading),
-                Err(error) => Err(error),
-            };
+            let mut result = registry.0.tasks.run(model.clone()).await.map(|()| None);
+            if result.is_ok() {
+                result = registry.put_behind(&loading);
+                if result.is_err() {
+                    // Its task runs. After a failed load there is none, and there may never have been one.
+                    end(&model).await;
+                }
+            }
             match &result {
                 Ok(_) => model.published.events.loaded(since),
                 Err(error) => {
                     registry.forget(&loading);
-                    end(&model).await;
                     model.published.events.gone(Some(error.message().to_owned()));
                 }
             }

@@ -454,7 +454,9 @@ def test_the_document_names_the_modules_modes_and_activations_that_are_done():
     ],
 )
 def test_the_document_says_what_becomes_of_logits(head, config, classes, tmp_path):
-    rows = [line.strip("| ").split(" | ") for line in section("Inputs and outputs of Hugging Face folders").splitlines()]
+    rows = [
+        line.strip("| ").split(" | ") for line in section("Inputs and outputs of Hugging Face folders").splitlines()
+    ]
     texts.write(tmp_path, {"config.json": config})
     found = Folder(tmp_path).head(classes)
     assert found is not None

@@ -186,6 +186,7 @@ def plane() -> Plane:
 @pytest.fixture
 def make(plane: Plane) -> Iterator[Callable[..., Reconciler]]:
     made: list[Reconciler] = []
+    before = set(threading.enumerate())
 
     def build(**options: Any) -> Reconciler:
         made.append(Reconciler(plane, chance=lambda: 0.0, **options))
@@ -194,8 +195,7 @@ def make(plane: Plane) -> Iterator[Callable[..., Reconciler]]:
     yield build
     for one in made:
         one.close()
-    names = ("load ", "unload ", "Thread-")
-    wait_for(lambda: not any(one.name.startswith(names) for one in threading.enumerate()), "the ends of all threads")
+    wait_for(lambda: not set(threading.enumerate()) - before, "the ends of all threads")
 
 
 def told(name: str, generation: int, state: str, reason: str | None = None) -> GenerationState:

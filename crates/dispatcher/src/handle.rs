@@ -1,6 +1,6 @@
 //! The cheap handle on what is served under a name: a model version, or a pipeline.
 //!
-//! Reads what the model's task publishes, hands requests and commands to it. Whoever asks need not know which it is.
+//! Reads what the model's task publishes, hands requests and commands to it. Callers need not know which it is.
 //! Knows nothing of batches, replicas' memory or retries.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ use crate::pipeline::Pipeline;
 const ENSEMBLE: &str = "ensemble";
 
 /// One generation, that is one load of one model version, or a pipeline. Cheap to clone; every clone is the same load.
-/// A generation that is replaced serves whoever holds a handle on it.
+/// A generation that is replaced serves the holders of its handles.
 #[derive(Clone)]
 pub struct ModelHandle(Arc<SharedByClones>);
 

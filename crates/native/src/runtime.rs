@@ -44,7 +44,7 @@ impl Threads {
         wait_on(&self.handle, future)
     }
 
-    /// The runtime, for whoever spawns tasks on it.
+    /// The runtime, to spawn tasks on it.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }

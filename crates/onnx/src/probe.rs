@@ -131,7 +131,7 @@ pub(crate) fn probe(
         answered.iter().any(|other| !close(&elements(&other[index]), &first, port.datatype, tolerance))
     };
     if !outputs.iter().enumerate().any(|(index, port)| differs(index, port)) {
-        let alike = "the model answers every made-up row alike, so a probe shows nothing; set batching: on if rows are \
+        let alike = "the model answers every generated row alike, so a probe shows nothing; set batching: on if rows are \
                      independent";
         return Ok(Probed::Undecided(alike.into()));
     }

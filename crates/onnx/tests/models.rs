@@ -103,10 +103,10 @@ fn rows_that_are_answered_alike_show_nothing_and_are_left_to_those_that_come_whe
     };
     let (batched, verdict) = decided(BatchingMode::Auto);
     assert_eq!((batched, verdict.by), (false, Decider::Probe));
-    assert!(verdict.why.contains("answers every made-up row alike"), "{verdict:?}");
+    assert!(verdict.why.contains("answers every generated row alike"), "{verdict:?}");
     let (batched, verdict) = decided(BatchingMode::Verify);
     assert_eq!((batched, verdict.by), (true, Decider::Traffic));
-    assert!(verdict.why.contains("answers every made-up row alike"), "{verdict:?}");
+    assert!(verdict.why.contains("answers every generated row alike"), "{verdict:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Ends what a worker started: its process group, and descendants that left the group.
 //!
-//! Reads /proc, sends SIGKILL to every process that carries a worker's mark. Called by whoever reaps the worker.
+//! Reads /proc, sends SIGKILL to every process that carries a worker's mark. Called where the worker is reaped.
 //! Knows nothing of how workers are started and why they ended.
 
 use std::hash::{BuildHasher, Hasher, RandomState};

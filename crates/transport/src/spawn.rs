@@ -214,7 +214,7 @@ impl Setup {
             check(libc::sigprocmask(libc::SIG_BLOCK, &ending, std::ptr::null_mut()))?;
             // Where it is ignored nobody can wait for a child, and a zygote and models do.
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);
-            // It can't fail: whoever wants less may have it. What it returns is the new value, which may be anything.
+            // Raising the niceness can't fail. The return value is the new niceness, which may be any number.
             libc::nice(self.nice);
             if let Some(cpus) = &self.cpus {
                 check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), cpus))?;

@@ -16,7 +16,7 @@ def main() -> None:
 
         leave_init_behind()
     if sys.argv[1:2] == ["serve"]:
-        # The other commands wait for whoever reads them, as commands do.
+        # The other commands block on their output, as commands do.
         from inferd.cli.streams import never_wait
 
         never_wait()

@@ -102,7 +102,7 @@ def check(paths: tuple[Path, ...], deep: bool, **flags: Any) -> None:
     """Check files, folders and settings, and show what would be served. Takes what serve takes.
 
     Nothing is listened to. Without --deep, no code of a model's author runs: files of libraries (ONNX, boosters,
-    scikit-learn, MLflow, Hugging Face and others) are loaded in a worker and run once on made-up input; Python files
+    scikit-learn, MLflow, Hugging Face and others) are loaded in a worker and run once on generated input; Python files
     are compiled, their imports are looked up and their class is looked for; a file that only trusted_sha256 lets be
     loaded is left alone; pipelines are checked against the inputs and outputs that are known by then. With --deep,
     whatever serve would report is reported, a port that is taken included. Exit status: 0 all can be served, 1 not, 2

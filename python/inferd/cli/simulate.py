@@ -51,7 +51,7 @@ def run(desired: DesiredState, machine: Machine, options: Options) -> int:
     arrivals, duration_s = read_traces(options.traces, [*pipelines, *models], options.duration_s, usual)
     scenario |= {"arrivals": arrivals, "duration_s": duration_s, "seed": options.seed, "policy": options.policy}
     if options.plot is not None:
-        # Whoever lacks the package should know before waiting.
+        # A missing package is reported before the simulation runs.
         from inferd.cli.plots import draw
     if options.find is not None:
         scenario, report = find_replicas(scenario, _say_try)

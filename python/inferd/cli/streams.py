@@ -65,7 +65,7 @@ class Stream(io.TextIOBase):
         return os.isatty(self._descriptor)
 
     def fileno(self) -> int:
-        """The descriptor, for whoever writes there directly."""
+        """The descriptor, for direct writes."""
         return self._descriptor
 
     def detach(self) -> Never:

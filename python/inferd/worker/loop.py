@@ -1,7 +1,7 @@
 """The life of a Python worker: load, decide on batching, answer batches until the channel closes.
 
 Reads batches from the channel, hands them to the runtime and its outputs back.
-Knows nothing of requests: a batch is rows, whoever sent them.
+Knows nothing of requests: a batch is rows.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ class _Probe:
         self._run_alone(rows, results)
         if len(results) < 2:
             raise Undecided(
-                "the model takes only one of the rows that were made up, so a probe shows nothing; give the class"
+                "the model takes only one of the generated rows, so a probe shows nothing; give the class"
                 " an example of several rows, or set batching: on if rows are independent"
             )
         self._check_repeatable(results)
@@ -238,7 +238,7 @@ class _Probe:
             if not all(close(first, one.outputs[index], spec, self._bounds.tolerance).all() for one in results):
                 return
         raise Undecided(
-            "the model answers every made-up row alike, so a probe shows nothing; give the class an example, or"
+            "the model answers every generated row alike, so a probe shows nothing; give the class an example, or"
             " set batching: on if rows are independent"
         )
 

@@ -1,6 +1,6 @@
 //! What happened to models, for the control plane: one bounded channel from every model's task to one reader.
 //!
-//! Reads state changes from tasks and the registry, hands them in order to whoever calls [`Events::wait`].
+//! Reads state changes from tasks and the registry, hands them in order to the caller of [`Events::wait`].
 //! Knows nothing of Python, and of what is done about an event.
 
 use std::collections::{HashSet, VecDeque};

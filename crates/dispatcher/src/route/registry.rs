@@ -1,6 +1,6 @@
 //! Loads, replaces and unloads generations, and keeps the table of routes.
 //!
-//! Reads settings from the control plane, hands a [`ModelHandle`] to whoever asks for a name.
+//! Reads settings from the control plane, hands a [`ModelHandle`] on for a name.
 //! Knows nothing of how a model is run.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -101,7 +101,7 @@ impl Registry {
         let handle = ModelHandle::new(Kind::Model(model.clone()));
         self.announce(&handle, replaces)?;
         model.published.set_state(ModelState::Loading);
-        // Whoever waits may go away: the model is then loaded all the same, or forgotten by this.
+        // The caller may be cancelled: the model is loaded all the same, or forgotten by this.
         let (registry, loading) = (self.clone(), handle.clone());
         let task = self.0.tasks.runtime.spawn(async move {
             let since = model.published.events.now();

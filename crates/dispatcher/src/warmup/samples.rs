@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::warmup::synthetic;
 
-/// Most bytes of one input that is made up.
+/// Maximum bytes of one generated input.
 const MADE_UP_MAX_BYTES: usize = 1 << 30;
 
 /// One sample, ready to be staged.

@@ -17,7 +17,7 @@ class Backoff(NamedTuple):
     """Before the second retry."""
     factor: float = 2.0
     max_s: float = 300.0
-    """As Kubernetes has it: whoever repairs a model need not wait longer than five minutes."""
+    """As in Kubernetes: a repaired model is tried within five minutes."""
     jitter: float = 0.2
     """The greatest share of the delay that chance takes off: what failed together is not tried together."""
 

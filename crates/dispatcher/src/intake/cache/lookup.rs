@@ -99,7 +99,7 @@ async fn answer(next: Arc<Submitter>, cache: Arc<Cache>, request: InferRequest) 
             Found::Kept(kept) => return Ok(hit(published, &cache, &request, kept, asked)),
             Found::Running(running) => match wait(published, &cache, &request, running).await? {
                 Some(Outcome::Answered(kept)) => return Ok(hit(published, &cache, &request, kept, asked)),
-                // Its error is its own. Whoever waited runs it now, all in one batch: one after the other, the last
+                // Its error is its own. The waiting requests run now, all in one batch: one after the other, the last
                 // would wait for as many runs as there are callers.
                 Some(Outcome::Failed) => break None,
                 // It came to nothing for a reason of its own: the first to look again leads.

@@ -435,7 +435,7 @@ class RefusesNearlyAll(Model):
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [(Constant, "answers every generated row alike"), (RefusesNearlyAll, "takes only one of the rows")],
+    [(Constant, "answers every generated row alike"), (RefusesNearlyAll, "takes only one of the generated rows")],
 )
 def test_rows_that_show_nothing_are_no_reason_to_batch(kind: Any, words: str) -> None:
     signature = decided(kind)

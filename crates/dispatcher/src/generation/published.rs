@@ -83,17 +83,18 @@ impl Published {
     }
 
     pub(crate) fn set_state(&self, state: ModelState) {
-        self.events.state(&state);
-        let number = match state {
+        let number = match &state {
             ModelState::Loading => LOADING,
             ModelState::Ready => READY,
             ModelState::Unavailable(reason) => {
-                self.reason.store(Arc::new(reason));
+                self.reason.store(Arc::new(reason.clone()));
                 UNAVAILABLE
             }
             ModelState::Draining => DRAINING,
         };
         self.state.store(number, Ordering::Release);
+        // Afterwards: who reads the state on the event finds it.
+        self.events.state(&state);
     }
 
     /// Why nothing is admitted now; `None` where it is.

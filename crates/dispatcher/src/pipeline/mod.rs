@@ -101,6 +101,14 @@ impl Pipeline {
         self.steps.iter().flat_map(|step| &step.models).map(|(name, _)| name)
     }
 
+    /// Whether every step could run with `routes`.
+    ///
+    /// # Errors
+    /// As [`Pipeline::check`].
+    pub(crate) fn check_all(&self, routes: &Routes) -> Result<()> {
+        self.models().try_for_each(|name| self.check(routes, name))
+    }
+
     /// Whether the steps that run on `name` could do so with `routes`.
     ///
     /// # Errors

@@ -129,11 +129,15 @@ impl<R: Replica> Replicas<R> {
     pub(crate) fn give_up_slot(&mut self) -> Option<ReplicaId> {
         let cost = |slot: &ReplicaSlot| match slot.state {
             SlotState::Empty | SlotState::Starting { .. } | SlotState::Waiting { .. } => 0,
-            SlotState::Filled(id) => match self.position(id).map(|position| self.entries[position].role) {
-                None | Some(Role::Closing(_) | Role::Retiring | Role::Warming) => 1,
-                Some(Role::Stalled(_)) => 2,
-                Some(Role::Serving | Role::Profiling) => 3,
-                Some(Role::Leaving | Role::Quarantine) => 4,
+            SlotState::Filled(id) => match self.position(id).map(|position| &self.entries[position]) {
+                None => 1,
+                Some(entry) if entry.hang.is_some() => 1,
+                Some(entry) => match entry.role {
+                    Role::Closing(_) | Role::Retiring | Role::Warming => 1,
+                    Role::Stalled(_) => 2,
+                    Role::Leaving | Role::Quarantine => 3,
+                    Role::Serving | Role::Profiling => 4,
+                },
             },
         };
         let number = self.slots.iter().rev().min_by_key(|(_, slot)| cost(slot)).map(|(number, _)| *number)?;

@@ -50,6 +50,22 @@ struct Changing {
     stopped: bool,
     /// Generations that no route names any more and whose requests are not all answered.
     retired: Vec<Arc<Model>>,
+    /// Those that are being unloaded and that routes still name.
+    leaving: Vec<ModelHandle>,
+}
+
+impl Changing {
+    /// `routes` without those that are being unloaded.
+    fn remaining(&self, routes: &Routes) -> Routes {
+        self.leaving.iter().fold(routes.clone(), |routes, one| routes.without(one))
+    }
+}
+
+impl Drop for Inner {
+    /// Pipelines hold the table, and the table holds pipelines.
+    fn drop(&mut self) {
+        self.table.store(Routes::default());
+    }
 }
 
 impl Registry {
@@ -73,7 +89,7 @@ impl Registry {
     /// The worker's own message where the model does not load; `InvalidInput` where the version is loaded already, or is
     /// the one that a pipeline would run from now on and takes or gives other tensors than the pipeline's step.
     pub async fn load(&self, settings: ModelSettings) -> Result<ModelHandle> {
-        self.bring(settings, false).await.map(|(handle, _)| handle)
+        self.bring(settings, None).await
     }
 
     /// Loads a generation beside the one that serves its version, lets it take over at once when it is warm, and has the
@@ -83,23 +99,16 @@ impl Registry {
     /// # Errors
     /// As [`Registry::load`], `NotFound` where the version is not loaded. The old generation goes on serving.
     pub async fn replace(&self, settings: ModelSettings, within: Duration) -> Result<ModelHandle> {
-        let (handle, before) = self.bring(settings, true).await?;
-        if let Some(before) = before {
-            self.retire(before, within);
-        }
-        Ok(handle)
+        self.bring(settings, Some(within)).await
     }
 
-    async fn bring(
-        &self,
-        settings: ModelSettings,
-        replaces: bool,
-    ) -> Result<(ModelHandle, Option<ModelHandle>)> {
+    /// Loads a generation; with a time, in place of the one that serves its version, which is drained within it.
+    async fn bring(&self, settings: ModelSettings, replaces: Option<Duration>) -> Result<ModelHandle> {
         let observer = self.0.observer.model(&settings.name, settings.version);
         let events = self.0.events.generation(&settings.name, settings.version);
         let model = Arc::new(Model::new(settings, observer, events, self.0.tasks.clock));
         let handle = ModelHandle::new(Kind::Model(model.clone()));
-        self.announce(&handle, replaces)?;
+        self.announce(&handle, replaces.is_some())?;
         model.published.set_state(ModelState::Loading);
         // The caller may be cancelled: the model is loaded all the same, or forgotten by this.
         let (registry, loading) = (self.clone(), handle.clone());
@@ -113,27 +122,34 @@ impl Registry {
                     end(&model).await;
                 }
             }
-            match &result {
-                Ok(_) => model.published.events.loaded(since),
+            match result {
+                Ok(before) => {
+                    model.published.events.loaded(since);
+                    if let Some(before) = before {
+                        registry.retire(before, replaces.unwrap_or_default());
+                    }
+                    Ok(())
+                }
                 Err(error) => {
+                    // What was sent meanwhile to a task that never was gets its answer.
+                    drop(model.intake.inbox().close(error.clone()));
                     registry.forget(&loading);
                     model.published.events.gone(Some(error.message().to_owned()));
+                    Err(error)
                 }
             }
-            result
         });
         match task.await {
-            Ok(result) => result.map(|before| (handle, before)),
+            Ok(result) => result.map(|()| handle),
             Err(error) => {
                 Err(Error::new(ErrorKind::Internal, "loading failed").with_detail(error.to_string()))
             }
         }
     }
 
-    /// Ends a generation that no route names any more, once nobody holds it.
+    /// Ends a generation that no route names any more, once nobody holds it or the time is over.
     fn retire(&self, handle: ModelHandle, within: Duration) {
         let Some(model) = handle.model().cloned() else { return };
-        self.changing().retired.push(model.clone());
         let (registry, released) = (self.clone(), handle.release());
         self.0.tasks.runtime.spawn(async move {
             // Where somebody holds it for longer it is drained all the same, and later requests are refused.
@@ -150,15 +166,6 @@ impl Registry {
     /// # Errors
     /// `InvalidInput` where its steps don't fit each other or its name is taken; `NotFound` for an unknown model.
     pub fn load_pipeline(&self, settings: PipelineSettings) -> Result<ModelHandle> {
-        if self.0.table.load().contains(&settings.name) {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!(
-                    "'{}' is the name of a model or pipeline already; give the pipeline another",
-                    settings.name
-                ),
-            ));
-        }
         let observer = self.0.observer.model(&settings.name, 1);
         let pipeline = Pipeline::plan(settings, self.0.tasks.clock, observer, self.0.table.clone())?;
         let handle = ModelHandle::new(Kind::Pipeline(Arc::new(pipeline)));
@@ -171,8 +178,7 @@ impl Registry {
     /// # Errors
     /// `NotFound` where it is not loaded, `InvalidInput` where a pipeline could not run without it.
     pub async fn unload(&self, name: &str, version: u64) -> Result<()> {
-        let handle = self.0.table.load().version(name, version)?.clone();
-        self.check_pipelines(&self.0.table.load().without(&handle), name)?;
+        let handle = self.announce_leaving(name, version)?;
         match handle.kind() {
             Kind::Model(model) => end(model).await,
             Kind::Pipeline(pipeline) => pipeline.drain().await,
@@ -189,8 +195,10 @@ impl Registry {
     /// # Errors
     /// `InvalidInput` for rules that can't be kept, `NotFound` for an unknown name.
     pub fn set_rules(&self, name: &str, rules: Rules) -> Result<()> {
-        let _changing = self.changing();
-        self.0.table.store(self.0.table.load().with_rules(name, rules)?);
+        let changing = self.changing();
+        let routes = self.0.table.load().with_rules(name, rules)?;
+        self.check_pipelines(&changing.remaining(&routes), name)?;
+        self.0.table.store(routes);
         Ok(())
     }
 
@@ -283,6 +291,9 @@ impl Registry {
                 return busy("loaded already; unload it first, or give another version");
             }
             _ if table.is_loading(name, version) => return busy("being loaded; wait until it is ready"),
+            Ok(one) if changing.leaving.iter().any(|leaving| leaving.is(one)) => {
+                return busy("being unloaded; wait until it is gone");
+            }
             _ => {}
         }
         self.0.table.store(table.with_loading(handle));
@@ -291,12 +302,43 @@ impl Registry {
 
     /// Puts what is loaded behind its version, and hands back what was there.
     fn put_behind(&self, handle: &ModelHandle) -> Result<Option<ModelHandle>> {
-        let changing = self.changing();
+        let mut changing = self.changing();
         refuse_if_stopped(&changing)?;
-        let (routes, before) = self.0.table.load().with(handle);
-        self.check_pipelines(&routes, handle.name())?;
+        let table = self.0.table.load();
+        if let Some(pipeline) = handle.pipeline() {
+            let name = handle.name();
+            if table.contains(name) {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!("'{name}' is the name of a model or pipeline already; give the pipeline another"),
+                ));
+            }
+            pipeline.check_all(&changing.remaining(&table))?;
+        }
+        let (routes, before) = table.with(handle);
+        self.check_pipelines(&changing.remaining(&routes), handle.name())?;
+        // In the same step, so that a stop finds it in one place or the other.
+        changing.retired.extend(before.as_ref().and_then(ModelHandle::model).cloned());
         self.0.table.store(routes);
         Ok(before)
+    }
+
+    /// Takes note that a generation is being unloaded.
+    fn announce_leaving(&self, name: &str, version: u64) -> Result<ModelHandle> {
+        let mut changing = self.changing();
+        let table = self.0.table.load();
+        let handle = table.version(name, version)?.clone();
+        if table.is_being_replaced(name, version) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "a replacement of version {version} of model '{name}' is loading; unload it afterwards"
+                ),
+            ));
+        }
+        self.check_pipelines(&changing.remaining(&table).without(&handle), name)?;
+        changing.leaving.push(handle.clone());
+        Ok(handle)
     }
 
     /// Whether every pipeline that runs on `name` could still do so with these routes.
@@ -309,7 +351,8 @@ impl Registry {
         if let Some(model) = handle.model() {
             model.intake.close_cache();
         }
-        let _changing = self.changing();
+        let mut changing = self.changing();
+        changing.leaving.retain(|one| !one.is(handle));
         self.0.table.store(self.0.table.load().without(handle));
     }
 

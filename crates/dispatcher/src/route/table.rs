@@ -58,13 +58,27 @@ impl Route {
         {
             return loaded(&self.versions[&version]);
         }
-        let greatest =
-            |wanted: fn(&ModelState) -> bool| self.versions.values().rev().find(|one| wanted(&one.state()));
+        // Where a split names versions, the others get nothing while none of those serves either.
+        let split = self.split();
+        let greatest = |wanted: fn(&ModelState) -> bool| {
+            let open = self
+                .versions
+                .values()
+                .rev()
+                .filter(|one| split.is_empty() || split.iter().any(|of| of.is(one)));
+            open.into_iter().find(|one| wanted(&one.state()))
+        };
         greatest(|state| matches!(state, ModelState::Ready | ModelState::Unavailable(_)))
             .or_else(|| greatest(|_| true))
             .or_else(|| self.loading.values().next_back())
             .ok_or_else(|| unknown_model(&self.name))
             .and_then(loaded)
+    }
+
+    /// The generations of the split that have a share.
+    fn split(&self) -> Vec<&ModelHandle> {
+        let shares = self.rules.split.iter().filter(|(_, weight)| *weight > 0);
+        shares.filter_map(|(version, _)| self.versions.get(version)).collect()
     }
 
     /// Every generation, those that load included.
@@ -111,9 +125,16 @@ impl Routes {
     /// The generations that requests which name no version may be given.
     pub(crate) fn candidates(&self, name: &str) -> Vec<&ModelHandle> {
         let Some(route) = self.0.get(name) else { return Vec::new() };
-        let split = route.rules.split.iter().filter(|(_, weight)| *weight > 0);
-        let shared: Vec<_> = split.filter_map(|(version, _)| route.versions.get(version)).collect();
+        let shared = route.split();
         if shared.is_empty() { route.default(None).into_iter().collect() } else { shared }
+    }
+
+    /// Whether a generation loads in place of the one that serves this version.
+    pub(super) fn is_being_replaced(&self, name: &str, version: u64) -> bool {
+        let both = |route: &Arc<Route>| {
+            route.loading.contains_key(&version) && route.versions.contains_key(&version)
+        };
+        self.0.get(name).is_some_and(both)
     }
 
     /// Whether a generation loads for this version.

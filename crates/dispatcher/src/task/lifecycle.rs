@@ -370,8 +370,9 @@ impl<L: Launcher> Task<L> {
             }
         }
         statuses.sort_by_key(|status| status.index);
-        self.published.events.replicas(&self.published.replicas.load(), &statuses);
-        self.published.replicas.store(Arc::new(statuses));
+        let statuses = Arc::new(statuses);
+        let before = self.published.replicas.swap(statuses.clone());
+        self.published.events.replicas(&before, &statuses);
         self.published.observer.replicas(counts);
     }
 }

@@ -213,3 +213,48 @@ async fn what_a_pipeline_can_not_take_is_refused_with_both_signatures() {
     fixture.remember(&new);
     fixture.end().await;
 }
+
+#[tokio::test]
+async fn a_replacement_whose_caller_has_gone_is_loaded_and_ends_the_old_one() {
+    let fixture = Fixture::new();
+    let gate = fixture.file("gate");
+    let old = fixture.load(adds(1)).await;
+    let slow = settings(|settings| {
+        settings.load["add"] = json!(2);
+        settings.load["load_while"] = json!(gate.to_str().unwrap());
+    });
+    let mut replacing = Box::pin(fixture.registry.replace(slow, LONG));
+    assert!(tokio::time::timeout(Duration::ZERO, &mut replacing).await.is_err(), "it waits for the gate");
+    let error = fixture.registry.unload(NAME, 1).await.unwrap_err();
+    assert!(error.message().contains("a replacement of version 1"), "{error}");
+    drop(replacing);
+    std::fs::remove_file(gate).unwrap();
+    let registry = &fixture.registry;
+    until("the new one serves", || registry.models()[0].replicas()[0].pid != old.replicas()[0].pid).await;
+    fixture.remember(&registry.models()[0]);
+    let pid = old.replicas()[0].pid.unwrap();
+    drop(old);
+    until("the old one's worker has ended", || !std::path::Path::new(&format!("/proc/{pid}")).exists()).await;
+    assert_eq!(values(submit(&registry.models()[0], 1.0).await), [3.0]);
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn rules_that_would_give_a_pipeline_other_tensors_are_refused() {
+    let fixture = Fixture::new();
+    fixture.load(adds(1)).await;
+    let renamed = |settings: &mut inferd_types::settings::ModelSettings| {
+        settings.version = 2;
+        settings.load["renamed"] = json!(true);
+    };
+    fixture.load(renamed).await;
+    let only = |version| Rules { split: vec![(version, 1)], ..Rules::default() };
+    fixture.registry.set_rules(NAME, only(1)).unwrap();
+    let flow = fixture.registry.load_pipeline(pipeline(&[(NAME, 1)])).unwrap();
+    assert_eq!(values(flow.submit(request(&[1.0])).await), [2.0]);
+    let error = fixture.registry.set_rules(NAME, only(2)).unwrap_err();
+    assert!(error.message().contains("pipeline 'flow'"), "{error}");
+    assert!(fixture.registry.load_pipeline(pipeline(&[(NAME, 1)])).is_err(), "its name is taken");
+    assert!(fixture.registry.unload(NAME, 1).await.is_err());
+    fixture.end().await;
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -124,6 +125,28 @@ def test_it_is_not_ready_before_every_replica_has_answered(serve, files: Path, t
         assert httpx.post(f"{base}/v2/models/slow/infer", content=orders((0, 0))).status_code == 200
         server.terminate()
         assert server.wait() == 0
+        server.assert_nothing_is_left()
+    finally:
+        server.kill()
+
+
+def test_a_signal_while_a_model_loads_drains_those_that_serve(serve, files: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "loads.py").write_text(
+        (files / "moody.py").read_text().replace("self.pid = os.getpid()", "time.sleep(60); self.pid = 1")
+    )
+    shutil.copy(files / "moody.py", models)
+    port, metrics_port = _free_port(), _free_port()
+    server = serve(models, "--port", str(port), "--metrics-port", str(metrics_port)).launch()
+    try:
+        address, metrics = f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics"
+        wait_for(lambda: _status(f"http://{address}/v2/models/moody/ready") == 200, "the one that loads", 20)
+        traffic = Background(lambda: all_at_once(address, MOODY, [orders((SLEEP, 2))], 1))
+        wait_for(lambda: Metrics(metrics).value("inferd_inflight_bytes") > 0, "a request in flight")
+        server.terminate()
+        assert server.wait() == 0, server.output()
+        assert traffic.answers()[0].status == 200
         server.assert_nothing_is_left()
     finally:
         server.kill()

@@ -21,6 +21,9 @@ use crate::spawn::{Program, SpawnThread};
 
 /// Forks that wait at most; waiting is right, a fork takes a millisecond once the zygote is up.
 const WAITING_MAX: usize = 64;
+/// Forks that the zygote is asked for before it has answered. It reads nothing while it starts or ends a worker's children, and
+/// its socket holds about a hundred requests.
+const OUTSTANDING_MAX: usize = 16;
 /// How long a zygote may take to end after its channel has: it ends its workers and what they started, which takes some
 /// milliseconds.
 const END_MAX: Duration = Duration::from_secs(5);
@@ -95,7 +98,8 @@ impl Zygote {
         tokio::spawn(follow(log, source, process.exited()));
         let (orders, waiting) = mpsc::channel(WAITING_MAX);
         let task = tokio::spawn(async move {
-            Client { socket, replies: VecDeque::new(), children: HashMap::new() }.run(waiting).await;
+            let (queued, replies) = (VecDeque::new(), VecDeque::new());
+            Client { socket, queued, replies, children: HashMap::new() }.run(waiting).await;
             // Its socket is closed: it ends by itself, or is killed.
             if tokio::time::timeout(END_MAX, process.exited()).await.is_err() {
                 process.kill();
@@ -142,6 +146,8 @@ impl Forks {
 /// Talks to one zygote until either side has had enough.
 struct Client {
     socket: AsyncFd<OwnedFd>,
+    /// Requests that are not sent yet.
+    queued: VecDeque<ForkRequest>,
     /// Who asked; answers come in the order of the questions.
     replies: VecDeque<Reply>,
     /// Who waits for the end of which child.
@@ -154,7 +160,10 @@ impl Client {
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(order) => self.ask(order),
+                    Some(order) => {
+                        self.queued.push_back(order);
+                        self.send_queued();
+                    }
                     None => return,
                 },
                 ready = self.socket.readable() => {
@@ -170,10 +179,19 @@ impl Client {
                                 tracing::error!("a zygote sent an invalid frame and is ended: {problem}");
                                 return;
                             }
+                            self.send_queued();
                         }
                     }
                 }
             }
+        }
+    }
+
+    fn send_queued(&mut self) {
+        while self.replies.len() < OUTSTANDING_MAX
+            && let Some(order) = self.queued.pop_front()
+        {
+            self.ask(order);
         }
     }
 

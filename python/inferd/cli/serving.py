@@ -70,18 +70,28 @@ def serve_until_signal(desired: DesiredState, machine: Machine) -> int:
 def _drain(control: ControlPlane, outcomes: Outcomes, number: int | InferdError | None) -> int:
     limit_s = control.desired.server.drain_timeout_s
     click.echo(f"{_name(number)}: draining, at most {limit_s:g} s; again to exit now", err=True)
-    unanswered: list[int] = []
-    _in_background(lambda: unanswered.append(control.stop()), outcomes)
-    while (outcome := outcomes.get()) is not None:
-        if isinstance(outcome, InferdError):
-            raise outcome
-        if outcome == _HANGUP:
+    stopped: SimpleQueue[int | InferdError] = SimpleQueue()
+
+    def stop() -> None:
+        try:
+            stopped.put(control.stop())
+        except BaseException as error:
+            stopped.put(error if isinstance(error, InferdError) else InferdError(f"{type(error).__name__}: {error}"))
+            raise
+
+    _in_background(stop, outcomes)
+    # A load that the stop cuts off ends in the same queue, well or not.
+    while stopped.empty():
+        outcome = outcomes.get()
+        if outcome is None or isinstance(outcome, InferdError) or outcome == _HANGUP:
             continue
         click.echo(f"{_name(outcome)} again: exiting now", err=True)
         flush()
         # Workers end with this process. Nothing else here may wait for anything.
         os._exit(128 + outcome)
-    left = unanswered[0]
+    left = stopped.get()
+    if isinstance(left, InferdError):
+        raise left
     click.echo("stopped" if left == 0 else f"stopped; {left} requests were not answered in {limit_s:g} s", err=True)
     return 0 if left == 0 else 1
 

@@ -161,12 +161,14 @@ class Zygote:
 
             traceback.print_exc()
         finally:
-            # The end of a script, but for its threads: nobody waits for them.
-            atexit._run_exitfuncs()
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(status)
+            # The end of a script, but for its threads: nobody waits for them. A handler of the model may raise.
+            try:
+                atexit._run_exitfuncs()
+                with contextlib.suppress(Exception):
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+            finally:
+                os._exit(status)
 
 
 def _harden(mark: int) -> None:

@@ -12,6 +12,7 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, Tr
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 
 use crate::admit::trace::{Ids, TraceContext};
@@ -198,7 +199,8 @@ impl Spans {
         // The exporter blocks the calling thread on the network: not on the reactor.
         let flushed =
             tokio::task::spawn_blocking(move || self.processor.shutdown_with_timeout(FLUSH_MAX)).await;
-        if !matches!(flushed, Ok(Ok(()))) {
+        // A gateway is closed after it was drained: the second time there is nothing left to send.
+        if !matches!(flushed, Ok(Ok(()) | Err(OTelSdkError::AlreadyShutdown))) {
             tracing::warn!("the last spans did not reach the collector; check otlp_endpoint");
         }
     }

@@ -119,9 +119,11 @@ class Reconciler:
                 if key not in wanted and status.phase in (Phase.FAILED, Phase.UNLOADED):
                     del self._models[key]
                     self._seen.pop(key, None)
-            for action in self._plan():
+            # One reading: what is due by the plan's has no timer any more by a later one.
+            now_s = self._clock()
+            for action in self._plan(now_s):
                 self._begin(action)
-            self._set_timer()
+            self._set_timer(now_s)
 
     def observe(self, events: Sequence[Event]) -> None:
         """Take in what happened in the data plane."""
@@ -167,7 +169,7 @@ class Reconciler:
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._in_progress())
-            if self._closed and self._plan():
+            if self._closed and self._plan(self._clock()):
                 raise Draining("the server is being stopped; it loads nothing more")
 
     def raise_for_failures(self) -> None:
@@ -219,8 +221,8 @@ class Reconciler:
             if timer is not threading.current_thread():
                 timer.join()
 
-    def _plan(self) -> list[Action]:
-        return [] if self._desired is None else plan(self._desired, self._models, self._pipelines, self._clock())
+    def _plan(self, now_s: float) -> list[Action]:
+        return [] if self._desired is None else plan(self._desired, self._models, self._pipelines, now_s)
 
     def _in_progress(self) -> bool:
         models = (status.phase for status in self._models.values())
@@ -243,7 +245,12 @@ class Reconciler:
             case UnloadPipeline(name):
                 self._pipelines[name] = self._pipelines[name]._replace(phase=Phase.UNLOADING)
         # Not waited for when the process ends: a load that hangs must not hold it.
-        threading.Thread(target=self._perform, args=(action,), daemon=True, name=name).start()
+        thread = threading.Thread(target=self._perform, args=(action,), daemon=True, name=name)
+        try:
+            thread.start()
+        except RuntimeError as fault:
+            error = ModelFailed(f"no thread could be started for it: {fault}; raise the limit on processes")
+            self._end(action, None, error)
 
     def _perform(self, action: Action) -> None:
         loaded: Loaded | None = None
@@ -263,8 +270,10 @@ class Reconciler:
         finally:
             with self._changed:
                 self._end(action, loaded, error)
-                self.reconcile()
-                self._changed.notify_all()
+                try:
+                    self.reconcile()
+                finally:
+                    self._changed.notify_all()
 
     def _act(self, action: Action) -> Loaded | None:
         match action:
@@ -335,14 +344,13 @@ class Reconciler:
         retry_at_s = self._clock() + self._backoff.delay_s(failures, self._chance())
         return status._replace(phase=phase, error=error, failures=failures, retry_at_s=retry_at_s)
 
-    def _set_timer(self) -> None:
-        now_s = self._clock()
+    def _set_timer(self, now_s: float) -> None:
         due_s = next_retry_s(self._models, now_s)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if due_s is not None:
-            self._timer = threading.Timer(due_s - now_s, self.reconcile)
+            self._timer = threading.Timer(max(0.0, due_s - self._clock()), self.reconcile)
             self._timer.daemon = True
             self._timer.start()
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
+import os
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 
 from inferd.errors import InferdError, InvalidInput
@@ -15,6 +21,7 @@ from inferd.runtimes.faster import verdict as module
 from inferd.runtimes.faster.compare import no_margin
 from inferd.runtimes.faster.graph import FP32, FP64, Graph, refuse
 from inferd.types import InputSchema, Signature, TensorSpec
+from outside.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,3 +212,45 @@ def test_models_of_other_inputs_are_their_librarys(decide, shape):
     assert "one FP32 or FP64 matrix" in decide(library, exactly).why
     library.signature = Signature((TensorSpec("x", "INT64", (-1, 3)),), SIGNATURE.outputs)
     assert "one FP32 or FP64 matrix" in decide(library, exactly).why
+
+
+# -- the process ----------------------------------------------------------------------------------------------------
+
+
+def test_a_conversion_ends_with_the_process_that_asked_for_it(tmp_path):
+    # It waits for whatever comes through the pipe that it takes for a model.
+    os.mkfifo(tmp_path / "m.txt")
+    load = {"runtime": "lightgbm", "file": str(tmp_path / "m.txt"), "parameters": {}}
+    request = json.dumps({"load": load, "folder": str(tmp_path), "tolerance": 0.0})
+    asks = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-m", "inferd.runtimes.faster"], stdin=subprocess.PIPE, text=True)
+child.stdin.write({request!r})
+child.stdin.close()
+print(child.pid, flush=True)
+child.wait()
+"""
+    asker = subprocess.Popen([sys.executable, "-c", asks], stdout=subprocess.PIPE, text=True)
+    assert asker.stdout is not None
+    child = psutil.Process(int(asker.stdout.readline()))
+    try:
+        writer = None
+
+        def is_read() -> bool:
+            nonlocal writer
+            # Fails while nobody has it open for reading.
+            with contextlib.suppress(OSError):
+                writer = os.open(tmp_path / "m.txt", os.O_WRONLY | os.O_NONBLOCK)
+            return writer is not None or not child.is_running()
+
+        wait_for(is_read, "the conversion to read the model", 60)
+        assert writer is not None
+        asker.kill()
+        child.wait(30)
+        os.close(writer)
+    finally:
+        asker.kill()
+        asker.wait()
+        asker.stdout.close()
+        if child.is_running():
+            child.kill()

@@ -5,7 +5,9 @@ Reads and writes JSON. Knows nothing of how models are converted; a failure ther
 
 from __future__ import annotations
 
+import ctypes
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -16,8 +18,13 @@ from inferd.runtimes.faster import Verdict
 from inferd.runtimes.faster.verdict import try_onnx
 
 
+_PR_SET_PDEATHSIG = 1
+
+
 def main() -> int:
     """Serve one request."""
+    # A conversion takes minutes and cores. It ends with the thread that started it, which waits for it.
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     request = json.load(sys.stdin)
     # Libraries print to the log; stdout carries only the verdict.
     answer, sys.stdout = sys.stdout, sys.stderr

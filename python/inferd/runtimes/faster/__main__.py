@@ -17,7 +17,6 @@ from inferd.errors import InferdError
 from inferd.runtimes.faster import Verdict
 from inferd.runtimes.faster.verdict import try_onnx
 
-
 _PR_SET_PDEATHSIG = 1
 
 
